@@ -1,0 +1,182 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "runtime/filesystem.hpp"
+
+namespace sluice::runtime {
+namespace {
+
+Error failed(const char* operation, const Path& path) {
+  const int error = errno;
+  return errno_error(error, fmt::format("{} {}", operation, path.native()));
+}
+
+Error failed(const char* operation) { return errno_error(errno, operation); }
+
+Result<File> open_file(const Path& path, int flags, const char* operation) {
+  int fd = -1;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return failed(operation, path);
+  return File(fd);
+}
+
+FileStatus::Kind kind_of(mode_t mode) {
+  if (S_ISREG(mode)) return FileStatus::Kind::regular;
+  if (S_ISDIR(mode)) return FileStatus::Kind::directory;
+  return FileStatus::Kind::other;
+}
+
+Result<void> ok_or(int rc, const char* operation, const Path& path) {
+  if (rc != 0) return failed(operation, path);
+  return {};
+}
+
+}  // namespace
+
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<File> PosixFilesystem::open_read(const Path& path) { return open_file(path, O_RDONLY, "open"); }
+Result<File> PosixFilesystem::open_write(const Path& path) { return open_file(path, O_RDWR, "open for writing"); }
+Result<File> PosixFilesystem::create(const Path& path) { return open_file(path, O_RDWR | O_CREAT | O_EXCL, "create"); }
+
+Result<void> PosixFilesystem::close(File file) {
+  // Not repeated on EINTR: Linux has released the descriptor by then.
+  if (::close(file.release()) != 0 && errno != EINTR) return failed("close");
+  return {};
+}
+
+Result<void> PosixFilesystem::write_at(const File& file, std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(file.fd(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failed("write");
+    if (n == 0) return errno_error(ENOSPC, "write");
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+    offset += static_cast<std::uint64_t>(n);
+  }
+  return {};
+}
+
+Result<std::size_t> PosixFilesystem::read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n =
+        ::pread(file.fd(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failed("read");
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  return done;
+}
+
+Result<std::uint64_t> PosixFilesystem::size(const File& file) {
+  struct stat st {};
+  if (::fstat(file.fd(), &st) != 0) return failed("stat");
+  return static_cast<std::uint64_t>(st.st_size);
+}
+
+Result<bool> PosixFilesystem::linked(const File& file) {
+  struct stat st {};
+  if (::fstat(file.fd(), &st) != 0) return failed("stat");
+  return st.st_nlink != 0;
+}
+
+Result<void> PosixFilesystem::truncate(const File& file, std::uint64_t size_bytes) {
+  if (::ftruncate(file.fd(), static_cast<off_t>(size_bytes)) != 0) return failed("truncate");
+  return {};
+}
+
+Result<void> PosixFilesystem::sync(const File& file) {
+  if (::fdatasync(file.fd()) != 0) return failed("sync");
+  return {};
+}
+
+Result<void> PosixFilesystem::sync_directory(const Path& path) {
+  const File directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.is_open()) return failed("open directory", path);
+  return ok_or(::fsync(directory.fd()), "sync directory", path);
+}
+
+Result<void> PosixFilesystem::rename(const Path& from, const Path& to) {
+  return ok_or(::rename(from.c_str(), to.c_str()), "rename to", to);
+}
+
+Result<void> PosixFilesystem::remove(const Path& path) { return ok_or(::unlink(path.c_str()), "remove", path); }
+
+Result<void> PosixFilesystem::create_directories(const Path& path) {
+  std::error_code ec;
+  std::filesystem::create_directories(path, ec);
+  if (ec) return errno_error(ec.value(), fmt::format("create directory {}", path.native()));
+  return {};
+}
+
+Result<void> PosixFilesystem::set_mode(const Path& path, unsigned mode) {
+  return ok_or(::chmod(path.c_str(), static_cast<mode_t>(mode)), "change mode of", path);
+}
+
+Result<FileStatus> PosixFilesystem::status(const Path& path) {
+  struct stat st {};
+  if (::lstat(path.c_str(), &st) != 0) return failed("stat", path);
+  FileStatus out;
+  out.kind = kind_of(st.st_mode);
+  out.size_bytes = static_cast<std::uint64_t>(st.st_size);
+  out.modified = std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
+      std::chrono::seconds(st.st_mtim.tv_sec) + std::chrono::nanoseconds(st.st_mtim.tv_nsec)));
+  return out;
+}
+
+Result<std::vector<DirectoryEntry>> PosixFilesystem::list(const Path& directory) {
+  struct Close {
+    void operator()(DIR* open) const { ::closedir(open); }
+  };
+  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
+  if (!open) return failed("list", directory);
+  std::vector<DirectoryEntry> out;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(open.get());
+    if (entry == nullptr) break;
+    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
+    FileStatus::Kind kind = FileStatus::Kind::other;
+    if (entry->d_type == DT_REG) kind = FileStatus::Kind::regular;
+    if (entry->d_type == DT_DIR) kind = FileStatus::Kind::directory;
+    if (entry->d_type == DT_UNKNOWN) {
+      const Result<FileStatus> looked_up = status(directory / entry->d_name);
+      if (looked_up) kind = looked_up->kind;
+    }
+    out.push_back({entry->d_name, kind});
+  }
+  if (errno != 0) return failed("list", directory);
+  return out;
+}
+
+Result<Space> PosixFilesystem::space(const Path& path) {
+  struct statvfs st {};
+  if (::statvfs(path.c_str(), &st) != 0) return failed("statvfs", path);
+  return Space{static_cast<std::uint64_t>(st.f_blocks) * st.f_frsize,
+               static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize};
+}
+
+}  // namespace sluice::runtime

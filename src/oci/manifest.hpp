@@ -1,0 +1,47 @@
+// What the bytes of a manifest say: its media type and what it refers to.
+//
+// A pure function over untrusted bytes: bounded in time and memory, any thread. It never changes or re-encodes a
+// manifest; the bytes, not this reading of them, are what has the digest.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "oci/descriptor.hpp"
+
+namespace sluice::oci {
+
+// The size that the distribution-spec asks registries to take, "at least 4 megabytes", and that clients stop at.
+inline constexpr std::size_t kMaxManifestBytes = std::size_t{4} << 20;
+// Objects and arrays within each other. Manifests need five.
+inline constexpr std::size_t kMaxManifestDepth = 64;
+
+struct ManifestInfo {
+  std::string media_type;  // one of the six manifest types of media_type.hpp
+  bool is_index = false;
+  // The manifests of an index; else the configuration followed by the layers, in the manifest's order. Layers with
+  // `urls` (foreign layers) are among them. Empty for docker schema 1, which does not tell sizes.
+  // An entry without a media type has application/octet-stream.
+  std::vector<Descriptor> references;
+  std::optional<Descriptor> subject;
+  std::string artifact_type;  // as written; empty when absent
+
+  friend bool operator==(const ManifestInfo&, const ManifestInfo&) = default;
+};
+
+// Reads a manifest. `content_type` is what upstream's Content-Type said, empty when it was missing.
+//
+// The media type: a Content-Type that names a manifest type wins; a missing or generic one (application/json,
+// application/octet-stream, text/plain …) leaves it to the body's `mediaType`, and without that to its structure.
+//
+// Errors: manifest_invalid for everything that is not one manifest of one certain type. That is, too large, not JSON,
+// nested too deep, a Content-Type that is neither (an HTML page), a `mediaType` that contradicts it, both an index's
+// `manifests` and an image's `config`, `layers` or `fsLayers` (CVE-2021-41190), a key that matters given twice, a
+// `schemaVersion` that does not fit, a bad or unknown digest, a size that is missing, negative, fractional or beyond int64.
+Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type);
+
+}  // namespace sluice::oci

@@ -1,0 +1,137 @@
+// What sluice can be told, as one plain value; how it is read is load.hpp.
+//
+// Owned by main, which hands parts of it to the components that it makes; a value that nobody changes once the program
+// runs, so any thread may read it. Each field's default is what an empty configuration gives; docs/configuration.md
+// explains each key.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.hpp"
+
+namespace sluice::config {
+
+using Duration = std::chrono::milliseconds;
+
+// Where to listen. `address` is an IP address without brackets ("127.0.0.1", "::1", "0.0.0.0"), never a name.
+struct Endpoint {
+  std::string address;
+  std::uint16_t port = 0;  // 0: any free one
+
+  // "127.0.0.1:5000", "[::1]:5000".
+  [[nodiscard]] std::string to_string() const;
+  // "ADDRESS:PORT", "[IPv6]:PORT", "localhost:PORT" and ":PORT" (every IPv4 address); nothing for anything else.
+  static std::optional<Endpoint> parse(std::string_view text);
+
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+
+struct Server {
+  Endpoint listen{"127.0.0.1", 5000};
+  std::size_t threads = 0;                       // event loops; 0: one for each processor that may be used
+  Duration header_timeout{30'000};               // from the first byte of a request's head to its last
+  Duration idle_timeout{120'000};                // between two requests of a connection
+  Duration send_stall_timeout{60'000};           // a client that takes no byte for this long is dropped
+  std::size_t max_header_bytes = 16 * 1024;      // request line and fields together; more is answered with 431
+  std::size_t max_connections = 10'000;          // of clients; further ones wait in the listener's backlog
+  Duration drain_timeout{30'000};                // what SIGTERM leaves the running requests
+};
+
+struct Admin {
+  Endpoint listen{"127.0.0.1", 5001};
+};
+
+struct AccessLog {
+  bool enabled = true;
+  log::Format format = log::Format::text;
+  std::string file = "-";  // "-": standard output
+};
+
+struct Log {
+  log::Level level = log::Level::info;
+  log::Format format = log::Format::text;
+  AccessLog access;
+};
+
+// What becomes of a fill when its last reader has left.
+enum class Abandoned : std::uint8_t {
+  finish,  // it is completed
+  park,    // it stops, and what has arrived is kept for the next request
+};
+
+struct Fill {
+  std::uint64_t window_bytes = 8 * 1024 * 1024;  // how far it may run ahead of its fastest reader; 0 ("off"): freely
+  Abandoned abandoned = Abandoned::finish;
+};
+
+enum class DescriptorCache : std::uint8_t { none, memory };
+
+struct Descriptors {
+  DescriptorCache cache = DescriptorCache::memory;
+  std::size_t size = 10'000;     // entries; 0: unlimited
+  Duration negative_ttl{5'000};  // how long "upstream does not have it" is believed; 0: not at all
+};
+
+struct Tags {
+  Duration ttl{60'000};   // how long a tag's digest is believed before upstream is asked again; 0: not at all
+  Duration stale_for{0};  // how much longer it is served while upstream is out of reach; 0: for ever
+};
+
+struct Manifests {
+  std::uint64_t memory_cache_bytes = 64 * 1024 * 1024;  // 0: every manifest is read from its file
+};
+
+struct Store {
+  bool fsync = true;        // a blob is on the disk before it counts as stored
+  std::size_t threads = 4;  // for disk work that blocks
+};
+
+struct Upstream {
+  std::string url;            // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
+  std::string username;       // empty: anonymous
+  std::string password;       // from `password` or read from `password_file`; never logged
+  std::filesystem::path password_file;
+  std::filesystem::path ca_file;  // PEM; empty: the system's certificates
+  // Hosts that may be given the credentials in a token request besides those of upstream's own registrable domain.
+  std::vector<std::string> realm_hosts;
+  bool library_prefix = false;    // "alpine" is asked for as "library/alpine"; the default for docker.io is true
+  Duration connect_timeout{10'000};  // name resolution, TCP and TLS together
+  Duration headers_timeout{30'000};  // from the request to the head of its answer
+  Duration stall_timeout{30'000};    // a body that brings no byte for this long is broken off
+  std::size_t retries = 3;           // further tries of what may be tried again
+  std::size_t max_connections = 64;
+};
+
+struct Settings {
+  Server server;
+  Admin admin;
+  std::filesystem::path data = "/var/lib/sluice";  // absolute once loaded
+  Log log;
+  Fill fill;
+  Descriptors descriptors;
+  Tags tags;
+  Manifests manifests;
+  Store store;
+  std::string default_upstream = "docker.io";  // a key of `upstreams`
+  // By the name that stands in image references, in `ns` and in Host: "docker.io", "registry.example.com:5000".
+  std::map<std::string, Upstream, std::less<>> upstreams = embedded_upstreams();
+
+  // What the person who wrote the configuration should know; main logs each once.
+  std::vector<std::string> warnings;
+
+  // docker.io, ghcr.io, quay.io, gcr.io, registry.k8s.io, mcr.microsoft.com and public.ecr.aws.
+  static std::map<std::string, Upstream, std::less<>> embedded_upstreams();
+};
+
+// The settings as a configuration file that says everything, with secrets masked.
+std::string describe(const Settings& settings);
+
+}  // namespace sluice::config

@@ -1,0 +1,87 @@
+// HttpRegistry: a Registry over HTTP/1.1, with its tokens, redirects and retries.
+//
+// Threads: as Registry. Owned by the composition root; outlives the tasks that use it. The Client, the Clock and the
+// metrics registry outlive it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "http/url.hpp"
+#include "upstream/registry.hpp"
+
+namespace sluice::http {
+class Client;
+}
+
+namespace sluice::upstream {
+
+struct Credentials {
+  std::string username;  // both empty: anonymous
+  std::string password;
+
+  [[nodiscard]] bool empty() const noexcept { return username.empty() && password.empty(); }
+};
+
+class HttpRegistry final : public Registry {
+ public:
+  struct Params {
+    // In logs and metrics: "docker.io".
+    std::string name;
+    // Where /v2/ hangs: "https://registry-1.docker.io/", or with a path in front of it.
+    http::Url base;
+    Credentials credentials;
+    // Hosts, as "host" or "host:port", besides the registry's own registrable domain that may see the credentials when
+    // they stand in a challenge's realm.
+    std::vector<std::string> trusted_realm_hosts;
+    // PEM certificates to trust besides the system's; empty for none. Also used for redirects and realms.
+    std::string ca_file;
+    // Docker Hub: one-part names live under library/.
+    bool docker_hub_library_prefix = false;
+
+    std::chrono::milliseconds connect_timeout{10'000};  // name resolution, TCP and TLS together
+    std::chrono::milliseconds headers_timeout{30'000};  // from the request to the end of the response's head
+    std::chrono::milliseconds stall_timeout{30'000};    // between two bytes of a body
+    std::chrono::milliseconds token_timeout{15'000};    // for the headers of a token request
+    // No retry begins later than this after the operation did.
+    std::chrono::milliseconds total_timeout{90'000};
+
+    std::size_t retries = 3;                           // after the first try
+    std::chrono::milliseconds backoff_base{200};       // doubled with each retry
+    std::chrono::milliseconds backoff_limit{5'000};
+    // Uniform in [0, 1); a wait is its backoff times (0.5 + jitter / 2). Thread-safe. Empty: a random one.
+    std::function<double()> jitter;
+
+    std::string user_agent = "sluice/0.1.0";
+    std::size_t max_connections_per_host = 64;
+    std::size_t max_redirects = 5;
+  };
+
+  // Throws std::runtime_error when ca_file cannot be loaded.
+  HttpRegistry(Params params, http::Client& client, Clock& clock, metrics::Registry& metrics);
+  ~HttpRegistry() override;
+  HttpRegistry(const HttpRegistry&) = delete;
+  HttpRegistry& operator=(const HttpRegistry&) = delete;
+
+  [[nodiscard]] std::string_view name() const override;
+  runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
+  runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
+                                                             std::uint64_t offset) override;
+  runtime::Task<Result<ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
+                                                     std::string accept) override;
+  runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
+                                                    std::string accept) override;
+  runtime::Task<Result<void>> ping() override;
+
+ private:
+  class Exchange;  // what all of them share: http_registry.cpp
+  std::unique_ptr<Exchange> exchange_;
+};
+
+}  // namespace sluice::upstream

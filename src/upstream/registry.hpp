@@ -1,0 +1,108 @@
+// Registry: one upstream registry, as the proxy sees it. Answers have been checked as far as they can be: a manifest
+// against its digest, a download's position and length against what was asked.
+//
+// Threads: a Registry may be asked from tasks on any loop. What it hands out (BlobBody) stays on the loop that asked and
+// is destroyed there, or after that loop has stopped. Cancelling the asking task, or destroying the BlobBody, closes
+// the connection. All tasks must have ended before the Registry is destroyed.
+//
+// Errors, of all functions:
+//   unauthorized          401 that our credentials, or having none, did not mend
+//   denied                403
+//   throttled             429; `retry_after` is set where upstream said so
+//   blob_unknown, manifest_unknown, name_unknown
+//                         404; by upstream's own error code, else by what was asked for
+//   upstream_failed       5xx, after retries
+//   upstream_unreachable  name resolution, connect or TLS failed, or the connection broke
+//   upstream_timeout      no connection, no headers or no bytes for too long
+//   upstream_protocol     an answer that breaks HTTP or is not what was asked for
+//   overloaded            no connection to that host became free in time
+//   cancelled             the asking task was cancelled
+// Messages name the upstream's host, the method, the path and the status; never a query string or a secret.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "oci/descriptor.hpp"
+#include "oci/digest.hpp"
+#include "oci/name.hpp"
+#include "runtime/task.hpp"
+
+namespace sluice::upstream {
+
+struct ManifestAnswer {
+  // What `body` has: the digest that was asked for, or for a tag the sha256.
+  oci::Digest digest;
+  // Content-Type without parameters; empty when upstream sent none. May be generic: oci::parse_manifest decides.
+  std::string media_type;
+  // The exact bytes, at most oci::kMaxManifestBytes, never empty.
+  std::string body;
+};
+
+struct ManifestHead {
+  std::optional<oci::Digest> digest;  // Docker-Content-Digest, where there was a valid one
+  std::optional<std::uint64_t> size;  // Content-Length, where there was one
+  std::string media_type;             // as in ManifestAnswer
+};
+
+// A running download of a blob.
+//
+//   state   | read      | size, offset, media_type | destroy
+//   running | yes       | yes                      | closes the connection
+//   ended   | 0 again   | yes                      | returns the connection to the pool
+//   failed  | error     | yes                      | closes the connection
+class BlobBody {
+ public:
+  virtual ~BlobBody() = default;
+
+  // The size of the whole blob, where known: from Content-Length, or from Content-Range when resumed.
+  [[nodiscard]] virtual std::optional<std::uint64_t> size() const = 0;
+  // Where in the blob the first byte read lies: what was asked for, or 0 when upstream ignored the Range.
+  [[nodiscard]] virtual std::uint64_t offset() const = 0;
+  // Content-Type without parameters; may be empty. Lives as long as this object.
+  [[nodiscard]] virtual std::string_view media_type() const = 0;
+
+  // Suspends until there are bytes: returns how many were put at the front of `into` (which must not be empty and must
+  // stay until then), or 0 at the proper end. Not verified against the digest: whoever reads the whole does that.
+  //
+  // Errors: upstream_unreachable, the connection broke or was closed before the announced length: worth resuming with
+  // open_blob at offset() plus what was read. upstream_timeout, nothing came for the stall time-out: likewise.
+  // upstream_protocol, a broken chunk; size_mismatch, more bytes than announced: do not trust what was read.
+  virtual runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) = 0;
+};
+
+class Registry {
+ public:
+  virtual ~Registry() = default;
+
+  // The upstream's name in the configuration: "docker.io". Lives as long as this object.
+  [[nodiscard]] virtual std::string_view name() const = 0;
+
+  // Whether `repository` has the blob, and its size; downloads no body. Where HEAD is refused in an odd way (404 from
+  // a cache, 403 or 405, no Content-Length) a ranged GET of one byte decides. The size is always known.
+  virtual runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) = 0;
+
+  // Starts a download at `offset`; returns when the headers are there. range_invalid when upstream has no byte there.
+  virtual runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
+                                                                     std::uint64_t offset) = 0;
+
+  // `accept` is the Accept value; empty means oci::manifest_accept(). digest_mismatch when the body does not have the
+  // digest of `reference`; upstream_protocol when upstream's own Docker-Content-Digest contradicts the body of a tag.
+  virtual runtime::Task<Result<ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
+                                                             std::string accept) = 0;
+
+  // As get_manifest, by HEAD.
+  virtual runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
+                                                            std::string accept) = 0;
+
+  // Whether upstream answers `GET /v2/` like a registry: 200, or 401 with a challenge.
+  virtual runtime::Task<Result<void>> ping() = 0;
+};
+
+}  // namespace sluice::upstream

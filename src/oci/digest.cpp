@@ -157,7 +157,8 @@ std::size_t hash_value(const Digest& digest) noexcept {
   // The address of a static object, which the loader places at random: a seed that needs no initialisation.
   static constexpr char kAnchor = 0;
   constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15;
-  std::uint64_t state = (reinterpret_cast<std::uintptr_t>(&kAnchor) + static_cast<std::uint64_t>(digest.algorithm_)) * kOdd;
+  const std::uint64_t seed = reinterpret_cast<std::uintptr_t>(&kAnchor);
+  std::uint64_t state = (seed + static_cast<std::uint64_t>(digest.algorithm_)) * kOdd;
   const std::span<const std::byte> raw = digest.raw();
   for (std::size_t i = 0; i < raw.size(); i += 16) {
     state = mix(load64(raw.data() + i) ^ state, load64(raw.data() + i + 8) ^ kOdd) + state;

@@ -53,6 +53,12 @@ std::optional<RegistryError> read_error(const json& object, std::initializer_lis
   return error;
 }
 
+// Whether `text` can stand inside a JSON document as it is. nlohmann takes a zero byte for the end of its input.
+bool is_json_structure(std::string_view text) {
+  const bool looks_so = text.front() == '{' || text.front() == '[';
+  return looks_so && text.find('\0') == std::string_view::npos && json::accept(text.begin(), text.end());
+}
+
 // Drops what is nested too deep to be an error body, so that a small body cannot become a large tree.
 json parse_bounded(std::string_view body) {
   const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= kMaxErrorDepth; };
@@ -93,7 +99,7 @@ std::string error_body(ErrorCode code, std::string_view message, std::string_vie
   out += R"(","detail":)";
   if (detail.empty()) {
     out += "null";
-  } else if ((detail.front() == '{' || detail.front() == '[') && json::accept(detail.begin(), detail.end())) {
+  } else if (is_json_structure(detail)) {
     out += detail;
   } else {
     out += '"';

@@ -316,6 +316,8 @@ Result<void> check_structure(const Body& body, std::string_view type) {
 
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type) {
   if (bytes.size() > kMaxManifestBytes) return invalid("it is too large");
+  // nlohmann takes a zero byte for the end of its input and would not look at what follows it.
+  if (bytes.find('\0') != std::string_view::npos) return invalid("it is not JSON");
 
   Body body;
   BodyReader reader(body);

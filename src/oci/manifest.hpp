@@ -41,7 +41,8 @@ struct ManifestInfo {
 // Errors: manifest_invalid for everything that is not one manifest of one certain type. That is, too large, not JSON,
 // nested too deep, a Content-Type that is neither (an HTML page), a `mediaType` that contradicts it, both an index's
 // `manifests` and an image's `config`, `layers` or `fsLayers` (CVE-2021-41190), a key that matters given twice, a
-// `schemaVersion` that does not fit, a bad or unknown digest, a size that is missing, negative, fractional or beyond int64.
+// `schemaVersion` that does not fit, a bad or unknown digest, a size that is missing, negative, fractional or beyond
+// int64.
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type);
 
 }  // namespace sluice::oci

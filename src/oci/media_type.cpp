@@ -21,7 +21,7 @@ constexpr std::size_t kMaxRanges = 32;
 constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 bool equal_nocase(std::string_view a, std::string_view b) noexcept {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
 constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t'; }  // OWS, RFC 9110 section 5.6.3
@@ -188,7 +188,9 @@ bool Accept::accepts(std::string_view value) const noexcept {
   if (const std::size_t index = manifest_index(bare); index != kNone) return (class_ >> index & 1u) != 0;
 
   const Range* by_type = nullptr;
-  const std::string_view type = bare.substr(0, bare.find('/'));
+  const std::size_t slash = bare.find('/');
+  if (slash == std::string_view::npos) return any_;
+  const std::string_view type = bare.substr(0, slash);
   for (const Range& range : ranges_) {
     const std::string_view text = range.text;
     if (equal_nocase(text, bare)) return range.accepted;

@@ -67,7 +67,7 @@ Result<Repository> Repository::parse(std::string_view text) {
 Result<Tag> Tag::parse(std::string_view text) {
   if (!is_tag(text)) {
     return Error(Errc::tag_invalid,
-                 "a tag is 1 to 128 letters, digits, underscores, dots and dashes, and starts with neither of the last two");
+                 "a tag is 1 to 128 letters, digits, underscores, dots and dashes, not starting with a dot or a dash");
   }
   return Tag(text);
 }

@@ -1,0 +1,51 @@
+// The memory provider: descriptors by (scope, digest), bounded in number, evicted by SIEVE.
+//
+//   scoped set    overwrites the scope's entry, then the global one only if there is none; when the descriptor is
+//                 canonical under another algorithm, that digest is added globally as well
+//   global set    only if there is none: what one repository said first is not changed by another
+//   scoped clear  the scope's entry alone, and a success when there is none; the global one survives
+//
+// Thread-safe; a call holds one short lock of a shard. No call suspends. A scoped view may outlive the provider.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "descriptors/descriptor_service.hpp"
+
+namespace sluice::descriptors {
+
+class MemoryDescriptorCache final : public BlobDescriptorCacheProvider {
+ public:
+  struct Params {
+    // How many entries, over all scopes. 0 is unlimited.
+    std::size_t max_entries = 10'000;
+  };
+
+  explicit MemoryDescriptorCache(const Params& params);
+  MemoryDescriptorCache() : MemoryDescriptorCache(Params{}) {}
+  ~MemoryDescriptorCache() override;
+  MemoryDescriptorCache(const MemoryDescriptorCache&) = delete;
+  MemoryDescriptorCache& operator=(const MemoryDescriptorCache&) = delete;
+
+  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  runtime::Task<Result<void>> clear(oci::Digest digest) override;
+  Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) override;
+
+  // Exact: nothing means blob_unknown.
+  [[nodiscard]] std::optional<oci::Descriptor> peek(const Scope& scope, const oci::Digest& digest) override;
+
+  // The same as the tasks, without a coroutine.
+  Result<void> set_now(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+  void clear_now(const Scope& scope, const oci::Digest& digest);
+
+  [[nodiscard]] std::size_t entries() const;
+
+ private:
+  class Table;
+  class Scoped;
+  std::shared_ptr<Table> table_;
+};
+
+}  // namespace sluice::descriptors

@@ -1,0 +1,187 @@
+// BlobStore: blobs and manifests at rest, by digest. Layout, durability and crash points: docs/disk-format.md.
+//
+//   state   | start | find, peek_open, touch, tasks | stop
+//   made    | once  | no                            | yes
+//   running | no    | yes                           | yes
+//   stopped | no    | no                            | yes
+//
+// What has a final name was whole and verified when it got it. The index in memory answers what is there; a file that
+// turns out to be missing or of another length when it is opened is dropped, and the caller is told not_found, so that
+// he fetches it again within the same request. When the catalog is lost the index is rebuilt by walking the files,
+// while requests are served: during that time (`rebuilding`) a blob that `find` does not know may be there, and `stat`
+// and `open` look on the disk before they say no.
+//
+// Threads: start and stop from the owner's thread; everything else from any thread. find, peek_open and touch do no I/O
+// and take one or two short locks. The tasks do their work on the disk pool, in one piece: once begun it is finished
+// even when the task is cancelled. The disk pool must have been stopped, or no task be left, before the store is
+// destroyed. Owned by the composition root.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "oci/digest.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+#include "runtime/task.hpp"
+#include "store/blob_index.hpp"
+#include "store/catalog.hpp"
+#include "store/layout.hpp"
+#include "store/media_types.hpp"
+#include "store/open_files.hpp"
+
+namespace sluice::store {
+
+// How much is forced to the disk before a blob counts as stored (docs/disk-format.md, "What is durable when").
+enum class Durability : std::uint8_t {
+  none,  // nothing: after a power failure a blob may be missing, short (noticed when it is opened), or hold zeroes
+  data,  // the file before it gets its name: after a power failure a blob is whole or not there
+  full,  // and the directory after that: a blob that was stored is there
+};
+
+struct Stored {
+  std::uint64_t size = 0;       // bytes
+  std::string_view media_type;  // lives as long as the store; application/octet-stream when it is not known
+};
+
+class BlobStore {
+ public:
+  struct Params {
+    runtime::Path root;
+    Durability durability = Durability::data;
+    // Descriptors of hot blobs that are kept open; 0 keeps none.
+    std::size_t open_files = 256;
+    // A last use is noted when the one on record is at least this old.
+    std::chrono::seconds touch_granularity{60};
+    // The pause after each directory of the walk that looks for files that the catalog lacks. A rebuild does not pause.
+    std::chrono::milliseconds walk_pause{50};
+    // Catalog::Params::batch_delay.
+    std::chrono::milliseconds catalog_delay{200};
+  };
+
+  BlobStore(Params params, runtime::Filesystem& filesystem, runtime::DiskPool& pool, const Clock& clock,
+            metrics::Registry& registry);
+  BlobStore(const BlobStore&) = delete;
+  BlobStore& operator=(const BlobStore&) = delete;
+  ~BlobStore();
+
+  // Makes the directories, takes the lock, removes what dead processes left in incoming/, loads the catalog and starts
+  // the walk. Blocks. Errors: exists when another process holds the root (its pid is in the message); io, no_space.
+  Result<void> start();
+  // Ends the walk, writes the catalog, gives the lock up. Idempotent.
+  void stop();
+
+  // In the index? During a rebuild `stat` knows more.
+  [[nodiscard]] std::optional<Stored> find(const oci::Digest& digest) const;
+  // The index is not complete yet.
+  [[nodiscard]] bool rebuilding() const noexcept { return rebuilding_.load(std::memory_order_acquire); }
+  // find, and during a rebuild a look at the disk. Errors: not_found, io.
+  runtime::Task<Result<Stored>> stat(oci::Digest digest);
+
+  // The blob when its file is open already; else null, which says nothing. Notes the use.
+  [[nodiscard]] std::shared_ptr<const OpenBlob> peek_open(const oci::Digest& digest);
+  // Errors: not_found (also for a file that was missing or of another length, and has been dropped), io.
+  runtime::Task<Result<std::shared_ptr<const OpenBlob>>> open(oci::Digest digest);
+
+  // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
+  // is there already is replaced; its readers keep the old file. On an error `from` is left to the caller.
+  // Errors: not_found (no `from`), size_mismatch (its length is not `size`), no_space, io.
+  runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
+                                    std::string media_type);
+  // Stores bytes that the caller has verified; for small objects. Errors: no_space, io; nothing is left behind.
+  runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type);
+  // The whole content, its digest checked again: bytes that do not match are dropped and reported as not_found.
+  // Errors: not_found, size_mismatch (longer than `limit`), io.
+  runtime::Task<Result<std::string>> read_small(oci::Digest digest, std::size_t limit);
+  // Removes file, index entry and catalog row; memberships stay. Open readers are not disturbed.
+  // Errors: not_found, io.
+  runtime::Task<Result<void>> remove(oci::Digest digest);
+
+  // Notes that the blob was used now; peek_open, open and read_small do it themselves. Cheap: written in batches.
+  void touch(const oci::Digest& digest);
+
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return index_.bytes(); }
+  [[nodiscard]] std::size_t entries() const noexcept { return index_.entries(); }
+
+  [[nodiscard]] const Layout& layout() const noexcept { return layout_; }
+  [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
+  [[nodiscard]] const Catalog& catalog() const noexcept { return catalog_; }
+
+  // Blocks until the walk that start() began has ended: for tests and for commands that need the whole index.
+  void wait_for_walk();
+
+ private:
+  struct Metrics {
+    explicit Metrics(metrics::Registry& registry);
+    metrics::Gauge& bytes;
+    metrics::Gauge& entries;
+    metrics::Gauge& rebuilding;
+    metrics::Counter& dropped;
+    metrics::Counter& open_errors;
+    metrics::Counter& read_errors;
+    metrics::Counter& write_errors;
+    metrics::Counter& remove_errors;
+    metrics::Counter& walk_errors;
+  };
+  class Walker;
+
+  Result<void> take_lock();
+  void clean_incoming();
+  void load_catalog();
+
+  // Blocking; on the disk pool or the walker's thread.
+  Result<Stored> stat_blocking(const oci::Digest& digest);
+  Result<std::shared_ptr<const OpenBlob>> open_blocking(const oci::Digest& digest);
+  Result<void> adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
+                              const std::string& media_type);
+  Result<void> put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type);
+  Result<std::string> read_small_blocking(const oci::Digest& digest, std::size_t limit);
+  Result<void> remove_blocking(const oci::Digest& digest);
+  Result<void> write_new(const runtime::Path& path, const std::string& bytes);
+  Result<void> publish(const runtime::Path& from, const oci::Digest& digest);
+  Result<std::optional<IndexEntry>> probe(const oci::Digest& digest);
+
+  void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type);
+  void drop(const oci::Digest& digest, std::string_view why);
+  void forget(const oci::Digest& digest);
+  void show_totals();
+  [[nodiscard]] std::uint32_t now_seconds() const;
+  [[nodiscard]] std::mutex& commit_lock(const oci::Digest& digest) noexcept;
+
+  const Params params_;
+  const Layout layout_;
+  runtime::Filesystem& filesystem_;
+  runtime::DiskPool& pool_;
+  const Clock& clock_;
+  Metrics metrics_;
+  MediaTypes media_types_;
+  BlobIndex index_;
+  OpenFiles open_files_;
+  Catalog catalog_;
+  runtime::File lock_;
+  std::atomic<std::uint64_t> next_temporary_{0};
+  std::atomic<bool> rebuilding_{false};
+  bool started_ = false;  // the owner's thread alone
+
+  // Each serialises the steps that change the file and the index entry of one digest (those whose digests share it),
+  // so that the two cannot disagree. Held across disk work, therefore taken on the disk pool and by the walker only.
+  std::array<std::mutex, 64> commit_locks_;
+
+  std::unique_ptr<Walker> walker_;
+};
+
+}  // namespace sluice::store

@@ -1,0 +1,151 @@
+// Catalog: what the store remembers besides the bytes: sizes and media types of blobs, which repository has been said to
+// have which blob (membership), and what tags point at. All of it in memory, with a copy in SQLite that one thread of
+// its own writes behind, in batches. No request ever waits for SQLite.
+//
+//   state   | memory side | load | flush
+//   made    | no          | once | no
+//   running | yes         | no   | yes       after load() returned, whatever it returned
+//   closed  | yes         | no   | no-op     changes are dropped
+//
+// Losing the file costs a walk of the blobs, and one question to upstream for each membership and tag; never a blob.
+// When SQLite cannot be written, changes wait in memory, bounded, and are tried again; beyond the bound they are
+// dropped (additions first), which is safe for the same reason.
+//
+// Threads: load and close from the thread that owns the store; everything else from any thread, without I/O, except
+// flush, which blocks. Owned by the BlobStore, which calls what is below "for the store".
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "descriptors/scope.hpp"
+#include "oci/descriptor.hpp"
+#include "oci/media_type.hpp"
+#include "runtime/filesystem.hpp"
+#include "store/media_types.hpp"
+
+namespace sluice::store {
+
+using descriptors::Scope;
+
+// Upstream has said that the scope's repository has the blob (or, in the global scope: some repository has it).
+struct Membership {
+  oci::Descriptor descriptor;  // its digest is the canonical one, mostly the digest asked for
+  Clock::Wall checked_at;      // when upstream said so
+};
+
+// What a tag pointed at for clients that accept these manifest types.
+struct TagRecord {
+  oci::Digest digest;
+  oci::ManifestClass accept_class = 0;
+  Clock::Wall checked_at;
+};
+
+class Catalog {
+ public:
+  struct Params {
+    runtime::Path file;
+    // How long a change may wait for others to be written with it.
+    std::chrono::milliseconds batch_delay{200};
+    // Written at once when this many changes wait.
+    std::size_t batch_changes = 512;
+    // How many changes may wait while SQLite cannot be written.
+    std::size_t max_pending = 100'000;
+    // How long to leave SQLite alone after it failed.
+    std::chrono::milliseconds retry_delay{5000};
+  };
+
+  Catalog(Params params, runtime::Filesystem& filesystem, const Clock& clock, MediaTypes& media_types,
+          metrics::Registry& registry);
+  Catalog(const Catalog&) = delete;
+  Catalog& operator=(const Catalog&) = delete;
+  ~Catalog();
+
+  // --- Membership. Thread-safe, no I/O.
+
+  [[nodiscard]] std::optional<Membership> membership(const Scope& scope, const oci::Digest& digest) const;
+  // Overwrites; `checked_at` is now.
+  void set_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+  // The same, unless it is there; whether it was set.
+  bool add_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+  // Whether it was there.
+  bool clear_membership(const Scope& scope, const oci::Digest& digest);
+  // The repositories that have the blob, sorted; the global scope is not among them. Walks all scopes.
+  [[nodiscard]] std::vector<std::string> scopes_of(const oci::Digest& digest) const;
+
+  // --- Tags. Thread-safe, no I/O.
+
+  [[nodiscard]] std::optional<TagRecord> tag(const Scope& scope, std::string_view tag,
+                                             oci::ManifestClass accept_class) const;
+  // Overwrites; `checked_at` is now. Setting the digest it has already renews it.
+  void set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class, const oci::Digest& digest);
+  // For all accept classes; whether there was one.
+  bool clear_tag(const Scope& scope, std::string_view tag);
+  // Sorted, each once.
+  [[nodiscard]] std::vector<std::string> tags(const Scope& scope) const;
+
+  // Every scope that has a membership or a tag, sorted, without the global one.
+  [[nodiscard]] std::vector<std::string> repositories() const;
+
+  // --- For the store.
+
+  struct BlobRow {
+    oci::Digest digest;
+    std::uint64_t size = 0;
+    MediaTypes::Id media_type = MediaTypes::kOctetStream;
+    std::uint32_t last_used = 0;  // seconds since 1970
+  };
+
+  struct Loaded {
+    // The rows are all the blobs there are, but for a few of the last moments before a crash. False when the catalog
+    // is new, or was lost, or the walk that refills it has never ended: then the blobs must be walked.
+    bool complete = false;
+    // Why the file that was there could not be used; empty when it could, or when there was none.
+    std::string discarded;
+    std::size_t blobs = 0;
+    std::size_t memberships = 0;
+    std::size_t tags = 0;
+  };
+
+  // Reads everything, giving the blobs to `on_blob`, and starts the writer. A file that cannot be used is moved to
+  // <file>.bad-<n> and a new one is made. When not even that is possible it works without a file. Blocks.
+  // `on_blob` may have been called with rows of a file that then turned out to be bad; `on_discard` tells.
+  Loaded load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_discard);
+
+  void put_blob(const BlobRow& row);
+  void remove_blob(const oci::Digest& digest);
+  void touch_blob(const oci::Digest& digest, std::uint32_t last_used);
+  // The walk after an incomplete load has ended.
+  void set_complete();
+
+  // Blocks until every change made before the call was written once, or could not be. Errors: io, no_space, corrupt,
+  // with SQLite's words; the changes are kept and tried again.
+  Result<void> flush();
+  // Flushes, then ends the writer. Idempotent.
+  void close();
+
+  [[nodiscard]] std::size_t pending() const;
+
+ private:
+  class Memory;
+  class Writer;
+
+  const Params params_;
+  runtime::Filesystem& filesystem_;
+  const Clock& clock_;
+  MediaTypes& media_types_;
+  std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Writer> writer_;
+};
+
+}  // namespace sluice::store

@@ -1,0 +1,33 @@
+// The descriptor cache over the store: persistent memberships, and globally every blob at rest.
+//
+// It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). Thread-safe, never suspends, no I/O.
+// The store outlives it and the views it gives.
+#pragma once
+
+#include "descriptors/descriptor_service.hpp"
+
+namespace sluice::store {
+
+class BlobStore;
+
+class CatalogDescriptorService final : public descriptors::BlobDescriptorCacheProvider {
+ public:
+  explicit CatalogDescriptorService(BlobStore& store) : store_(store) {}
+
+  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  // Forgets what was set; a blob at rest is known nevertheless.
+  runtime::Task<Result<void>> clear(oci::Digest digest) override;
+  Result<std::shared_ptr<descriptors::BlobDescriptorService>> repository_scoped(std::string_view repository) override;
+  [[nodiscard]] std::optional<oci::Descriptor> peek(const descriptors::Scope& scope,
+                                                    const oci::Digest& digest) override;
+
+  // The same as set_descriptor in a scope, without a coroutine.
+  Result<void> set_now(const descriptors::Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+
+ private:
+  class Scoped;
+  BlobStore& store_;
+};
+
+}  // namespace sluice::store

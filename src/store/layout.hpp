@@ -1,0 +1,43 @@
+// Where things lie under the store's root (docs/disk-format.md). The only place that makes paths from digests.
+//
+//   <root>/lock                                   held by the process that owns the root
+//   <root>/catalog.db                             sizes, media types, memberships, tags (SQLite)
+//   <root>/blobs/<algorithm>/<2 hex>/<hex>        whole, verified content
+//   <root>/incoming/                              what is being written
+//
+// Pure functions of a value; any thread.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "oci/digest.hpp"
+#include "runtime/filesystem.hpp"
+
+namespace sluice::store {
+
+class Layout {
+ public:
+  explicit Layout(runtime::Path root) : root_(std::move(root)) {}
+
+  [[nodiscard]] const runtime::Path& root() const noexcept { return root_; }
+  [[nodiscard]] runtime::Path lock() const { return root_ / "lock"; }
+  [[nodiscard]] runtime::Path catalog() const { return root_ / "catalog.db"; }
+  [[nodiscard]] runtime::Path blobs() const { return root_ / "blobs"; }
+  [[nodiscard]] runtime::Path incoming() const { return root_ / "incoming"; }
+
+  // The directory of all blobs of that algorithm, and the one of a blob.
+  [[nodiscard]] runtime::Path blobs(oci::Algorithm algorithm) const;
+  [[nodiscard]] runtime::Path shelf(const oci::Digest& digest) const;
+  [[nodiscard]] runtime::Path blob(const oci::Digest& digest) const;
+  // A blob that is being fetched.
+  [[nodiscard]] runtime::Path part(const oci::Digest& digest) const;
+
+  // The reverse of blob(): the digest whose file `name` is in the shelf `shelf`; nothing for any other file.
+  static std::optional<oci::Digest> digest_of(oci::Algorithm algorithm, std::string_view shelf, std::string_view name);
+
+ private:
+  runtime::Path root_;
+};
+
+}  // namespace sluice::store

@@ -1,0 +1,83 @@
+// The Cache that keeps its entries in files. See cache.hpp.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+#include "runtime/task_group.hpp"
+#include "streamcache/cache.hpp"
+#include "streamcache/filestore.hpp"
+
+namespace sluice::streamcache {
+
+class FileCache final : public Cache {
+ public:
+  struct Params {
+    runtime::Path directory;
+    // For how long after its creation an entry is in the index, and a file that nobody uses on disk.
+    std::chrono::nanoseconds max_age = std::chrono::minutes{5};
+    PipeParams pipe;
+    // true: finished entries stay in the index until max_age, and running ones leave it then too. false: an entry leaves
+    // the index when it finishes, because a store has taken its file over, and not before.
+    bool retain = true;
+  };
+
+  FileCache(Params params, runtime::Filesystem& filesystem, runtime::DiskPool& disk, const Clock& clock,
+            runtime::TaskGroup& fills, metrics::Registry& registry);
+  // All fills have ended.
+  ~FileCache() override;
+
+  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) override;
+  Result<std::unique_ptr<Stream>> find(std::string_view key) override;
+
+  // Evicts what is older than max_age; unlinking happens on the disk pool. Does not block.
+  void sweep();
+  // sweep() and Filestore::walk() every min(max_age, 1 minute), until stop() or a cancellation. To be spawned once, into
+  // a group.
+  runtime::Task<void> maintain();
+  void stop() override;
+
+  [[nodiscard]] Filestore& filestore() noexcept { return filestore_; }
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Entry;
+  struct Upkeep;
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view key) const noexcept { return std::hash<std::string_view>{}(key); }
+  };
+  using Index = std::unordered_map<std::string, std::shared_ptr<Entry>, Hash, std::equal_to<>>;
+
+  std::unique_ptr<Stream> join(const std::shared_ptr<Entry>& entry);
+  runtime::Task<void> fill(std::shared_ptr<Entry> entry, Create create);
+  runtime::Task<Result<void>> produce(std::shared_ptr<Entry> entry, Create create);
+  runtime::Task<Result<void>> close_check(std::shared_ptr<Entry> entry);
+  void settle(const std::shared_ptr<Entry>& entry, Result<void> outcome);
+  bool drop(const std::shared_ptr<Entry>& entry);
+  void dispose(const std::shared_ptr<Entry>& entry);
+  void remove_later(runtime::Path path);
+
+  const Params params_;
+  runtime::Filesystem& filesystem_;
+  runtime::DiskPool& disk_;
+  const Clock& clock_;
+  runtime::TaskGroup& fills_;
+  const Metrics metrics_;
+  Filestore filestore_;
+  const std::shared_ptr<Upkeep> upkeep_;
+
+  mutable std::mutex mutex_;  // guards index_
+  Index index_;
+};
+
+}  // namespace sluice::streamcache

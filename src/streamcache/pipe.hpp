@@ -1,0 +1,227 @@
+// A pipe: one writer, any number of readers, one file between them.
+//
+// The writer appends; every reader starts at offset 0, or wherever it likes, and follows at its own pace. Nothing is
+// copied from the writer to a reader: both use the same descriptor with explicit offsets (pwrite, pread, sendfile), so a
+// reader keeps reading when the file has been renamed or unlinked. All that is coordinated are positions.
+//
+// Back-pressure. The writer waits once it is `window` bytes ahead of its front-runner, the reader that has come
+// furthest, so the disk fills no faster than somebody reads. Slow readers hold up nobody. The front-runner's mark never
+// goes back: when it leaves, the writer waits until a survivor has come within the window of where the writer stands.
+// One call of write() is never split, so the writer may overshoot by its length; with a window of one byte it is one
+// write ahead of the front-runner.
+//
+// Holding back. The last `hold_back` bytes are invisible until the producer has succeeded, and stay so for ever when it
+// has failed. With one byte held back no reader can have received a complete body that turned out to be wrong. Where the
+// size is known they are the last bytes of the whole, so that everything before is visible at once.
+//
+// Leaving. When the last reader leaves before everything was written, the pipe is abandoned: with Abandoned::fail the
+// writer fails, at once if it is waiting and else with its next write; with Abandoned::finish it runs free and completes,
+// and a new reader may join it. A reader that leaves when a reader has had every visible byte fails nobody, and neither
+// does one that leaves when the writer has nothing left to write.
+//
+// Failing. Readers first get what there is, then the error. The pipe also fails where the producer says success but a
+// write had failed, or the size is not the one announced.
+//
+//   phase     from              writer                    readers
+//   opening   construction      none yet                  may join, and wait
+//   running   open()            write, set_size, …        join (unless abandoned and failing), read, leave
+//   finished  finish(success)   every call says closed    join, read all, then end of file
+//   failed    finish(error)     every call says closed    those there drain, then get the error; joining gets the error
+//
+// Threads: Pipe and its cursors are thread-safe. A Writer is used by one task, a Stream by one task at a time, each on
+// any loop. Locks are held for a few instructions, never while somebody resumes and never around disk work.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "runtime/filesystem.hpp"
+#include "runtime/task.hpp"
+#include "streamcache/cursor.hpp"
+#include "streamcache/metrics.hpp"
+#include "streamcache/storage.hpp"
+
+namespace sluice::streamcache {
+
+class Pipe;
+class Stream;
+class Writer;
+
+// What happens to a fill that nobody reads any more.
+enum class Abandoned : std::uint8_t { fail, finish };
+
+struct PipeParams {
+  // How far the writer may be ahead of the front-runner; none: it never waits.
+  std::optional<std::uint64_t> window_bytes = 8 * 1024 * 1024;
+  // How many bytes at the end are invisible until the producer has succeeded. Never makes the window smaller.
+  std::uint64_t hold_back_bytes = 0;
+  Abandoned abandoned = Abandoned::fail;
+};
+
+// The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one task.
+class Writer {
+ public:
+  explicit Writer(std::shared_ptr<Pipe> pipe);
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+  // Waits while the window is full, then appends all of `bytes` and wakes readers. `bytes` must live until the task has
+  // ended. Errors: abandoned, cancelled, no_space, io, closed (after the producer has returned). After an error nothing
+  // of `bytes` is visible, and the fill cannot succeed any more.
+  runtime::Task<Result<void>> write(std::span<const std::byte> bytes);
+
+  // The waiting part alone, so that a fill need not read from its source first. Same errors.
+  runtime::Task<Result<void>> wait_window();
+
+  // The expected total, once known; or none, once it is known that it will not be before the end. Wakes
+  // Stream::wait_size. The first call counts.
+  void set_size(std::optional<std::uint64_t> size_bytes);
+
+  // Goes on from a part: `file`, with `size_bytes` good bytes in it and called `path`, takes the place of the empty
+  // file, which is removed by the cache. Only before the first write. Errors: closed.
+  Result<void> adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes);
+
+  // Bytes written.
+  [[nodiscard]] std::uint64_t position() const noexcept;
+  // For reading behind the writer (a verifier), sync and rename. Both live as long as the pipe; not open and empty where
+  // the bytes are in memory.
+  [[nodiscard]] const runtime::File& file() const;
+  [[nodiscard]] const runtime::Path& path() const;
+
+  // The producer has taken the file over (renamed it into the store, or keeps the part): the cache does not remove it.
+  void release_file();
+  // No reader is left at the moment.
+  [[nodiscard]] bool abandoned() const noexcept;
+
+ private:
+  const std::shared_ptr<Pipe> pipe_;
+};
+
+// One reader. Destroying it is closing it.
+class Stream {
+ public:
+  // From Pipe::open_reader.
+  explicit Stream(std::shared_ptr<Pipe> pipe);
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream();
+
+  // Suspends until bytes past `position` may be read and returns the end of what may be read now; `position` or less at
+  // the end of the file. To ask is also to advance(position): a reader that waits there has no need of what lies before.
+  // Errors: the producer's, when everything visible lies before `position`; cancelled; closed.
+  runtime::Task<Result<std::uint64_t>> wait_readable(std::uint64_t position);
+
+  // What may be read now, without waiting.
+  [[nodiscard]] std::uint64_t readable() const noexcept;
+
+  // Suspends until the producer has a file to write to. Errors: as wait_readable.
+  runtime::Task<Result<void>> wait_open();
+
+  // Suspends until the size is known, or known not to be known before the end (none). Errors: the producer's, cancelled.
+  runtime::Task<Result<std::optional<std::uint64_t>>> wait_size();
+
+  // The next bytes, 0 at the end. `bytes` must live until the task has ended. Errors: as wait_readable, and io.
+  runtime::Task<Result<std::size_t>> read(std::span<std::byte> bytes);
+
+  // How far this reader has read, or does not care to read. Drives the writer; never goes back.
+  void advance(std::uint64_t position);
+
+  // The writer's own descriptor, for pread and sendfile up to readable(). Not open before the first byte is readable, and
+  // where the bytes are in memory. Lives as long as the stream is not destroyed.
+  [[nodiscard]] const runtime::File& file() const;
+
+  // The producer's result, which comes after the last byte. Works on a closed stream too. Errors: the producer's,
+  // cancelled.
+  runtime::Task<Result<void>> wait();
+
+  // The producer has ended, well or not.
+  [[nodiscard]] bool finished() const noexcept;
+
+  // Leaves the pipe. Idempotent; must not be called while another call on this stream is suspended.
+  void close();
+
+ private:
+  const std::shared_ptr<Pipe> pipe_;
+  std::uint64_t next_ = 0;     // of read()
+  std::uint64_t reached_ = 0;  // of advance()
+  bool closed_ = false;
+};
+
+// Always owned by a shared_ptr.
+class Pipe : public std::enable_shared_from_this<Pipe> {
+ public:
+  // `clock` outlives the writer, the registry behind `metrics` everything.
+  Pipe(const PipeParams& params, const Clock& clock, const Metrics& metrics);
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  ~Pipe();
+
+  // opening → running.
+  void open(std::unique_ptr<Storage> storage);
+  // opening or running → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn into
+  // a failure (see above).
+  Result<void> finish(Result<void> outcome);
+  // What finish(success) would return now.
+  [[nodiscard]] Result<void> check() const;
+
+  // Errors: abandoned (and failing for that), or the producer's.
+  Result<std::unique_ptr<Stream>> open_reader();
+
+  [[nodiscard]] std::uint64_t written() const noexcept { return written_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::size_t readers() const;
+  [[nodiscard]] bool ended() const noexcept;
+  // The storage, once open.
+  [[nodiscard]] const runtime::File& file() const;
+  [[nodiscard]] const runtime::Path& path() const;
+  [[nodiscard]] bool released() const;
+  // The storage that Writer::adopt replaced, at most once; else null.
+  [[nodiscard]] std::unique_ptr<Storage> take_replaced();
+
+  // Waiters, for tests.
+  [[nodiscard]] const Cursor& visible() const noexcept { return visible_; }
+  [[nodiscard]] const Cursor& mark() const noexcept { return mark_; }
+
+ private:
+  friend class Stream;
+  friend class Writer;
+
+  // How far the fill has come; positions of stage_.
+  enum Stage : std::uint64_t { kOpening, kOpen, kSizeKnown, kEnded };
+
+  Result<void> may_write() const;
+  bool window_full() const;
+  void note_write_error(const Error& error);
+  void publish(std::uint64_t written);
+  void show();
+  void leave();
+  Result<void> outcome() const;
+
+  const PipeParams params_;
+  const Clock& clock_;
+  const Metrics metrics_;
+
+  Cursor visible_;  // what readers may see; moved by the writer
+  Cursor mark_;     // how far the front-runner has read; moved by the readers
+  Cursor stage_;
+  std::atomic<std::uint64_t> written_{0};
+
+  mutable std::mutex mutex_;          // guards everything below
+  std::unique_ptr<Storage> storage_;  // set once before anything is visible, so readers use it without the lock
+  std::unique_ptr<Storage> replaced_;
+  std::optional<std::uint64_t> size_;
+  std::optional<Error> write_error_;
+  std::optional<Result<void>> outcome_;
+  std::size_t readers_ = 0;
+  bool released_ = false;
+  bool abandoned_ = false;  // and failing for that
+};
+
+}  // namespace sluice::streamcache

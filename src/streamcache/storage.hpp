@@ -1,0 +1,39 @@
+// Where the bytes of one pipe stand: a file, or memory for a pipe without one.
+//
+// Owned by a Pipe. Threads: one writer; readers from any thread, for ranges that have been written.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+#include "runtime/task.hpp"
+
+namespace sluice::streamcache {
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+
+  virtual Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  // Up to bytes.size() from `offset`, 0 only where nothing was written. `bytes` must live until the task has ended.
+  virtual runtime::Task<Result<std::size_t>> read(std::uint64_t offset, std::span<std::byte> bytes) = 0;
+  // Nobody will read below `position` any more.
+  virtual void discard_below(std::uint64_t position) = 0;
+  // Not open, and empty, for memory.
+  [[nodiscard]] virtual const runtime::File& file() const = 0;
+  [[nodiscard]] virtual const runtime::Path& path() const = 0;
+};
+
+// Reads go through the pool: a page that has left memory must not hold up a loop. Who sends with sendfile uses file().
+std::unique_ptr<Storage> make_file_storage(runtime::File file, runtime::Path path, runtime::Filesystem& filesystem,
+                                           runtime::DiskPool& disk);
+
+// For one sequential reader: holds only what was written and not yet discarded.
+std::unique_ptr<Storage> make_memory_storage();
+
+}  // namespace sluice::streamcache

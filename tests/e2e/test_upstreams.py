@@ -1,0 +1,66 @@
+"""Upstreams behind a token server, and behind TLS with an authority of their own."""
+
+from harness import faults, images, origin, sluice
+from test_skopeo import copy, same
+
+
+def config(url, **settings):
+    """A configuration file with one upstream, which is the default one."""
+    lines = ["default_upstream: docker.io", "upstreams:", "  docker.io:", f"    url: {url}"]
+    return "\n".join(lines + [f"    {key}: {value}" for key, value in settings.items()]) + "\n"
+
+
+def test_token_server(case):
+    image = case.images["team/private:1"]
+    tokens = origin.TokenServer(case, "alice", "correct-horse")
+    protected = origin.Registry(case, token=tokens)
+    assert protected.get("/v2/").status == 401
+    proxy = faults.FaultProxy(case, protected.port)
+    cache = sluice.Sluice(case, config=config(proxy.url, username="alice", password="correct-horse"))
+
+    plain = origin.Registry(case)
+    wanted = copy(case, plain.port, image, case.tmp / "origin")
+    same(wanted, copy(case, cache.port, image, case.tmp / "cold"))
+    granted = [scopes for login, scopes in tokens.requests if login]
+    assert granted == [["repository:team/private:pull"]], f"one token should do for a pull: {granted}"
+    assert all("basic" not in r.headers.get("authorization", "").lower() for r in proxy.seen()), \
+        "the password went to the registry, not only to its token server"
+    assert "correct-horse" not in cache.process.log()
+
+    protected.stop()
+    tokens.stop()
+    same(wanted, copy(case, cache.port, image, case.tmp / "warm"))
+
+
+def test_wrong_password_is_passed_on(case):
+    image = case.images["team/private:1"]
+    tokens = origin.TokenServer(case, "alice", "correct-horse")
+    protected = origin.Registry(case, token=tokens)
+    cache = sluice.Sluice(case, config=config(protected.url, username="alice", password="wrong"))
+    answer = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
+    assert answer.status in (401, 403), f"{answer.status} {answer.body}"
+    assert answer.codes()[0] in ("UNAUTHORIZED", "DENIED"), answer.body
+
+
+def test_tls_with_its_own_authority(case):
+    image = case.images["test/oci:1"]
+    authority = origin.Authority(case, "ours")
+    secure = origin.Registry(case, certificate=authority.sign())
+    plain = origin.Registry(case)
+    cache = sluice.Sluice(case, config=config(secure.url, ca_file=authority.certificate))
+    same(copy(case, plain.port, image, case.tmp / "origin"), copy(case, cache.port, image, case.tmp / "cold"))
+
+    big = case.images["test/medium:1"]
+    reader = cache.download(big.repository, big.layers[0])
+    assert reader.drain() == big.layers[0] and reader.complete
+
+
+def test_certificate_of_a_stranger_is_refused(case):
+    image = case.images["test/oci:1"]
+    secure = origin.Registry(case, certificate=origin.Authority(case, "theirs").sign())
+    ours = origin.Authority(case, "ours")
+    cache = sluice.Sluice(case, config=config(secure.url, ca_file=ours.certificate))
+    for path in (f"manifests/{image.tag}", f"blobs/{image.layers[0]}"):
+        answer = cache.get(f"/v2/{image.repository}/{path}", {"Accept": images.ACCEPT})
+        assert answer.status == 502 and answer.codes() == ["UNAVAILABLE"], f"{answer.status} {answer.body}"
+        assert b"certificate" in answer.body.lower(), f"does not say what is wrong: {answer.body}"

@@ -66,23 +66,54 @@ TEST_CASE("Digest: random bytes survive the round trip", "[oci]") {
 
 TEST_CASE("Digest: what is not algorithm:encoded is invalid", "[oci]") {
   const auto text = GENERATE_COPY(values<std::string>({
-      "", ":", "sha256", "sha256:", ":" + hex(64), "sha256" + hex(64), "sha256:" + hex(63), "sha256:" + hex(65),
-      "sha256:" + hex(128), "sha384:" + hex(64), "sha384:" + hex(95), "sha512:" + hex(127), "sha512:" + hex(64),
-      "sha256:" + hex(64, 'A'), "sha256:" + hex(64, 'g'), "sha256:" + hex(63) + "G", "sha256:" + hex(63) + " ",
-      " sha256:" + hex(64), "sha256:" + hex(64) + "\n", "sha256: " + hex(63), "SHA256:" + hex(64),
-      "Sha256:" + hex(64), "sha256::" + hex(63), "sha256:" + hex(32) + ":" + hex(31), "sha256:" + hex(63) + "/",
-      "sha256:../../../../etc/passwd", "sha256:" + std::string(64, '\0'), "sha256:" + hex(63) + "\xc3",
-      "sha256+:" + hex(64), "+sha256:" + hex(64), "sha256..b64:" + hex(64), "sha256+-b64:" + hex(64),
-      "sha 256:" + hex(64), "md5:", "md5:a/b", "md5:a:b", "md5:a.b", "md5/x:abc",
+      "",
+      ":",
+      "sha256",
+      "sha256:",
+      ":" + hex(64),
+      "sha256" + hex(64),
+      "sha256:" + hex(63),
+      "sha256:" + hex(65),
+      "sha256:" + hex(128),
+      "sha384:" + hex(64),
+      "sha384:" + hex(95),
+      "sha512:" + hex(127),
+      "sha512:" + hex(64),
+      "sha256:" + hex(64, 'A'),
+      "sha256:" + hex(64, 'g'),
+      "sha256:" + hex(63) + "G",
+      "sha256:" + hex(63) + " ",
+      " sha256:" + hex(64),
+      "sha256:" + hex(64) + "\n",
+      "sha256: " + hex(63),
+      "SHA256:" + hex(64),
+      "Sha256:" + hex(64),
+      "sha256::" + hex(63),
+      "sha256:" + hex(32) + ":" + hex(31),
+      "sha256:" + hex(63) + "/",
+      "sha256:../../../../etc/passwd",
+      "sha256:" + std::string(64, '\0'),
+      "sha256:" + hex(63) + "\xc3",
+      "sha256+:" + hex(64),
+      "+sha256:" + hex(64),
+      "sha256..b64:" + hex(64),
+      "sha256+-b64:" + hex(64),
+      "sha 256:" + hex(64),
+      "md5:",
+      "md5:a/b",
+      "md5:a:b",
+      "md5:a.b",
+      "md5/x:abc",
   }));
   INFO(text);
   CHECK(error_of(text) == Errc::digest_invalid);
 }
 
 TEST_CASE("Digest: a well-formed digest of another algorithm is unsupported", "[oci]") {
-  const auto text = GENERATE(as<std::string>{}, "md5:d41d8cd98f00b204e9800998ecf8427e", "blake3:abc", "sha1:0",
-                             "sha256+b64:LCa0a2jxo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564=", "sha256+b64u:LCa0a2j_xo-5m0==",
-                             "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", "a.b_c-d+e:Zz=_-", "x:y");
+  const auto text =
+      GENERATE(as<std::string>{}, "md5:d41d8cd98f00b204e9800998ecf8427e", "blake3:abc", "sha1:0",
+               "sha256+b64:LCa0a2jxo_5m0U8HTBBNBNCLXBkg7-g-YpeiGJm564=", "sha256+b64u:LCa0a2j_xo-5m0==",
+               "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", "a.b_c-d+e:Zz=_-", "x:y");
   INFO(text);
   CHECK(error_of(text) == Errc::digest_unsupported);
 }

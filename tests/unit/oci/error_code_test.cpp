@@ -93,9 +93,10 @@ TEST_CASE("Registry error: the shapes of token servers and clouds", "[oci]") {
 }
 
 TEST_CASE("Registry error: nothing in what is none", "[oci]") {
-  for (const char* text : {"", " ", "null", "1", "[]", "{}", "{", "<html>404</html>", "404 page not found\n", "\xff",
-                           R"({"errors":null})", R"({"errors":[]})", R"({"errors":[{}]})", R"({"errors":{"code":"X"}})",
-                           R"({"error":{}})", R"({"error":[]})", R"({"token":"secret"})", R"({"code":"","message":""})"}) {
+  for (const char* text :
+       {"", " ", "null", "1", "[]", "{}", "{", "<html>404</html>", "404 page not found\n", "\xff", R"({"errors":null})",
+        R"({"errors":[]})", R"({"errors":[{}]})", R"({"errors":{"code":"X"}})", R"({"error":{}})", R"({"error":[]})",
+        R"({"token":"secret"})", R"({"code":"","message":""})"}) {
     INFO(text);
     CHECK_FALSE(parse_error_body(text));
   }

@@ -44,12 +44,28 @@ std::string nested(std::size_t depth, char open, char close) {
 
 TEST_CASE("Manifest: bytes that are not one JSON object are refused", "[oci]") {
   for (const std::string_view type : {std::string_view(), mt::kOciManifest, mt::kOciIndex, mt::kDockerSchema1Signed}) {
-    for (const std::string& text :
-         {std::string(), std::string(" "), std::string("null"), std::string("1"), std::string("-1"), std::string("1.5"),
-          std::string("true"), std::string("\"x\""), std::string("[]"), std::string("[{}]"), std::string("{}"),
-          std::string("{"), std::string("{]"), std::string("{\"a\"}"), std::string("{\"a\":1,}"), std::string("{}{}"),
-          std::string("<!DOCTYPE html><html></html>"), std::string("\xff\xfe{\0}\0", 6), std::string("{\"a\":\"\xff\"}"),
-          std::string("{\"a\":\"\n\"}"), std::string("{'a':1}"), std::string(1, '\0')}) {
+    for (const std::string& text : {std::string(),
+                                    std::string(" "),
+                                    std::string("null"),
+                                    std::string("1"),
+                                    std::string("-1"),
+                                    std::string("1.5"),
+                                    std::string("true"),
+                                    std::string("\"x\""),
+                                    std::string("[]"),
+                                    std::string("[{}]"),
+                                    std::string("{}"),
+                                    std::string("{"),
+                                    std::string("{]"),
+                                    std::string("{\"a\"}"),
+                                    std::string("{\"a\":1,}"),
+                                    std::string("{}{}"),
+                                    std::string("<!DOCTYPE html><html></html>"),
+                                    std::string("\xff\xfe{\0}\0", 6),
+                                    std::string("{\"a\":\"\xff\"}"),
+                                    std::string("{\"a\":\"\n\"}"),
+                                    std::string("{'a':1}"),
+                                    std::string(1, '\0')}) {
       INFO(text);
       CHECK(refused(text, type));
     }
@@ -94,7 +110,8 @@ TEST_CASE("Manifest: a descriptor needs a digest and a size", "[oci]") {
 }
 
 TEST_CASE("Manifest: values of the wrong type are refused", "[oci]") {
-  for (const char* bad : {"{}", "1", "\"x\"", "true", "1.5", "[1]", "[null]", "[\"x\"]", "[[]]", "[true]", "[1.5]", "[[{}]]"}) {
+  for (const char* bad :
+       {"{}", "1", "\"x\"", "true", "1.5", "[1]", "[null]", "[\"x\"]", "[[]]", "[true]", "[1.5]", "[[{}]]"}) {
     INFO(bad);
     CHECK(refused(image(bad)));
     CHECK(refused(std::string(R"({"manifests":)") + bad + "}", mt::kOciIndex));

@@ -59,9 +59,7 @@ ManifestInfo parsed(const json& body, std::string_view content_type) {
   return *info;
 }
 
-std::string type_of(const json& body, std::string_view content_type) {
-  return parsed(body, content_type).media_type;
-}
+std::string type_of(const json& body, std::string_view content_type) { return parsed(body, content_type).media_type; }
 
 bool refused(const json& body, std::string_view content_type) {
   const Result<ManifestInfo> info = parse_manifest(body.dump(), content_type);

@@ -39,8 +39,8 @@ TEST_CASE("Media type: the six manifest types are known, and which are indexes",
     CHECK(is_index(type) == (type == mt::kOciIndex || type == mt::kDockerList));
     CHECK(is_schema1(type) == (type == mt::kDockerSchema1 || type == mt::kDockerSchema1Signed));
   }
-  for (const std::string_view type : {std::string_view(), mt::kOciConfig, mt::kOciLayerGzip, mt::kOctetStream, mt::kJson,
-                                      std::string_view("text/html"), std::string_view("*/*"),
+  for (const std::string_view type : {std::string_view(), mt::kOciConfig, mt::kOciLayerGzip, mt::kOctetStream,
+                                      mt::kJson, std::string_view("text/html"), std::string_view("*/*"),
                                       std::string_view("application/vnd.oci.image.manifest.v1+jso")}) {
     INFO(type);
     CHECK_FALSE(is_manifest(type));
@@ -108,7 +108,8 @@ TEST_CASE("Accept: weight 0 refuses", "[oci]") {
     CHECK_FALSE(accept.accepts(mt::kOciIndex));
     CHECK(accept.manifest_class() == (kAllManifests & ~manifest_bit(mt::kOciIndex)));
   }
-  for (const char* weight : {";q=0.001", ";q=.5", ";q=1", ";q=0.8;q=0", ";q", ";q=", ";q=x", ";qq=0", ";q=0x", ";", ";;;"}) {
+  for (const char* weight :
+       {";q=0.001", ";q=.5", ";q=1", ";q=0.8;q=0", ";q", ";q=", ";q=x", ";qq=0", ";q=0x", ";", ";;;"}) {
     INFO(weight);
     CHECK(Accept::parse(oci + weight).accepts(mt::kOciIndex));
   }
@@ -117,8 +118,8 @@ TEST_CASE("Accept: weight 0 refuses", "[oci]") {
 
 TEST_CASE("Accept: the most specific range decides, in any order", "[oci]") {
   const std::string oci(mt::kOciIndex);
-  for (const std::string& text : {oci + ", application/*;q=0, */*", "*/*, application/*;q=0, " + oci,
-                                  "application/*;q=0," + oci + ",*/*"}) {
+  for (const std::string& text :
+       {oci + ", application/*;q=0, */*", "*/*, application/*;q=0, " + oci, "application/*;q=0," + oci + ",*/*"}) {
     INFO(text);
     const Accept accept = Accept::parse(text);
     CHECK(accept.manifest_class() == manifest_bit(mt::kOciIndex));
@@ -191,8 +192,14 @@ TEST_CASE("Accept: a long header costs a bounded amount and keeps its known type
 }
 
 TEST_CASE("Accept: the class is what accepts() says of each manifest type", "[oci]") {
-  const std::vector<std::string> pieces = {"*/*", "*/*;q=0", "application/*", "application/*;q=0", "text/*", "a/b",
-                                           std::string(mt::kOciIndex), std::string(mt::kDockerSchema2) + ";q=0"};
+  const std::vector<std::string> pieces = {"*/*",
+                                           "*/*;q=0",
+                                           "application/*",
+                                           "application/*;q=0",
+                                           "text/*",
+                                           "a/b",
+                                           std::string(mt::kOciIndex),
+                                           std::string(mt::kDockerSchema2) + ";q=0"};
   std::mt19937 random(7);
   for (int i = 0; i < 500; ++i) {
     std::string text;

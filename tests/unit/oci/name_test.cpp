@@ -36,10 +36,11 @@ TEST_CASE("Repository: names of the grammar are taken as they are", "[oci]") {
 }
 
 TEST_CASE("Repository: everything else is refused", "[oci]") {
-  const auto text = GENERATE(as<std::string>{}, "", "/", "a/", "/a", "a//b", "A", "a/B", "Library/alpine", ".", "..", "../a",
-                             "a/../b", "a/./b", ".a", "a.", "a..b", "a._b", "a_.b", "a-.b", "a.-b", "a_-b", "a-_b", "_a", "a_",
-                             "a___b", "a__", "__a", "-a", "a-", "a/-b", "a-/b", "a/.b", "a./b", "a_/b", "a b", " a", "a ",
-                             "a\n", "a:b", "a@b", "a%2fb", "a\\b", "a?b", "a*b", "a~b", "a+b", "\xc3\xa4", "a\x7f");
+  const auto text =
+      GENERATE(as<std::string>{}, "", "/", "a/", "/a", "a//b", "A", "a/B", "Library/alpine", ".", "..", "../a",
+               "a/../b", "a/./b", ".a", "a.", "a..b", "a._b", "a_.b", "a-.b", "a.-b", "a_-b", "a-_b", "_a", "a_",
+               "a___b", "a__", "__a", "-a", "a-", "a/-b", "a-/b", "a/.b", "a./b", "a_/b", "a b", " a", "a ", "a\n",
+               "a:b", "a@b", "a%2fb", "a\\b", "a?b", "a*b", "a~b", "a+b", "\xc3\xa4", "a\x7f");
   INFO(text);
   const Result<Repository> name = Repository::parse(text);
   REQUIRE(!name);
@@ -61,8 +62,7 @@ TEST_CASE("Repository: at most 255 bytes", "[oci]") {
 }
 
 TEST_CASE("Repository: the matcher agrees with the expression of the distribution-spec", "[oci]") {
-  const std::regex expression(
-      R"([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*)");
+  const std::regex expression(R"([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*)");
   std::mt19937 random(4);
   int taken = 0;
   for (int i = 0; i < 50'000; ++i) {
@@ -83,9 +83,9 @@ TEST_CASE("Tag: the grammar of the distribution-spec", "[oci]") {
     REQUIRE(tag);
     CHECK(tag->str() == good);
   }
-  for (const std::string& bad : {std::string(), std::string(".a"), std::string("-a"), std::string("a/b"), std::string("a:b"),
-                                 std::string("a b"), std::string("a+b"), std::string("a@b"), std::string("\xc3\xa4"),
-                                 std::string("a\n"), std::string(129, 'x')}) {
+  for (const std::string& bad :
+       {std::string(), std::string(".a"), std::string("-a"), std::string("a/b"), std::string("a:b"), std::string("a b"),
+        std::string("a+b"), std::string("a@b"), std::string("\xc3\xa4"), std::string("a\n"), std::string(129, 'x')}) {
     INFO(bad);
     const Result<Tag> tag = Tag::parse(bad);
     REQUIRE(!tag);
@@ -134,7 +134,7 @@ TEST_CASE("Names: they compare and hash by their text", "[oci]") {
   CHECK(a == Repository::parse("a").value());
   CHECK(a < b);
   CHECK(Tag::parse("1").value() < Tag::parse("2").value());
-  CHECK(std::hash<Repository>{}(a) == boost::hash<Repository>{}(Repository::parse("a").value()) );
+  CHECK(std::hash<Repository>{}(a) == boost::hash<Repository>{}(Repository::parse("a").value()));
 
   const Reference by_tag = Reference::parse("x").value();
   const Reference by_digest = Reference::parse(kDigest).value();

@@ -79,7 +79,8 @@ class Checker:
             cwd=directory, capture_output=True, text=True)
         seconds = time.monotonic() - started
         if tidy.returncode != 0:
-            return seconds, (tidy.stdout + tidy.stderr).strip()
+            said = (tidy.stdout + tidy.stderr).strip().splitlines()
+            return seconds, "\n".join(line for line in said if not line.endswith("generated."))
         if make_rule.returncode == 0:
             names = make_rule.stdout.replace("\\\n", " ").split()[1:]
             files = {str((pathlib.Path(directory) / name).resolve()): None for name in names}
@@ -94,6 +95,7 @@ def main():
     parser.add_argument("--cache", required=True, type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
+    started = time.monotonic()
 
     arguments.cache.mkdir(parents=True, exist_ok=True)
     version = subprocess.run([TIDY, "--version"], capture_output=True, text=True, check=True).stdout
@@ -128,7 +130,7 @@ def main():
                 print(f"\r\x1b[K[{count}/{len(work)}] {name} {seconds:.0f} s", end="", flush=True)
     if terminal and work:
         print("\r\x1b[K", end="")
-    print(f"    {len(work)} checked, {unchanged} unchanged, {failed} with findings")
+    print(f"    {len(work)} checked, {unchanged} unchanged, {failed} with findings, {time.monotonic() - started:.0f} s")
     return 1 if failed else 0
 
 

@@ -38,18 +38,23 @@ bool is_encoded(std::string_view text) noexcept {
   return !text.empty();
 }
 
-// The value of a lowercase hexadecimal digit, or 16.
-constexpr unsigned hex_value(char c) noexcept {
-  if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
-  if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a') + 10;
-  return 16;
-}
+constexpr std::string_view kHexDigits = "0123456789abcdef";
 
-void append_hex(std::string& out, std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
+// For each character its value as a lowercase hexadecimal digit, or 16.
+constexpr std::array<std::uint8_t, 256> kHexValues = [] {
+  std::array<std::uint8_t, 256> values{};
+  values.fill(16);
+  for (std::uint8_t i = 0; i < 16; ++i) values[static_cast<unsigned char>(kHexDigits[i])] = i;
+  return values;
+}();
+
+constexpr unsigned hex_value(char c) noexcept { return kHexValues[static_cast<unsigned char>(c)]; }
+
+// `out` has room for two characters for each byte.
+void write_hex(char* out, std::span<const std::byte> bytes) noexcept {
   for (const std::byte b : bytes) {
-    out.push_back(kDigits[std::to_integer<unsigned>(b >> 4)]);
-    out.push_back(kDigits[std::to_integer<unsigned>(b & std::byte{0x0f})]);
+    *out++ = kHexDigits[std::to_integer<unsigned>(b >> 4)];
+    *out++ = kHexDigits[std::to_integer<unsigned>(b & std::byte{0x0f})];
   }
 }
 
@@ -133,18 +138,16 @@ Digest Digest::from_raw(Algorithm algorithm, std::span<const std::byte> raw) {
 }
 
 std::string Digest::encoded() const {
-  std::string out;
-  out.reserve(2 * digest_bytes(algorithm_));
-  append_hex(out, raw());
+  std::string out(2 * digest_bytes(algorithm_), '\0');
+  write_hex(out.data(), raw());
   return out;
 }
 
 std::string Digest::to_string() const {
   const std::string_view prefix = algorithm_name();
-  std::string out;
-  out.reserve(prefix.size() + 1 + 2 * digest_bytes(algorithm_));
-  out.append(prefix).push_back(':');
-  append_hex(out, raw());
+  std::string out(prefix.size() + 1 + 2 * digest_bytes(algorithm_), ':');
+  prefix.copy(out.data(), prefix.size());
+  write_hex(out.data() + prefix.size() + 1, raw());
   return out;
 }
 

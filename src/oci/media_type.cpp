@@ -34,8 +34,8 @@ std::string_view trim(std::string_view text) noexcept {
 
 // RFC 9110 section 5.6.2
 constexpr bool is_token_char(char c) noexcept {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+  if (c <= ' ' || c >= 0x7f) return false;
+  return std::string_view("\"(),/:;<=>?@[\\]{}").find(c) == std::string_view::npos;
 }
 
 bool is_token(std::string_view text) noexcept {
@@ -45,6 +45,9 @@ bool is_token(std::string_view text) noexcept {
 // Index into kManifestTypes, or kNone. `bare` has no parameters.
 std::size_t manifest_index(std::string_view bare) noexcept {
   for (std::size_t i = 0; i < kManifestTypes.size(); ++i) {
+    if (bare == kManifestTypes[i]) return i;  // as everybody writes them
+  }
+  for (std::size_t i = 0; i < kManifestTypes.size(); ++i) {
     if (equal_nocase(bare, kManifestTypes[i])) return i;
   }
   return kNone;
@@ -53,7 +56,8 @@ std::size_t manifest_index(std::string_view bare) noexcept {
 // Cuts the text before the first `separator` that is not inside a quoted string off `rest`.
 std::string_view take_until(std::string_view& rest, char separator) noexcept {
   bool quoted = false;
-  std::size_t at = 0;
+  std::size_t at = std::min(rest.find(separator), rest.size());
+  if (rest.substr(0, at).find('"') != std::string_view::npos) at = 0;  // the separator found may be a quoted one
   for (; at < rest.size(); ++at) {
     const char c = rest[at];
     if (quoted && c == '\\') {
@@ -148,16 +152,17 @@ Accept Accept::parse(std::string_view joined) {
     std::string_view parameters = take_until(joined, ',');
     std::string_view bare = trim(take_until(parameters, ';'));
     if (bare == "*") bare = "*/*";  // sent by old Java clients
-    if (!is_media_range(bare)) continue;
+    const std::size_t index = manifest_index(bare);
+    if (index == kNone && !is_media_range(bare)) continue;
     usable = true;
     const bool accepted = !refused_by(parameters);
 
-    if (bare == "*/*") {
-      merge(all, accepted);
+    if (index != kNone) {
+      merge(exact[index], accepted);
       continue;
     }
-    if (const std::size_t index = manifest_index(bare); index != kNone) {
-      merge(exact[index], accepted);
+    if (bare == "*/*") {
+      merge(all, accepted);
       continue;
     }
     if (equal_nocase(bare, "application/*")) merge(all_of_application, accepted);

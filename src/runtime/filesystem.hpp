@@ -44,6 +44,7 @@ class File {
 struct FileStatus {
   enum class Kind : std::uint8_t { regular, directory, other };
   Kind kind = Kind::other;
+  unsigned mode = 0;  // the permission bits, as set_mode takes them
   std::uint64_t size_bytes = 0;
   std::chrono::system_clock::time_point modified;
 };

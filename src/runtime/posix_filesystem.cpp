@@ -141,6 +141,7 @@ Result<FileStatus> PosixFilesystem::status(const Path& path) {
   if (::lstat(path.c_str(), &st) != 0) return failed("stat", path);
   FileStatus out;
   out.kind = kind_of(st.st_mode);
+  out.mode = st.st_mode & 07777U;
   out.size_bytes = static_cast<std::uint64_t>(st.st_size);
   out.modified = std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
       std::chrono::seconds(st.st_mtim.tv_sec) + std::chrono::nanoseconds(st.st_mtim.tv_nsec)));

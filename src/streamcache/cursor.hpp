@@ -52,6 +52,7 @@ class Cursor {
   [[nodiscard]] std::size_t waiting() const;
 
  private:
+  struct Group;
   struct State;
   struct Waiter;
   std::shared_ptr<State> state_;  // shared with the wake-ups that are posted

@@ -51,6 +51,7 @@ class FileCache final : public Cache {
 
  private:
   struct Entry;
+  class Fill;
   struct Upkeep;
   struct Hash {
     using is_transparent = void;
@@ -58,13 +59,21 @@ class FileCache final : public Cache {
   };
   using Index = std::unordered_map<std::string, std::shared_ptr<Entry>, Hash, std::equal_to<>>;
 
-  std::unique_ptr<Stream> join(const std::shared_ptr<Entry>& entry);
-  runtime::Task<void> fill(std::shared_ptr<Entry> entry, Create create);
-  runtime::Task<Result<void>> produce(std::shared_ptr<Entry> entry, Create create);
-  runtime::Task<Result<void>> close_check(std::shared_ptr<Entry> entry);
-  void settle(const std::shared_ptr<Entry>& entry, Result<void> outcome);
-  bool drop(const std::shared_ptr<Entry>& entry);
-  void dispose(const std::shared_ptr<Entry>& entry);
+  // What a lookup found, or with `created` the first stream of what it has inserted.
+  struct Seat {
+    std::shared_ptr<Entry> entry;
+    std::unique_ptr<Stream> created;
+  };
+
+  Seat find_or_insert(const std::string& key);
+  std::unique_ptr<Stream> join(const Entry& entry);
+  runtime::Task<void> fill(Fill fill, Create create);
+  runtime::Task<Result<void>> produce(std::shared_ptr<Pipe> pipe, Create create);
+  runtime::Task<Result<void>> close_check(std::shared_ptr<Pipe> pipe);
+  void settle(const Entry& entry, Result<void> outcome);
+  [[nodiscard]] bool holds(const Entry& entry) const;
+  void drop(const Entry& entry);
+  void dispose(const Entry& entry);
   void remove_later(runtime::Path path);
 
   const Params params_;

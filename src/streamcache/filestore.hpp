@@ -56,8 +56,7 @@ class Filestore {
 
  private:
   std::string next_name();
-  void visit(const runtime::Path& folder, Clock::Wall cutoff, Walk& walk, int depth);
-  Result<std::vector<runtime::DirectoryEntry>> list(const runtime::Path& folder);
+  Result<void> visit(const runtime::Path& folder, Clock::Wall cutoff, Walk& walk, int depth);
   void remove_old(const runtime::Path& path, const runtime::FileStatus& status, Walk& walk);
 
   const Params params_;

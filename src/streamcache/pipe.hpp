@@ -86,7 +86,7 @@ class Writer {
   void set_size(std::optional<std::uint64_t> size_bytes);
 
   // Goes on from a part: `file`, with `size_bytes` good bytes in it and called `path`, takes the place of the empty
-  // file, which is removed by the cache. Only before the first write. Errors: closed.
+  // file, which is removed by the cache. Only before the first write. Errors: closed, unsupported (no file here).
   Result<void> adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes);
 
   // Bytes written.
@@ -114,15 +114,15 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
   ~Stream();
 
-  // Suspends until bytes past `position` may be read and returns the end of what may be read now; `position` or less at
-  // the end of the file. To ask is also to advance(position): a reader that waits there has no need of what lies before.
+  // Suspends until bytes past `position` may be read and returns the end of what may be read now; `position` itself
+  // at the end of the file. To ask is also to advance(position): a reader that waits there has no need of what lies before.
   // Errors: the producer's, when everything visible lies before `position`; cancelled; closed.
   runtime::Task<Result<std::uint64_t>> wait_readable(std::uint64_t position);
 
   // What may be read now, without waiting.
   [[nodiscard]] std::uint64_t readable() const noexcept;
 
-  // Suspends until the producer has a file to write to. Errors: as wait_readable.
+  // Suspends until the producer has a file to write to. Errors: that of creating it, cancelled.
   runtime::Task<Result<void>> wait_open();
 
   // Suspends until the size is known, or known not to be known before the end (none). Errors: the producer's, cancelled.
@@ -196,13 +196,15 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   // How far the fill has come; positions of stage_.
   enum Stage : std::uint64_t { kOpening, kOpen, kSizeKnown, kEnded };
 
-  Result<void> may_write() const;
-  bool window_full() const;
+  [[nodiscard]] Result<void> may_write();
+  [[nodiscard]] std::optional<std::uint64_t> mark_needed() const;
   void note_write_error(const Error& error);
   void publish(std::uint64_t written);
   void show();
   void leave();
-  Result<void> outcome() const;
+  [[nodiscard]] bool all_read() const;
+  [[nodiscard]] Result<void> check_locked() const;
+  [[nodiscard]] Result<void> outcome() const;
 
   const PipeParams params_;
   const Clock& clock_;

@@ -22,6 +22,8 @@ class Storage {
   virtual Result<void> write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // Up to bytes.size() from `offset`, 0 only where nothing was written. `bytes` must live until the task has ended.
   virtual runtime::Task<Result<std::size_t>> read(std::uint64_t offset, std::span<std::byte> bytes) = 0;
+  // Storage of the same kind for another file, which has bytes in it already. Errors: unsupported, for memory.
+  [[nodiscard]] virtual Result<std::unique_ptr<Storage>> with(runtime::File file, runtime::Path path) const = 0;
   // Nobody will read below `position` any more.
   virtual void discard_below(std::uint64_t position) = 0;
   // Not open, and empty, for memory.

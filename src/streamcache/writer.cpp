@@ -1,0 +1,99 @@
+#include <utility>
+
+#include "streamcache/pipe.hpp"
+
+namespace sluice::streamcache {
+namespace {
+
+// Adds the time until it is destroyed to a counter, once it was started.
+class Wait {
+ public:
+  Wait(const Clock& clock, metrics::Counter& nanoseconds) : clock_(clock), nanoseconds_(nanoseconds) {}
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
+  ~Wait() {
+    if (!since_) return;
+    nanoseconds_.add(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(clock_.now() - *since_).count()));
+  }
+  void start() {
+    if (!since_) since_ = clock_.now();
+  }
+
+ private:
+  const Clock& clock_;
+  metrics::Counter& nanoseconds_;
+  std::optional<Clock::Monotonic> since_;
+};
+
+}  // namespace
+
+Writer::Writer(std::shared_ptr<Pipe> pipe) : pipe_(std::move(pipe)) {}
+
+runtime::Task<Result<void>> Writer::wait_window() {
+  Pipe& pipe = *pipe_;
+  Wait wait(pipe.clock_, *pipe.metrics_.backpressure_wait_nanoseconds);
+  for (;;) {
+    if (Result<void> may = pipe.may_write(); !may) co_return may;
+    const std::optional<std::uint64_t> needed = pipe.mark_needed();
+    if (!needed) co_return Result<void>{};
+    wait.start();
+    const Result<std::uint64_t> mark = co_await pipe.mark_.wait_past(*needed);
+    if (!mark) co_return mark.error();
+  }
+}
+
+runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
+  Pipe& pipe = *pipe_;
+  if (Result<void> room = co_await wait_window(); !room) {
+    pipe.note_write_error(room.error());
+    co_return room;
+  }
+  if (bytes.empty()) co_return Result<void>{};
+  const std::uint64_t at = pipe.written();
+  if (Result<void> written = pipe.storage_->write(at, bytes); !written) {
+    pipe.note_write_error(written.error());
+    co_return written;
+  }
+  pipe.publish(at + bytes.size());
+  co_return Result<void>{};
+}
+
+void Writer::set_size(std::optional<std::uint64_t> size_bytes) {
+  {
+    const std::scoped_lock lock(pipe_->mutex_);
+    if (pipe_->outcome_ || pipe_->stage_.position() >= Pipe::kSizeKnown) return;
+    pipe_->size_ = size_bytes;
+  }
+  pipe_->show();
+  pipe_->stage_.advance(Pipe::kSizeKnown);
+}
+
+Result<void> Writer::adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes) {
+  {
+    const std::scoped_lock lock(pipe_->mutex_);
+    if (pipe_->outcome_ || pipe_->written() != 0 || pipe_->replaced_) {
+      return Error(Errc::closed, "a part can be taken over only before the first write");
+    }
+    Result<std::unique_ptr<Storage>> adopted = pipe_->storage_->with(std::move(file), std::move(path));
+    if (!adopted) return adopted.error();
+    pipe_->replaced_ = std::exchange(pipe_->storage_, *std::move(adopted));
+  }
+  if (size_bytes != 0) pipe_->publish(size_bytes);
+  return {};
+}
+
+std::uint64_t Writer::position() const noexcept { return pipe_->written(); }
+
+const runtime::File& Writer::file() const { return pipe_->file(); }
+
+const runtime::Path& Writer::path() const { return pipe_->path(); }
+
+void Writer::release_file() {
+  const std::scoped_lock lock(pipe_->mutex_);
+  pipe_->released_ = true;
+}
+
+bool Writer::abandoned() const noexcept { return pipe_->mark_.idle(); }
+
+}  // namespace sluice::streamcache

@@ -1,8 +1,82 @@
-"""What /metrics counts while an image is pulled."""
+"""What /metrics counts while images are pulled."""
 
-from harness import faults, images, origin, sluice
+from harness import case as cases
+from harness import client, faults, images, origin, sluice
 
 
-def grown(before, after, prefix):
-    """How much the series whose names begin with `prefix` have grown together, labels or not."""
-    return sum(value - before.get(name, 0) for name, value in after.items() if name.startswith(prefix))
+def grown(before, after, series):
+    """How much a series has grown; without labels in `series`, all of that name together."""
+    return sum(value - before.get(name, 0) for name, value in after.items()
+               if name == series or name.startswith(series + "{"))
+
+
+def test_counts_what_happened(case):
+    image = case.images["test/medium:1"]
+    digest, size = image.layers[0], images.MEDIUM_BYTES
+    registry = origin.Registry(case)
+    proxy = faults.FaultProxy(case, registry.port)
+    proxy.throttle(60e6)
+    cache = sluice.Sluice(case, proxy.url)
+
+    start = cache.metrics()
+    first = cache.download(image.repository, digest)
+    first.read_exactly(1 << 20)
+    second = cache.download(image.repository, digest)
+    second.read_exactly(1 << 20)
+    during = cache.metrics()
+    assert during["sluice_fills_in_flight"] == 1, during["sluice_fills_in_flight"]
+    assert during["sluice_fill_readers"] == 2, during["sluice_fill_readers"]
+    assert first.drain() == digest and second.drain() == digest
+    assert cache.blob(image.repository, digest).status == 200
+    manifest = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
+    assert manifest.status == 200
+    assert cache.blob(image.repository, "sha256:" + "0" * 64).status == 404
+
+    # A request is counted when its answer is over, which its client may see a moment earlier.
+    sent = 3 * size + len(manifest.body)
+    after = cases.poll("all that was sent is counted", lambda: (
+        series if grown(start, series := cache.metrics(), "sluice_client_sent_bytes_total") >= sent else None), 10)
+    wanted = {
+        'sluice_blob_requests_total{result="join"}': 1,
+        'sluice_blob_requests_total{result="hit"}': 1,
+        "sluice_fills_completed_total": 1,
+        "sluice_fills_failed_total": 0,
+        "sluice_cache_sent_bytes_total": size,
+        "sluice_fill_received_bytes_total": size + len(manifest.body),
+    }
+    wrong = {name: grown(start, after, name) for name, value in wanted.items() if grown(start, after, name) != value}
+    assert not wrong, f"{wrong} instead of {[wanted[name] for name in wrong]}"
+    assert grown(start, after, 'sluice_blob_requests_total{result="miss"}') >= 1
+    assert grown(start, after, "sluice_manifest_requests_total") == 1
+    assert after["sluice_fills_in_flight"] == 0
+    cases.poll("the readers are gone", lambda: cache.metrics()["sluice_fill_readers"] == 0, 10)
+
+
+# One series at least of each is there from the start.
+FAMILIES = [
+    "sluice_blob_requests_total", "sluice_manifest_requests_total", "sluice_cache_sent_bytes_total",
+    "sluice_fill_received_bytes_total", "sluice_client_sent_bytes_total", "sluice_fills_in_flight",
+    "sluice_fill_readers", "sluice_fill_backpressure_wait_seconds_total", "sluice_descriptor_cache_requests_total",
+    "sluice_descriptor_cache_hits_total", "sluice_descriptor_cache_misses_total",
+    "sluice_descriptor_cache_errors_total", "sluice_build_info",
+]
+
+
+def test_families_are_there(case):
+    cache = sluice.Sluice(case, "http://127.0.0.1:1")
+    answer = cache.admin("/metrics")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/plain"), answer.headers
+    text = answer.body.decode()
+    missing = [name for name in FAMILIES if f"# TYPE {name} " not in text]
+    assert not missing, f"not in /metrics: {missing}"
+    for line in text.splitlines():
+        assert not any(label in line for label in ("repository=", "digest=", "tag=")), f"a label clients choose: {line}"
+
+
+def test_answers_while_clients_stall(case):
+    image = case.images["test/big:1"]
+    registry = origin.Registry(case)
+    cache = sluice.Sluice(case, registry.url)
+    for _ in range(4):
+        cache.download(image.repository, image.layers[0], receive_buffer=65536).read_exactly(1 << 20)
+    assert client.request(cache.admin_port, "/metrics", timeout=10).status == 200

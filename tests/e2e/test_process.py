@@ -77,6 +77,13 @@ def test_data_folder_that_cannot_be_written(case):
                        "--data", "/proc/sluice"], "/proc/sluice")
 
 
+def test_data_folder_of_another_sluice(case):
+    running = sluice.Sluice(case, "http://127.0.0.1:1")
+    refused(case, ["serve", "--listen", f"127.0.0.1:{case.port()}", "--admin", f"127.0.0.1:{case.port()}",
+                   "--data", running.data], str(running.data))
+    assert running.get("/v2/").status == 200
+
+
 def test_says_what_it_cannot_understand(case):
     process = case.spawn("sluice", [sluice.binary(), "serve", "--no-such-option"], sluice.Sluice.environment())
     assert process.wait() > 0

@@ -157,7 +157,7 @@ class Case:
         log_path = self.tmp / f"{name}.{len(self.processes)}.log"
         process = Process(name, arguments, log_path, environment, folder or self.tmp)
         self.processes.append(process)
-        self.defer(process.stop)
+        self.defer(lambda: process.stop(5))  # no patience for a drain: whatever was to be seen has been seen
         return process
 
     def run(self, *arguments, seconds=120, check=True, environment=None):

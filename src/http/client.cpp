@@ -1,0 +1,513 @@
+#include "http/client.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <fmt/format.h>
+
+#include "http/client_connection.hpp"
+
+namespace sluice::http {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr int kMaxInterimAnswers = 16;
+constexpr std::size_t kDrainBytes = std::size_t{16} << 10;
+constexpr std::chrono::milliseconds kDrainTimeout{2'000};
+
+// Nothing that came from elsewhere may split a request.
+bool is_safe(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+  });
+}
+
+Result<std::string> request_head(const ClientRequest& request, const Channel& channel) {
+  if (request.url.target.find(' ') != std::string::npos || !is_safe(request.url.target)) {
+    return Error(Errc::internal, "a request target with a space or a control character");
+  }
+  std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target,
+                                 request.url.authority());
+  if (!channel.user_agent.empty()) head += "User-Agent: " + channel.user_agent + "\r\n";
+  for (const auto& [name, value] : request.fields) {
+    if (!is_safe(name) || !is_safe(value)) return Error(Errc::internal, "a control character in a request field");
+    head += name;
+    head += ": ";
+    head += value;
+    head += "\r\n";
+  }
+  head += "\r\n";
+  return head;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------------------- TLS
+
+TlsContext::TlsContext(std::unique_ptr<Native> native) : native_(std::move(native)) {}
+TlsContext::~TlsContext() = default;
+
+Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca_file) {
+  auto native = std::make_unique<Native>();
+  asio::ssl::context& context = native->context;
+  boost::system::error_code error;
+  SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
+  context.set_verify_mode(asio::ssl::verify_peer, error);
+  if (!error) context.set_default_verify_paths(error);
+  if (error) return Error(Errc::config_invalid, "cannot set up TLS: " + error.message());
+  if (!ca_file.empty()) {
+    context.load_verify_file(ca_file, error);
+    if (error) return Error(Errc::config_invalid, fmt::format("cannot load certificates from {}: {}", ca_file, error.message()));
+  }
+  return std::shared_ptr<const TlsContext>(new TlsContext(std::move(native)));
+}
+
+// --------------------------------------------------------------------------------------------------------------- pool
+
+class Client::Pool {
+ public:
+  struct Host;
+  class Waiter;
+
+  Pool(runtime::Loop& loop, const Params& params)
+      : loop_(loop), params_(params), reaper_(loop, [this] { reap(); }) {}
+
+  // A turn to talk to `host`, waiting in line where need be. Every success is matched by one release().
+  Task<Result<Host*>> enter(const Url& url, std::shared_ptr<const Channel> channel);
+  // A kept connection that looks alive, or null.
+  std::unique_ptr<ClientConnection> take_idle(Host& host);
+  void put_idle(Host& host, std::unique_ptr<ClientConnection> connection);
+  void drop_one_idle(Host& host);
+  void release(Host& host) noexcept;
+
+  [[nodiscard]] runtime::Loop& loop() noexcept { return loop_; }
+  [[nodiscard]] std::size_t idle() const;
+
+ private:
+  using Key = std::tuple<const Channel*, std::string, std::string, std::uint16_t>;
+
+  void reap();
+
+  runtime::Loop& loop_;
+  const Params params_;
+  std::map<Key, Host> hosts_;
+  runtime::Deadline reaper_;
+  bool reaping_ = false;
+};
+
+// The connections to one scheme, host and port of one channel.
+struct Client::Pool::Host {
+  std::shared_ptr<const Channel> channel;  // keeps the address in the key from being used again
+  std::size_t active = 0;                  // turns given out
+  std::size_t limit = 1;                   // of turns
+  std::list<Waiter*> waiters;              // first come, first served
+  std::vector<std::unique_ptr<ClientConnection>> idle;  // the one used last at the back
+};
+
+class Client::Pool::Waiter {
+ public:
+  Waiter(Pool& pool, Host& host) : pool_(pool), host_(host), timer_(pool.loop()) {
+    host_.waiters.push_back(this);
+    at_ = std::prev(host_.waiters.end());
+  }
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+  ~Waiter() {
+    if (granted_ && !taken_) pool_.release(host_);
+    if (!granted_) host_.waiters.erase(at_);
+  }
+
+  // Has been taken off the list.
+  void grant() {
+    granted_ = true;
+    timer_.cancel();
+  }
+  Task<Result<void>> wait(const Url& url) {
+    timer_.expires_after(host_.channel->headers_timeout);
+    const auto [error] = co_await timer_.async_wait(runtime::kAwaitTuple);
+    if (granted_) {
+      taken_ = true;
+      co_return Result<void>{};
+    }
+    if (error) co_return Error(Errc::cancelled, "cancelled while waiting for a connection to " + url.authority());
+    co_return Error(Errc::overloaded, fmt::format("no connection to {} became free, {} are busy", url.authority(), host_.active));
+  }
+
+ private:
+  Pool& pool_;
+  Host& host_;
+  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer_;
+  std::list<Waiter*>::iterator at_;
+  bool granted_ = false;
+  bool taken_ = false;
+};
+
+Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::shared_ptr<const Channel> channel) {
+  Host& host = hosts_[Key(channel.get(), url.scheme, url.host, url.port)];
+  if (!host.channel) {
+    const std::size_t loops = std::max<std::size_t>(params_.loops, 1);
+    host.limit = std::max<std::size_t>((channel->max_connections_per_host + loops - 1) / loops, 1);
+    host.channel = std::move(channel);
+  }
+  if (host.active < host.limit && host.waiters.empty()) {
+    ++host.active;
+    co_return &host;
+  }
+  Waiter waiter(*this, host);
+  Result<void> waited = co_await waiter.wait(url);
+  if (!waited) co_return waited.error();
+  co_return &host;
+}
+
+void Client::Pool::release(Host& host) noexcept {
+  if (host.waiters.empty()) {
+    --host.active;
+    return;
+  }
+  Waiter* next = host.waiters.front();
+  host.waiters.pop_front();
+  next->grant();
+}
+
+std::unique_ptr<ClientConnection> Client::Pool::take_idle(Host& host) {
+  while (!host.idle.empty()) {
+    std::unique_ptr<ClientConnection> connection = std::move(host.idle.back());
+    host.idle.pop_back();
+    const bool young = steady_clock::now() - connection->idle_since < params_.idle_age;
+    // Anything that came unasked, a close above all, ends its life.
+    if (young && connection->pending() == ClientConnection::Pending::nothing) return connection;
+  }
+  return nullptr;
+}
+
+void Client::Pool::put_idle(Host& host, std::unique_ptr<ClientConnection> connection) {
+  if (params_.idle_limit_per_host == 0) return;
+  if (host.idle.size() >= params_.idle_limit_per_host) host.idle.erase(host.idle.begin());
+  connection->trim();
+  connection->idle_since = steady_clock::now();
+  host.idle.push_back(std::move(connection));
+  if (!reaping_) {
+    reaping_ = true;
+    reaper_.arm(params_.idle_age);
+  }
+}
+
+void Client::Pool::drop_one_idle(Host& host) {
+  if (!host.idle.empty()) host.idle.erase(host.idle.begin());
+}
+
+void Client::Pool::reap() {
+  const auto now = steady_clock::now();
+  auto oldest = steady_clock::time_point::max();
+  for (auto at = hosts_.begin(); at != hosts_.end();) {
+    Host& host = at->second;
+    std::erase_if(host.idle, [&](const auto& connection) { return now - connection->idle_since >= params_.idle_age; });
+    if (!host.idle.empty()) oldest = std::min(oldest, host.idle.front()->idle_since);
+    at = host.idle.empty() && host.active == 0 && host.waiters.empty() ? hosts_.erase(at) : std::next(at);
+  }
+  reaping_ = oldest != steady_clock::time_point::max();
+  if (reaping_) reaper_.arm(oldest + params_.idle_age - now);
+}
+
+std::size_t Client::Pool::idle() const {
+  std::size_t n = 0;
+  for (const auto& [key, host] : hosts_) n += host.idle.size();
+  return n;
+}
+
+// A turn to talk to a host, and the connection for it once there is one.
+class Client::Lease {
+ public:
+  Lease(Pool& pool, Pool::Host& host) : pool_(&pool), host_(&host) {}
+  Lease(Lease&& other) noexcept
+      : pool_(other.pool_), host_(std::exchange(other.host_, nullptr)), connection_(std::move(other.connection_)) {}
+  Lease& operator=(Lease&&) = delete;
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() {
+    if (host_ == nullptr) return;
+    connection_.reset();
+    pool_->release(*host_);
+  }
+
+  // A kept connection, unless `fresh`, or a new one.
+  Task<Result<void>> connect(const Url& url, bool fresh) {
+    connection_.reset();
+    if (fresh) {
+      pool_->drop_one_idle(*host_);
+    } else {
+      connection_ = pool_->take_idle(*host_);
+      if (connection_) co_return Result<void>{};
+    }
+    connection_ = std::make_unique<ClientConnection>(pool_->loop(), host_->channel);
+    co_return co_await connection_->connect(url);
+  }
+  void keep() { pool_->put_idle(*host_, std::move(connection_)); }
+  [[nodiscard]] ClientConnection& connection() noexcept { return *connection_; }
+
+ private:
+  Pool* pool_;
+  Pool::Host* host_;
+  std::unique_ptr<ClientConnection> connection_;
+};
+
+// ------------------------------------------------------------------------------------------------------------- client
+
+namespace {
+
+struct Answer {
+  Result<ReceivedHead> head;
+  // The connection was a kept one and ended before any byte of an answer: worth another try on a new one.
+  bool was_dead = false;
+};
+
+Answer failed(const ClientConnection& connection, const ClientConnection::Outcome& outcome, const Url& url) {
+  const bool dead = connection.used && connection.buffered().empty() && !outcome.timed_out &&
+                    outcome.error != asio::error::operation_aborted;
+  return {connection_error(outcome, "request to", url.authority()), dead};
+}
+
+// Sends, and reads one head, the interim ones skipped.
+Task<Answer> converse(ClientConnection& connection, const std::string& text, const Url& url) {
+  const ClientConnection::Outcome sent = co_await connection.write_all(text);
+  if (sent.error) co_return failed(connection, sent, url);
+  int interim = 0;
+  std::size_t scanned = 0;
+  while (true) {
+    const std::string_view bytes = connection.buffered();
+    const std::size_t end = bytes.find("\r\n\r\n", scanned);
+    if (end == std::string_view::npos) {
+      if (bytes.size() >= kMaxHeadBytes) {
+        co_return Answer{Error(Errc::upstream_protocol, "broken HTTP response: head too long, from " + url.authority())};
+      }
+      scanned = bytes.size() < 3 ? 0 : bytes.size() - 3;
+      const ClientConnection::Outcome got = co_await connection.fill();
+      if (!got.error) continue;
+      Answer answer = failed(connection, got, url);
+      answer.was_dead = answer.was_dead && interim == 0;
+      co_return answer;
+    }
+    Result<ReceivedHead> head = parse_received_head(bytes.substr(0, end + 4));
+    connection.consume(end + 4);
+    scanned = 0;
+    if (!head) co_return Answer{head.error().in(url.authority())};
+    if (head->status >= 200) co_return Answer{std::move(head)};
+    // RFC 9110 section 15.2: interim answers may come unasked. Switching protocols may not.
+    if (head->status == 101 || ++interim > kMaxInterimAnswers) {
+      co_return Answer{Error(Errc::upstream_protocol, "interim answers without an end, from " + url.authority())};
+    }
+  }
+}
+
+}  // namespace
+
+struct ClientResponse::Source {
+  Client::Lease lease;
+  std::string authority;  // for messages
+};
+
+Client::Client(const Params& params) : params_(params), pools_(std::max<std::size_t>(params.loops, 1)) {}
+Client::~Client() = default;
+
+Client::Pool& Client::pool_of(runtime::Loop& loop) {
+  std::unique_ptr<Pool>& pool = pools_.at(loop.index());
+  if (!pool) pool = std::make_unique<Pool>(loop, params_);
+  return *pool;
+}
+
+std::size_t Client::idle_connections(std::size_t loop) const { return pools_.at(loop) ? pools_.at(loop)->idle() : 0; }
+
+Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request,
+                                                           std::shared_ptr<const Channel> channel) {
+  Pool& pool = pool_of(runtime::Loop::of(co_await asio::this_coro::executor));
+  const Result<std::string> text = request_head(request, *channel);
+  if (!text) co_return text.error();
+  if (request.url.is_tls() && !channel->tls) co_return Error(Errc::internal, "https without a TLS context");
+
+  const Result<Pool::Host*> host = co_await pool.enter(request.url, channel);
+  if (!host) co_return host.error();
+  Lease lease(pool, **host);
+
+  for (bool fresh = false;; fresh = true) {
+    const Result<void> connected = co_await lease.connect(request.url, fresh);
+    if (!connected) co_return connected.error();
+    ClientConnection& connection = lease.connection();
+    connection.arm(request.headers_timeout.value_or(channel->headers_timeout));
+    Answer answer = co_await converse(connection, *text, request.url);
+    connection.disarm();
+    if (!answer.head) {
+      if (answer.was_dead && !fresh) continue;
+      co_return answer.head.error();
+    }
+    const Result<BodyFraming> framing = body_framing(*answer.head, request.method);
+    if (!framing) co_return framing.error().in(request.url.authority());
+    connection.used = true;
+    auto source = std::unique_ptr<ClientResponse::Source>(
+        new ClientResponse::Source{std::move(lease), request.url.authority()});
+    co_return std::unique_ptr<ClientResponse>(
+        new ClientResponse(std::move(*answer.head), *framing, std::move(source)));
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------------- response
+
+ClientResponse::ClientResponse(ReceivedHead head, BodyFraming framing, std::unique_ptr<Source> source)
+    : head_(std::move(head)),
+      framing_(framing),
+      stall_timeout_(source->lease.connection().channel()->stall_timeout),
+      source_(std::move(source)) {
+  if (const std::string* length = head_.find("Content-Length")) content_length_ = std::stoull(*length);
+  const bool empty = framing_.kind == BodyFraming::Kind::none ||
+                     (framing_.kind == BodyFraming::Kind::length && framing_.length == 0);
+  if (!empty) return;
+  const Result<void> finished = finish();
+  if (!finished) failure_ = finished.error();
+}
+
+ClientResponse::~ClientResponse() = default;
+
+Error ClientResponse::cut_short() const {
+  if (framing_.kind == BodyFraming::Kind::length) {
+    return {Errc::upstream_unreachable, fmt::format("body from {}: closed by the other side after {} of {} bytes",
+                                                    source_->authority, received_, framing_.length)};
+  }
+  return {Errc::upstream_unreachable, fmt::format("body from {}: closed by the other side before its end, after {} bytes",
+                                                  source_->authority, received_)};
+}
+
+// The body has been read: the connection goes back, or is closed where it is not clear what would come next.
+Result<void> ClientResponse::finish() {
+  ended_ = true;
+  const std::unique_ptr<Source> source = std::move(source_);
+  const ClientConnection::Pending pending = source->lease.connection().pending();
+  if (pending == ClientConnection::Pending::nothing && framing_.keep_alive) source->lease.keep();
+  if (pending == ClientConnection::Pending::bytes && framing_.kind == BodyFraming::Kind::length) {
+    return Error(Errc::size_mismatch,
+                 fmt::format("body from {}: more than the {} bytes announced", source->authority, framing_.length));
+  }
+  return {};
+}
+
+// 0 is the end of the connection.
+Task<Result<std::size_t>> ClientResponse::read_some(std::span<std::byte> into) {
+  ClientConnection& connection = source_->lease.connection();
+  const std::string_view bytes = connection.buffered();
+  if (!bytes.empty()) {
+    const std::size_t n = std::min(bytes.size(), into.size());
+    std::memcpy(into.data(), bytes.data(), n);
+    connection.consume(n);
+    co_return n;
+  }
+  const ClientConnection::Outcome got = co_await connection.read_some(into);
+  if (!got.error) co_return got.bytes;
+  if (got.error == asio::error::eof && !got.timed_out) co_return std::size_t{0};
+  Error error = connection_error(got, "body from", source_->authority);
+  error.message += fmt::format(" after {} bytes", received_);
+  co_return error;
+}
+
+Task<Result<std::size_t>> ClientResponse::read_until_close(std::span<std::byte> into) {
+  Result<std::size_t> n = co_await read_some(into);
+  if (n && *n == 0) {
+    const Result<void> finished = finish();
+    if (!finished) co_return finished.error();
+  }
+  co_return n;
+}
+
+Task<Result<std::size_t>> ClientResponse::read_chunked(std::span<std::byte> into) {
+  ClientConnection& connection = source_->lease.connection();
+  while (chunks_.data() == 0) {
+    const Result<std::size_t> used = chunks_.feed(connection.buffered());
+    if (!used) co_return used.error().in("body from " + source_->authority);
+    connection.consume(*used);
+    if (chunks_.done()) {
+      const Result<void> finished = finish();
+      if (!finished) co_return finished.error();
+      co_return std::size_t{0};
+    }
+    if (chunks_.data() > 0) break;
+    const ClientConnection::Outcome got = co_await connection.fill();
+    if (!got.error) continue;
+    if (got.error == asio::error::eof && !got.timed_out) co_return cut_short();
+    co_return connection_error(got, "body from", source_->authority);
+  }
+  const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), chunks_.data()));
+  const Result<std::size_t> n = co_await read_some(into.first(want));
+  if (!n) co_return n.error();
+  if (*n == 0) co_return cut_short();
+  chunks_.took(*n);
+  co_return *n;
+}
+
+Task<Result<std::size_t>> ClientResponse::read_piece(std::span<std::byte> into) {
+  if (framing_.kind == BodyFraming::Kind::chunked) co_return co_await read_chunked(into);
+  if (framing_.kind != BodyFraming::Kind::length) co_return co_await read_until_close(into);
+  const std::size_t want = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), framing_.length - received_));
+  const Result<std::size_t> n = co_await read_some(into.first(want));
+  if (!n) co_return n.error();
+  if (*n == 0) co_return cut_short();
+  if (received_ + *n == framing_.length) {
+    const Result<void> finished = finish();
+    if (!finished) co_return finished.error();
+  }
+  co_return *n;
+}
+
+Task<Result<std::size_t>> ClientResponse::read(std::span<std::byte> into) {
+  if (failure_) co_return *failure_;
+  if (ended_) co_return std::size_t{0};
+  if (into.empty()) co_return Error(Errc::internal, "a read into nothing");
+  const std::shared_ptr<const Channel> channel = source_->lease.connection().channel();
+  source_->lease.connection().arm(stall_timeout_);
+  Result<std::size_t> n = co_await read_piece(into);
+  if (source_) source_->lease.connection().disarm();
+  if (!n) {
+    failure_ = n.error();
+    source_.reset();
+    co_return n;
+  }
+  received_ += *n;
+  if (channel->received_bytes != nullptr) channel->received_bytes->add(*n);
+  co_return n;
+}
+
+Task<Result<std::string>> ClientResponse::read_all(std::size_t limit) {
+  std::string out;
+  std::size_t size = 0;
+  while (true) {
+    if (size == out.size()) {
+      const std::uint64_t announced = framing_.kind == BodyFraming::Kind::length ? framing_.length - received_ : 0;
+      const std::uint64_t step = std::clamp<std::uint64_t>(announced, 4 << 10, 64 << 10);
+      out.resize(std::min<std::size_t>(limit, size + static_cast<std::size_t>(step)) + 1);
+    }
+    const Result<std::size_t> n = co_await read(std::as_writable_bytes(std::span(out)).subspan(size));
+    if (!n) co_return n.error();
+    if (*n == 0) break;
+    size += *n;
+    if (size > limit) {
+      co_return Error(Errc::upstream_protocol, fmt::format("a body of more than {} bytes where less belongs", limit));
+    }
+  }
+  out.resize(size);
+  co_return out;
+}
+
+Task<void> ClientResponse::drain() {
+  if (!source_ || framing_.kind == BodyFraming::Kind::until_close) co_return;
+  if (framing_.kind == BodyFraming::Kind::length && framing_.length - received_ > kDrainBytes) co_return;
+  stall_timeout_ = std::min(stall_timeout_, kDrainTimeout);
+  // What it says is of no interest, only that it ends.
+  const Result<std::string> ignored = co_await read_all(kDrainBytes);
+  if (!ignored) source_.reset();
+}
+
+}  // namespace sluice::http

@@ -1,0 +1,165 @@
+// Client: HTTP/1.1 requests without a body, over kept-alive connections, plain or TLS; bodies of answers are streamed.
+//
+// One for the program. Inside it has one pool of connections for each loop, so that nothing is shared between threads:
+// a request, its connection and its response stay on the loop of the task that sends it. Answers are read strictly
+// (client_framing.hpp). No redirects, no authentication, no retries beyond a kept connection that proves dead.
+//
+// Threads: send() from tasks on any loop. Destroyed when no task uses it any more, while the loops still exist but no
+// longer run, or never ran.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "http/client_framing.hpp"
+#include "http/url.hpp"
+#include "runtime/task.hpp"
+
+namespace sluice::runtime {
+class Loop;
+}
+
+namespace sluice::http {
+
+// What servers must prove: a certificate for the host name (or IP address) they are called by, from an authority that
+// the system or `ca_file` knows, over TLS 1.2 or later. Immutable; any thread.
+class TlsContext {
+ public:
+  // `ca_file`: PEM certificates to trust besides the system's; empty for none. Errors: config_invalid.
+  static Result<std::shared_ptr<const TlsContext>> load(const std::string& ca_file);
+
+  ~TlsContext();
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
+
+  struct Native;
+  [[nodiscard]] Native& native() const noexcept { return *native_; }
+
+ private:
+  explicit TlsContext(std::unique_ptr<Native> native);
+  std::unique_ptr<Native> native_;
+};
+
+// How to talk to one upstream and the hosts it refers to. Connections are shared within a channel, never across.
+// Immutable while in use; any thread. What it points to outlives the Client.
+struct Channel {
+  std::shared_ptr<const TlsContext> tls;  // null: https is refused
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds headers_timeout{30'000};
+  std::chrono::milliseconds stall_timeout{30'000};
+  // To one host, over all loops; each loop has its share, at least one. Who comes too late waits its turn, at most for
+  // the headers time-out.
+  std::size_t max_connections_per_host = 64;
+  std::string user_agent;
+  metrics::Gauge* connections = nullptr;        // open ones, idle or not
+  metrics::Counter* received_bytes = nullptr;  // of bodies
+};
+
+struct ClientRequest {
+  std::string method = "GET";        // GET or HEAD
+  Url url;
+  std::vector<HeaderField> fields;  // besides Host and User-Agent
+  // Instead of the channel's headers time-out.
+  std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+};
+
+// An answer whose head has been read, and the connection that its body comes over.
+//
+//   state   | read    | status, find | destroy
+//   running | yes     | yes          | closes the connection
+//   ended   | 0 again | yes          | the connection is in the pool already
+//   failed  | error   | yes          | closes the connection
+//
+// Threads: the loop it came from; destroyed there, or after that loop has stopped.
+class ClientResponse {
+ public:
+  ~ClientResponse();
+  ClientResponse(const ClientResponse&) = delete;
+  ClientResponse& operator=(const ClientResponse&) = delete;
+
+  [[nodiscard]] int status() const noexcept { return head_.status; }
+  // The first field of that name, or nothing at all. Lives as long as this object.
+  [[nodiscard]] const std::string* find(std::string_view name) const noexcept { return head_.find(name); }
+  [[nodiscard]] const ReceivedHead& head() const noexcept { return head_; }
+  // As announced, also in the answer to a HEAD.
+  [[nodiscard]] std::optional<std::uint64_t> content_length() const noexcept { return content_length_; }
+
+  // Suspends until there are bytes; 0 at the proper end. `into` is not empty and stays until then.
+  // Errors: upstream_unreachable, broken or closed before the announced length; upstream_timeout, nothing for the stall
+  // time-out; upstream_protocol, a broken chunk; size_mismatch, bytes behind the stated length; cancelled.
+  runtime::Task<Result<std::size_t>> read(std::span<std::byte> into);
+
+  // The whole rest. Errors: those of read; upstream_protocol when it is more than `limit` bytes.
+  runtime::Task<Result<std::string>> read_all(std::size_t limit);
+
+  // Makes the connection reusable where that is cheap: reads away a short body that is there already or comes at once.
+  runtime::Task<void> drain();
+
+ private:
+  friend class Client;
+  struct Source;
+  ClientResponse(ReceivedHead head, BodyFraming framing, std::unique_ptr<Source> source);
+
+  runtime::Task<Result<std::size_t>> read_piece(std::span<std::byte> into);
+  runtime::Task<Result<std::size_t>> read_chunked(std::span<std::byte> into);
+  runtime::Task<Result<std::size_t>> read_until_close(std::span<std::byte> into);
+  runtime::Task<Result<std::size_t>> read_some(std::span<std::byte> into);
+  Error cut_short() const;
+  Result<void> finish();
+
+  ReceivedHead head_;
+  BodyFraming framing_;
+  std::optional<std::uint64_t> content_length_;
+  ChunkParser chunks_;
+  std::uint64_t received_ = 0;
+  std::chrono::milliseconds stall_timeout_;
+  bool ended_ = false;
+  std::optional<Error> failure_;
+  std::unique_ptr<Source> source_;  // null once the connection has been given back
+};
+
+class Client {
+ public:
+  struct Params {
+    // How many loops send through it: one more than the highest Loop::index().
+    std::size_t loops = 1;
+    // Kept connections, for one host on one loop.
+    std::size_t idle_limit_per_host = 32;
+    // A connection that nobody used for that long is closed.
+    std::chrono::milliseconds idle_age{30'000};
+  };
+
+  explicit Client(const Params& params);
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  ~Client();
+
+  // Sends `request` and reads the head of the answer (interim 1xx answers are skipped).
+  // Errors: upstream_unreachable, no connection, or it broke; upstream_timeout; upstream_protocol; overloaded, no
+  // connection to that host became free; cancelled. Messages name the host, never the target.
+  runtime::Task<Result<std::unique_ptr<ClientResponse>>> send(ClientRequest request,
+                                                              std::shared_ptr<const Channel> channel);
+
+  // Kept connections on one loop; from that loop's thread, for tests.
+  [[nodiscard]] std::size_t idle_connections(std::size_t loop) const;
+
+ private:
+  friend class ClientResponse;
+  class Pool;   // of one loop
+  class Lease;  // a connection on loan
+  Pool& pool_of(runtime::Loop& loop);
+
+  const Params params_;
+  std::vector<std::unique_ptr<Pool>> pools_;  // by Loop::index(); each made and used by its loop's thread alone
+};
+
+}  // namespace sluice::http

@@ -1,0 +1,221 @@
+#include "http/client_connection.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include <boost/asio/ip/basic_resolver.hpp>
+#include <boost/asio/ssl/error.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
+#include <boost/asio/write.hpp>
+
+#include <fmt/format.h>
+
+namespace sluice::http {
+namespace {
+
+using std::chrono::steady_clock;
+using tcp = asio::ip::tcp;
+using Timer = asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor>;
+
+constexpr std::size_t kFirstBufferBytes = std::size_t{16} << 10;
+
+steady_clock::duration left_until(steady_clock::time_point until) {
+  return std::max<steady_clock::duration>(until - steady_clock::now(), std::chrono::milliseconds(1));
+}
+
+// A name resolution that nobody may have to wait for: getaddrinfo cannot be interrupted, so whoever loses patience
+// leaves it behind, and it ends by itself.
+struct Resolution {
+  explicit Resolution(runtime::Executor executor) : resolver(executor), done(executor) {}
+  asio::ip::basic_resolver<tcp, runtime::Executor> resolver;
+  Timer done;
+  bool is_done = false;
+  boost::system::error_code error;
+  std::vector<tcp::endpoint> endpoints;
+};
+
+}  // namespace
+
+Error connection_error(const ClientConnection::Outcome& outcome, std::string_view what, std::string_view authority) {
+  const std::string where = fmt::format("{} {}", what, authority);
+  if (outcome.timed_out) return {Errc::upstream_timeout, where + ": timed out"};
+  if (outcome.error == asio::error::operation_aborted) return {Errc::cancelled, where + ": cancelled"};
+  if (outcome.error == asio::error::eof || outcome.error == asio::ssl::error::stream_truncated) {
+    return {Errc::upstream_unreachable, where + ": closed by the other side"};
+  }
+  return {Errc::upstream_unreachable, fmt::format("{}: {}", where, outcome.error.message())};
+}
+
+ClientConnection::ClientConnection(runtime::Loop& loop, std::shared_ptr<const Channel> channel)
+    : loop_(loop), channel_(std::move(channel)), socket_(loop.get_executor()), deadline_(loop, [this] { close(); }) {}
+
+ClientConnection::~ClientConnection() = default;
+
+void ClientConnection::close() noexcept {
+  boost::system::error_code ignored;
+  socket_.close(ignored);
+  counted_.reset();
+}
+
+ClientConnection::Outcome ClientConnection::outcome(boost::system::error_code error, std::size_t bytes) const {
+  return {error, bytes, error && deadline_.expired()};
+}
+
+Task<Result<void>> ClientConnection::connect(const Url& url) {
+  const auto until = steady_clock::now() + channel_->connect_timeout;
+  const Result<Endpoints> endpoints = co_await resolve(url, until);
+  if (!endpoints) co_return endpoints.error();
+  Result<void> connected = co_await connect_tcp(url, *endpoints, until);
+  if (!connected) co_return connected.error();
+  if (url.is_tls()) {
+    connected = co_await handshake(url, until);
+    if (!connected) co_return connected.error();
+  }
+  deadline_.disarm();
+  co_return Result<void>{};
+}
+
+Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(const Url& url, steady_clock::time_point until) {
+  boost::system::error_code not_an_address;
+  const auto address = asio::ip::make_address(url.host, not_an_address);
+  if (!not_an_address) co_return Endpoints{tcp::endpoint(address, url.port)};
+
+  const auto resolution = std::make_shared<Resolution>(loop_.get_executor());
+  resolution->done.expires_at(until);
+  resolution->resolver.async_resolve(url.host, std::to_string(url.port), asio::ip::resolver_base::numeric_service,
+                                     [resolution](boost::system::error_code error, const auto& results) {
+                                       resolution->is_done = true;
+                                       resolution->error = error;
+                                       for (const auto& entry : results) resolution->endpoints.push_back(entry.endpoint());
+                                       resolution->done.cancel();
+                                     });
+  const auto [interrupted] = co_await resolution->done.async_wait(runtime::kAwaitTuple);
+  if (!resolution->is_done) {
+    resolution->resolver.cancel();
+    co_return connection_error({asio::error::operation_aborted, 0, !interrupted}, "resolve", url.authority());
+  }
+  if (resolution->error) co_return connection_error({resolution->error, 0, false}, "resolve", url.authority());
+  if (resolution->endpoints.empty()) co_return Error(Errc::upstream_unreachable, "resolve " + url.host + ": no address");
+  co_return std::move(resolution->endpoints);
+}
+
+Task<Result<void>> ClientConnection::connect_tcp(const Url& url, const Endpoints& endpoints,
+                                                 steady_clock::time_point until) {
+  Outcome last;
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    if (steady_clock::now() >= until) {
+      last = {asio::error::timed_out, 0, true};
+      break;
+    }
+    boost::system::error_code ignored;
+    socket_.close(ignored);
+    // An address that swallows packets must leave time for those behind it.
+    deadline_.arm(left_until(until) / static_cast<long>(endpoints.size() - i));
+    const auto [error] = co_await socket_.async_connect(endpoints[i], runtime::kAwaitTuple);
+    if (!error) {
+      socket_.set_option(tcp::no_delay(true), ignored);
+      if (channel_->connections != nullptr) counted_.emplace(*channel_->connections);
+      co_return Result<void>{};
+    }
+    last = outcome(error, 0);
+    if (error == asio::error::operation_aborted && !last.timed_out) break;  // cancelled
+  }
+  deadline_.disarm();
+  co_return connection_error(last, "connect to", url.authority());
+}
+
+Task<Result<void>> ClientConnection::handshake(const Url& url, steady_clock::time_point until) {
+  tls_.emplace(socket_, channel_->tls->native().context);
+  // RFC 6066 section 3: no addresses in SNI.
+  if (!url.has_ip_host()) SSL_set_tlsext_host_name(tls_->native_handle(), url.host.c_str());
+  boost::system::error_code error;
+  tls_->set_verify_callback(asio::ssl::host_name_verification(url.host), error);
+  if (error) co_return connection_error({error, 0, false}, "TLS with", url.authority());
+  deadline_.arm(left_until(until));
+  const auto [failed] = co_await tls_->async_handshake(asio::ssl::stream_base::client, runtime::kAwaitTuple);
+  if (!failed) co_return Result<void>{};
+  const Outcome ended = outcome(failed, 0);
+  deadline_.disarm();
+  close();
+  const long verified = SSL_get_verify_result(tls_->native_handle());
+  if (verified != X509_V_OK && !ended.timed_out) {
+    co_return Error(Errc::upstream_unreachable, fmt::format("TLS with {}: certificate: {}", url.authority(),
+                                                            X509_verify_cert_error_string(verified)));
+  }
+  co_return connection_error(ended, "TLS with", url.authority());
+}
+
+Task<ClientConnection::Outcome> ClientConnection::write_all(std::string_view bytes) {
+  if (tls_) {
+    const auto [error, n] = co_await asio::async_write(*tls_, asio::buffer(bytes), runtime::kAwaitTuple);
+    co_return outcome(error, n);
+  }
+  const auto [error, n] = co_await asio::async_write(socket_, asio::buffer(bytes), runtime::kAwaitTuple);
+  co_return outcome(error, n);
+}
+
+Task<ClientConnection::Outcome> ClientConnection::read_record(std::span<std::byte> into) {
+  const auto [error, n] =
+      co_await tls_->async_read_some(asio::buffer(into.data(), into.size()), runtime::kAwaitTuple);
+  co_return outcome(error, n);
+}
+
+Task<ClientConnection::Outcome> ClientConnection::read_some(std::span<std::byte> into) {
+  if (held_back_) co_return *held_back_;
+  if (!tls_) {
+    const auto [error, n] =
+        co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), runtime::kAwaitTuple);
+    co_return outcome(error, n);
+  }
+  Outcome got = co_await read_record(into);
+  const std::size_t wanted = std::min(into.size(), kGatherBytes);
+  boost::system::error_code ignored;
+  while (!got.error && got.bytes < wanted && socket_.available(ignored) > 0) {
+    const Outcome more = co_await read_record(into.subspan(got.bytes));
+    got.bytes += more.bytes;
+    if (more.error) {
+      held_back_ = more;
+      held_back_->bytes = 0;
+      break;
+    }
+  }
+  co_return got;
+}
+
+void ClientConnection::consume(std::size_t n) noexcept {
+  consumed_ += n;
+  if (consumed_ == end_) consumed_ = end_ = 0;
+}
+
+Task<ClientConnection::Outcome> ClientConnection::fill() {
+  if (consumed_ > 0 && end_ == buffer_.size()) {
+    buffer_.erase(0, consumed_);
+    end_ -= consumed_;
+    consumed_ = 0;
+  }
+  if (end_ == buffer_.size()) buffer_.resize(std::max(kFirstBufferBytes, buffer_.size() * 2));
+  const Outcome got = co_await read_some(std::as_writable_bytes(std::span(buffer_)).subspan(end_));
+  end_ += got.bytes;
+  co_return got;
+}
+
+ClientConnection::Pending ClientConnection::pending() {
+  if (end_ > consumed_) return Pending::bytes;
+  if (tls_ && SSL_pending(tls_->native_handle()) > 0) return Pending::bytes;
+  if (held_back_ || !socket_.is_open()) return Pending::unknown;
+  char byte = 0;
+  ssize_t n = 0;
+  do {
+    n = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return Pending::nothing;
+  return n > 0 && !tls_ ? Pending::bytes : Pending::unknown;
+}
+
+void ClientConnection::trim() {
+  if (buffer_.size() > kFirstBufferBytes) std::string().swap(buffer_);
+}
+
+}  // namespace sluice::http

@@ -15,7 +15,6 @@ LINK = re.compile(r"\bsluice::([a-z_]+)\b")
 # folder → what it must not include although the order would allow it, and why.
 FORBIDDEN = {
     "oci": {"runtime": "oci is pure: it parses and prints, without I/O"},
-    "http": {"oci": "http knows nothing of registries"},
     "admin": {"proxy": "the admin listener does not depend on the API that it watches"},
 }
 

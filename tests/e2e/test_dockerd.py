@@ -25,8 +25,9 @@ class Daemon:
         self.environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(home), "DOCKER_CONFIG": str(home / "config"),
             "HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}
+        # In a mount namespace of its own: what it mounts goes away with it, also when it is killed.
         self.process = case.spawn("dockerd", [
-            program, "--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid",
+            "unshare", "--mount", "--propagation", "private", program, "--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid",
             "--host", self.socket, "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs",
             "--containerd-namespace=sluice-e2e", "--containerd-plugins-namespace=sluice-e2e-plugins",
             "--registry-mirror", mirror], self.environment)

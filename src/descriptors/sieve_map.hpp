@@ -16,7 +16,7 @@
 
 namespace sluice::descriptors {
 
-// `Hash` and `Equal` are called with Key and with every type that find and erase are given.
+// `Hash` and `Equal` are called with Key and with every type that find and take are given.
 template <class Key, class Value, class Hash, class Equal>
 class SieveMap {
  public:
@@ -43,26 +43,26 @@ class SieveMap {
     return index_.find(Probe<K>{key}) != index_.end();
   }
 
-  // Replaces the value where the key is there (and counts as a use of it), else inserts and evicts another.
-  void insert_or_assign(Key key, Value value) {
-    if (Value* found = find(key)) {
-      *found = std::move(value);
-      return;
-    }
-    if (capacity_ != 0 && size() >= capacity_) evict();
+  // Replaces the value where the key is there (and counts as a use of it), else inserts and evicts another. Returns the
+  // value that had to go, or an empty one: the caller destroys it when he has given up his lock.
+  Value insert_or_assign(Key key, Value value) {
+    if (Value* found = find(key)) return std::exchange(*found, std::move(value));
+    Value evicted{};
+    if (capacity_ != 0 && size() >= capacity_) evicted = evict();
     const std::uint32_t at = allocate(std::move(key), std::move(value));
     link_newest(at);
     index_.insert(at);
+    return evicted;
   }
 
+  // What was there, or an empty value.
   template <class K>
-  bool erase(const K& key) {
+  Value take(const K& key) {
     const auto it = index_.find(Probe<K>{key});
-    if (it == index_.end()) return false;
+    if (it == index_.end()) return Value{};
     const std::uint32_t at = *it;
     index_.erase(it);
-    release(at);
-    return true;
+    return release(at);
   }
 
   void clear() {
@@ -126,18 +126,18 @@ class SieveMap {
     if (oldest_ == kNone) oldest_ = at;
   }
 
-  // Takes a slot, no longer in the index, out of the order and empties it.
-  void release(std::uint32_t at) {
+  // Takes a slot, no longer in the index, out of the order, empties it and returns what was in it.
+  Value release(std::uint32_t at) {
     Slot& slot = slots_[at];
     if (hand_ == at) hand_ = slot.newer;
-    if (slot.older != kNone) slots_[slot.older].newer = slot.newer; else oldest_ = slot.newer;
-    if (slot.newer != kNone) slots_[slot.newer].older = slot.older; else newest_ = slot.older;
+    (slot.older != kNone ? slots_[slot.older].newer : oldest_) = slot.newer;
+    (slot.newer != kNone ? slots_[slot.newer].older : newest_) = slot.older;
     slot.key = Key{};
-    slot.value = Value{};
     free_.push_back(at);
+    return std::exchange(slot.value, Value{});
   }
 
-  void evict() {
+  Value evict() {
     std::uint32_t at = hand_ == kNone ? oldest_ : hand_;
     while (slots_[at].visited) {
       slots_[at].visited = false;
@@ -145,7 +145,7 @@ class SieveMap {
     }
     hand_ = at;
     index_.erase(index_.find(Probe<Key>{slots_[at].key}));
-    release(at);
+    return release(at);
   }
 
   const std::size_t capacity_;

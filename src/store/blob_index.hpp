@@ -29,6 +29,7 @@ class BlobIndex {
   BlobIndex& operator=(const BlobIndex&) = delete;
 
   void reserve(std::size_t entries);
+  void clear();
 
   [[nodiscard]] std::optional<IndexEntry> find(const oci::Digest& digest) const;
   // Inserts or replaces.

@@ -20,16 +20,13 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -154,10 +151,12 @@ class BlobStore {
   Result<void> write_new(const runtime::Path& path, const std::string& bytes);
   Result<void> publish(const runtime::Path& from, const oci::Digest& digest);
   Result<std::optional<IndexEntry>> probe(const oci::Digest& digest);
+  Result<OpenBlob> open_checked(const oci::Digest& digest);
 
   void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type);
-  void drop(const oci::Digest& digest, std::string_view why);
-  void forget(const oci::Digest& digest);
+  bool forget(const oci::Digest& digest);
+  Error drop(const oci::Digest& digest, std::string_view why);
+  Error write_failed(Error error);
   void show_totals();
   [[nodiscard]] std::uint32_t now_seconds() const;
   [[nodiscard]] std::mutex& commit_lock(const oci::Digest& digest) noexcept;

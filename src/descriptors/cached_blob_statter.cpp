@@ -1,0 +1,74 @@
+#include "descriptors/cached_blob_statter.hpp"
+
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace sluice::descriptors {
+namespace {
+
+metrics::Labels labels(std::string_view provider, std::string_view joint) {
+  return {{"provider", std::string(provider)}, {"joint", std::string(joint)}};
+}
+
+}  // namespace
+
+Tracker::Tracker(metrics::Registry& registry, std::string_view provider, std::string_view joint)
+    : requests(registry.counter("sluice_descriptor_cache_requests_total", "Look-ups in a descriptor cache",
+                                labels(provider, joint))),
+      hits(registry.counter("sluice_descriptor_cache_hits_total", "Look-ups that a descriptor cache answered",
+                            labels(provider, joint))),
+      misses(registry.counter("sluice_descriptor_cache_misses_total",
+                              "Look-ups that what is behind a descriptor cache answered", labels(provider, joint))),
+      errors(registry.counter("sluice_descriptor_cache_errors_total",
+                              "Look-ups in which a descriptor cache failed and what is behind it answered",
+                              labels(provider, joint))) {}
+
+CachedBlobStatter::CachedBlobStatter(std::shared_ptr<BlobDescriptorService> cache,
+                                     std::shared_ptr<BlobDescriptorService> backend, Tracker* tracker)
+    : cache_(std::move(cache)), backend_(std::move(backend)), tracker_(tracker) {}
+
+runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest digest) {
+  if (tracker_ != nullptr) tracker_->requests.add();
+  Result<oci::Descriptor> cached = co_await cache_->stat(digest);
+  if (cached) {
+    if (tracker_ != nullptr) tracker_->hits.add();
+    co_return cached;
+  }
+
+  Result<oci::Descriptor> found = co_await backend_->stat(digest);
+  if (!found) co_return found;
+
+  if (cached.error().code != Errc::blob_unknown) {
+    log::error("descriptors", fmt::format("the descriptor cache could not be asked: {}", cached.error().message));
+    if (tracker_ != nullptr) tracker_->errors.add();
+    co_return found;
+  }
+  if (tracker_ != nullptr) tracker_->misses.add();
+  const Result<void> set = co_await cache_->set_descriptor(digest, *found);
+  if (!set) {
+    log::error("descriptors",
+               fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+  }
+  co_return found;
+}
+
+runtime::Task<Result<void>> CachedBlobStatter::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
+  const Result<void> set = co_await cache_->set_descriptor(digest, std::move(descriptor));
+  if (!set) {
+    log::error("descriptors",
+               fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+  }
+  co_return Result<void>();
+}
+
+runtime::Task<Result<void>> CachedBlobStatter::clear(oci::Digest digest) {
+  Result<void> cleared = co_await cache_->clear(digest);
+  if (!cleared) co_return cleared;
+  co_return co_await backend_->clear(digest);
+}
+
+}  // namespace sluice::descriptors

@@ -1,0 +1,311 @@
+#include "store/blob_store.hpp"
+
+#include <span>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "store/blob_walker.hpp"
+
+namespace sluice::store {
+
+std::uint32_t BlobStore::now_seconds() const {
+  return static_cast<std::uint32_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(clock_.wall().time_since_epoch()).count());
+}
+
+std::mutex& BlobStore::commit_lock(const oci::Digest& digest) noexcept {
+  return commit_locks_[std::to_integer<std::size_t>(digest.raw().front()) % commit_locks_.size()];
+}
+
+void BlobStore::show_totals() {
+  metrics_.bytes.set(static_cast<std::int64_t>(index_.bytes()));
+  metrics_.entries.set(static_cast<std::int64_t>(index_.entries()));
+}
+
+std::optional<Stored> BlobStore::find(const oci::Digest& digest) const {
+  const std::optional<IndexEntry> entry = index_.find(digest);
+  if (!entry) return std::nullopt;
+  return Stored{entry->size, media_types_.text(entry->media_type)};
+}
+
+std::shared_ptr<const OpenBlob> BlobStore::peek_open(const oci::Digest& digest) {
+  std::shared_ptr<const OpenBlob> found = open_files_.find(digest);
+  if (found) touch(digest);
+  return found;
+}
+
+void BlobStore::touch(const oci::Digest& digest) {
+  const std::uint32_t now = now_seconds();
+  if (index_.touch(digest, now, static_cast<std::uint32_t>(params_.touch_granularity.count()))) {
+    catalog_.touch_blob(digest, now);
+  }
+}
+
+// --- Tasks. What they do is one piece of work on the pool, so that a task that is cancelled leaves nothing half done.
+
+runtime::Task<Result<Stored>> BlobStore::stat(oci::Digest digest) {
+  // Asked before the index: when the rebuild ends in between, the index has what it found.
+  const bool unsure = rebuilding();
+  if (const std::optional<Stored> found = find(digest)) co_return *found;
+  if (!unsure) co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  co_return co_await runtime::offload(pool_, [this, digest] { return stat_blocking(digest); });
+}
+
+runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Digest digest) {
+  if (std::shared_ptr<const OpenBlob> found = peek_open(digest)) co_return found;
+  const bool unsure = rebuilding();
+  if (!unsure && !index_.find(digest)) {
+    co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  }
+  co_return co_await runtime::offload(pool_, [this, digest] { return open_blocking(digest); });
+}
+
+runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
+                                             std::string media_type) {
+  co_return co_await runtime::offload(pool_, [this, from = std::move(from), digest, size,
+                                              media_type = std::move(media_type)] {
+    return adopt_blocking(from, digest, size, media_type);
+  });
+}
+
+runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes, std::string media_type) {
+  co_return co_await runtime::offload(
+      pool_, [this, digest, bytes = std::move(bytes), media_type = std::move(media_type)] {
+        return put_blocking(digest, bytes, media_type);
+      });
+}
+
+runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std::size_t limit) {
+  const bool unsure = rebuilding();
+  if (!unsure && !index_.find(digest)) {
+    co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  }
+  co_return co_await runtime::offload(pool_, [this, digest, limit] { return read_small_blocking(digest, limit); });
+}
+
+runtime::Task<Result<void>> BlobStore::remove(oci::Digest digest) {
+  co_return co_await runtime::offload(pool_, [this, digest] { return remove_blocking(digest); });
+}
+
+// --- Reading.
+
+// Looks for the file of a digest that the index lacks, and enters it. Under the commit lock.
+Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
+  const Result<runtime::FileStatus> status = filesystem_.status(layout_.blob(digest));
+  if (!status) {
+    if (status.error().code == Errc::not_found) return std::optional<IndexEntry>();
+    metrics_.walk_errors.add();
+    return status.error();
+  }
+  if (status->kind != runtime::FileStatus::Kind::regular) return std::optional<IndexEntry>();
+  // Nothing says when it was used last; it was written when it was modified last.
+  const auto modified = std::chrono::duration_cast<std::chrono::seconds>(status->modified.time_since_epoch()).count();
+  const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream};
+  index_.set(digest, entry);
+  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  show_totals();
+  return std::optional(entry);
+}
+
+Result<Stored> BlobStore::stat_blocking(const oci::Digest& digest) {
+  const std::scoped_lock lock(commit_lock(digest));
+  if (const std::optional<Stored> found = find(digest)) return *found;
+  const Result<std::optional<IndexEntry>> probed = probe(digest);
+  if (!probed) return probed.error();
+  if (!*probed) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  return Stored{(*probed)->size, media_types_.text((*probed)->media_type)};
+}
+
+// Opens the file and compares its length with the index. Under the commit lock.
+Result<OpenBlob> BlobStore::open_checked(const oci::Digest& digest) {
+  std::optional<IndexEntry> entry = index_.find(digest);
+  if (!entry) {
+    const Result<std::optional<IndexEntry>> probed = probe(digest);
+    if (!probed) return probed.error();
+    entry = *probed;
+  }
+  if (!entry) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  Result<runtime::File> file = filesystem_.open_read(layout_.blob(digest));
+  if (!file) {
+    if (file.error().code == Errc::not_found) return drop(digest, "its file is missing");
+    metrics_.open_errors.add();
+    return file.error();
+  }
+  const Result<std::uint64_t> size = filesystem_.size(*file);
+  if (!size) {
+    metrics_.open_errors.add();
+    return size.error();
+  }
+  if (*size != entry->size) {
+    return drop(digest, fmt::format("its file has {} bytes instead of {}", *size, entry->size));
+  }
+  return OpenBlob{std::move(*file), entry->size, media_types_.text(entry->media_type)};
+}
+
+Result<std::shared_ptr<const OpenBlob>> BlobStore::open_blocking(const oci::Digest& digest) {
+  std::shared_ptr<const OpenBlob> blob;
+  {
+    // Into the cache under the lock too, or a blob that is removed meanwhile would stay open there.
+    const std::scoped_lock lock(commit_lock(digest));
+    Result<OpenBlob> opened = open_checked(digest);
+    if (!opened) return opened.error();
+    blob = std::make_shared<const OpenBlob>(std::move(*opened));
+    open_files_.insert(digest, blob);
+  }
+  touch(digest);
+  return blob;
+}
+
+Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, std::size_t limit) {
+  const auto opened = [&] {
+    const std::scoped_lock lock(commit_lock(digest));
+    return open_checked(digest);
+  }();
+  if (!opened) return opened.error();
+  if (opened->size > limit) {
+    return Error(Errc::size_mismatch, fmt::format("{} has {} bytes, more than {}", digest.to_string(), opened->size,
+                                                  limit));
+  }
+  std::string bytes(opened->size, '\0');
+  const Result<std::size_t> size =
+      filesystem_.read_at(opened->file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
+  if (!size) {
+    metrics_.read_errors.add();
+    return size.error();
+  }
+  if (*size != bytes.size() || oci::digest_of(digest.algorithm(), bytes) != digest) {
+    const std::scoped_lock lock(commit_lock(digest));
+    return drop(digest, "its content is damaged");
+  }
+  touch(digest);
+  return bytes;
+}
+
+// --- Writing.
+
+Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
+                                       const std::string& media_type) {
+  {
+    const Result<runtime::File> file = filesystem_.open_read(from);
+    if (!file) return write_failed(file.error());
+    const Result<std::uint64_t> found = filesystem_.size(*file);
+    if (!found) return write_failed(found.error());
+    if (*found != size) {
+      return write_failed(Error(Errc::size_mismatch,
+                                fmt::format("{} has {} bytes instead of {}", from.native(), *found, size)));
+    }
+    // Before it gets its name, and not under the lock: this may take seconds.
+    if (params_.durability != Durability::none) {
+      if (const Result<void> synced = filesystem_.sync(*file); !synced) return write_failed(synced.error());
+    }
+  }
+  {
+    const std::scoped_lock lock(commit_lock(digest));
+    if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
+    open_files_.erase(digest);
+    enter(digest, size, media_type);
+  }
+  if (params_.durability == Durability::full) {
+    // It is stored, and served; only a power failure soon after may still take it away.
+    if (const Result<void> synced = filesystem_.sync_directory(layout_.shelf(digest)); !synced) {
+      metrics_.write_errors.add();
+      log::error("store", synced.error().message);
+    }
+  }
+  return {};
+}
+
+// Gives the file its final name. Under the commit lock.
+Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& digest) {
+  const runtime::Path to = layout_.blob(digest);
+  Result<void> renamed = filesystem_.rename(from, to);
+  if (renamed || renamed.error().code != Errc::not_found) return renamed;
+  // The first blob of its shelf.
+  if (Result<void> made = filesystem_.create_directories(layout_.shelf(digest)); !made) return made;
+  if (params_.durability == Durability::full) {
+    for (const runtime::Path& parent : {layout_.blobs(digest.algorithm()), layout_.blobs()}) {
+      if (Result<void> synced = filesystem_.sync_directory(parent); !synced) return synced;
+    }
+  }
+  return filesystem_.rename(from, to);
+}
+
+Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes,
+                                     const std::string& media_type) {
+  const runtime::Path temporary =
+      layout_.incoming() / fmt::format("put-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
+  Result<void> done = write_new(temporary, bytes);
+  if (done) {
+    done = adopt_blocking(temporary, digest, bytes.size(), media_type);
+  } else {
+    metrics_.write_errors.add();
+  }
+  if (!done) (void)filesystem_.remove(temporary);
+  return done;
+}
+
+Result<void> BlobStore::write_new(const runtime::Path& path, const std::string& bytes) {
+  Result<runtime::File> file = filesystem_.create(path);
+  if (!file) return file.error();
+  if (Result<void> written = filesystem_.write_at(*file, 0, std::as_bytes(std::span(bytes))); !written) {
+    return written;
+  }
+  return filesystem_.close(std::move(*file));
+}
+
+Error BlobStore::write_failed(Error error) {
+  metrics_.write_errors.add();
+  return error;
+}
+
+void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type) {
+  IndexEntry entry{size, now_seconds(), media_types_.intern(media_type)};
+  // Who does not know the type does not take it from one that does.
+  if (const std::optional<IndexEntry> known = index_.find(digest); known && media_type.empty()) {
+    entry.media_type = known->media_type;
+  }
+  index_.set(digest, entry);
+  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  show_totals();
+}
+
+// --- Removing.
+
+Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
+  const std::scoped_lock lock(commit_lock(digest));
+  // The file first: when it cannot be removed, the blob is still there and still counted.
+  const Result<void> removed = filesystem_.remove(layout_.blob(digest));
+  if (!removed && removed.error().code != Errc::not_found) {
+    metrics_.remove_errors.add();
+    return removed.error();
+  }
+  const bool known = forget(digest);
+  if (!removed && !known) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  return {};
+}
+
+// Under the commit lock; whether it was known.
+bool BlobStore::forget(const oci::Digest& digest) {
+  open_files_.erase(digest);
+  const bool known = index_.erase(digest).has_value();
+  if (known) catalog_.remove_blob(digest);
+  show_totals();
+  return known;
+}
+
+// Takes a blob that is not what it should be out of everything, and says that it is not there. Under the commit lock.
+Error BlobStore::drop(const oci::Digest& digest, std::string_view why) {
+  forget(digest);
+  metrics_.dropped.add();
+  log::warn("store", fmt::format("{} is dropped: {}", digest.to_string(), why));
+  const Result<void> removed = filesystem_.remove(layout_.blob(digest));
+  if (!removed && removed.error().code != Errc::not_found) {
+    metrics_.remove_errors.add();
+    log::error("store", removed.error().message);
+  }
+  return {Errc::not_found, fmt::format("{} is not stored: {}", digest.to_string(), why)};
+}
+
+}  // namespace sluice::store

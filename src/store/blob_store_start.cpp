@@ -1,0 +1,151 @@
+// Start and stop of the BlobStore.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <span>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "store/blob_store.hpp"
+#include "store/blob_walker.hpp"
+
+namespace sluice::store {
+namespace {
+
+Catalog::Params catalog_params(const BlobStore::Params& params, const Layout& layout) {
+  Catalog::Params out;
+  out.file = layout.catalog();
+  out.batch_delay = params.catalog_delay;
+  return out;
+}
+
+// Removes the files below `directory`, at most `depth` directories down; returns how many.
+std::size_t remove_files(runtime::Filesystem& filesystem, const runtime::Path& directory, int depth) {
+  const Result<std::vector<runtime::DirectoryEntry>> entries = filesystem.list(directory);
+  if (!entries) {
+    log::warn("store", entries.error().message);
+    return 0;
+  }
+  std::size_t removed = 0;
+  for (const runtime::DirectoryEntry& entry : *entries) {
+    const runtime::Path path = directory / entry.name;
+    if (entry.kind == runtime::FileStatus::Kind::directory) {
+      if (depth > 0) removed += remove_files(filesystem, path, depth - 1);
+      continue;
+    }
+    const Result<void> done = filesystem.remove(path);
+    if (done) {
+      ++removed;
+    } else {
+      log::warn("store", done.error().message);
+    }
+  }
+  return removed;
+}
+
+}  // namespace
+
+BlobStore::Metrics::Metrics(metrics::Registry& registry)
+    : bytes(registry.gauge("sluice_store_bytes", "Bytes of the blobs at rest")),
+      entries(registry.gauge("sluice_store_entries", "Blobs at rest")),
+      rebuilding(registry.gauge("sluice_store_rebuilding", "1 while the index is rebuilt from the files")),
+      dropped(registry.counter("sluice_store_dropped_total",
+                               "Blobs at rest that were missing or damaged, and dropped")),
+      open_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
+                                   {{"operation", "open"}})),
+      read_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
+                                   {{"operation", "read"}})),
+      write_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
+                                    {{"operation", "write"}})),
+      remove_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
+                                     {{"operation", "remove"}})),
+      walk_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
+                                   {{"operation", "walk"}})) {}
+
+BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::DiskPool& pool, const Clock& clock,
+                     metrics::Registry& registry)
+    : params_(std::move(params)),
+      layout_(params_.root),
+      filesystem_(filesystem),
+      pool_(pool),
+      clock_(clock),
+      metrics_(registry),
+      open_files_(params_.open_files),
+      catalog_(catalog_params(params_, layout_), filesystem, clock, media_types_, registry),
+      walker_(std::make_unique<Walker>(*this)) {}
+
+BlobStore::~BlobStore() { stop(); }
+
+Result<void> BlobStore::start() {
+  for (const runtime::Path& directory : {layout_.blobs(), layout_.incoming()}) {
+    if (Result<void> made = filesystem_.create_directories(directory); !made) return made;
+  }
+  if (Result<void> locked = take_lock(); !locked) return locked;
+  clean_incoming();
+  load_catalog();
+  started_ = true;
+  walker_->start(rebuilding() ? std::chrono::milliseconds{0} : params_.walk_pause);
+  return {};
+}
+
+void BlobStore::stop() {
+  walker_->stop();
+  catalog_.close();
+  open_files_.clear();
+  lock_ = runtime::File();
+}
+
+void BlobStore::wait_for_walk() {
+  if (started_) walker_->wait();
+}
+
+// flock and not O_EXCL: the kernel gives it up when the process dies, however it dies.
+Result<void> BlobStore::take_lock() {
+  Result<runtime::File> file = filesystem_.create(layout_.lock());
+  if (!file && file.error().code == Errc::exists) file = filesystem_.open_write(layout_.lock());
+  if (!file) return file.error();
+  if (::flock(file->fd(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return errno_error(errno, fmt::format("lock {}", layout_.lock().native()));
+    std::array<char, 20> text{};
+    const Result<std::size_t> size = filesystem_.read_at(*file, 0, std::as_writable_bytes(std::span(text)));
+    long pid = 0;
+    if (size) std::from_chars(text.data(), text.data() + *size, pid);
+    return Error(Errc::exists, fmt::format("{} is in use by {}", layout_.root().native(),
+                                           pid > 0 ? fmt::format("process {}", pid) : "another process"));
+  }
+  // For people and for the message above only; a full disk must not keep the cache from serving.
+  const std::string pid = fmt::format("{}\n", ::getpid());
+  if (filesystem_.truncate(*file, 0)) (void)filesystem_.write_at(*file, 0, std::as_bytes(std::span(pid)));
+  lock_ = std::move(*file);
+  return {};
+}
+
+// What lies there was being written by a process that is dead, as we hold the lock.
+void BlobStore::clean_incoming() {
+  const std::size_t removed = remove_files(filesystem_, layout_.incoming(), 2);
+  if (removed != 0) log::info("store", fmt::format("removed {} unfinished files of an earlier run", removed));
+}
+
+void BlobStore::load_catalog() {
+  const auto on_blob = [&](const Catalog::BlobRow& row) {
+    index_.set(row.digest, IndexEntry{row.size, row.last_used, row.media_type});
+  };
+  const auto on_discard = [&] { index_.clear(); };
+  const Catalog::Loaded loaded = catalog_.load(on_blob, on_discard);
+  if (!loaded.discarded.empty()) {
+    log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));
+  } else {
+    log::info("store", fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs,
+                                   loaded.memberships, loaded.tags,
+                                   loaded.complete ? "" : "; looking through the files for more"));
+  }
+  rebuilding_.store(!loaded.complete, std::memory_order_release);
+  metrics_.rebuilding.set(loaded.complete ? 0 : 1);
+  show_totals();
+}
+
+}  // namespace sluice::store

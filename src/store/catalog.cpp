@@ -1,0 +1,171 @@
+#include "store/catalog.hpp"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "store/catalog_file.hpp"
+#include "store/catalog_memory.hpp"
+#include "store/catalog_writer.hpp"
+
+namespace sluice::store {
+namespace {
+
+// Moves the file and what SQLite keeps beside it to the first free `<file>.bad-<n>`, which is returned.
+Result<runtime::Path> move_aside(runtime::Filesystem& filesystem, const runtime::Path& file) {
+  constexpr int kMost = 1000;
+  for (int n = 1; n <= kMost; ++n) {
+    const runtime::Path bad(fmt::format("{}.bad-{}", file.native(), n));
+    if (filesystem.status(bad)) continue;
+    if (Result<void> moved = filesystem.rename(file, bad); !moved) return moved.error();
+    // Left behind, an old WAL would be read into the new file.
+    for (const char* suffix : {"-wal", "-shm"}) {
+      const runtime::Path from(file.native() + suffix);
+      const Result<void> moved = filesystem.rename(from, bad.native() + suffix);
+      if (!moved && moved.error().code != Errc::not_found) return moved.error();
+    }
+    return bad;
+  }
+  return Error(Errc::exists, fmt::format("there are {} of {}.bad-<n> already", kMost, file.native()));
+}
+
+}  // namespace
+
+Catalog::Catalog(Params params, runtime::Filesystem& filesystem, const Clock& clock, MediaTypes& media_types,
+                 metrics::Registry& registry)
+    : params_(std::move(params)),
+      filesystem_(filesystem),
+      clock_(clock),
+      media_types_(media_types),
+      writer_(std::make_unique<Writer>(params_, registry)) {
+  memory_ = std::make_unique<Memory>(media_types_, [this](Change change) { writer_->enqueue(std::move(change)); });
+}
+
+Catalog::~Catalog() { close(); }
+
+Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob,
+                              const std::function<void()>& on_discard) {
+  Loaded loaded;
+  const auto on_row = [&](const Change& row) {
+    if (row.kind == Change::Kind::put_blob) {
+      ++loaded.blobs;
+      on_blob(BlobRow{row.digest, row.size, row.media_type, static_cast<std::uint32_t>(row.time)});
+    } else {
+      ++(row.kind == Change::Kind::put_tag ? loaded.tags : loaded.memberships);
+      memory_->restore(row);
+    }
+  };
+
+  Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+  Error problem;
+  if (file) {
+    const Result<CatalogFile::Summary> summary = (*file)->load(on_row);
+    if (summary) {
+      loaded.complete = summary->complete;
+      if (summary->skipped != 0) {
+        log::warn("store", fmt::format("the catalog holds {} rows that make no sense", summary->skipped));
+      }
+      writer_->start(std::move(*file));
+      return loaded;
+    }
+    problem = summary.error();
+    file->reset();  // before the file is moved
+  } else {
+    problem = file.error();
+  }
+
+  loaded = Loaded{};
+  memory_->clear();
+  on_discard();
+  loaded.discarded = problem.message;
+  const Result<runtime::Path> aside = move_aside(filesystem_, params_.file);
+  if (aside) loaded.discarded += fmt::format(" (moved to {})", aside->filename().native());
+  // A file that could not be moved, because it was never made or cannot be touched, is tried once more as it is: it
+  // is used if it has turned out to be empty.
+  file = CatalogFile::open(params_.file, media_types_);
+  if (file) {
+    const Result<CatalogFile::Summary> summary = (*file)->load([](const Change&) {});
+    if (aside || (summary && !summary->complete)) {
+      writer_->start(std::move(*file));
+      return loaded;
+    }
+  }
+  log::error("store", fmt::format("no catalog can be written, what is learnt is forgotten at the next start: {}",
+                                  file ? problem.message : file.error().message));
+  writer_->start(nullptr);
+  return loaded;
+}
+
+std::optional<Membership> Catalog::membership(const Scope& scope, const oci::Digest& digest) const {
+  return memory_->membership(scope.str(), digest);
+}
+
+void Catalog::set_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor) {
+  memory_->set_membership(scope.str(), digest, descriptor, clock_.wall(), false);
+}
+
+bool Catalog::add_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor) {
+  return memory_->set_membership(scope.str(), digest, descriptor, clock_.wall(), true);
+}
+
+bool Catalog::clear_membership(const Scope& scope, const oci::Digest& digest) {
+  return memory_->clear_membership(scope.str(), digest);
+}
+
+std::vector<std::string> Catalog::scopes_of(const oci::Digest& digest) const { return memory_->scopes_of(digest); }
+
+std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag,
+                                      oci::ManifestClass accept_class) const {
+  return memory_->tag(scope.str(), tag, accept_class);
+}
+
+void Catalog::set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class,
+                      const oci::Digest& digest) {
+  memory_->set_tag(scope.str(), tag, accept_class, digest, clock_.wall());
+}
+
+bool Catalog::clear_tag(const Scope& scope, std::string_view tag) { return memory_->clear_tag(scope.str(), tag); }
+
+std::vector<std::string> Catalog::tags(const Scope& scope) const { return memory_->tags(scope.str()); }
+
+std::vector<std::string> Catalog::repositories() const { return memory_->repositories(); }
+
+void Catalog::put_blob(const BlobRow& row) {
+  Change change;
+  change.kind = Change::Kind::put_blob;
+  change.digest = row.digest;
+  change.size = row.size;
+  change.media_type = row.media_type;
+  change.time = row.last_used;
+  writer_->enqueue(std::move(change));
+}
+
+void Catalog::remove_blob(const oci::Digest& digest) {
+  Change change;
+  change.kind = Change::Kind::remove_blob;
+  change.digest = digest;
+  writer_->enqueue(std::move(change));
+}
+
+void Catalog::touch_blob(const oci::Digest& digest, std::uint32_t last_used) {
+  Change change;
+  change.kind = Change::Kind::touch_blob;
+  change.digest = digest;
+  change.time = last_used;
+  writer_->enqueue(std::move(change));
+}
+
+void Catalog::set_complete() {
+  Change change;
+  change.kind = Change::Kind::set_complete;
+  writer_->enqueue(std::move(change));
+}
+
+Result<void> Catalog::flush() { return writer_->flush(); }
+
+void Catalog::close() { writer_->close(); }
+
+std::size_t Catalog::pending() const { return writer_->pending(); }
+
+}  // namespace sluice::store

@@ -1,0 +1,47 @@
+// The catalog's SQLite file. Internal to the catalog.
+//
+// One thread at a time: load() uses it, then the writer's thread alone. Errors: corrupt (not a catalog, a damaged one,
+// or one of a newer version), no_space, io; the message holds SQLite's words.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/result.hpp"
+#include "runtime/filesystem.hpp"
+#include "store/catalog_change.hpp"
+#include "store/media_types.hpp"
+
+namespace sluice::store {
+
+class CatalogFile {
+ public:
+  // The version of the schema that this program writes; older ones are migrated when they are opened.
+  static constexpr int kVersion = 1;
+
+  // Makes the file where it is not there.
+  static Result<std::unique_ptr<CatalogFile>> open(const runtime::Path& path, MediaTypes& media_types);
+  CatalogFile(const CatalogFile&) = delete;
+  CatalogFile& operator=(const CatalogFile&) = delete;
+  ~CatalogFile();
+
+  struct Summary {
+    bool complete = false;
+    std::size_t skipped = 0;  // rows that make no sense
+  };
+  // Calls `on_row` with a put_blob, put_membership or put_tag for each row.
+  Result<Summary> load(const std::function<void(const Change&)>& on_row);
+
+  // All of them, or on an error none.
+  Result<void> apply(std::span<const Change> changes);
+
+ private:
+  class Database;
+  CatalogFile(std::unique_ptr<Database> database, MediaTypes& media_types);
+
+  std::unique_ptr<Database> database_;
+  MediaTypes& media_types_;
+};
+
+}  // namespace sluice::store

@@ -1,0 +1,185 @@
+#include "store/catalog_memory.hpp"
+
+#include <algorithm>
+
+namespace sluice::store {
+namespace {
+
+std::int64_t to_seconds(Clock::Wall time) {
+  return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+}
+std::int64_t to_milliseconds(Clock::Wall time) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
+}
+
+}  // namespace
+
+Catalog::Memory::Shard& Catalog::Memory::shard(const std::string& scope) const {
+  // The upper bits: the map below uses the same hash.
+  const std::size_t hash = std::hash<std::string>{}(scope) * 0x9e3779b97f4a7c15U;
+  return shards_[(hash >> 40U) % kShards];
+}
+
+void Catalog::Memory::place(Space& space, const Change& change) {
+  if (change.kind == Change::Kind::put_tag) {
+    space.tags.insert_or_assign(TagKey(change.tag, change.accept_class), TagValue{change.digest, change.time});
+    return;
+  }
+  const bool aliased = change.canonical != change.digest;
+  const Member member{change.size, static_cast<std::uint32_t>(change.time), change.media_type, aliased};
+  const auto [value, made] = space.members.try_emplace(change.digest, member);
+  if (!made) {
+    if (value->aliased && !aliased) space.canonical.erase(change.digest);
+    *value = member;
+  }
+  if (aliased) space.canonical.insert_or_assign(change.digest, change.canonical);
+}
+
+std::optional<Membership> Catalog::Memory::membership(const std::string& scope, const oci::Digest& digest) const {
+  const Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end()) return std::nullopt;
+  const Member* member = space->second.members.find(digest);
+  if (member == nullptr) return std::nullopt;
+  Membership out;
+  out.descriptor.digest = member->aliased ? space->second.canonical.at(digest) : digest;
+  out.descriptor.size = member->size;
+  out.descriptor.media_type = media_types_.text(member->media_type);
+  out.checked_at = Clock::Wall(std::chrono::seconds(member->checked_at));
+  return out;
+}
+
+bool Catalog::Memory::set_membership(const std::string& scope, const oci::Digest& digest,
+                                     const oci::Descriptor& descriptor, Clock::Wall now, bool only_if_absent) {
+  Change change;
+  change.kind = Change::Kind::put_membership;
+  change.scope = scope;
+  change.digest = digest;
+  change.canonical = descriptor.digest;
+  change.size = descriptor.size;
+  change.media_type = media_types_.intern(descriptor.media_type);
+  change.time = to_seconds(now);
+
+  Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  Space& space = in.spaces[scope];
+  if (only_if_absent && space.members.find(digest) != nullptr) return false;
+  place(space, change);
+  enqueue_(std::move(change));
+  return true;
+}
+
+bool Catalog::Memory::clear_membership(const std::string& scope, const oci::Digest& digest) {
+  Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end() || !space->second.members.erase(digest)) return false;
+  space->second.canonical.erase(digest);
+  if (space->second.empty()) in.spaces.erase(space);
+  Change change;
+  change.kind = Change::Kind::remove_membership;
+  change.scope = scope;
+  change.digest = digest;
+  enqueue_(std::move(change));
+  return true;
+}
+
+std::vector<std::string> Catalog::Memory::scopes_of(const oci::Digest& digest) const {
+  std::vector<std::string> out;
+  for (const Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    for (const auto& [scope, space] : in.spaces) {
+      if (!scope.empty() && space.members.find(digest) != nullptr) out.push_back(scope);
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::optional<TagRecord> Catalog::Memory::tag(const std::string& scope, std::string_view tag,
+                                              oci::ManifestClass accept_class) const {
+  const Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end()) return std::nullopt;
+  const auto found = space->second.tags.find(TagView(tag, accept_class));
+  if (found == space->second.tags.end()) return std::nullopt;
+  return TagRecord{found->second.digest, accept_class,
+                   Clock::Wall(std::chrono::milliseconds(found->second.checked_at))};
+}
+
+void Catalog::Memory::set_tag(const std::string& scope, std::string_view tag, oci::ManifestClass accept_class,
+                              const oci::Digest& digest, Clock::Wall now) {
+  Change change;
+  change.kind = Change::Kind::put_tag;
+  change.scope = scope;
+  change.tag = tag;
+  change.accept_class = accept_class;
+  change.digest = digest;
+  change.time = to_milliseconds(now);
+
+  Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  place(in.spaces[scope], change);
+  enqueue_(std::move(change));
+}
+
+bool Catalog::Memory::clear_tag(const std::string& scope, std::string_view tag) {
+  Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end()) return false;
+  auto& tags = space->second.tags;
+  const auto first = tags.lower_bound(TagView(tag, oci::ManifestClass{0}));
+  auto last = first;
+  while (last != tags.end() && last->first.first == tag) ++last;
+  if (first == last) return false;
+  tags.erase(first, last);
+  if (space->second.empty()) in.spaces.erase(space);
+  Change change;
+  change.kind = Change::Kind::remove_tag;
+  change.scope = scope;
+  change.tag = tag;
+  enqueue_(std::move(change));
+  return true;
+}
+
+std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {
+  std::vector<std::string> out;
+  const Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end()) return out;
+  for (const auto& [key, value] : space->second.tags) {
+    if (out.empty() || out.back() != key.first) out.push_back(key.first);
+  }
+  return out;
+}
+
+std::vector<std::string> Catalog::Memory::repositories() const {
+  std::vector<std::string> out;
+  for (const Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    for (const auto& [scope, space] : in.spaces) {
+      if (!scope.empty()) out.push_back(scope);
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void Catalog::Memory::restore(const Change& row) {
+  Shard& in = shard(row.scope);
+  const std::scoped_lock lock(in.mutex);
+  place(in.spaces[row.scope], row);
+}
+
+void Catalog::Memory::clear() {
+  for (Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    in.spaces.clear();
+  }
+}
+
+}  // namespace sluice::store

@@ -21,14 +21,15 @@ namespace sluice::config {
 
 using Duration = std::chrono::milliseconds;
 
-// Where to listen. `address` is an IP address without brackets ("127.0.0.1", "::1", "0.0.0.0"), never a name.
+// Where to listen. `address` is an IP address without brackets ("127.0.0.1", "::1", "0.0.0.0"), never a name; empty
+// means every address, IPv6 and IPv4.
 struct Endpoint {
   std::string address;
   std::uint16_t port = 0;  // 0: any free one
 
-  // "127.0.0.1:5000", "[::1]:5000".
+  // "127.0.0.1:5000", "[::1]:5000", ":5000".
   [[nodiscard]] std::string to_string() const;
-  // "ADDRESS:PORT", "[IPv6]:PORT", "localhost:PORT" and ":PORT" (every IPv4 address); nothing for anything else.
+  // "ADDRESS:PORT", "[IPv6]:PORT", "localhost:PORT" and ":PORT"; nothing for anything else.
   static std::optional<Endpoint> parse(std::string_view text);
 
   friend bool operator==(const Endpoint&, const Endpoint&) = default;

@@ -65,7 +65,7 @@ class AccessLog {
   AccessLog& operator=(const AccessLog&) = delete;
   ~AccessLog();
 
-  // Does not suspend and, but for one write(2) per `buffer_bytes`, does not touch the file.
+  // Never waits: a pipe that takes nothing makes lines wait, up to a mebibyte, and then get lost with a warning.
   void write(const AccessRecord& record);
 
   // Writes what all threads have buffered.

@@ -1,0 +1,204 @@
+// distribution's config.yml (https://distribution.github.io/distribution/about/configuration/), as far as a pull-through
+// cache has a use for it.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <functional>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "config/values.hpp"
+#include "config/yaml.hpp"
+
+namespace sluice::config {
+namespace {
+
+const Field<Settings>& own_field(std::string_view key) {
+  const auto& fields = settings_fields();
+  return *std::find_if(fields.begin(), fields.end(), [&](const auto& field) { return field.key == key; });
+}
+
+const Field<Upstream>& upstream_field(std::string_view key) {
+  const auto& fields = upstream_fields();
+  return *std::find_if(fields.begin(), fields.end(), [&](const auto& field) { return field.key == key; });
+}
+
+bool is_docker_hub(std::string_view authority) {
+  constexpr std::array<std::string_view, 4> kHosts{"registry-1.docker.io", "index.docker.io", "docker.io",
+                                                   "registry.docker.io"};
+  return std::find(kHosts.begin(), kHosts.end(), authority) != kHosts.end();
+}
+
+class DistributionFile {
+ public:
+  DistributionFile(YamlReader& reader, Settings& settings) : reader_(reader), settings_(settings) {
+    same("http.addr", "server.listen");
+    same("http.debug.addr", "admin.listen");
+    same("storage.filesystem.rootdirectory", "data");
+    same("storage.cache.blobdescriptorsize", "descriptors.size");
+    same("loglevel", "log.level");
+    same("log.level", "log.level");
+    on("version", [this](const YAML::Node& node, const Place& at) {
+      const auto text = reader_.scalar(node, at, "0.1");
+      if (text && *text != "0.1") reader_.report().problem(at, fmt::format("found {}, expected 0.1", in_quotes(*text)));
+    });
+    on("log.formatter", [this](const YAML::Node& node, const Place& at) { formatter(node, at); });
+    on("log.accesslog.disabled", [this](const YAML::Node& node, const Place& at) { access_log(node, at); });
+    on("storage.cache.blobdescriptor", [this](const YAML::Node& node, const Place& at) { cache(node, at); });
+    on("storage.cache.layerinfo", [this](const YAML::Node& node, const Place& at) {
+      if (!blobdescriptor_seen_) cache(node, at);
+    });
+    on("http.draintimeout", [this](const YAML::Node& node, const Place& at) { drain(node, at); });
+    for (const char* key : {"proxy.remoteurl", "proxy.username", "proxy.password"}) {
+      on(key, [this, key](const YAML::Node& node, const Place& at) { proxy_[key] = {node, at}; });
+    }
+  }
+
+  void read(const YAML::Node& root) {
+    const YAML::Node storage = root["storage"];
+    if (storage && storage.IsMap()) {
+      // distribution's own default, for whoever relies on it.
+      if (storage["filesystem"].IsDefined()) settings_.data = "/var/lib/registry";
+      const YAML::Node cache_section = storage["cache"];
+      blobdescriptor_seen_ = cache_section && cache_section.IsMap() && cache_section["blobdescriptor"].IsDefined();
+    }
+    section(root, "", reader_.place(root, ""));
+    upstream(root);
+    if (!ignored_.empty()) warn();
+  }
+
+ private:
+  using Read = std::function<void(const YAML::Node&, const Place&)>;
+
+  void on(const std::string& key, Read read) { known_[key] = std::move(read); }
+
+  void same(const std::string& key, std::string_view own) {
+    on(key, [this, own](const YAML::Node& node, const Place& at) {
+      reader_.set(own_field(own), settings_, node, std::string(own), at);
+    });
+  }
+
+  void section(const YAML::Node& node, const std::string& path, const Place& where) {
+    reader_.each(node, path, where, [&](const std::string& key, const YAML::Node& value, const Place& at) {
+      const std::string full = child(path, key);
+      if (const auto known = known_.find(full); known != known_.end()) {
+        if (!value.IsNull()) known->second(value, at);
+        return;
+      }
+      const auto deeper = known_.lower_bound(full + ".");
+      if (deeper != known_.end() && deeper->first.starts_with(full + ".")) {
+        section(value, full, at);
+      } else {
+        ignored_.push_back(full);
+      }
+    });
+  }
+
+  void formatter(const YAML::Node& node, const Place& at) {
+    const auto text = reader_.scalar(node, at, "text, json or logstash");
+    if (!text) return;
+    // logstash is JSON with other names for the fields.
+    const std::string ours = *text == "logstash" ? "json" : *text;
+    if (reader_.report().set(own_field("log.format"), settings_, ours, "log.format", at)) {
+      settings_.log.access.format = settings_.log.format;
+    }
+  }
+
+  void access_log(const YAML::Node& node, const Place& at) {
+    const auto text = reader_.scalar(node, at, "true or false");
+    if (!text) return;
+    bool disabled = false;
+    if (*text == "true" || *text == "false") {
+      disabled = *text == "true";
+    } else {
+      reader_.report().problem(at, fmt::format("found {}, expected true or false", in_quotes(*text)));
+    }
+    settings_.log.access.enabled = !disabled;
+  }
+
+  void cache(const YAML::Node& node, const Place& at) {
+    const auto text = reader_.scalar(node, at, "inmemory or redis");
+    if (!text) return;
+    settings_.descriptors.cache = DescriptorCache::memory;
+    if (*text == "inmemory") return;
+    // distribution, too, only warns about a provider that it does not know.
+    if (*text != "redis") settings_.descriptors.cache = DescriptorCache::none;
+    reader_.report().warning(fmt::format("{}: found {}; descriptors are cached {}", at.name, in_quotes(*text),
+                                         *text == "redis" ? "in memory instead" : "nowhere"));
+  }
+
+  void drain(const YAML::Node& node, const Place& at) {
+    auto text = reader_.scalar(node, at, "a duration such as 30s");
+    if (!text) return;
+    // Go reads a bare number as nanoseconds.
+    if (text->find_first_not_of("0123456789") == std::string::npos && !text->empty()) *text += "ns";
+    reader_.report().set(own_field("server.drain_timeout"), settings_, *text, "server.drain_timeout", at);
+  }
+
+  void upstream(const YAML::Node& root) {
+    const auto remote = proxy_.find("proxy.remoteurl");
+    const auto url =
+        remote == proxy_.end()
+            ? std::nullopt
+            : reader_.scalar(remote->second.first, remote->second.second, upstream_field("url").expected);
+    if (remote == proxy_.end() || (url && url->empty())) {
+      const YAML::Node section = root["proxy"];
+      reader_.report().problem(
+          reader_.place(section.IsDefined() ? section : root, "proxy.remoteurl"),
+          "found nothing, expected the URL of the registry to cache (sluice is a pull-through cache only)");
+    }
+    if (url && !url->empty()) choose(*url);
+
+    Upstream& target = settings_.upstreams[settings_.default_upstream];
+    for (const auto& [key, found] : proxy_) {
+      const std::string name = key.substr(key.find('.') + 1);
+      const auto& [node, at] = found;
+      // Go's zero value: an empty user is none.
+      if (node.IsScalar() && node.Scalar().empty()) continue;
+      const std::string ours = name == "remoteurl" ? "url" : name;
+      reader_.set(upstream_field(ours), target, node, "upstreams." + settings_.default_upstream + "." + ours, at);
+    }
+  }
+
+  // Which of our upstreams the remote is. One that we do not know takes the place of Docker Hub, since distribution
+  // sends every request to its one remote; `library/` is not added, because distribution does not either.
+  void choose(const std::string& url) {
+    const std::optional<std::string> parsed = parse_upstream_url(url);
+    if (!parsed) return;
+    const std::string_view authority = url_authority(*parsed);
+    for (const auto& [name, known] : settings_.upstreams) {
+      if (url_authority(known.url) != authority) continue;
+      settings_.default_upstream = name;
+      return;
+    }
+    if (!is_docker_hub(authority)) settings_.upstreams[settings_.default_upstream].library_prefix = false;
+  }
+
+  void warn() {
+    std::string names;
+    for (const std::string& name : ignored_) names += (names.empty() ? "" : ", ") + name;
+    const auto has = [&](std::string_view prefix) {
+      return std::any_of(ignored_.begin(), ignored_.end(), [&](const auto& name) { return name.starts_with(prefix); });
+    };
+    std::string text = "these keys of distribution mean nothing here and are left out: " + names;
+    if (has("auth")) text += "; everybody who reaches the port may pull";
+    if (has("http.tls")) text += "; the port speaks plain HTTP";
+    reader_.report().warning(std::move(text));
+  }
+
+  YamlReader& reader_;
+  Settings& settings_;
+  std::map<std::string, Read> known_;
+  std::map<std::string, std::pair<YAML::Node, Place>> proxy_;
+  std::vector<std::string> ignored_;
+  bool blobdescriptor_seen_ = false;
+};
+
+}  // namespace
+
+void apply_distribution(const YAML::Node& root, YamlReader& reader, Settings& settings) {
+  DistributionFile(reader, settings).read(root);
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,286 @@
+#include "config/fields.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/units.hpp"
+#include "config/values.hpp"
+
+namespace sluice::config {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t kKiB = 1024;
+constexpr std::uint64_t kMiB = 1024 * kKiB;
+constexpr std::uint64_t kGiB = 1024 * kMiB;
+
+// The largest unit that divides the number, so that nothing is rounded.
+std::string exact_bytes(std::uint64_t bytes) {
+  if (bytes != 0 && bytes % kGiB == 0) return fmt::format("{}GiB", bytes / kGiB);
+  if (bytes != 0 && bytes % kMiB == 0) return fmt::format("{}MiB", bytes / kMiB);
+  if (bytes != 0 && bytes % kKiB == 0) return fmt::format("{}KiB", bytes / kKiB);
+  return fmt::format("{}", bytes);
+}
+
+std::string exact_duration(Duration duration) {
+  if (duration == 0ms) return "0s";
+  std::string out;
+  const auto part = [&](auto unit, const char* name) {
+    const auto n = std::chrono::duration_cast<decltype(unit)>(duration);
+    if (n.count() != 0) out += fmt::format("{}{}", n.count(), name);
+    duration -= n;
+  };
+  part(std::chrono::hours{}, "h");
+  part(std::chrono::minutes{}, "m");
+  part(std::chrono::seconds{}, "s");
+  part(std::chrono::milliseconds{}, "ms");
+  return out;
+}
+
+// Each of these makes a Field; `get` gives a reference into its owner.
+
+template <class Owner, class Get>
+Field<Owner> text(std::string_view key, std::string expected, Get get) {
+  return {key, std::move(expected),
+          [get](Owner& owner, std::string_view value) {
+            if (value.empty() || value.find('\0') != std::string_view::npos) return false;
+            get(owner) = std::string(value);
+            return true;
+          },
+          [get](const Owner& owner) { return in_quotes(std::string(get(owner))); }};
+}
+
+template <class Owner, class Get>
+Field<Owner> number(std::string_view key, std::size_t low, std::size_t high, Get get, std::string_view note = "") {
+  return {key, fmt::format("a number from {} to {}{}", low, high, note),
+          [get, low, high](Owner& owner, std::string_view value) {
+            std::size_t parsed = 0;
+            const auto [end, ec] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+            if (ec != std::errc{} || end != value.data() + value.size() || parsed < low || parsed > high) return false;
+            get(owner) = parsed;
+            return true;
+          },
+          [get](const Owner& owner) { return fmt::format("{}", get(owner)); }};
+}
+
+template <class Owner, class Get>
+Field<Owner> flag(std::string_view key, Get get) {
+  return {key, "true or false",
+          [get](Owner& owner, std::string_view value) {
+            if (value != "true" && value != "false") return false;
+            get(owner) = value == "true";
+            return true;
+          },
+          [get](const Owner& owner) -> std::string { return get(owner) ? "true" : "false"; }};
+}
+
+template <class Owner, class Get>
+Field<Owner> duration(std::string_view key, Duration low, Duration high, Get get, std::string_view note = "") {
+  return {key, fmt::format("a duration from {} to {}{}", exact_duration(low), exact_duration(high), note),
+          [get, low, high](Owner& owner, std::string_view value) {
+            const Result<std::chrono::nanoseconds> parsed = parse_duration(value);
+            if (!parsed || *parsed < low || *parsed > high) return false;
+            if (*parsed > 0ns && *parsed < 1ms) return false;
+            get(owner) = std::chrono::duration_cast<Duration>(*parsed);
+            return true;
+          },
+          [get](const Owner& owner) { return exact_duration(get(owner)); }};
+}
+
+template <class Owner, class Get>
+Field<Owner> bytes(std::string_view key, std::uint64_t low, std::uint64_t high, Get get) {
+  return {key, fmt::format("a size from {} to {}", exact_bytes(low), exact_bytes(high)),
+          [get, low, high](Owner& owner, std::string_view value) {
+            const Result<std::uint64_t> parsed = parse_bytes(value);
+            if (!parsed || *parsed < low || *parsed > high) return false;
+            get(owner) = *parsed;
+            return true;
+          },
+          [get](const Owner& owner) { return exact_bytes(get(owner)); }};
+}
+
+template <class Owner, class E, std::size_t N, class Get>
+Field<Owner> choice(std::string_view key, const std::array<std::pair<std::string_view, E>, N>& words, Get get) {
+  std::string expected;
+  for (std::size_t i = 0; i < N; ++i) {
+    expected += fmt::format("{}{}", i == 0 ? "" : i + 1 == N ? " or " : ", ", words[i].first);
+  }
+  return {key, std::move(expected),
+          [get, words](Owner& owner, std::string_view value) {
+            for (const auto& [word, meaning] : words) {
+              if (word != value) continue;
+              get(owner) = meaning;
+              return true;
+            }
+            return false;
+          },
+          [get, words](const Owner& owner) {
+            const auto at = std::find_if(words.begin(), words.end(),
+                                         [&](const auto& word) { return word.second == get(owner); });
+            return std::string(at == words.end() ? "" : at->first);
+          }};
+}
+
+template <class Get>
+Field<Settings> endpoint(std::string_view key, Get get) {
+  return {key, "ADDRESS:PORT, for example 127.0.0.1:5000, [::1]:5000 or :5000",
+          [get](Settings& settings, std::string_view value) {
+            const std::optional<Endpoint> parsed = Endpoint::parse(value);
+            if (!parsed) return false;
+            get(settings) = *parsed;
+            return true;
+          },
+          [get](const Settings& settings) { return in_quotes(get(settings).to_string()); }};
+}
+
+Field<Settings> window() {
+  return {"fill.window", "a size from 256KiB to 64GiB, or off",
+          [](Settings& settings, std::string_view value) {
+            if (value == "off") {
+              settings.fill.window_bytes = 0;
+              return true;
+            }
+            const Result<std::uint64_t> parsed = parse_bytes(value);
+            if (!parsed || *parsed < 256 * kKiB || *parsed > 64 * kGiB) return false;
+            settings.fill.window_bytes = *parsed;
+            return true;
+          },
+          [](const Settings& settings) {
+            return settings.fill.window_bytes == 0 ? std::string("off") : exact_bytes(settings.fill.window_bytes);
+          }};
+}
+
+Field<Upstream> url() {
+  return {"url", "a URL such as https://registry.example.com, without user, query and fragment",
+          [](Upstream& upstream, std::string_view value) {
+            const std::optional<std::string> parsed = parse_upstream_url(value);
+            if (!parsed) return false;
+            upstream.url = *parsed;
+            return true;
+          },
+          [](const Upstream& upstream) { return in_quotes(upstream.url); }};
+}
+
+Field<Upstream> realm_hosts() {
+  Field<Upstream> out{"realm_hosts", "a list of host names, without scheme and port",
+                      [](Upstream& upstream, std::string_view value) {
+                        std::vector<std::string> hosts;
+                        while (!value.empty()) {
+                          const std::size_t comma = std::min(value.find(','), value.size());
+                          const std::string_view host = value.substr(0, comma);
+                          if (!is_host(host)) return false;
+                          hosts.emplace_back(host);
+                          value.remove_prefix(std::min(comma + 1, value.size()));
+                        }
+                        upstream.realm_hosts = std::move(hosts);
+                        return true;
+                      },
+                      [](const Upstream& upstream) {
+                        std::string items;
+                        for (const std::string& host : upstream.realm_hosts) {
+                          items += (items.empty() ? "" : ", ") + in_quotes(host);
+                        }
+                        return "[" + items + "]";
+                      }};
+  out.list = true;
+  return out;
+}
+
+constexpr std::array<std::pair<std::string_view, log::Level>, 5> kLevels{{{"debug", log::Level::debug},
+                                                                          {"info", log::Level::info},
+                                                                          {"warn", log::Level::warn},
+                                                                          {"error", log::Level::error},
+                                                                          {"off", log::Level::off}}};
+constexpr std::array<std::pair<std::string_view, log::Format>, 2> kFormats{
+    {{"text", log::Format::text}, {"json", log::Format::json}}};
+constexpr std::array<std::pair<std::string_view, Abandoned>, 2> kAbandoned{
+    {{"finish", Abandoned::finish}, {"park", Abandoned::park}}};
+constexpr std::array<std::pair<std::string_view, DescriptorCache>, 2> kDescriptorCaches{
+    {{"memory", DescriptorCache::memory}, {"none", DescriptorCache::none}}};
+
+std::vector<Field<Settings>> make_settings_fields() {
+  using S = Settings;
+  std::vector<Field<S>> f;
+  f.push_back(endpoint("server.listen", [](auto& s) -> auto& { return s.server.listen; }));
+  f.push_back(number<S>("server.threads", 0, 1024, [](auto& s) -> auto& { return s.server.threads; },
+                        " (0: one for each processor)"));
+  f.push_back(duration<S>("server.header_timeout", 100ms, 1h, [](auto& s) -> auto& { return s.server.header_timeout; }));
+  f.push_back(duration<S>("server.idle_timeout", 100ms, 24h, [](auto& s) -> auto& { return s.server.idle_timeout; }));
+  f.push_back(duration<S>("server.send_stall_timeout", 100ms, 24h,
+                          [](auto& s) -> auto& { return s.server.send_stall_timeout; }));
+  f.push_back(
+      bytes<S>("server.max_header_bytes", kKiB, kMiB, [](auto& s) -> auto& { return s.server.max_header_bytes; }));
+  f.push_back(
+      number<S>("server.max_connections", 1, 1'000'000, [](auto& s) -> auto& { return s.server.max_connections; }));
+  f.push_back(duration<S>("server.drain_timeout", 0ms, 24h, [](auto& s) -> auto& { return s.server.drain_timeout; }));
+  f.push_back(endpoint("admin.listen", [](auto& s) -> auto& { return s.admin.listen; }));
+  f.push_back(text<S>("data", "a directory", [](auto& s) -> auto& { return s.data; }));
+  f.push_back(choice<S>("log.level", kLevels, [](auto& s) -> auto& { return s.log.level; }));
+  f.push_back(choice<S>("log.format", kFormats, [](auto& s) -> auto& { return s.log.format; }));
+  f.push_back(flag<S>("log.access.enabled", [](auto& s) -> auto& { return s.log.access.enabled; }));
+  f.push_back(choice<S>("log.access.format", kFormats, [](auto& s) -> auto& { return s.log.access.format; }));
+  f.push_back(text<S>("log.access.file", "a file, or - for standard output",
+                      [](auto& s) -> auto& { return s.log.access.file; }));
+  f.push_back(window());
+  f.push_back(choice<S>("fill.abandoned", kAbandoned, [](auto& s) -> auto& { return s.fill.abandoned; }));
+  f.push_back(choice<S>("descriptors.cache", kDescriptorCaches, [](auto& s) -> auto& { return s.descriptors.cache; }));
+  f.push_back(number<S>("descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; },
+                        " (0: unlimited)"));
+  f.push_back(
+      duration<S>("descriptors.negative_ttl", 0ms, 24h, [](auto& s) -> auto& { return s.descriptors.negative_ttl; }));
+  f.push_back(duration<S>("tags.ttl", 0ms, 365 * 24h, [](auto& s) -> auto& { return s.tags.ttl; }));
+  f.push_back(duration<S>("tags.stale_for", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.tags.stale_for; },
+                          " (0: for ever)"));
+  f.push_back(
+      bytes<S>("manifests.memory_cache", 0, kGiB * 1024, [](auto& s) -> auto& { return s.manifests.memory_cache_bytes; }));
+  f.push_back(flag<S>("store.fsync", [](auto& s) -> auto& { return s.store.fsync; }));
+  f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
+  f.push_back(text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));
+  return f;
+}
+
+std::vector<Field<Upstream>> make_upstream_fields() {
+  using U = Upstream;
+  std::vector<Field<U>> f;
+  f.push_back(url());
+  f.push_back(text<U>("username", "a name", [](auto& u) -> auto& { return u.username; }));
+  f.push_back(text<U>("password", "a password", [](auto& u) -> auto& { return u.password; }));
+  f.back().secret = true;
+  f.back().show = [](const U& u) { return in_quotes(u.password.empty() ? "" : "***"); };
+  f.push_back(text<U>("password_file", "a file", [](auto& u) -> auto& { return u.password_file; }));
+  f.push_back(text<U>("ca_file", "a PEM file", [](auto& u) -> auto& { return u.ca_file; }));
+  f.push_back(realm_hosts());
+  f.push_back(flag<U>("library_prefix", [](auto& u) -> auto& { return u.library_prefix; }));
+  f.push_back(duration<U>("connect_timeout", 10ms, 10min, [](auto& u) -> auto& { return u.connect_timeout; }));
+  f.push_back(duration<U>("headers_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.headers_timeout; }));
+  f.push_back(duration<U>("stall_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.stall_timeout; }));
+  f.push_back(number<U>("retries", 0, 10, [](auto& u) -> auto& { return u.retries; }));
+  f.push_back(number<U>("max_connections", 1, 10'000, [](auto& u) -> auto& { return u.max_connections; }));
+  return f;
+}
+
+}  // namespace
+
+const std::vector<Field<Settings>>& settings_fields() {
+  static const std::vector<Field<Settings>> fields = make_settings_fields();
+  return fields;
+}
+
+const std::vector<Field<Upstream>>& upstream_fields() {
+  static const std::vector<Field<Upstream>> fields = make_upstream_fields();
+  return fields;
+}
+
+std::string in_quotes(std::string_view text) {
+  std::string out = "\"";
+  log::append_json_escaped(out, text);
+  return out + '"';
+}
+
+}  // namespace sluice::config

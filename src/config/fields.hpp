@@ -1,0 +1,35 @@
+// Every key of the configuration: what it may hold, how it is set from text and how it is shown. The file, the
+// environment, suggestions and the printout all come from these two lists. Internal to this folder.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/settings.hpp"
+
+namespace sluice::config {
+
+template <class Owner>
+struct Field {
+  std::string_view key;  // its path with dots: "server.listen"
+  std::string expected;  // completes "expected …"
+  // Sets the field; false when `text` is not what is expected, and then nothing has changed.
+  std::function<bool(Owner&, std::string_view text)> set;
+  // The value as a YAML scalar or flow list that `set` takes again.
+  std::function<std::string(const Owner&)> show;
+  bool secret = false;  // its text never stands in a message
+  bool list = false;    // a YAML list; `set` takes its items joined by commas
+};
+
+// All keys but those below `upstreams`, in the order in which people read them.
+const std::vector<Field<Settings>>& settings_fields();
+
+// The keys below `upstreams.<name>`.
+const std::vector<Field<Upstream>>& upstream_fields();
+
+// A double-quoted YAML scalar.
+std::string in_quotes(std::string_view text);
+
+}  // namespace sluice::config

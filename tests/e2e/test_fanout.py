@@ -15,8 +15,8 @@ def test_fifty_clients_one_download(case):
     proxy.throttle(30e6)
     cache = sluice.Sluice(case, proxy.url)
 
-    results = fanout.run(cache.port, f"/v2/{image.repository}/blobs/{digest}", 50)
-    wrong = [r for r in results if (r["status"], r["bytes"], r["digest"]) != (200, size, digest)]
+    results = fanout.run(cache.port, f"/v2/{image.repository}/blobs/{digest}", 50, registry.blob_file(digest))
+    wrong = [r for r in results if (r["status"], r["bytes"], r["good"]) != (200, size, True)]
     assert len(results) == 50 and not wrong, f"{len(wrong)} of {len(results)} did not get the blob: {wrong[:3]}"
     assert proxy.count("GET", digest) == 1, f"{proxy.count('GET', digest)} downloads"
     assert proxy.bytes_sent(digest) == size, f"{proxy.bytes_sent(digest)} bytes from upstream"

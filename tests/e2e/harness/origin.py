@@ -22,11 +22,12 @@ class Registry:
         self.port = case.port()
         self.scheme = "https" if certificate else "http"
         self.url = f"{self.scheme}://127.0.0.1:{self.port}"
+        self.storage = pathlib.Path(storage or case.fixtures / "registry")
         settings = {
             "version": 0.1,
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {
-                "filesystem": {"rootdirectory": str(storage or case.fixtures / "registry")},
+                "filesystem": {"rootdirectory": str(self.storage)},
                 "cache": {"blobdescriptor": "inmemory"},
                 "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": not writable}},
             },
@@ -53,6 +54,11 @@ class Registry:
 
     def stop(self):
         self.process.kill()
+
+    def blob_file(self, digest):
+        """Where it keeps that blob."""
+        text = digest.removeprefix("sha256:")
+        return self.storage / "docker/registry/v2/blobs/sha256" / text[:2] / text / "data"
 
     def get(self, path, headers=None, method="GET"):
         return client.request(self.port, path, headers, method)

@@ -57,7 +57,8 @@ struct RangeSelection {
   std::vector<ByteRange> ranges;
 };
 
-// Any unit of a list that has no byte in the representation is dropped; when none is left the whole is unsatisfiable.
+// A range of a list that has no byte in the representation is dropped; when none is left the whole is unsatisfiable. An
+// empty representation is always `whole`, unless the range was refused.
 RangeSelection select_ranges(const RequestedRanges& asked, std::uint64_t size);
 RangeSelection parse_range(std::string_view header, std::uint64_t size);
 

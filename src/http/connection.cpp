@@ -1,0 +1,222 @@
+#include "http/connection.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include <boost/asio/post.hpp>
+
+#include "http/response_head.hpp"
+#include "runtime/disk_pool.hpp"
+
+namespace sluice::http {
+
+namespace asio = runtime::asio;
+using runtime::Task;
+
+std::string_view HeadTail::get(Connection connection) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  if (now.tv_sec != second_) {
+    second_ = now.tv_sec;
+    const std::string date = "Date: " + http_date(second_) + "\r\n";
+    texts_[0] = date + "\r\n";
+    texts_[1] = date + "Connection: keep-alive\r\n\r\n";
+    texts_[2] = date + "Connection: close\r\n\r\n";
+  }
+  return texts_[static_cast<std::size_t>(connection)];
+}
+
+void Gather::consume(std::size_t bytes) noexcept {
+  remaining_ -= bytes;
+  while (bytes > 0) {
+    iovec& part = parts_[first_];
+    if (bytes < part.iov_len) {
+      part.iov_base = static_cast<char*>(part.iov_base) + bytes;
+      part.iov_len -= bytes;
+      return;
+    }
+    bytes -= part.iov_len;
+    ++first_;
+  }
+}
+
+Connection::Connection(LoopContext& context, Socket socket)
+    : context_(context), socket_(std::move(socket)), deadline_(context.loop, [this] {
+        boost::system::error_code ignored;
+        socket_.cancel(ignored);
+      }) {}
+
+Connection::~Connection() {
+  // The session may have been cut anywhere. What the client has sent so far must not turn the close into an RST.
+  const int fd = socket_.native_handle();
+  if (!finished_ && ::shutdown(fd, SHUT_WR) == 0) drop_input(params().linger_bytes);
+}
+
+void Connection::drop_input(std::size_t at_most) noexcept {
+  for (std::size_t dropped = 0; dropped < at_most;) {
+    // MSG_TRUNC: thrown away in the kernel (tcp(7)).
+    const ssize_t n = ::recv(socket_.native_handle(), nullptr, kTurnBytes, MSG_TRUNC | MSG_DONTWAIT);
+    if (n <= 0) return;
+    dropped += static_cast<std::size_t>(n);
+  }
+}
+
+Result<void> Connection::send_error(int error) noexcept {
+  if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH) {
+    linger_ = false;
+    return Error(Errc::cancelled, "the client closed the connection");
+  }
+  return errno_error(error, "send");
+}
+
+Result<bool> Connection::send_now(Gather& gather, int flags) noexcept {
+  while (gather.remaining() > 0) {
+    msghdr message{};
+    message.msg_iov = gather.parts();
+    message.msg_iovlen = gather.count();
+    const ssize_t n = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT | flags);
+    if (n >= 0) {
+      gather.consume(static_cast<std::size_t>(n));
+      turn_bytes_ += static_cast<std::size_t>(n);
+      metrics().sent_bytes.add(static_cast<std::uint64_t>(n));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return false;
+    } else if (errno != EINTR) {
+      return send_error(errno).error();
+    }
+  }
+  return true;
+}
+
+Task<Result<void>> Connection::wait_writable() {
+  new_turn();
+  deadline_.arm(params().send_timeout);
+  const auto [error] = co_await socket_.async_wait(Socket::wait_write, runtime::kAwaitTuple);
+  deadline_.disarm();
+  if (!error) co_return Result<void>{};
+  linger_ = false;
+  if (!deadline_.expired()) co_return Error(Errc::cancelled, "the connection was closed");
+  metrics().send_timeouts.add();
+  co_return Error(Errc::timeout, "the client takes no bytes");
+}
+
+Task<Result<void>> Connection::send_rest(Gather& gather, int flags) {
+  for (;;) {
+    const Result<bool> sent = send_now(gather, flags);
+    if (!sent) co_return sent.error();
+    if (*sent) co_return Result<void>{};
+    const Result<void> writable = co_await wait_writable();
+    if (!writable) co_return writable.error();
+  }
+}
+
+Task<void> Connection::yield() {
+  new_turn();
+  co_await asio::post(socket_.get_executor(), runtime::kAwait);
+}
+
+namespace {
+
+// Whether the first and the last byte are in the page cache. RWF_NOWAIT gives EAGAIN where they are not; a file system
+// that does not know it is taken to be warm.
+bool resident(int fd, std::uint64_t offset, std::size_t length) noexcept {
+  for (const std::uint64_t at : {offset, offset + length - 1}) {
+    char byte = 0;
+    const iovec part{&byte, 1};
+    if (::preadv2(fd, &part, 1, static_cast<off_t>(at), RWF_NOWAIT) < 0 && errno == EAGAIN) return false;
+  }
+  return true;
+}
+
+// Blocks until the bytes have been in memory once; starts reading what lies behind them.
+int read_through(int fd, std::uint64_t offset, std::size_t length) {
+  constexpr std::size_t kPiece = std::size_t{64} << 10;
+  (void)::posix_fadvise(fd, static_cast<off_t>(offset), static_cast<off_t>(4 * length), POSIX_FADV_WILLNEED);
+  std::vector<char> scratch(std::min(length, kPiece));
+  while (length > 0) {
+    const ssize_t n = ::pread(fd, scratch.data(), std::min(length, scratch.size()), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return 0;  // sendfile will find the end too
+    offset += static_cast<std::uint64_t>(n);
+    length -= static_cast<std::size_t>(n);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Task<Result<void>> Connection::warm(int fd, std::uint64_t offset, std::size_t length) {
+  metrics().cold_reads.add();
+  const auto read = [fd, offset, length] { return read_through(fd, offset, length); };
+  const int error = co_await runtime::offload(*params().disk_pool, read);
+  new_turn();
+  if (error != 0) co_return errno_error(error, "read a file to send");
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Connection::send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) {
+  const std::uint64_t end = offset + length;
+  std::uint64_t known_resident = offset;
+  while (offset < end) {
+    if (turn_bytes_ >= kTurnBytes) co_await yield();
+    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(end - offset, kTurnBytes));
+    if (params().disk_pool != nullptr && offset >= known_resident) {
+      if (!resident(fd, offset, piece)) {
+        const Result<void> warmed = co_await warm(fd, offset, piece);
+        if (!warmed) co_return warmed.error();
+      }
+      known_resident = offset + piece;
+    }
+    auto at = static_cast<off_t>(offset);
+    const ssize_t n = ::sendfile(socket_.native_handle(), fd, &at, piece);
+    if (n > 0) {
+      offset += static_cast<std::uint64_t>(n);
+      sent += static_cast<std::uint64_t>(n);
+      turn_bytes_ += static_cast<std::size_t>(n);
+      metrics().sent_bytes.add(static_cast<std::uint64_t>(n));
+    } else if (n == 0) {
+      co_return Error(Errc::corrupt, "a file ends before the bytes that were to be sent");
+    } else if (errno == EAGAIN) {
+      const Result<void> writable = co_await wait_writable();
+      if (!writable) co_return writable.error();
+    } else if (errno != EINTR) {
+      co_return send_error(errno).error();
+    }
+  }
+  co_return Result<void>{};
+}
+
+Task<void> Connection::finish() {
+  const int fd = socket_.native_handle();
+  if (!linger_) co_return;  // the destructor does what is left
+  if (::shutdown(fd, SHUT_WR) != 0) co_return;
+  deadline_.arm(params().linger_timeout);
+  std::size_t dropped = 0;
+  while (dropped < params().linger_bytes) {
+    const ssize_t n = ::recv(fd, nullptr, kTurnBytes, MSG_TRUNC | MSG_DONTWAIT);
+    if (n > 0) {
+      dropped += static_cast<std::size_t>(n);
+      continue;
+    }
+    if (n == 0 || (errno != EAGAIN && errno != EINTR)) break;
+    const auto [error] = co_await socket_.async_wait(Socket::wait_read, runtime::kAwaitTuple);
+    if (error) break;
+  }
+  finished_ = true;
+  deadline_.disarm();
+}
+
+bool Connection::peer_gone() noexcept {
+  pollfd entry{socket_.native_handle(), POLLRDHUP, 0};
+  return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+}  // namespace sluice::http

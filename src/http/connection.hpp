@@ -1,0 +1,165 @@
+// One accepted connection: its socket, its one deadline, and sending on it without Beast. And what the connections of
+// a loop share. Internal to the server.
+//
+// Everything here lives on one loop's thread, but for Server::State, whose members say so themselves.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include "base/result.hpp"
+#include "http/server.hpp"
+#include "runtime/deadline.hpp"
+#include "runtime/loop.hpp"
+#include "runtime/task.hpp"
+#include "runtime/task_group.hpp"
+
+namespace sluice::http {
+
+class Listener;
+class Session;
+
+using Socket = runtime::asio::basic_stream_socket<runtime::asio::ip::tcp, runtime::Executor>;
+
+struct Server::State {
+  State(runtime::LoopPool& pool, Handler& request_handler, Params parameters, metrics::Registry& registry);
+
+  runtime::LoopPool& loops;
+  Handler& handler;
+  const Params params;
+  Metrics metrics;
+  runtime::TaskGroup tasks;  // accepting and sessions
+  std::atomic<std::size_t> connections{0};
+  std::atomic<std::uint16_t> port{0};
+  std::atomic<bool> stopped{false};
+  std::vector<std::shared_ptr<Listener>> listeners;  // one for each loop; set by listen(), then constant
+};
+
+// What stands between a ready head and the body: Date, Connection and the empty line, made once in a second.
+class HeadTail {
+ public:
+  enum class Connection : std::uint8_t { implied, keep_alive, close };
+  std::string_view get(Connection connection);
+
+ private:
+  std::time_t second_ = 0;
+  std::array<std::string, 3> texts_;
+};
+
+// What the sessions of one loop share.
+struct LoopContext {
+  LoopContext(Server::State& server_state, runtime::Loop& on) : server(server_state), loop(on) {}
+
+  Server::State& server;
+  runtime::Loop& loop;
+  HeadTail tail;
+  Session* sessions = nullptr;  // intrusive list
+  bool stopping = false;
+};
+
+// Buffers for one gathered write, sent from the front.
+class Gather {
+ public:
+  void add(std::string_view bytes) noexcept {
+    if (bytes.empty()) return;
+    parts_[count_++] = iovec{const_cast<char*>(bytes.data()), bytes.size()};
+    remaining_ += bytes.size();
+  }
+  void consume(std::size_t bytes) noexcept;
+  [[nodiscard]] std::size_t remaining() const noexcept { return remaining_; }
+  [[nodiscard]] iovec* parts() noexcept { return &parts_[first_]; }
+  [[nodiscard]] std::size_t count() const noexcept { return count_ - first_; }
+
+ private:
+  static constexpr std::size_t kMaxParts = 6;
+  std::array<iovec, kMaxParts> parts_;
+  std::size_t first_ = 0;
+  std::size_t count_ = 0;
+  std::size_t remaining_ = 0;
+};
+
+// Counts a connection for as long as it lives.
+class ConnectionCount {
+ public:
+  explicit ConnectionCount(Server::State& server) : server_(&server), gauge_(server.metrics.connections) {
+    server_->connections.fetch_add(1, std::memory_order_relaxed);
+  }
+  ConnectionCount(ConnectionCount&& other) noexcept
+      : server_(std::exchange(other.server_, nullptr)), gauge_(std::move(other.gauge_)) {}
+  ConnectionCount& operator=(ConnectionCount&&) = delete;
+  ~ConnectionCount() {
+    if (server_ != nullptr) server_->connections.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+ private:
+  Server::State* server_;
+  metrics::GaugeGuard gauge_;
+};
+
+class Connection {
+ public:
+  // Bytes that may be sent, and pipelined requests answered, before others on the loop get their turn. sendfile over
+  // loopback never says EAGAIN: without a bound it would hold the loop for a whole blob.
+  static constexpr std::size_t kTurnBytes = std::size_t{256} << 10;
+  static constexpr unsigned kTurnRequests = 16;
+
+  Connection(LoopContext& context, Socket socket);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  // Closes: with FIN, unless the client keeps sending.
+  ~Connection();
+
+  [[nodiscard]] LoopContext& context() noexcept { return context_; }
+  [[nodiscard]] Server::Metrics& metrics() noexcept { return context_.server.metrics; }
+  [[nodiscard]] const Server::Params& params() const noexcept { return context_.server.params; }
+  [[nodiscard]] Socket& socket() noexcept { return socket_; }
+  [[nodiscard]] runtime::Deadline& deadline() noexcept { return deadline_; }
+
+  // Sends as much of `gather` as the socket takes now. All of it: true. False: would block. Else the error.
+  Result<bool> send_now(Gather& gather, int flags) noexcept;
+  // Sends the rest, waiting where it must; the send time-out starts anew whenever bytes have moved.
+  runtime::Task<Result<void>> send_rest(Gather& gather, int flags);
+  // Adds to `sent` what has gone out, also when it fails.
+  runtime::Task<Result<void>> send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent);
+
+  // Lets the others on the loop run.
+  runtime::Task<void> yield();
+  [[nodiscard]] bool turn_is_over() const noexcept { return turn_bytes_ >= kTurnBytes || turn_requests_ >= kTurnRequests; }
+  void new_turn() noexcept { turn_bytes_ = 0, turn_requests_ = 0; }
+  void count_request() noexcept { ++turn_requests_; }
+
+  // FIN, then reads and drops until the client's FIN, within the bounds of the parameters: closing a socket with unread
+  // input sends an RST, which takes the end of the answer with it (RFC 9112 §9.6).
+  runtime::Task<void> finish();
+  // The client's end has been seen, or there is no use in waiting for it.
+  void skip_linger() noexcept { linger_ = false; }
+
+  [[nodiscard]] bool peer_gone() noexcept;
+
+ private:
+  runtime::Task<Result<void>> wait_writable();
+  Result<void> send_error(int error) noexcept;
+  runtime::Task<Result<void>> warm(int fd, std::uint64_t offset, std::size_t length);
+  void drop_input(std::size_t at_most) noexcept;
+
+  LoopContext& context_;
+  Socket socket_;
+  runtime::Deadline deadline_;
+  std::size_t turn_bytes_ = 0;
+  unsigned turn_requests_ = 0;
+  bool linger_ = true;
+  bool finished_ = false;
+};
+
+}  // namespace sluice::http

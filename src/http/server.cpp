@@ -1,0 +1,361 @@
+#include "http/server.hpp"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstring>
+#include <optional>
+
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "http/connection.hpp"
+#include "http/session.hpp"
+
+namespace sluice::http {
+
+namespace asio = runtime::asio;
+using asio::ip::tcp;
+using runtime::Task;
+using namespace std::chrono_literals;
+
+namespace {
+
+using Acceptor = asio::basic_socket_acceptor<tcp, runtime::Executor>;
+using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
+                                         runtime::Executor>;
+
+// Connections beyond max_connections that are told so, before the rest has to wait in the kernel's queue.
+constexpr std::size_t kMaxRefusing = 256;
+// Connections accepted before the loop's other work has its turn.
+constexpr int kTurnAccepts = 64;
+// How long to rest when no more can be accepted.
+constexpr auto kAcceptPause = 100ms;
+constexpr auto kAcceptLogInterval = 1min;
+constexpr auto kDestructorPatience = 10s;
+
+struct ListenAddress {
+  std::string host;  // empty: all addresses
+  std::uint16_t port = 0;
+};
+
+std::optional<ListenAddress> split(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  ListenAddress address;
+  std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
+  if (error != std::errc{} || end != port.data() + port.size()) return std::nullopt;
+  if (host.starts_with('[') && host.ends_with(']')) {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos) {
+    return std::nullopt;
+  }
+  address.host = host == "localhost" ? "127.0.0.1" : host;
+  return address;
+}
+
+// Whether the kernel has IPv6 at all: it can be compiled out or turned off.
+bool has_ipv6() noexcept {
+  const int fd = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  sockaddr_in6 any{};
+  any.sin6_family = AF_INET6;
+  const bool bound = ::bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof any) == 0;
+  ::close(fd);
+  return bound;
+}
+
+Result<tcp::endpoint> resolve(std::string_view text) {
+  const std::optional<ListenAddress> address = split(text);
+  const auto not_an_address = [text] {
+    return Error(Errc::config_invalid,
+                 fmt::format("cannot listen on \"{}\": not an address; wanted 127.0.0.1:5000, [::1]:5000 or :5000", text));
+  };
+  if (!address) return not_an_address();
+  if (address->host.empty()) return tcp::endpoint(has_ipv6() ? tcp::v6() : tcp::v4(), address->port);
+  boost::system::error_code ec;
+  const asio::ip::address parsed = asio::ip::make_address(address->host, ec);
+  if (ec) return not_an_address();
+  return tcp::endpoint(parsed, address->port);
+}
+
+std::string why(const boost::system::error_code& ec) {
+  if (ec == asio::error::address_in_use) return "another program is listening there";
+  if (ec == asio::error::access_denied) return "not permitted";
+  if (ec.value() == EADDRNOTAVAIL) return "this machine has no such address";
+  return ec.message();
+}
+
+void set_option(int fd, int level, int option, int value) noexcept {
+  (void)::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+std::string text_of(const tcp::endpoint& endpoint) {
+  const asio::ip::address address = endpoint.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return fmt::format("{}:{}", asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string(),
+                       endpoint.port());
+  }
+  return address.is_v6() ? fmt::format("[{}]:{}", address.to_string(), endpoint.port())
+                         : fmt::format("{}:{}", address.to_string(), endpoint.port());
+}
+
+}  // namespace
+
+// Accepts on one loop. Made by listen(); afterwards on the loop's thread alone. Shared by the server and by what is
+// posted to the loop.
+class Listener {
+ public:
+  Listener(Server::State& server, runtime::Loop& loop) : context_(server, loop), acceptor_(loop), pause_(loop) {}
+
+  // Binds and listens; `shared` with the listeners of the other loops.
+  void open(const tcp::endpoint& endpoint, bool shared, boost::system::error_code& ec);
+  void listen(int backlog, boost::system::error_code& ec) { acceptor_.listen(backlog, ec); }
+  [[nodiscard]] std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  void close() noexcept {
+    boost::system::error_code ignored;
+    acceptor_.close(ignored);
+  }
+
+  static Task<void> run(std::shared_ptr<Listener> self);
+  void stop() noexcept;
+
+ private:
+  enum class Accepted : std::uint8_t { all, more, exhausted };
+
+  Accepted accept_some();
+  // Takes ownership of `fd`.
+  void start_session(int fd, const tcp::endpoint& peer, bool refusing);
+  [[nodiscard]] bool full() const noexcept;
+  void report(int error);
+
+  LoopContext context_;
+  Acceptor acceptor_;
+  Timer pause_;
+  std::chrono::steady_clock::time_point last_report_{};
+};
+
+void Listener::open(const tcp::endpoint& endpoint, bool shared, boost::system::error_code& ec) {
+  acceptor_.open(endpoint.protocol(), ec);
+  if (ec) return;
+  const int fd = acceptor_.native_handle();
+  set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (shared) set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+  // Accepted sockets inherit both of these (socket(7), tcp(7)), which saves two system calls for each.
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (const int bytes = context_.server.params.send_buffer_bytes; bytes > 0) {
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, bytes);
+  }
+  // "[::]" takes IPv4 too, as it does nearly everywhere else.
+  if (endpoint.address().is_v6()) acceptor_.set_option(asio::ip::v6_only(false), ec);
+  acceptor_.non_blocking(true, ec);
+  if (ec) return;
+  acceptor_.bind(endpoint, ec);
+}
+
+Task<void> Listener::run(std::shared_ptr<Listener> self) {
+  for (;;) {
+    const auto [error] = co_await self->acceptor_.async_wait(Acceptor::wait_read, runtime::kAwaitTuple);
+    if (error || !self->acceptor_.is_open()) co_return;
+    const Accepted accepted = self->accept_some();
+    if (accepted != Accepted::exhausted) continue;
+    self->pause_.expires_after(kAcceptPause);
+    (void)co_await self->pause_.async_wait(runtime::kAwaitTuple);
+    if (!self->acceptor_.is_open()) co_return;
+  }
+}
+
+bool Listener::full() const noexcept {
+  const std::size_t most = context_.server.params.max_connections;
+  return most != 0 && context_.server.connections.load(std::memory_order_relaxed) >= most;
+}
+
+Listener::Accepted Listener::accept_some() {
+  const Server::Params& params = context_.server.params;
+  for (int i = 0; i < kTurnAccepts; ++i) {
+    const bool refusing = full();
+    if (refusing && context_.server.connections.load(std::memory_order_relaxed) >=
+                        params.max_connections + kMaxRefusing) {
+      return Accepted::exhausted;
+    }
+    tcp::endpoint peer;
+    auto size = static_cast<socklen_t>(peer.capacity());
+    const int fd = ::accept4(acceptor_.native_handle(), peer.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      peer.resize(size);
+      start_session(fd, peer, refusing);
+      continue;
+    }
+    switch (errno) {
+      case EAGAIN: return Accepted::all;
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM:
+        report(errno);
+        return Accepted::exhausted;
+      default: break;  // accept(2): errors of the connection that was not accepted; try the next one
+    }
+  }
+  return Accepted::more;
+}
+
+// Out of descriptors or memory: connections stay in the kernel's queue until some are free again.
+void Listener::report(int error) {
+  context_.server.metrics.accept_errors.add();
+  const auto now = std::chrono::steady_clock::now();
+  if (last_report_ != std::chrono::steady_clock::time_point{} && now - last_report_ < kAcceptLogInterval) return;
+  last_report_ = now;
+  log::error(context_.server.params.name,
+             fmt::format("cannot accept connections: {}; {} are open", std::strerror(error),
+                         context_.server.connections.load(std::memory_order_relaxed)));
+}
+
+void Listener::start_session(int fd, const tcp::endpoint& peer, bool refusing) {
+  Socket socket(context_.loop.get_executor());
+  boost::system::error_code ec;
+  socket.assign(peer.protocol(), fd, ec);
+  if (ec) {
+    ::close(fd);
+    report(ec.value());
+    return;
+  }
+  context_.server.metrics.accepted.add();
+  // Dropped, and so closed, where the group has been cancelled.
+  (void)context_.server.tasks.spawn(
+      context_.loop.get_executor(),
+      serve_connection(context_, std::move(socket), ConnectionCount(context_.server), text_of(peer), refusing));
+}
+
+void Listener::stop() noexcept {
+  if (context_.stopping) return;
+  context_.stopping = true;
+  // What is in the queue has been connected: closing the listener would reset it.
+  while (accept_some() == Accepted::more) {
+  }
+  close();
+  pause_.cancel();
+  for (Session* session = context_.sessions; session != nullptr; session = session->next()) session->stop_if_idle();
+}
+
+Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listener)
+    : connections(registry.gauge("sluice_http_connections", "Open connections.", {{"listener", listener}})),
+      accepted(registry.counter("sluice_http_connections_accepted_total", "Connections accepted.",
+                                {{"listener", listener}})),
+      refused(registry.counter("sluice_http_connections_refused_total",
+                               "Connections beyond the limit that were answered 503.", {{"listener", listener}})),
+      accept_errors(registry.counter("sluice_http_accept_errors_total",
+                                     "Times that no connection could be accepted for want of descriptors or memory.",
+                                     {{"listener", listener}})),
+      requests(registry.counter("sluice_http_requests_total", "Requests given to the handler.",
+                                {{"listener", listener}})),
+      sent_bytes(registry.counter("sluice_http_sent_bytes_total", "Bytes sent, heads included.",
+                                  {{"listener", listener}})),
+      parse_errors(registry.counter("sluice_http_parse_errors_total", "Requests refused as malformed or ambiguous.",
+                                    {{"listener", listener}})),
+      handler_failures(registry.counter("sluice_http_handler_failures_total",
+                                        "Requests that the handler left without a complete answer by mistake.",
+                                        {{"listener", listener}})),
+      broken_off(registry.counter("sluice_http_broken_off_total",
+                                  "Answers cut short, by the client or for want of the rest.",
+                                  {{"listener", listener}})),
+      header_timeouts(registry.counter("sluice_http_timeouts_total", "Connections closed for waiting too long.",
+                                       {{"listener", listener}, {"kind", "header"}})),
+      idle_timeouts(registry.counter("sluice_http_timeouts_total", "Connections closed for waiting too long.",
+                                     {{"listener", listener}, {"kind", "idle"}})),
+      send_timeouts(registry.counter("sluice_http_timeouts_total", "Connections closed for waiting too long.",
+                                     {{"listener", listener}, {"kind", "send"}})),
+      cold_reads(registry.counter("sluice_http_cold_reads_total",
+                                  "Pieces of files that were not in memory when they were to be sent.",
+                                  {{"listener", listener}})) {}
+
+Server::State::State(runtime::LoopPool& pool, Handler& request_handler, Params parameters,
+                     metrics::Registry& registry)
+    : loops(pool),
+      handler(request_handler),
+      params(std::move(parameters)),
+      metrics(registry, params.name),
+      tasks(params.name) {}
+
+Server::Server(runtime::LoopPool& loops, Handler& handler, Params params, metrics::Registry& registry)
+    : state_(std::make_unique<State>(loops, handler, std::move(params), registry)) {}
+
+Server::~Server() {
+  cancel();
+  if (drain(kDestructorPatience)) return;
+  log::error(state_->params.name, "the server is destroyed while connections are open: the handler does not return");
+  // Their memory is better lost than freed beneath them.
+  (void)state_.release();
+}
+
+Result<void> Server::listen(std::string_view address) {
+  if (!state_->listeners.empty()) return Error(Errc::closed, "already listening");
+  Result<tcp::endpoint> resolved = resolve(address);
+  if (!resolved) return resolved.error();
+  tcp::endpoint endpoint = *resolved;
+
+  // sendfile has no MSG_NOSIGNAL. A program that has its own handler keeps it.
+  struct sigaction action {};
+  if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
+
+  const auto cannot = [address](const boost::system::error_code& ec) {
+    return Error(Errc::config_invalid, fmt::format("cannot listen on {}: {}", address, why(ec)));
+  };
+  boost::system::error_code ec;
+  if (endpoint.port() != 0) {
+    // With SO_REUSEPORT two processes of one user would share the port without a word; this bind finds the other one.
+    Listener probe(*state_, state_->loops.at(0));
+    probe.open(endpoint, false, ec);
+    if (ec) return cannot(ec);
+  }
+  std::vector<std::shared_ptr<Listener>> listeners;
+  for (std::size_t i = 0; i < state_->loops.size(); ++i) {
+    auto listener = std::make_shared<Listener>(*state_, state_->loops.at(i));
+    listener->open(endpoint, true, ec);
+    if (ec) return cannot(ec);
+    endpoint.port(listener->port());
+    listeners.push_back(std::move(listener));
+  }
+  for (const auto& listener : listeners) {
+    listener->listen(state_->params.backlog, ec);
+    if (ec) return cannot(ec);
+  }
+  state_->port = endpoint.port();
+  state_->listeners = std::move(listeners);
+  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
+    (void)state_->tasks.spawn(state_->loops.at(i).get_executor(), Listener::run(state_->listeners[i]));
+  }
+  return {};
+}
+
+std::uint16_t Server::port() const noexcept { return state_->port; }
+
+std::size_t Server::connections() const noexcept { return state_->connections.load(std::memory_order_relaxed); }
+
+void Server::stop_accepting() {
+  if (state_->stopped.exchange(true)) return;
+  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
+    asio::post(state_->loops.at(i).get_executor(), [listener = state_->listeners[i]] { listener->stop(); });
+  }
+}
+
+bool Server::drain(std::chrono::nanoseconds timeout) { return state_->tasks.wait_for(timeout); }
+
+void Server::cancel() {
+  stop_accepting();
+  state_->tasks.cancel();
+}
+
+}  // namespace sluice::http

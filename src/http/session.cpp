@@ -1,0 +1,258 @@
+#include "http/session.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "http/response_head.hpp"
+#include "http/socket_exchange.hpp"
+#include "oci/error_code.hpp"
+
+namespace sluice::http {
+
+namespace asio = runtime::asio;
+using runtime::Task;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A ClientHello's first byte: a client that tries TLS on this port gives up only when the connection ends.
+constexpr char kTlsHandshake = 0x16;
+// For connections that are to be told to come back later, and for those that arrive while the server stops.
+constexpr std::chrono::milliseconds kHastyTimeout = 2s;
+
+oci::ErrorCode code_of(unsigned status) noexcept {
+  switch (status) {
+    case 501:
+    case 505: return oci::ErrorCode::unsupported;
+    case 503: return oci::ErrorCode::unavailable;
+    default: return oci::ErrorCode::unknown;
+  }
+}
+
+}  // namespace
+
+Session::Session(LoopContext& context, Socket socket, std::string peer, bool refusing)
+    : context_(context), connection_(context, std::move(socket)), peer_(std::move(peer)), refusing_(refusing) {
+  request_.set_peer(peer_);
+  next_ = context_.sessions;
+  if (next_ != nullptr) next_->previous_ = this;
+  context_.sessions = this;
+}
+
+Session::~Session() {
+  if (previous_ != nullptr) previous_->next_ = next_;
+  if (next_ != nullptr) next_->previous_ = previous_;
+  if (context_.sessions == this) context_.sessions = next_;
+}
+
+void Session::stop_if_idle() noexcept {
+  if (!idle_) return;
+  boost::system::error_code ignored;
+  connection_.socket().cancel(ignored);
+}
+
+Task<void> Session::run() {
+  for (;;) {
+    const Read read = co_await read_head();
+    if (read == Read::closed) break;
+    if (read == Read::timed_out) {
+      co_await refuse(Refusal{408, "the request head did not arrive in time"});
+      break;
+    }
+    if (read == Read::refused) {
+      connection_.metrics().parse_errors.add();
+      co_await refuse(refusal_);
+      break;
+    }
+    const bool kept = co_await serve_head();
+    if (!kept) break;
+    consume_head();
+    first_request_ = false;
+    connection_.count_request();
+    if (connection_.turn_is_over()) co_await connection_.yield();
+  }
+  co_await connection_.finish();
+}
+
+void Session::arm_for_read(bool waiting_for_first_byte) {
+  const Server::Params& params = connection_.params();
+  std::chrono::milliseconds timeout = waiting_for_first_byte ? params.idle_timeout : params.header_timeout;
+  if (refusing_ || (context_.stopping && waiting_for_first_byte)) timeout = std::min(timeout, kHastyTimeout);
+  connection_.deadline().arm(timeout);
+}
+
+// Leaves a whole head in [head_begin_, head_end_).
+Task<Session::Read> Session::read_head() {
+  HeadScanner scanner(HeadLimits{connection_.params().max_header_bytes, connection_.params().max_line_bytes});
+  bool header_armed = false;
+  for (;;) {
+    if (size_ > 0) {
+      if (first_request_ && buffer_[0] == kTlsHandshake) co_return Read::closed;
+      const HeadScanner::State state = scanner.scan({buffer_.get(), size_});
+      if (state != HeadScanner::State::need_more) {
+        connection_.deadline().disarm();
+        refusal_ = scanner.refusal();
+        head_begin_ = scanner.begin();
+        head_end_ = scanner.end();
+        co_return state == HeadScanner::State::complete ? Read::head : Read::refused;
+      }
+      if (!header_armed) arm_for_read(false);
+      header_armed = true;
+    } else {
+      // A new connection may have its request on the way, and has heard nothing yet that tells it to go elsewhere.
+      if (context_.stopping && !first_request_) co_return Read::closed;
+      arm_for_read(true);
+      idle_ = true;
+    }
+    make_room();
+    const auto [error, n] = co_await connection_.socket().async_read_some(
+        asio::buffer(&buffer_[size_], capacity_ - size_), runtime::kAwaitTuple);
+    idle_ = false;
+    connection_.new_turn();
+    if (error) co_return after_failed_read(error);
+    size_ += n;
+  }
+}
+
+Session::Read Session::after_failed_read(const boost::system::error_code& error) noexcept {
+  const bool expired = connection_.deadline().expired();
+  connection_.deadline().disarm();
+  if (error == asio::error::operation_aborted && expired) {
+    if (size_ == 0) {
+      connection_.metrics().idle_timeouts.add();
+      return Read::closed;
+    }
+    connection_.metrics().header_timeouts.add();
+    return Read::timed_out;
+  }
+  // The client has closed (or stop_if_idle has ended the wait): nothing is lost by not waiting for its FIN.
+  if (error != asio::error::operation_aborted) connection_.skip_linger();
+  return Read::closed;
+}
+
+void Session::make_room() {
+  if (size_ < capacity_) return;
+  const Server::Params& params = connection_.params();
+  const std::size_t larger =
+      capacity_ == 0 ? std::min(params.buffer_bytes, params.max_header_bytes)
+                     : std::min(2 * capacity_, params.max_header_bytes);
+  // The scanner refuses a head that fills max_header_bytes, so there always is room.
+  auto grown = std::make_unique_for_overwrite<char[]>(larger);
+  if (size_ > 0) std::memcpy(grown.get(), buffer_.get(), size_);
+  buffer_ = std::move(grown);
+  capacity_ = larger;
+}
+
+// Moves what follows the head to the front, and gives back the memory of a long head.
+void Session::consume_head() {
+  size_ -= head_end_;
+  const std::size_t usual = connection_.params().buffer_bytes;
+  if (capacity_ > usual && size_ <= usual) {
+    auto small = std::make_unique_for_overwrite<char[]>(usual);
+    std::memcpy(small.get(), &buffer_[head_end_], size_);
+    buffer_ = std::move(small);
+    capacity_ = usual;
+  } else if (size_ > 0) {
+    std::memmove(buffer_.get(), &buffer_[head_end_], size_);
+  }
+}
+
+// Whether the connection goes on.
+Task<bool> Session::serve_head() {
+  const std::string_view head(&buffer_[head_begin_], head_end_ - head_begin_);
+  if (const std::optional<Refusal> refusal = parse_request(head, request_)) {
+    connection_.metrics().parse_errors.add();
+    co_await refuse(*refusal);
+    co_return false;
+  }
+  connection_.metrics().requests.add();
+  SocketExchange exchange(connection_, request_, request_.keep_alive() && !refusing_);
+  if (refusing_) {
+    connection_.metrics().refused.add();
+    co_await answer_error(exchange, 503, "too many connections");
+    co_return false;
+  }
+  bool failed = false;
+  co_await serve_handler(exchange, failed);
+  if (exchange.phase() == SocketExchange::Phase::waiting) {
+    if (!failed) report_unfinished(exchange);
+    co_await answer_error(exchange, 500, "internal error");
+    co_return false;
+  }
+  if (exchange.phase() != SocketExchange::Phase::complete) report_unfinished(exchange);
+  co_return exchange.reusable();
+}
+
+// `failed`: the handler threw. A cancellation of the session itself passes through.
+Task<void> Session::serve_handler(SocketExchange& exchange, bool& failed) {
+  std::string what;
+  std::exception_ptr cancellation;
+  try {
+    co_await context_.server.handler.serve(exchange);
+    co_return;
+  } catch (const std::exception& error) {
+    what = error.what();
+    cancellation = std::current_exception();
+  } catch (...) {
+    what = "an unknown exception";
+  }
+  failed = true;
+  const auto state = co_await asio::this_coro::cancellation_state;
+  if (state.cancelled() != asio::cancellation_type::none && cancellation) std::rethrow_exception(cancellation);
+  connection_.metrics().handler_failures.add();
+  log::error(context_.server.params.name,
+             fmt::format("{} {} failed: {}", request_.method(), request_.path(), what));
+}
+
+// The handler has returned without completing its answer.
+void Session::report_unfinished(const SocketExchange& exchange) {
+  if (exchange.phase() == SocketExchange::Phase::waiting || exchange.phase() == SocketExchange::Phase::begun) {
+    connection_.metrics().handler_failures.add();
+    log::error(context_.server.params.name,
+               fmt::format("{} {} was left without {}", request_.method(), request_.path(),
+                           exchange.begun() ? "the end of its answer" : "an answer"));
+    return;
+  }
+  connection_.metrics().broken_off.add();
+  if (!log::enabled(log::Level::debug)) return;
+  log::debug(context_.server.params.name,
+             fmt::format("{} {} to {} ended after {} bytes: {}", request_.method(), request_.path(), peer_,
+                         exchange.body_bytes_sent(),
+                         exchange.failure() ? exchange.failure()->message : std::string("broken off")));
+}
+
+// The last answer of the connection.
+Task<void> Session::answer_error(SocketExchange& exchange, unsigned status, std::string_view reason) {
+  const std::string body = oci::error_body(code_of(status), reason);
+  ResponseHead head(status);
+  head.add("Content-Type", "application/json").content_length(body.size());
+  if (status == 503) {
+    head.add("Retry-After", static_cast<std::uint64_t>(connection_.params().retry_after.count()));
+  }
+  exchange.close_after();
+  // Whether it arrives or not, the connection ends now.
+  (void)co_await exchange.send(head.str(), body);
+}
+
+// The request was not understood, so nothing that it said counts: the answer is that of a plain GET.
+Task<void> Session::refuse(Refusal refusal) {
+  const Request nothing;
+  SocketExchange exchange(connection_, nothing, false);
+  co_await answer_error(exchange, refusal.status, refusal.reason);
+}
+
+Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, std::string peer,
+                            bool refusing) {
+  const ConnectionCount counted = std::move(count);
+  Session session(context, std::move(socket), std::move(peer), refusing);
+  co_await session.run();
+}
+
+}  // namespace sluice::http

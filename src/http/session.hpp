@@ -1,0 +1,74 @@
+// One connection from its first byte to its last: reads heads, calls the handler, keeps the connection or closes it.
+// Internal to the server.
+//
+//   idle ──a byte──▶ reading ──whole head──▶ answering ──kept──▶ idle
+//     │                 │                        └──not kept──▶ finishing ──▶ closed
+//     └──time-out, stop─┴──refused, time-out (answered with an error)──▶ finishing
+//
+// Owned by its own coroutine (serve_connection), in the server's task group, on one loop's thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "http/connection.hpp"
+#include "http/framing.hpp"
+#include "http/request.hpp"
+
+namespace sluice::http {
+
+class SocketExchange;
+
+class Session {
+ public:
+  // `refusing`: one connection too many, whose first request is answered 503.
+  Session(LoopContext& context, Socket socket, std::string peer, bool refusing);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  runtime::Task<void> run();
+
+  // Ends the session if it waits for a request and has seen no byte of it.
+  void stop_if_idle() noexcept;
+  // The next session on the same loop.
+  [[nodiscard]] Session* next() const noexcept { return next_; }
+
+ private:
+  enum class Read : std::uint8_t { head, refused, timed_out, closed };
+
+  runtime::Task<Read> read_head();
+  Read after_failed_read(const boost::system::error_code& error) noexcept;
+  runtime::Task<bool> serve_head();
+  runtime::Task<void> serve_handler(SocketExchange& exchange, bool& failed);
+  runtime::Task<void> answer_error(SocketExchange& exchange, unsigned status, std::string_view reason);
+  runtime::Task<void> refuse(Refusal refusal);
+  void report_unfinished(const SocketExchange& exchange);
+  void arm_for_read(bool waiting_for_first_byte);
+  void make_room();
+  void consume_head();
+
+  LoopContext& context_;
+  Connection connection_;
+  const std::string peer_;
+  Request request_;
+  const bool refusing_;
+  bool idle_ = false;
+  bool first_request_ = true;
+  std::unique_ptr<char[]> buffer_;
+  std::size_t capacity_ = 0;
+  std::size_t size_ = 0;
+  std::size_t head_begin_ = 0;
+  std::size_t head_end_ = 0;
+  Refusal refusal_;
+  Session* previous_ = nullptr;
+  Session* next_ = nullptr;
+};
+
+// Runs a session on a socket until it is closed. `context` outlives the server's tasks.
+runtime::Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, std::string peer,
+                                     bool refusing);
+
+}  // namespace sluice::http

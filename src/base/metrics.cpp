@@ -59,6 +59,7 @@ struct Registry::Named {
   std::vector<std::unique_ptr<Entry>> entries;
 };
 
+Registry::Registry() = default;
 Registry::~Registry() = default;
 
 Registry::Named& Registry::family(Kind kind, std::string_view name, std::string_view help) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -88,7 +89,9 @@ void check(Settings& settings, Report& report) {
   if (listen.port != 0 && listen.port == admin.port && (any || listen.address == admin.address)) {
     const Place server_place = report.origin("server.listen");
     const Place admin_place = report.origin("admin.listen");
-    report.problem(server_place.source >= admin_place.source ? server_place : admin_place,
+    const bool server_is_later =
+        std::tie(server_place.source, server_place.line) >= std::tie(admin_place.source, admin_place.line);
+    report.problem(server_is_later ? server_place : admin_place,
                    fmt::format("found {} for both server.listen and admin.listen, expected two ports", listen.port));
   }
 

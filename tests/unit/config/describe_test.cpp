@@ -1,0 +1,44 @@
+#include <catch2/catch.hpp>
+
+#include "support.hpp"
+
+using namespace sluice;
+using namespace sluice::config;
+using namespace sluice::config::testing;
+
+TEST_CASE("Printout: it is a configuration that means the same", "[config]") {
+  const Result<Settings> first = load_text(R"(
+server: { listen: ":5000", idle_timeout: 1h2m3s4ms, max_header_bytes: 12345 }
+fill: { window: off }
+upstreams:
+  gcr.io: off
+  docker.io: { realm_hosts: [a.example, b.example] }
+  own.example:5000: { url: "http://own.example:1/x" }
+data: "/with \"quotes\" and \\"
+)");
+  REQUIRE(first.has_value());
+  const std::string printed = describe(*first);
+  INFO(printed);
+  const Result<Settings> second = load_text(printed);
+  REQUIRE(second.has_value());
+  CHECK(describe(*second) == printed);
+  CHECK(second->data == first->data);
+  CHECK(second->server.idle_timeout == first->server.idle_timeout);
+  CHECK(second->upstreams.count("gcr.io") == 0);
+  CHECK(second->upstreams.at("docker.io").realm_hosts.size() == 2);
+}
+
+TEST_CASE("Printout: secrets are masked", "[config]") {
+  const Result<Settings> loaded = load_text("upstreams: { quay.io: { username: me, password: hunter2 } }");
+  REQUIRE(loaded.has_value());
+  const std::string printed = describe(*loaded);
+  CHECK(printed.find("hunter2") == std::string::npos);
+  CHECK(printed.find("password: \"***\"") != std::string::npos);
+}
+
+TEST_CASE("Printout: nested sections are opened once", "[config]") {
+  const std::string printed = describe(Settings{});
+  CHECK(printed.find("log:\n  level: info\n  format: text\n  access:\n    enabled: true\n    format: text\n    file: \"-\"\n") !=
+        std::string::npos);
+  CHECK(printed.find("  window: 8MiB\n") != std::string::npos);
+}

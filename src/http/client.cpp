@@ -50,26 +50,6 @@ Result<std::string> request_head(const ClientRequest& request, const Channel& ch
 
 }  // namespace
 
-// ---------------------------------------------------------------------------------------------------------------- TLS
-
-TlsContext::TlsContext(std::unique_ptr<Native> native) : native_(std::move(native)) {}
-TlsContext::~TlsContext() = default;
-
-Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca_file) {
-  auto native = std::make_unique<Native>();
-  asio::ssl::context& context = native->context;
-  boost::system::error_code error;
-  SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
-  context.set_verify_mode(asio::ssl::verify_peer, error);
-  if (!error) context.set_default_verify_paths(error);
-  if (error) return Error(Errc::config_invalid, "cannot set up TLS: " + error.message());
-  if (!ca_file.empty()) {
-    context.load_verify_file(ca_file, error);
-    if (error) return Error(Errc::config_invalid, fmt::format("cannot load certificates from {}: {}", ca_file, error.message()));
-  }
-  return std::shared_ptr<const TlsContext>(new TlsContext(std::move(native)));
-}
-
 // --------------------------------------------------------------------------------------------------------------- pool
 
 class Client::Pool {

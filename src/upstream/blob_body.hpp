@@ -1,0 +1,30 @@
+// HttpBlobBody: a BlobBody over a ClientResponse.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "http/client.hpp"
+#include "upstream/content.hpp"
+#include "upstream/registry.hpp"
+
+namespace sluice::upstream {
+
+class HttpBlobBody final : public BlobBody {
+ public:
+  HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where);
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override { return extent_.size; }
+  [[nodiscard]] std::uint64_t offset() const override { return extent_.offset; }
+  [[nodiscard]] std::string_view media_type() const override { return media_type_; }
+  runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override;
+
+ private:
+  std::unique_ptr<http::ClientResponse> response_;
+  const Extent extent_;
+  const std::string where_;
+  const std::string media_type_;
+  std::uint64_t position_;  // of the next byte in the blob
+};
+
+}  // namespace sluice::upstream

@@ -1,0 +1,105 @@
+#include "upstream/content.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "oci/media_type.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t number = 0;
+  if (text.empty() || text.size() > 18) return std::nullopt;
+  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+Error unfit(std::string text) { return {Errc::upstream_protocol, std::move(text)}; }
+
+bool is_empty_digest(const oci::Digest& digest) {
+  return digest == oci::digest_of(digest.algorithm(), std::string_view());
+}
+
+}  // namespace
+
+std::optional<ContentRange> parse_content_range(std::string_view value) {
+  if (value.size() < 6 || !http::same_field_name(value.substr(0, 5), "bytes") || value[5] != ' ') return std::nullopt;
+  value.remove_prefix(6);
+  const std::size_t slash = value.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  const std::string_view range = value.substr(0, slash);
+  const std::string_view size = value.substr(slash + 1);
+
+  ContentRange out;
+  if (size != "*") {
+    out.size = parse_number(size);
+    if (!out.size) return std::nullopt;
+  }
+  if (range == "*") {
+    if (!out.size) return std::nullopt;
+    return out;
+  }
+  const std::size_t dash = range.find('-');
+  if (dash == std::string_view::npos) return std::nullopt;
+  out.first = parse_number(range.substr(0, dash));
+  const auto last = parse_number(range.substr(dash + 1));
+  if (!out.first || !last || *out.first > *last || (out.size && *last >= *out.size)) return std::nullopt;
+  out.last = *last;
+  return out;
+}
+
+Result<void> check_content(const http::ReceivedHead& head) {
+  if (const std::string* encoding = head.find("Content-Encoding");
+      encoding != nullptr && !encoding->empty() && !http::same_field_name(*encoding, "identity")) {
+    return unfit("an encoded body (Content-Encoding) where identity was asked for");
+  }
+  const std::string type = media_type_of(head);
+  if (http::same_field_name(type, "text/html") || http::same_field_name(type, "application/xhtml+xml")) {
+    return unfit("an HTML page where content of a registry was asked for");
+  }
+  return {};
+}
+
+std::string media_type_of(const http::ReceivedHead& head) {
+  const std::string* type = head.find("Content-Type");
+  return type == nullptr ? std::string() : std::string(oci::strip_parameters(*type));
+}
+
+std::optional<oci::Digest> digest_of(const http::ReceivedHead& head) {
+  const std::string* text = head.find("Docker-Content-Digest");
+  if (text == nullptr) return std::nullopt;
+  const Result<oci::Digest> digest = oci::Digest::parse(*text);
+  if (!digest) return std::nullopt;
+  return *digest;
+}
+
+Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                          const oci::Digest& digest, std::uint64_t offset) {
+  if (const Result<void> fits = check_content(head); !fits) return fits.error();
+  if (const auto named = digest_of(head);
+      named && named->algorithm() == digest.algorithm() && *named != digest) {
+    return unfit("another blob than the one asked for (Docker-Content-Digest)");
+  }
+  if (head.status == 200) {
+    if (content_length && *content_length == 0 && !is_empty_digest(digest)) return unfit("an empty body for a blob");
+    return Extent{0, content_length};
+  }
+  if (head.status != 206) return unfit(fmt::format("status {} where a blob was asked for", head.status));
+  if (offset == 0) return unfit("a partial answer that was not asked for");
+
+  const std::string* field = head.find("Content-Range");
+  const auto range = field == nullptr || head.count("Content-Range") != 1 ? std::nullopt : parse_content_range(*field);
+  if (!range || !range->first) return unfit("a partial answer without a valid Content-Range");
+  if (*range->first != offset) return unfit("a partial answer from another offset than was asked for");
+  if (range->size && range->last + 1 != *range->size) return unfit("a partial answer that does not go to the end");
+  if (content_length && *content_length != range->last - *range->first + 1) {
+    return unfit("a partial answer whose Content-Length contradicts its Content-Range");
+  }
+  return Extent{offset, range->size};
+}
+
+}  // namespace sluice::upstream

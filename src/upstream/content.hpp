@@ -1,0 +1,49 @@
+// Whether an answer is what was asked for. Pure functions; they read what strangers wrote.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "http/client_framing.hpp"
+#include "oci/digest.hpp"
+
+namespace sluice::upstream {
+
+// Content-Range of a 206 or 416 (RFC 9110 section 14.4): "bytes 5-9/10", "bytes 5-9/*", "bytes */10".
+struct ContentRange {
+  std::optional<std::uint64_t> first;  // nothing when unsatisfied
+  std::uint64_t last = 0;              // inclusive; meaningful with `first`
+  std::optional<std::uint64_t> size;   // of the whole; nothing for *
+
+  friend bool operator==(const ContentRange&, const ContentRange&) = default;
+};
+
+// Nothing for anything that is not exactly one of the three forms, with first <= last < size.
+std::optional<ContentRange> parse_content_range(std::string_view value);
+
+// The content of a 200 or 206 must be content of a registry: not encoded, and no HTML page (a captive portal's, a load
+// balancer's). Errors: upstream_protocol.
+Result<void> check_content(const http::ReceivedHead& head);
+
+// Content-Type without parameters; empty when missing.
+std::string media_type_of(const http::ReceivedHead& head);
+
+// Docker-Content-Digest; nothing when missing or not a digest that we know.
+std::optional<oci::Digest> digest_of(const http::ReceivedHead& head);
+
+// Where a download is: what a 200 or 206 to a GET of a blob from `offset` on says.
+struct Extent {
+  std::uint64_t offset = 0;            // of the first byte that comes
+  std::optional<std::uint64_t> size;   // of the whole blob
+};
+
+// Errors: upstream_protocol, for a status that is neither, a 206 that was not asked for or is not from `offset` to the
+// end, no Content-Range or one that contradicts Content-Length, an empty body for a blob that is not empty, and a
+// Docker-Content-Digest of another blob.
+Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                          const oci::Digest& digest, std::uint64_t offset);
+
+}  // namespace sluice::upstream

@@ -1,0 +1,113 @@
+#include "upstream/transport.hpp"
+
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+namespace sluice::upstream {
+namespace {
+
+using runtime::Task;
+
+constexpr std::array<std::string_view, 9> kStatusLabels = {"2xx", "3xx", "401", "403", "404", "429", "4xx", "5xx", "error"};
+
+std::size_t status_index(int status) {
+  switch (status) {
+    case 401: return 2;
+    case 403: return 3;
+    case 404: return 4;
+    case 429: return 5;
+    default: break;
+  }
+  if (status >= 200 && status < 300) return 0;
+  if (status >= 300 && status < 400) return 1;
+  if (status >= 400 && status < 500) return 6;
+  return status >= 500 ? 7 : 8;
+}
+
+std::array<metrics::Counter*, 9> request_counters(metrics::Registry& registry, const std::string& upstream) {
+  std::array<metrics::Counter*, 9> out{};
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out.at(i) = &registry.counter("sluice_upstream_requests_total", "Requests sent upstream, by the status of the answer.",
+                                  {{"upstream", upstream}, {"status", std::string(kStatusLabels.at(i))}});
+  }
+  return out;
+}
+
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+}  // namespace
+
+Metrics::Metrics(metrics::Registry& registry, const std::string& upstream)
+    : requests(request_counters(registry, upstream)),
+      request_seconds(registry.histogram("sluice_upstream_request_seconds",
+                                         "Time from a request upstream to the head of its answer.",
+                                         metrics::latency_bounds(), {{"upstream", upstream}})),
+      received_bytes(registry.counter("sluice_upstream_received_bytes_total", "Bytes of bodies received from upstream.",
+                                      {{"upstream", upstream}})),
+      connections(registry.gauge("sluice_upstream_connections", "Open connections to upstream, idle ones included.",
+                                 {{"upstream", upstream}})),
+      retries(registry.counter("sluice_upstream_retries_total", "Requests sent upstream again after a failure.",
+                               {{"upstream", upstream}})),
+      token_requests(registry.counter("sluice_upstream_token_requests_total", "Requests for a token.",
+                                      {{"upstream", upstream}})),
+      token_failures(registry.counter("sluice_upstream_token_failures_total", "Requests for a token that gave none.",
+                                      {{"upstream", upstream}})) {}
+
+void Metrics::count_status(int status) noexcept { requests[status_index(status)]->add(); }
+
+Transport::Transport(const HttpRegistry::Params& params, http::Client& client, Clock& clock, Metrics& metrics)
+    : client_(client), clock_(clock), metrics_(metrics), max_redirects_(params.max_redirects) {
+  auto tls = http::TlsContext::load(params.ca_file);
+  if (!tls) throw std::runtime_error(tls.error().message);
+  auto channel = std::make_shared<http::Channel>();
+  channel->tls = std::move(*tls);
+  channel->connect_timeout = params.connect_timeout;
+  channel->headers_timeout = params.headers_timeout;
+  channel->stall_timeout = params.stall_timeout;
+  channel->max_connections_per_host = params.max_connections_per_host;
+  channel->user_agent = params.user_agent;
+  channel->connections = &metrics.connections;
+  channel->received_bytes = &metrics.received_bytes;
+  channel_ = std::move(channel);
+}
+
+Task<Result<Transport::Answer>> Transport::send(Ask ask) {
+  const http::Url origin = ask.url;
+  http::Url url = origin;
+  for (std::size_t hop = 0;; ++hop) {
+    const std::string where = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
+    http::ClientRequest request{ask.method, url, ask.fields, ask.headers_timeout};
+    // Same scheme, host and port: a redirect to another port of the same host is another server.
+    if (!ask.authorization.empty() && url.same_origin(origin)) {
+      request.fields.emplace_back("Authorization", ask.authorization);
+    }
+    const Clock::Monotonic begin = clock_.now();
+    auto response = co_await client_.send(std::move(request), channel_);
+    if (!response) {
+      metrics_.count_status(0);
+      co_return response.error().in(where);
+    }
+    metrics_.count_status((*response)->status());
+    metrics_.request_seconds.observe(std::chrono::duration<double>(clock_.now() - begin).count());
+
+    const std::string* location = (*response)->find("Location");
+    if (!is_redirect((*response)->status()) || location == nullptr) {
+      co_return Answer{std::move(*response), hop > 0, where};
+    }
+    if (hop == max_redirects_) {
+      co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", where, max_redirects_));
+    }
+    Result<http::Url> next = url.resolve(*location);
+    if (!next) co_return next.error().in(where + ": redirect");
+    if (url.is_tls() && !next->is_tls()) {
+      co_return Error(Errc::upstream_protocol, fmt::format("{}: redirect from https to http on {}", where, next->host));
+    }
+    co_await (*response)->drain();
+    url = std::move(*next);
+  }
+}
+
+}  // namespace sluice::upstream

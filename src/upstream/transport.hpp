@@ -1,0 +1,65 @@
+// Transport: requests to one upstream, redirects followed. Counts and times them.
+//
+// Threads: as http::Client::send. Owned by an HttpRegistry.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "http/client.hpp"
+#include "upstream/http_registry.hpp"
+
+namespace sluice::upstream {
+
+struct Metrics {
+  Metrics(metrics::Registry& registry, const std::string& upstream);
+
+  void count_status(int status) noexcept;  // 0: no answer
+
+  std::array<metrics::Counter*, 9> requests;  // by the fixed set of statuses in transport.cpp
+  metrics::Histogram& request_seconds;
+  metrics::Counter& received_bytes;
+  metrics::Gauge& connections;
+  metrics::Counter& retries;
+  metrics::Counter& token_requests;
+  metrics::Counter& token_failures;
+};
+
+class Transport {
+ public:
+  struct Ask {
+    std::string method;
+    http::Url url;
+    std::vector<http::HeaderField> fields;
+    std::string authorization;  // empty: none. Goes to `url`'s own scheme, host and port only.
+    std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+  };
+  struct Answer {
+    std::unique_ptr<http::ClientResponse> response;
+    bool redirected = false;
+    std::string where;  // "GET host/path" of the last request, for messages; without a query
+  };
+
+  // Throws std::runtime_error when the CA file cannot be loaded.
+  Transport(const HttpRegistry::Params& params, http::Client& client, Clock& clock, Metrics& metrics);
+
+  // The answer, whatever its status, but for redirects (301, 302, 303, 307, 308) with a Location: those are followed.
+  // Errors: those of http::Client::send; upstream_protocol, for a redirect from https to http, to nowhere, or too many.
+  runtime::Task<Result<Answer>> send(Ask ask);
+
+ private:
+  http::Client& client_;
+  Clock& clock_;
+  Metrics& metrics_;
+  const std::size_t max_redirects_;
+  std::shared_ptr<const http::Channel> channel_;
+};
+
+}  // namespace sluice::upstream

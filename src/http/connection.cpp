@@ -20,15 +20,24 @@ namespace sluice::http {
 namespace asio = runtime::asio;
 using runtime::Task;
 
-std::string_view HeadTail::get(Connection connection) {
+void HeadTail::set(Connection connection, std::string_view date, std::string_view field) noexcept {
+  Text& text = texts_[static_cast<std::size_t>(connection)];
+  text.size = 0;
+  for (const std::string_view part : {std::string_view("Date: "), date, field, std::string_view("\r\n\r\n")}) {
+    std::copy(part.begin(), part.end(), text.bytes.begin() + static_cast<std::ptrdiff_t>(text.size));
+    text.size += part.size();
+  }
+}
+
+HeadTail::Text HeadTail::get(Connection connection) {
   timespec now{};
   clock_gettime(CLOCK_REALTIME_COARSE, &now);
   if (now.tv_sec != second_) {
     second_ = now.tv_sec;
-    const std::string date = "Date: " + http_date(second_) + "\r\n";
-    texts_[0] = date + "\r\n";
-    texts_[1] = date + "Connection: keep-alive\r\n\r\n";
-    texts_[2] = date + "Connection: close\r\n\r\n";
+    const std::string date = http_date(second_);
+    set(Connection::implied, date, "");
+    set(Connection::keep_alive, date, "\r\nConnection: keep-alive");
+    set(Connection::close, date, "\r\nConnection: close");
   }
   return texts_[static_cast<std::size_t>(connection)];
 }
@@ -208,7 +217,8 @@ Task<void> Connection::finish() {
     }
     if (n == 0 || (errno != EAGAIN && errno != EINTR)) break;
     const auto [error] = co_await socket_.async_wait(Socket::wait_read, runtime::kAwaitTuple);
-    if (error) break;
+    // Expired as well when the time ran out just as bytes came in.
+    if (error || deadline_.expired()) break;
   }
   finished_ = true;
   deadline_.disarm();

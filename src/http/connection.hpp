@@ -50,11 +50,19 @@ struct Server::State {
 class HeadTail {
  public:
   enum class Connection : std::uint8_t { implied, keep_alive, close };
-  std::string_view get(Connection connection);
+  // A copy, because it may wait for a full socket into the next second.
+  struct Text {
+    std::array<char, 80> bytes;
+    std::size_t size = 0;
+    [[nodiscard]] std::string_view view() const noexcept { return {bytes.data(), size}; }
+  };
+  Text get(Connection connection);
 
  private:
   std::time_t second_ = 0;
-  std::array<std::string, 3> texts_;
+  std::array<Text, 3> texts_;
+
+  void set(Connection connection, std::string_view date, std::string_view field) noexcept;
 };
 
 // What the sessions of one loop share.

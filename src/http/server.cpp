@@ -301,7 +301,7 @@ Server::~Server() {
 }
 
 Result<void> Server::listen(std::string_view address) {
-  if (!state_->listeners.empty()) return Error(Errc::closed, "already listening");
+  if (!state_->listeners.empty() || state_->stopped) return Error(Errc::closed, "the server has been listening already");
   Result<tcp::endpoint> resolved = resolve(address);
   if (!resolved) return resolved.error();
   tcp::endpoint endpoint = *resolved;

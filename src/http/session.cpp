@@ -1,5 +1,7 @@
 #include "http/session.hpp"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -54,6 +56,12 @@ Session::~Session() {
 
 void Session::stop_if_idle() noexcept {
   if (!idle_) return;
+  if (first_request_) {
+    arm_for_read(true);
+    return;
+  }
+  char byte = 0;
+  if (::recv(connection_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) return;
   boost::system::error_code ignored;
   connection_.socket().cancel(ignored);
 }
@@ -106,7 +114,6 @@ Task<Session::Read> Session::read_head() {
       if (!header_armed) arm_for_read(false);
       header_armed = true;
     } else {
-      // A new connection may have its request on the way, and has heard nothing yet that tells it to go elsewhere.
       if (context_.stopping && !first_request_) co_return Read::closed;
       arm_for_read(true);
       idle_ = true;
@@ -118,6 +125,10 @@ Task<Session::Read> Session::read_head() {
     connection_.new_turn();
     if (error) co_return after_failed_read(error);
     size_ += n;
+    // The time ran out just as bytes came in: the deadline does not fire again.
+    if (header_armed && connection_.deadline().expired()) {
+      co_return after_failed_read(asio::error::make_error_code(asio::error::operation_aborted));
+    }
   }
 }
 
@@ -181,13 +192,10 @@ Task<bool> Session::serve_head() {
   }
   bool failed = false;
   co_await serve_handler(exchange, failed);
-  if (exchange.phase() == SocketExchange::Phase::waiting) {
-    if (!failed) report_unfinished(exchange);
-    co_await answer_error(exchange, 500, "internal error");
-    co_return false;
-  }
-  if (exchange.phase() != SocketExchange::Phase::complete) report_unfinished(exchange);
-  co_return exchange.reusable();
+  if (exchange.phase() == SocketExchange::Phase::complete) co_return exchange.reusable();
+  report_unfinished(exchange, failed);
+  if (!exchange.begun()) co_await answer_error(exchange, 500, "internal error");
+  co_return false;
 }
 
 // `failed`: the handler threw. A cancellation of the session itself passes through.
@@ -211,9 +219,10 @@ Task<void> Session::serve_handler(SocketExchange& exchange, bool& failed) {
              fmt::format("{} {} failed: {}", request_.method(), request_.path(), what));
 }
 
-// The handler has returned without completing its answer.
-void Session::report_unfinished(const SocketExchange& exchange) {
-  if (exchange.phase() == SocketExchange::Phase::waiting || exchange.phase() == SocketExchange::Phase::begun) {
+// The handler has returned without completing its answer: by mistake, unless the client has gone or it said so.
+void Session::report_unfinished(const SocketExchange& exchange, bool failed) {
+  if (exchange.phase() != SocketExchange::Phase::broken && !connection_.peer_gone()) {
+    if (failed) return;  // has been reported
     connection_.metrics().handler_failures.add();
     log::error(context_.server.params.name,
                fmt::format("{} {} was left without {}", request_.method(), request_.path(),

@@ -31,7 +31,8 @@ class Session {
 
   runtime::Task<void> run();
 
-  // Ends the session if it waits for a request and has seen no byte of it.
+  // Ends the session if it waits for a request of which no byte has come. A new connection gets a moment for its first
+  // one: it has heard nothing yet that tells it to go elsewhere.
   void stop_if_idle() noexcept;
   // The next session on the same loop.
   [[nodiscard]] Session* next() const noexcept { return next_; }
@@ -45,7 +46,7 @@ class Session {
   runtime::Task<void> serve_handler(SocketExchange& exchange, bool& failed);
   runtime::Task<void> answer_error(SocketExchange& exchange, unsigned status, std::string_view reason);
   runtime::Task<void> refuse(Refusal refusal);
-  void report_unfinished(const SocketExchange& exchange);
+  void report_unfinished(const SocketExchange& exchange, bool failed);
   void arm_for_read(bool waiting_for_first_byte);
   void make_room();
   void consume_head();

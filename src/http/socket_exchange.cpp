@@ -45,7 +45,7 @@ Digits length_field(std::uint64_t bytes) noexcept {
 
 }  // namespace
 
-std::string_view SocketExchange::tail() {
+HeadTail::Text SocketExchange::tail() {
   using Tail = HeadTail::Connection;
   // An answer that starts after the server began to stop is the last one of its connection.
   if (connection_.context().stopping) keep_alive_ = false;
@@ -90,6 +90,7 @@ Task<Result<void>> SocketExchange::send(std::string_view head, std::string_view 
     co_return misuse("its head announces another length");
   }
   facts_ = facts;
+  begun_at_ = std::chrono::steady_clock::now();
   phase_ = Phase::begun;
   Gather gather;
   gather.add(head);
@@ -98,7 +99,8 @@ Task<Result<void>> SocketExchange::send(std::string_view head, std::string_view 
     length = length_field(body.size());
     gather.add(length.view());
   }
-  gather.add(tail());
+  const HeadTail::Text rest = tail();
+  gather.add(rest.view());
   if (with_body) gather.add(body);
   const Result<void> sent = co_await send_all(gather, 0, with_body ? body.size() : 0, 0);
   if (sent) phase_ = Phase::complete;
@@ -112,6 +114,7 @@ Task<Result<void>> SocketExchange::begin(std::string_view head) {
     co_return misuse("its head announces no length");
   }
   facts_ = facts;
+  begun_at_ = std::chrono::steady_clock::now();
   phase_ = Phase::begun;
   framed_ = facts.is_chunked && request_.version() >= 11;
   Gather gather;
@@ -122,7 +125,8 @@ Task<Result<void>> SocketExchange::begin(std::string_view head) {
   } else {
     gather.add(head);
   }
-  gather.add(tail());
+  const HeadTail::Text rest = tail();
+  gather.add(rest.view());
   // With MSG_MORE the head shares a packet with the first bytes of the body, as TCP_CORK would do it with two more
   // system calls and an uncork to forget. The kernel waits 200 ms at most.
   const bool body_follows = sends_body() && (facts.is_chunked || facts.length > 0);

@@ -40,7 +40,7 @@ class SocketExchange final : public Exchange {
   [[nodiscard]] const std::optional<Error>& failure() const noexcept { return failure_; }
 
  private:
-  [[nodiscard]] std::string_view tail();
+  [[nodiscard]] HeadTail::Text tail();
   [[nodiscard]] bool sends_body() const noexcept { return !request_.is_head() && !bodiless(facts_.status); }
   Error fail(Error error);
   Error misuse(std::string_view what) const;

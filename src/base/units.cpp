@@ -16,7 +16,7 @@ struct Unit {
 };
 
 constexpr double kKi = 1024.0;
-constexpr std::array<Unit, 17> kByteUnits{{{"B", 1},
+constexpr std::array<Unit, 18> kByteUnits{{{"B", 1},
                                            {"kB", 1e3},
                                            {"KB", 1e3},
                                            {"MB", 1e6},
@@ -32,7 +32,8 @@ constexpr std::array<Unit, 17> kByteUnits{{{"B", 1},
                                            {"TiB", kKi* kKi* kKi* kKi},
                                            {"k", kKi},
                                            {"m", kKi* kKi},
-                                           {"g", kKi* kKi* kKi}}};
+                                           {"g", kKi* kKi* kKi},
+                                           {"t", kKi* kKi* kKi* kKi}}};
 constexpr std::array<Unit, 8> kTimeUnits{
     {{"ns", 1}, {"us", 1e3}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}}};
 
@@ -97,33 +98,49 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
   return std::chrono::nanoseconds{std::llround(total)};
 }
 
+namespace {
+
+// With so many decimals, without zeros at the end.
+std::string decimal(double value, int decimals) {
+  std::string out = fmt::format("{:.{}f}", value, decimals);
+  if (decimals == 0) return out;
+  out.erase(out.find_last_not_of('0') + 1);
+  if (out.back() == '.') out.pop_back();
+  return out;
+}
+
+// Three digits that count; all of them before the point.
+std::string three_digits(double value) { return decimal(value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0); }
+
+}  // namespace
+
 std::string format_bytes(std::uint64_t bytes) {
   constexpr std::array<std::string_view, 5> kNames{"B", "KiB", "MiB", "GiB", "TiB"};
   double value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  while (value >= kKi && unit + 1 < kNames.size()) {
+  // Rounded as it will be printed, so that no "1024 KiB" comes out.
+  while (std::round(value) >= kKi && unit + 1 < kNames.size()) {
     value /= kKi;
     ++unit;
   }
-  if (value == std::floor(value)) return fmt::format("{:.0f} {}", value, kNames[unit]);
-  return fmt::format("{:.3g} {}", value, kNames[unit]);
+  return fmt::format("{} {}", three_digits(value), kNames[unit]);
 }
 
 std::string format_duration(std::chrono::nanoseconds duration) {
   using namespace std::chrono;
-  if (duration < 1s) {
-    if (duration == 0ns) return "0s";
-    if (duration < 1us) return fmt::format("{}ns", duration.count());
-    if (duration < 1ms) return fmt::format("{:.3g}us", static_cast<double>(duration.count()) / 1e3);
-    return fmt::format("{:.3g}ms", static_cast<double>(duration.count()) / 1e6);
-  }
+  if (duration == 0ns) return "0s";
+  const auto ns = static_cast<double>(duration.count());
+  if (duration < 1us) return fmt::format("{}ns", duration.count());
+  if (ns < 999.5e3) return three_digits(ns / 1e3) + "us";
+  if (ns < 999.5e6) return three_digits(ns / 1e6) + "ms";
+  const auto rounded = round<milliseconds>(duration);
+  const auto h = duration_cast<hours>(rounded);
+  const auto m = duration_cast<minutes>(rounded - h);
+  const auto ms = rounded - h - m;
   std::string out;
-  const auto h = duration_cast<hours>(duration);
-  const auto m = duration_cast<minutes>(duration - h);
-  const double s = static_cast<double>((duration - h - m).count()) / 1e9;
   if (h.count() != 0) out += fmt::format("{}h", h.count());
   if (m.count() != 0) out += fmt::format("{}m", m.count());
-  if (s != 0) out += fmt::format("{:.4g}s", s);
+  if (ms.count() != 0) out += decimal(static_cast<double>(ms.count()) / 1e3, 3) + "s";
   return out;
 }
 

@@ -11,14 +11,14 @@
 namespace sluice {
 
 // A number with an optional unit: B, kB/KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), and K, M,
-// G, T for the latter. A bare number is bytes. Errors: config_invalid, with what was expected.
+// G, T, or k, m, g, t, for the latter. A bare number is bytes. Errors: config_invalid, with what was expected.
 Result<std::uint64_t> parse_bytes(std::string_view text);
 
 // A sequence of numbers with units ns, us, ms, s, m, h, d, as Go prints durations ("1h30m", "0.5s"); "0" alone is zero.
 // Errors: config_invalid.
 Result<std::chrono::nanoseconds> parse_duration(std::string_view text);
 
-// The shortest exact or three-digit form: "512 B", "8 MiB", "1.21 GiB".
+// In the unit that suits, with three digits that count: "512 B", "8 MiB", "1.21 GiB".
 std::string format_bytes(std::uint64_t bytes);
 
 // "250ms", "1m30s", "2h".

@@ -1,0 +1,75 @@
+#include "admin/admin_handler.hpp"
+
+#include <chrono>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "admin/process_metrics.hpp"
+#include "admin/prometheus_text.hpp"
+#include "admin/status_page.hpp"
+#include "http/request.hpp"
+#include "http/response_head.hpp"
+
+namespace sluice::admin {
+namespace {
+
+constexpr std::string_view kText = "text/plain; charset=utf-8";
+constexpr std::string_view kHtml = "text/html; charset=utf-8";
+constexpr std::string_view kJson = "application/json";
+
+}  // namespace
+
+AdminHandler::AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Params params)
+    : registry_(registry), readiness_(readiness), clock_(clock), params_(std::move(params)), started_(clock.now()) {
+  register_process_metrics(registry, params_.version);
+}
+
+AdminHandler::Answer AdminHandler::answer(std::string_view path) const {
+  if (path == "/metrics") return {200, kPrometheusContentType, prometheus_text(registry_.collect())};
+  if (path == "/healthz") return {200, kText, "ok\n"};
+  if (path == "/readyz") return ready();
+  if (path == "/") return page();
+  return {404, kText, "not found; there are /, /metrics, /healthz and /readyz\n"};
+}
+
+AdminHandler::Answer AdminHandler::ready() const {
+  nlohmann::json checks = nlohmann::json::array();
+  bool all = true;
+  for (const Readiness::Check& check : readiness_.checks()) {
+    all = all && check.met;
+    nlohmann::json entry{{"name", check.name}, {"ready", check.met}};
+    if (!check.met) entry["reason"] = check.reason;
+    checks.push_back(std::move(entry));
+  }
+  const nlohmann::json body{{"ready", all}, {"checks", std::move(checks)}};
+  // A reason may quote what a file or upstream said: bytes that are not UTF-8 must not throw.
+  return {all ? 200U : 503U, kJson, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"};
+}
+
+AdminHandler::Answer AdminHandler::page() const {
+  const std::vector<Readiness::Check> checks = readiness_.checks();
+  const std::vector<metrics::Family> families = registry_.collect();
+  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(clock_.now() - started_);
+  return {200, kHtml, render(StatusPage{params_.version, uptime, checks, families})};
+}
+
+runtime::Task<void> AdminHandler::serve(http::Exchange& exchange) {
+  const http::Request& request = exchange.request();
+  Answer out;
+  const bool readable = request.is_get() || request.is_head();
+  if (readable) {
+    out = answer(request.path());
+  } else {
+    out = Answer{405, kText, "only GET and HEAD\n"};
+  }
+  http::ResponseHead head(out.status);
+  head.add("Content-Type", out.content_type).add("Cache-Control", "no-store").add("X-Content-Type-Options", "nosniff");
+  head.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
+  if (!readable) head.add("Allow", "GET, HEAD");
+  head.content_length(out.body.size());
+  // A client that went away is no concern of ours.
+  static_cast<void>(co_await exchange.send(head.str(), out.body));
+}
+
+}  // namespace sluice::admin

@@ -1,0 +1,47 @@
+// The admin listener: /metrics, /healthz, /readyz, and a page for people at /.
+//
+// Owned by the composition root; outlives the server that it is given to. serve may run on several loops at once; what
+// it is constructed with outlives it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "admin/readiness.hpp"
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "http/exchange.hpp"
+
+namespace sluice::admin {
+
+class AdminHandler final : public http::Handler {
+ public:
+  struct Params {
+    std::string version;
+  };
+
+  // Registers the metrics of the process with `registry`.
+  AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Params params);
+
+  runtime::Task<void> serve(http::Exchange& exchange) override;
+
+  struct Answer {
+    unsigned status = 200;
+    std::string_view content_type;
+    std::string body;
+  };
+  // What a GET of this path gives. Thread-safe.
+  [[nodiscard]] Answer answer(std::string_view path) const;
+
+ private:
+  [[nodiscard]] Answer ready() const;
+  [[nodiscard]] Answer page() const;
+
+  metrics::Registry& registry_;
+  const Readiness& readiness_;
+  const Clock& clock_;
+  const Params params_;
+  const Clock::Monotonic started_;
+};
+
+}  // namespace sluice::admin

@@ -32,6 +32,33 @@ def test_token_server(case):
     same(wanted, copy(case, cache.port, image, case.tmp / "warm"))
 
 
+def test_named_by_path_and_by_namespace(case):
+    image, busybox = case.images["test/oci:1"], case.images["library/busybox:latest"]
+    registry = origin.Registry(case)
+    hub, other = faults.FaultProxy(case, registry.port), faults.FaultProxy(case, registry.port)
+    cache = sluice.Sluice(case, config=config(hub.url) + f"  registry.test:\n    url: {other.url}\n")
+    headers = {"Accept": images.ACCEPT}
+
+    for path in (f"/v2/registry.test/{image.repository}/manifests/{image.tag}",
+                 f"/v2/{image.repository}/manifests/{image.tag}?ns=registry.test"):
+        answer = cache.get(path, headers)
+        assert answer.status == 200 and images.sha256(answer.body) == image.digest, f"{path}: {answer}"
+    assert answer.headers["oci-namespace"] == "registry.test", answer.headers
+    assert hub.count() == 0 and other.count("GET", "/manifests/") == 1, (hub.seen(), other.seen())
+
+    # Docker Hub's images of one word live under library/.
+    for path in ("/v2/busybox", "/v2/docker.io/busybox", "/v2/docker.io/library/busybox"):
+        answer = cache.get(f"{path}/manifests/latest", headers)
+        assert answer.status == 200 and images.sha256(answer.body) == busybox.digest, f"{path}: {answer}"
+    assert hub.count("GET", "/manifests/") == 1 and other.count() == 1
+
+    # What is not configured is never dialled.
+    nobody = faults.FaultProxy(case, registry.port)
+    answer = cache.get(f"/v2/{image.repository}/manifests/1?ns=127.0.0.1:{nobody.port}", headers)
+    assert answer.status == 404 and answer.codes() == ["NAME_UNKNOWN"], answer
+    assert nobody.count() == 0
+
+
 def test_wrong_password_is_passed_on(case):
     image = case.images["team/private:1"]
     tokens = origin.TokenServer(case, "alice", "correct-horse")

@@ -92,8 +92,11 @@ Result<Url> from_view(const urls::url_view& view) {
     url.port = static_cast<std::uint16_t>(port);
   }
 
-  url.target = std::string(view.encoded_target());
-  if (url.target.empty() || url.target.front() != '/') url.target.insert(url.target.begin(), '/');
+  url.target = std::string(view.encoded_path());
+  if (url.target.empty()) url.target = "/";
+  // Boost 1.81 takes "//host:5x/" for port 5 and a path "x/".
+  if (url.target.front() != '/') return bad("port");
+  if (view.has_query()) url.target += "?" + std::string(view.encoded_query());
   return url;
 }
 
@@ -117,7 +120,11 @@ Result<Url> Url::resolve(std::string_view text) const {
   if (!base) return bad("base");
   urls::url joined;
   if (!urls::resolve(*base, *reference, joined)) return bad("not a URL reference");
-  return from_view(joined);
+  // Read again: what Boost 1.81 keeps about a resolved URL is not always consistent.
+  const std::string text_joined(joined.buffer());
+  const auto view = urls::parse_uri(text_joined);
+  if (!view) return bad("not a URL reference");
+  return from_view(*view);
 }
 
 std::string_view Url::path() const noexcept {

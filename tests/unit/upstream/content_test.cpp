@@ -1,0 +1,86 @@
+#include <catch2/catch.hpp>
+
+#include "support/catch_result.hpp"
+#include "upstream/content.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+using Fields = std::vector<http::HeaderField>;
+
+const oci::Digest kDigest = oci::digest_of(oci::Algorithm::sha256, "content");
+const oci::Digest kEmpty = oci::digest_of(oci::Algorithm::sha256, "");
+
+Result<Extent> check(int status, Fields fields, std::optional<std::uint64_t> length, std::uint64_t offset,
+                     const oci::Digest& digest = kDigest) {
+  http::ReceivedHead head;
+  head.status = status;
+  head.fields = std::move(fields);
+  return check_blob(head, length, digest, offset);
+}
+
+TEST_CASE("ContentRange: the three forms", "[upstream]") {
+  CHECK(parse_content_range("bytes 5-9/10") == ContentRange{5, 9, 10});
+  CHECK(parse_content_range("Bytes 0-0/1") == ContentRange{0, 0, 1});
+  CHECK(parse_content_range("bytes 5-9/*") == ContentRange{5, 9, std::nullopt});
+  CHECK(parse_content_range("bytes */10") == ContentRange{std::nullopt, 0, 10});
+  for (const char* text : {"", "bytes", "bytes ", "bytes 5-9", "bytes 9-5/10", "bytes 5-10/10", "bytes -5/10",
+                           "bytes 5-/10", "bytes */*", "bytes 5-9/x", "bytes=5-9/10", "items 5-9/10", "bytes 5-9/10 ",
+                           "bytes 5-9/99999999999999999999", "bytes +5-9/10"}) {
+    INFO(text);
+    CHECK_FALSE(parse_content_range(text));
+  }
+}
+
+TEST_CASE("check_blob: whole answers", "[upstream]") {
+  auto extent = check(200, {}, 7, 0);
+  REQUIRE(extent);
+  CHECK(extent->offset == 0);
+  CHECK(extent->size == 7U);
+  extent = check(200, {}, std::nullopt, 0);
+  REQUIRE(extent);
+  CHECK_FALSE(extent->size);
+  // Upstream ignored the Range.
+  extent = check(200, {}, 7, 3);
+  REQUIRE(extent);
+  CHECK(extent->offset == 0);
+  CHECK(check(200, {}, 0, 0, kEmpty));
+  CHECK(check(200, {{"Content-Encoding", "identity"}}, 7, 0));
+  CHECK(check(200, {{"Docker-Content-Digest", kDigest.to_string()}}, 7, 0));
+  CHECK(check(200, {{"Docker-Content-Digest", "nonsense"}}, 7, 0));
+}
+
+TEST_CASE("check_blob: answers to something else", "[upstream]") {
+  CHECK_FALSE(check(200, {}, 0, 0));
+  CHECK_FALSE(check(204, {}, std::nullopt, 0));
+  CHECK_FALSE(check(203, {}, 7, 0));
+  CHECK_FALSE(check(200, {{"Content-Type", "text/html; charset=utf-8"}}, 7, 0));
+  CHECK_FALSE(check(200, {{"Content-Type", "TEXT/HTML"}}, 7, 0));
+  CHECK_FALSE(check(200, {{"Content-Encoding", "gzip"}}, 7, 0));
+  CHECK_FALSE(check(200, {{"Docker-Content-Digest", kEmpty.to_string()}}, 7, 0));
+  CHECK(check(200, {{"Content-Type", "text/html"}}, 7, 0).error().code == Errc::upstream_protocol);
+}
+
+TEST_CASE("check_blob: partial answers", "[upstream]") {
+  const auto extent = check(206, {{"Content-Range", "bytes 3-6/7"}}, 4, 3);
+  REQUIRE(extent);
+  CHECK(extent->offset == 3);
+  CHECK(extent->size == 7U);
+  CHECK(check(206, {{"Content-Range", "bytes 3-6/7"}}, std::nullopt, 3));
+  const auto unknown = check(206, {{"Content-Range", "bytes 3-6/*"}}, 4, 3);
+  REQUIRE(unknown);
+  CHECK_FALSE(unknown->size);
+
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 0-6/7"}}, 7, 0));
+  CHECK_FALSE(check(206, {}, 4, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 2-6/7"}}, 5, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 4-6/7"}}, 3, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 3-5/7"}}, 3, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 3-6/7"}}, 5, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes */7"}}, 4, 3));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 3-6/7"}, {"Content-Range", "bytes 3-6/7"}}, 4, 3));
+  CHECK_FALSE(check(206, {{"Content-Type", "multipart/byteranges; boundary=x"}}, 4, 3));
+}
+
+}  // namespace
+}  // namespace sluice::upstream

@@ -50,8 +50,8 @@ runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest diges
   if (tracker_ != nullptr) tracker_->misses.add();
   const Result<void> set = co_await cache_->set_descriptor(digest, *found);
   if (!set) {
-    log::error("descriptors",
-               fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+    log::error("descriptors", fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(),
+                                          set.error().message));
   }
   co_return found;
 }
@@ -59,8 +59,8 @@ runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest diges
 runtime::Task<Result<void>> CachedBlobStatter::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
   const Result<void> set = co_await cache_->set_descriptor(digest, std::move(descriptor));
   if (!set) {
-    log::error("descriptors",
-               fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+    log::error("descriptors", fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(),
+                                          set.error().message));
   }
   co_return Result<void>();
 }

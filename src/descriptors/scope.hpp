@@ -1,7 +1,7 @@
 // Scope: which view of the world a descriptor is looked up in.
 //
-// The global scope (the empty text) knows a blob wherever it was seen. A repository's scope, "upstream/repository" as in
-// "docker.io/library/busybox", knows only what upstream has said that this repository has: that is the access check.
+// The global scope (the empty text) knows a blob wherever it was seen. A repository's scope, "upstream/repository" as
+// in "docker.io/library/busybox", knows only what upstream has said that this repository has: that is the access check.
 //
 // A value; read from any thread.
 #pragma once

@@ -93,16 +93,22 @@ class SieveMap {
     const SieveMap* map;
     std::size_t operator()(std::uint32_t at) const { return Hash{}(map->slots_[at].key); }
     template <class K>
-    std::size_t operator()(const Probe<K>& probe) const { return Hash{}(probe.key); }
+    std::size_t operator()(const Probe<K>& probe) const {
+      return Hash{}(probe.key);
+    }
   };
   struct SlotEqual {
     using is_transparent = void;
     const SieveMap* map;
     bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
     template <class K>
-    bool operator()(const Probe<K>& probe, std::uint32_t at) const { return Equal{}(map->slots_[at].key, probe.key); }
+    bool operator()(const Probe<K>& probe, std::uint32_t at) const {
+      return Equal{}(map->slots_[at].key, probe.key);
+    }
     template <class K>
-    bool operator()(std::uint32_t at, const Probe<K>& probe) const { return Equal{}(map->slots_[at].key, probe.key); }
+    bool operator()(std::uint32_t at, const Probe<K>& probe) const {
+      return Equal{}(map->slots_[at].key, probe.key);
+    }
   };
 
   std::uint32_t allocate(Key key, Value value) {

@@ -64,17 +64,17 @@ runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Dige
 
 runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
                                              std::string media_type) {
-  co_return co_await runtime::offload(pool_, [this, from = std::move(from), digest, size,
-                                              media_type = std::move(media_type)] {
-    return adopt_blocking(from, digest, size, media_type);
-  });
+  co_return co_await runtime::offload(pool_,
+                                      [this, from = std::move(from), digest, size, media_type = std::move(media_type)] {
+                                        return adopt_blocking(from, digest, size, media_type);
+                                      });
 }
 
 runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes, std::string media_type) {
-  co_return co_await runtime::offload(
-      pool_, [this, digest, bytes = std::move(bytes), media_type = std::move(media_type)] {
-        return put_blocking(digest, bytes, media_type);
-      });
+  co_return co_await runtime::offload(pool_,
+                                      [this, digest, bytes = std::move(bytes), media_type = std::move(media_type)] {
+                                        return put_blocking(digest, bytes, media_type);
+                                      });
 }
 
 runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std::size_t limit) {
@@ -165,8 +165,8 @@ Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, st
   }();
   if (!opened) return opened.error();
   if (opened->size > limit) {
-    return Error(Errc::size_mismatch, fmt::format("{} has {} bytes, more than {}", digest.to_string(), opened->size,
-                                                  limit));
+    return Error(Errc::size_mismatch,
+                 fmt::format("{} has {} bytes, more than {}", digest.to_string(), opened->size, limit));
   }
   std::string bytes(opened->size, '\0');
   const Result<std::size_t> size =
@@ -193,8 +193,8 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
     const Result<std::uint64_t> found = filesystem_.size(*file);
     if (!found) return write_failed(found.error());
     if (*found != size) {
-      return write_failed(Error(Errc::size_mismatch,
-                                fmt::format("{} has {} bytes instead of {}", from.native(), *found, size)));
+      return write_failed(
+          Error(Errc::size_mismatch, fmt::format("{} has {} bytes instead of {}", from.native(), *found, size)));
     }
     // Before it gets its name, and not under the lock: this may take seconds.
     if (params_.durability != Durability::none) {

@@ -97,8 +97,7 @@ class BlobStore {
   // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
   // is there already is replaced; its readers keep the old file. On an error `from` is left to the caller.
   // Errors: not_found (no `from`), size_mismatch (its length is not `size`), no_space, io.
-  runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
-                                    std::string media_type);
+  runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type);
   // Stores bytes that the caller has verified; for small objects. Errors: no_space, io; nothing is left behind.
   runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type);
   // The whole content, its digest checked again: bytes that do not match are dropped and reported as not_found.

@@ -53,8 +53,8 @@ BlobStore::Metrics::Metrics(metrics::Registry& registry)
     : bytes(registry.gauge("sluice_store_bytes", "Bytes of the blobs at rest")),
       entries(registry.gauge("sluice_store_entries", "Blobs at rest")),
       rebuilding(registry.gauge("sluice_store_rebuilding", "1 while the index is rebuilt from the files")),
-      dropped(registry.counter("sluice_store_dropped_total",
-                               "Blobs at rest that were missing or damaged, and dropped")),
+      dropped(
+          registry.counter("sluice_store_dropped_total", "Blobs at rest that were missing or damaged, and dropped")),
       open_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
                                    {{"operation", "open"}})),
       read_errors(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
@@ -139,9 +139,9 @@ void BlobStore::load_catalog() {
   if (!loaded.discarded.empty()) {
     log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));
   } else {
-    log::info("store", fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs,
-                                   loaded.memberships, loaded.tags,
-                                   loaded.complete ? "" : "; looking through the files for more"));
+    log::info("store",
+              fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs, loaded.memberships,
+                          loaded.tags, loaded.complete ? "" : "; looking through the files for more"));
   }
   rebuilding_.store(!loaded.complete, std::memory_order_release);
   metrics_.rebuilding.set(loaded.complete ? 0 : 1);

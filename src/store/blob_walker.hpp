@@ -1,5 +1,5 @@
-// The walk that finds blobs on the disk which the index lacks: all of them after the catalog was lost, those of the last
-// moments before a crash otherwise. Internal to the store.
+// The walk that finds blobs on the disk which the index lacks: all of them after the catalog was lost, those of the
+// last moments before a crash otherwise. Internal to the store.
 //
 //   made ──start()──▶ walking ──▶ done        stop() ends it early, from any state
 //

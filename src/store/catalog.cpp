@@ -115,8 +115,7 @@ bool Catalog::clear_membership(const Scope& scope, const oci::Digest& digest) {
 
 std::vector<std::string> Catalog::scopes_of(const oci::Digest& digest) const { return memory_->scopes_of(digest); }
 
-std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag,
-                                      oci::ManifestClass accept_class) const {
+std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class) const {
   return memory_->tag(scope.str(), tag, accept_class);
 }
 

@@ -1,6 +1,6 @@
-// Catalog: what the store remembers besides the bytes: sizes and media types of blobs, which repository has been said to
-// have which blob (membership), and what tags point at. All of it in memory, with a copy in SQLite that one thread of
-// its own writes behind, in batches. No request ever waits for SQLite.
+// Catalog: what the store remembers besides the bytes: sizes and media types of blobs, which repository has been said
+// to have which blob (membership), and what tags point at. All of it in memory, with a copy in SQLite that one thread
+// of its own writes behind, in batches. No request ever waits for SQLite.
 //
 //   state   | memory side | load | flush
 //   made    | no          | once | no

@@ -1,7 +1,7 @@
 // The descriptor cache over the store: persistent memberships, and globally every blob at rest.
 //
-// It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). Thread-safe, never suspends, no I/O.
-// The store outlives it and the views it gives.
+// It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). Thread-safe, never suspends, no
+// I/O. The store outlives it and the views it gives.
 #pragma once
 
 #include "descriptors/descriptor_service.hpp"

@@ -177,8 +177,8 @@ Result<void> CatalogFile::Database::migrate() {
   if (!tables) return tables.error();
   if (*tables != 0 && *application != kApplicationId) return Error(Errc::corrupt, "not a catalog of sluice");
   if (*version > kVersion) {
-    return Error(Errc::corrupt, fmt::format("written by a newer version (schema {}, this one knows up to {})", *version,
-                                            kVersion));
+    return Error(Errc::corrupt,
+                 fmt::format("written by a newer version (schema {}, this one knows up to {})", *version, kVersion));
   }
   if (*version < 0 || (*tables == 0 && *version != 0)) return Error(Errc::corrupt, "its schema is missing");
   for (std::int64_t from = *version; from < kVersion; ++from) {
@@ -200,8 +200,8 @@ CatalogFile::~CatalogFile() = default;
 
 Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path, MediaTypes& media_types) {
   sqlite3* handle = nullptr;
-  const int rc = sqlite3_open_v2(path.c_str(), &handle,
-                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int rc =
+      sqlite3_open_v2(path.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   if (handle == nullptr) return Error(Errc::io, "SQLite is out of memory");
   auto database = std::make_unique<Database>(handle);
   if (rc != SQLITE_OK) return database->error("open");
@@ -252,12 +252,12 @@ Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Ch
     return size >= 0;
   };
 
-  Result<void> done = each("SELECT digest, size, media_type, last_used FROM blobs", Change::Kind::put_blob,
-                           [&](const Statement& from) {
-                             row.media_type = media_types_.intern(from.text(2));
-                             row.time = from.number(3);
-                             return digest_into(row.digest, from, 0) && size_into(from, 1);
-                           });
+  Result<void> done =
+      each("SELECT digest, size, media_type, last_used FROM blobs", Change::Kind::put_blob, [&](const Statement& from) {
+        row.media_type = media_types_.intern(from.text(2));
+        row.time = from.number(3);
+        return digest_into(row.digest, from, 0) && size_into(from, 1);
+      });
   if (!done) return done.error();
   done = each("SELECT scope, digest, canonical, size, media_type, checked_at FROM memberships",
               Change::Kind::put_membership, [&](const Statement& from) {
@@ -291,9 +291,7 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
     case Change::Kind::put_blob:
       to.bind(change.digest).bind(size).bind(media_types.text(change.media_type)).bind(change.time);
       break;
-    case Change::Kind::touch_blob:
-      to.bind(change.digest).bind(change.time);
-      break;
+    case Change::Kind::touch_blob: to.bind(change.digest).bind(change.time); break;
     case Change::Kind::put_membership:
       to.bind(change.scope).bind(change.digest);
       if (change.canonical == change.digest) {

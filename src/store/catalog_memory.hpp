@@ -1,8 +1,8 @@
 // The catalog's memory side: memberships and tags by scope. Internal to the catalog.
 //
-// Thread-safe: shards by scope, each under a lock that is held for one look-up or change, and while the change is handed
-// to the writer, so that SQLite sees the changes of one key in the order in which memory saw them. Below 130 bytes for a
-// membership.
+// Thread-safe: shards by scope, each under a lock that is held for one look-up or change, and while the change is
+// handed to the writer, so that SQLite sees the changes of one key in the order in which memory saw them. Below 130
+// bytes for a membership.
 #pragma once
 
 #include <array>

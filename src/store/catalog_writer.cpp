@@ -43,8 +43,8 @@ void Catalog::Writer::enqueue(Change change) {
   if (wake) wake_.notify_one();
 }
 
-// Additions go first: an addition that is lost costs a question to upstream or a walk, a removal that is lost would give
-// a repository back what was taken from it.
+// Additions go first: an addition that is lost costs a question to upstream or a walk, a removal that is lost would
+// give a repository back what was taken from it.
 void Catalog::Writer::trim() {
   const std::size_t before = waiting_.size();
   std::erase_if(waiting_, [](const Change& change) { return !change.removes(); });
@@ -90,8 +90,7 @@ void Catalog::Writer::run() {
     if (failing_) {
       wake_.wait_for(lock, params_.retry_delay, urgent);
     } else {
-      wake_.wait_for(lock, params_.batch_delay,
-                     [&] { return urgent() || waiting_.size() >= params_.batch_changes; });
+      wake_.wait_for(lock, params_.batch_delay, [&] { return urgent() || waiting_.size() >= params_.batch_changes; });
     }
     write_round(lock);
   }

@@ -1,7 +1,7 @@
 // MediaTypes: each media type once, by a number of two bytes.
 //
-// Thread-safe; text() takes no lock. Owned by the store, which it lives as long as. Upstreams choose media types, so the
-// table is bounded: what does not fit any more is application/octet-stream.
+// Thread-safe; text() takes no lock. Owned by the store, which it lives as long as. Upstreams choose media types, so
+// the table is bounded: what does not fit any more is application/octet-stream.
 #pragma once
 
 #include <array>

@@ -1,0 +1,234 @@
+#include <sqlite3.h>
+
+#include "store/catalog.hpp"
+#include "unit/store/store_fixture.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+using store::Catalog;
+using store::Scope;
+
+namespace {
+
+struct CatalogFixture {
+  CatalogFixture() {
+    params.file = directory.path() / "catalog.db";
+    params.batch_delay = std::chrono::hours{1};
+    params.retry_delay = std::chrono::hours{1};
+    clock.advance(std::chrono::hours{1000});
+  }
+
+  Catalog::Loaded open() {
+    catalog.reset();
+    catalog = std::make_unique<Catalog>(params, filesystem, clock, media_types, registry);
+    blobs.clear();
+    return catalog->load([this](const Catalog::BlobRow& row) { blobs.push_back(row); }, [this] { blobs.clear(); });
+  }
+
+  void sql(const char* statement) {
+    sqlite3* database = nullptr;
+    REQUIRE(sqlite3_open(params.file.c_str(), &database) == SQLITE_OK);
+    const int rc = sqlite3_exec(database, statement, nullptr, nullptr, nullptr);
+    sqlite3_close(database);
+    REQUIRE(rc == SQLITE_OK);
+  }
+
+  TempDirectory directory;
+  runtime::PosixFilesystem filesystem;
+  ManualClock clock;
+  metrics::Registry registry;
+  store::MediaTypes media_types;
+  Catalog::Params params;
+  std::vector<Catalog::BlobRow> blobs;
+  std::unique_ptr<Catalog> catalog;
+  const Scope a = Scope::repository("docker.io/a").value();
+  const Scope b = Scope::repository("ghcr.io/b").value();
+};
+
+oci::Descriptor descriptor(const std::string& text) { return {sha256_of(text), text.size(), "application/json"}; }
+
+}  // namespace
+
+TEST_CASE("Catalog: memberships are by scope, and survive", "[store][catalog]") {
+  CatalogFixture fixture;
+  CHECK_FALSE(fixture.open().complete);
+  Catalog& catalog = *fixture.catalog;
+  const oci::Digest digest = sha256_of("abc");
+  const oci::Digest alias = oci::digest_of(oci::Algorithm::sha512, std::string_view("abc"));
+  catalog.set_membership(fixture.a, digest, descriptor("abc"));
+  catalog.set_membership(fixture.a, alias, descriptor("abc"));
+  catalog.set_membership(fixture.b, sha256_of("b"), descriptor("b"));
+  catalog.set_membership(Scope(), digest, descriptor("abc"));
+  CHECK(catalog.membership(fixture.a, digest)->checked_at == fixture.clock.wall());
+  CHECK_FALSE(catalog.membership(fixture.b, digest));
+  CHECK_FALSE(catalog.add_membership(fixture.a, digest, descriptor("other")));
+  CHECK(catalog.add_membership(fixture.b, sha256_of("c"), descriptor("c")));
+  CHECK(catalog.clear_membership(fixture.b, sha256_of("c")));
+  CHECK_FALSE(catalog.clear_membership(fixture.b, sha256_of("c")));
+
+  for (int round = 0; round < 2; ++round) {
+    CHECK(fixture.catalog->membership(fixture.a, digest)->descriptor == descriptor("abc"));
+    CHECK(fixture.catalog->membership(fixture.a, alias)->descriptor == descriptor("abc"));
+    CHECK(fixture.catalog->membership(Scope(), digest));
+    CHECK_FALSE(fixture.catalog->membership(fixture.b, sha256_of("c")));
+    CHECK(fixture.catalog->repositories() == std::vector<std::string>{"docker.io/a", "ghcr.io/b"});
+    CHECK(fixture.catalog->scopes_of(digest) == std::vector<std::string>{"docker.io/a"});
+    if (round == 0) {
+      const Catalog::Loaded loaded = fixture.open();
+      CHECK(loaded.discarded.empty());
+      CHECK(loaded.memberships == 4);
+    }
+  }
+}
+
+TEST_CASE("Catalog: a membership is renewed", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  fixture.catalog->set_membership(fixture.a, sha256_of("x"), descriptor("x"));
+  fixture.clock.advance(std::chrono::seconds{100});
+  fixture.catalog->set_membership(fixture.a, sha256_of("x"), {sha256_of("x"), 77, "text/plain"});
+  fixture.open();
+  const auto found = fixture.catalog->membership(fixture.a, sha256_of("x"));
+  REQUIRE(found);
+  CHECK(found->checked_at == fixture.clock.wall());
+  CHECK(found->descriptor == oci::Descriptor{sha256_of("x"), 77, "text/plain"});
+}
+
+TEST_CASE("Catalog: tags are by scope and accept class, and survive", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  fixture.catalog->set_tag(fixture.a, "latest", 1, sha256_of("one"));
+  fixture.catalog->set_tag(fixture.a, "latest", 2, sha256_of("two"));
+  fixture.catalog->set_tag(fixture.a, "1.0", 1, sha256_of("three"));
+  fixture.catalog->set_tag(fixture.a, "latest2", 1, sha256_of("three"));
+  fixture.catalog->set_tag(fixture.b, "latest", 1, sha256_of("four"));
+  fixture.clock.advance(std::chrono::milliseconds{1500});
+  fixture.catalog->set_tag(fixture.a, "latest", 2, sha256_of("five"));
+  for (int round = 0; round < 2; ++round) {
+    CHECK(fixture.catalog->tag(fixture.a, "latest", 1)->digest == sha256_of("one"));
+    CHECK(fixture.catalog->tag(fixture.a, "latest", 2)->digest == sha256_of("five"));
+    CHECK(fixture.catalog->tag(fixture.a, "latest", 2)->accept_class == 2);
+    CHECK(fixture.catalog->tag(fixture.a, "latest", 2)->checked_at == fixture.clock.wall());
+    CHECK(fixture.clock.wall() - fixture.catalog->tag(fixture.a, "latest", 1)->checked_at ==
+          std::chrono::milliseconds{1500});
+    CHECK_FALSE(fixture.catalog->tag(fixture.a, "latest", 3));
+    CHECK_FALSE(fixture.catalog->tag(Scope::repository("docker.io/c").value(), "latest", 1));
+    CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"1.0", "latest", "latest2"});
+    CHECK(fixture.catalog->tags(Scope::repository("docker.io/c").value()).empty());
+    if (round == 0) CHECK(fixture.open().tags == 5);
+  }
+  CHECK(fixture.catalog->clear_tag(fixture.a, "latest"));
+  CHECK_FALSE(fixture.catalog->clear_tag(fixture.a, "latest"));
+  CHECK_FALSE(fixture.catalog->tag(fixture.a, "latest", 2));
+  CHECK(fixture.catalog->clear_tag(fixture.b, "latest"));
+  fixture.open();
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"1.0", "latest2"});
+  CHECK(fixture.catalog->repositories() == std::vector<std::string>{"docker.io/a"});
+}
+
+TEST_CASE("Catalog: blobs come back, the last word about each", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  const auto type = fixture.media_types.intern("application/json");
+  fixture.catalog->put_blob({sha256_of("a"), 1, type, 100});
+  fixture.catalog->put_blob({sha256_of("b"), 2, type, 100});
+  fixture.catalog->put_blob({sha256_of("b"), 3, store::MediaTypes::kOctetStream, 200});
+  fixture.catalog->put_blob({sha256_of("c"), 4, type, 100});
+  fixture.catalog->remove_blob(sha256_of("c"));
+  fixture.catalog->touch_blob(sha256_of("c"), 300);  // nobody's
+  fixture.catalog->touch_blob(sha256_of("a"), 300);
+  fixture.catalog->set_complete();
+  CHECK(fixture.catalog->pending() == 8);
+  CHECK(fixture.catalog->flush());
+  CHECK(fixture.catalog->pending() == 0);
+  const Catalog::Loaded loaded = fixture.open();
+  CHECK(loaded.complete);
+  CHECK(loaded.blobs == 2);
+  REQUIRE(fixture.blobs.size() == 2);
+  for (const Catalog::BlobRow& row : fixture.blobs) {
+    if (row.digest == sha256_of("a")) {
+      CHECK(row.last_used == 300);
+      CHECK(row.media_type == type);
+    } else {
+      CHECK(row.digest == sha256_of("b"));
+      CHECK(row.size == 3);
+      CHECK(row.media_type == store::MediaTypes::kOctetStream);
+    }
+  }
+}
+
+TEST_CASE("Catalog: a batch is written when enough changes wait", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.batch_changes = 10;
+  fixture.open();
+  for (int i = 0; i < 10; ++i) fixture.catalog->put_blob({sha256_of(std::to_string(i)), 1, 0, 1});
+  // Without a flush: the delay is an hour.
+  while (fixture.catalog->pending() != 0) std::this_thread::yield();
+  CHECK(fixture.catalog->flush());
+}
+
+TEST_CASE("Catalog: what cannot be written waits, in order, and is written when it can be", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  fixture.sql("ALTER TABLE blobs RENAME TO hidden");
+  fixture.catalog->put_blob({sha256_of("a"), 1, 0, 1});
+  CHECK(code_of(fixture.catalog->flush()) == "io");
+  fixture.catalog->put_blob({sha256_of("a"), 2, 0, 1});
+  CHECK(fixture.catalog->pending() == 2);
+  CHECK_FALSE(fixture.catalog->flush());
+  CHECK(fixture.catalog->pending() == 2);
+  fixture.sql("ALTER TABLE hidden RENAME TO blobs");
+  CHECK(fixture.catalog->flush());
+  CHECK(fixture.catalog->pending() == 0);
+  fixture.open();
+  REQUIRE(fixture.blobs.size() == 1);
+  CHECK(fixture.blobs[0].size == 2);
+}
+
+TEST_CASE("Catalog: what waits is bounded, and removals are kept longest", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_pending = 100;
+  fixture.open();
+  fixture.catalog->set_membership(fixture.a, sha256_of("revoked"), descriptor("revoked"));
+  REQUIRE(fixture.catalog->flush());
+  fixture.sql("ALTER TABLE blobs RENAME TO hidden");
+  fixture.catalog->put_blob({sha256_of("first"), 1, 0, 1});
+  CHECK_FALSE(fixture.catalog->flush());
+  CHECK(fixture.catalog->clear_membership(fixture.a, sha256_of("revoked")));
+  for (int i = 0; i < 1000; ++i) fixture.catalog->put_blob({sha256_of(std::to_string(i)), 1, 0, 1});
+  CHECK(fixture.catalog->pending() <= 100);
+  fixture.sql("ALTER TABLE hidden RENAME TO blobs");
+  fixture.open();
+  CHECK_FALSE(fixture.catalog->membership(fixture.a, sha256_of("revoked")));
+  CHECK(fixture.blobs.size() < 100);
+}
+
+TEST_CASE("Catalog: rows that make no sense are skipped", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  fixture.catalog->put_blob({sha256_of("a"), 1, 0, 1});
+  fixture.catalog->close();
+  fixture.sql("INSERT INTO blobs VALUES(x'0102', 1, 'a/b', 1, 1)");
+  fixture.sql("INSERT INTO blobs VALUES(zeroblob(32), -1, 'a/b', 1, 1)");
+  fixture.sql("INSERT INTO memberships VALUES('x/y', zeroblob(32), x'01', 1, 'a/b', 1)");
+  fixture.sql("INSERT INTO tags VALUES('x/y', 'latest', 1, 'text', 1)");
+  const Catalog::Loaded loaded = fixture.open();
+  CHECK(loaded.discarded.empty());
+  CHECK(loaded.blobs == 1);
+  CHECK(loaded.memberships == 0);
+  CHECK(loaded.tags == 0);
+}
+
+TEST_CASE("Catalog: after close the memory side answers and changes go nowhere", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  fixture.catalog->set_tag(fixture.a, "latest", 1, sha256_of("one"));
+  fixture.catalog->close();
+  fixture.catalog->close();
+  CHECK(fixture.catalog->tag(fixture.a, "latest", 1));
+  fixture.catalog->set_tag(fixture.a, "late", 1, sha256_of("one"));
+  CHECK(fixture.catalog->pending() == 0);
+  CHECK(fixture.catalog->flush());
+  fixture.open();
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"latest"});
+}

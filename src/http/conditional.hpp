@@ -1,7 +1,8 @@
 // If-None-Match and If-Match (RFC 9110 §13.1). Pure functions; any thread.
 //
 // `header` is the field's value, several fields joined by ", "; `etag` is our own strong entity tag, quoted. Tags are
-// also accepted without quotes, because docker-registry does, and clients that learnt it from there send the digest bare.
+// also accepted without quotes, because docker-registry does, and clients that learnt it from there send the digest
+// bare.
 #pragma once
 
 #include <string_view>

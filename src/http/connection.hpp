@@ -14,6 +14,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -143,7 +145,9 @@ class Connection {
 
   // Lets the others on the loop run.
   runtime::Task<void> yield();
-  [[nodiscard]] bool turn_is_over() const noexcept { return turn_bytes_ >= kTurnBytes || turn_requests_ >= kTurnRequests; }
+  [[nodiscard]] bool turn_is_over() const noexcept {
+    return turn_bytes_ >= kTurnBytes || turn_requests_ >= kTurnRequests;
+  }
   void new_turn() noexcept { turn_bytes_ = 0, turn_requests_ = 0; }
   void count_request() noexcept { ++turn_requests_; }
 

@@ -16,6 +16,7 @@
 // need to live no longer than that.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -38,8 +39,8 @@ class Exchange {
   // Valid until the handler returns.
   [[nodiscard]] virtual const Request& request() const noexcept = 0;
 
-  // The whole answer in one gathered write. `head` is ResponseHead::str(); its Content-Length, which is added when it is
-  // not there, must be that of `body` (any for a HEAD). Suspends only when the socket is full.
+  // The whole answer in one gathered write. `head` is ResponseHead::str(); its Content-Length, which is added when it
+  // is not there, must be that of `body` (any for a HEAD). Suspends only when the socket is full.
   virtual runtime::Task<Result<void>> send(std::string_view head, std::string_view body = {}) = 0;
 
   // An answer in pieces. `head` has a Content-Length or `Transfer-Encoding: chunked`; chunks are then framed here, and
@@ -60,7 +61,11 @@ class Exchange {
 
   // A head was handed to send() or begin().
   [[nodiscard]] virtual bool begun() const noexcept = 0;
-  // 0 until then.
+  // When that was; the epoch until then.
+  [[nodiscard]] virtual std::chrono::steady_clock::time_point begun_at() const noexcept = 0;
+  // The whole answer was handed to the kernel.
+  [[nodiscard]] virtual bool complete() const noexcept = 0;
+  // Of the answer; 0 until it has begun.
   [[nodiscard]] virtual unsigned status() const noexcept = 0;
   // Of the body, without chunk framing, that the kernel has taken.
   [[nodiscard]] virtual std::uint64_t body_bytes_sent() const noexcept = 0;

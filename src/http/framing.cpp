@@ -1,9 +1,9 @@
 #include "http/framing.hpp"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include <boost/asio/buffer.hpp>
@@ -109,8 +109,7 @@ HeadScanner::State HeadScanner::refuse(unsigned status, std::string_view reason)
 HeadScanner::State HeadScanner::scan(std::string_view bytes) noexcept {
   for (;;) {
     const std::size_t newline = bytes.find('\n', line_);
-    const std::string_view line =
-        bytes.substr(line_, newline == std::string_view::npos ? newline : newline - line_);
+    const std::string_view line = bytes.substr(line_, newline == std::string_view::npos ? newline : newline - line_);
     if (!in_fields_ && line.size() > limits_.max_line_bytes) return refuse(414, "request target too long");
     if (in_fields_ && (line.starts_with(' ') || line.starts_with('\t'))) return refuse(400, "folded header field");
     if (line.find('\0') != std::string_view::npos) return refuse(400, "NUL in the request head");

@@ -54,8 +54,8 @@ class HeadScanner {
   Refusal refusal_;
 };
 
-// Parses a complete head (with its final empty line) into `request`, whose views then point into `head` and live as long
-// as those bytes. Nothing on success. `request` may be used again and keeps its memory.
+// Parses a complete head (with its final empty line) into `request`, whose views then point into `head` and live as
+// long as those bytes. Nothing on success. `request` may be used again and keeps its memory.
 std::optional<Refusal> parse_request(std::string_view head, Request& request);
 
 // `uri-host [":" port]` (RFC 3986 §3.2.2) as it may stand in Host: no userinfo, no path, no list, not empty.

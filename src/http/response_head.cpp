@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 
 namespace sluice::http {
@@ -13,9 +14,9 @@ constexpr std::string_view kChunked = "Transfer-Encoding: chunked\r\n";
 
 bool is_token(std::string_view name) noexcept {
   return !name.empty() && std::ranges::all_of(name, [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  (c != '\0' && std::strchr("!#$%&'*+-.^_`|~", c) != nullptr);
-         });
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && std::strchr("!#$%&'*+-.^_`|~", c) != nullptr);
+  });
 }
 
 bool is_field_value(std::string_view value) noexcept {

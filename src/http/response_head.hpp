@@ -15,8 +15,8 @@ class ResponseHead {
  public:
   explicit ResponseHead(unsigned status);
 
-  // A field that cannot stand in a head (a name that is no token; CR, LF, NUL or another control character in the value)
-  // is left out: nothing that came from elsewhere can split an answer.
+  // A field that cannot stand in a head (a name that is no token; CR, LF, NUL or another control character in the
+  // value) is left out: nothing that came from elsewhere can split an answer.
   ResponseHead& add(std::string_view name, std::string_view value);
   ResponseHead& add(std::string_view name, std::uint64_t value);
   // Exactly one of these two, unless the status has no body (1xx, 204, 304).
@@ -42,9 +42,9 @@ struct HeadFacts {
   unsigned status = 0;
   bool has_length = false;
   bool is_chunked = false;
-  std::uint64_t length = 0;         // when has_length
-  std::size_t chunked_at = 0;       // of the Transfer-Encoding field, when is_chunked
-  std::size_t chunked_bytes = 0;    // and its length with CRLF
+  std::uint64_t length = 0;       // when has_length
+  std::size_t chunked_at = 0;     // of the Transfer-Encoding field, when is_chunked
+  std::size_t chunked_bytes = 0;  // and its length with CRLF
 };
 HeadFacts read_head(std::string_view head) noexcept;
 

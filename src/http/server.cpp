@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -80,8 +79,9 @@ bool has_ipv6() noexcept {
 Result<tcp::endpoint> resolve(std::string_view text) {
   const std::optional<ListenAddress> address = split(text);
   const auto not_an_address = [text] {
-    return Error(Errc::config_invalid,
-                 fmt::format("cannot listen on \"{}\": not an address; wanted 127.0.0.1:5000, [::1]:5000 or :5000", text));
+    return Error(
+        Errc::config_invalid,
+        fmt::format("cannot listen on \"{}\": not an address; wanted 127.0.0.1:5000, [::1]:5000 or :5000", text));
   };
   if (!address) return not_an_address();
   if (address->host.empty()) return tcp::endpoint(has_ipv6() ? tcp::v6() : tcp::v4(), address->port);
@@ -186,8 +186,8 @@ Listener::Accepted Listener::accept_some() {
   const Server::Params& params = context_.server.params;
   for (int i = 0; i < kTurnAccepts; ++i) {
     const bool refusing = full();
-    if (refusing && context_.server.connections.load(std::memory_order_relaxed) >=
-                        params.max_connections + kMaxRefusing) {
+    if (refusing &&
+        context_.server.connections.load(std::memory_order_relaxed) >= params.max_connections + kMaxRefusing) {
       return Accepted::exhausted;
     }
     tcp::endpoint peer;
@@ -203,9 +203,7 @@ Listener::Accepted Listener::accept_some() {
       case EMFILE:
       case ENFILE:
       case ENOBUFS:
-      case ENOMEM:
-        report(errno);
-        return Accepted::exhausted;
+      case ENOMEM: report(errno); return Accepted::exhausted;
       default: break;  // accept(2): errors of the connection that was not accepted; try the next one
     }
   }
@@ -259,10 +257,10 @@ Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listene
       accept_errors(registry.counter("sluice_http_accept_errors_total",
                                      "Times that no connection could be accepted for want of descriptors or memory.",
                                      {{"listener", listener}})),
-      requests(registry.counter("sluice_http_requests_total", "Requests given to the handler.",
-                                {{"listener", listener}})),
-      sent_bytes(registry.counter("sluice_http_sent_bytes_total", "Bytes sent, heads included.",
-                                  {{"listener", listener}})),
+      requests(
+          registry.counter("sluice_http_requests_total", "Requests given to the handler.", {{"listener", listener}})),
+      sent_bytes(
+          registry.counter("sluice_http_sent_bytes_total", "Bytes sent, heads included.", {{"listener", listener}})),
       parse_errors(registry.counter("sluice_http_parse_errors_total", "Requests refused as malformed or ambiguous.",
                                     {{"listener", listener}})),
       handler_failures(registry.counter("sluice_http_handler_failures_total",
@@ -281,8 +279,7 @@ Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listene
                                   "Pieces of files that were not in memory when they were to be sent.",
                                   {{"listener", listener}})) {}
 
-Server::State::State(runtime::LoopPool& pool, Handler& request_handler, Params parameters,
-                     metrics::Registry& registry)
+Server::State::State(runtime::LoopPool& pool, Handler& request_handler, Params parameters, metrics::Registry& registry)
     : loops(pool),
       handler(request_handler),
       params(std::move(parameters)),
@@ -301,13 +298,14 @@ Server::~Server() {
 }
 
 Result<void> Server::listen(std::string_view address) {
-  if (!state_->listeners.empty() || state_->stopped) return Error(Errc::closed, "the server has been listening already");
+  if (!state_->listeners.empty() || state_->stopped)
+    return Error(Errc::closed, "the server has been listening already");
   Result<tcp::endpoint> resolved = resolve(address);
   if (!resolved) return resolved.error();
   tcp::endpoint endpoint = *resolved;
 
   // sendfile has no MSG_NOSIGNAL. A program that has its own handler keeps it.
-  struct sigaction action {};
+  struct sigaction action{};
   if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
 
   const auto cannot = [address](const boost::system::error_code& ec) {

@@ -5,8 +5,8 @@
 // stop_accepting closes listeners and idle connections, and lets answers in flight finish with `Connection: close`;
 // drain waits for them; cancel cuts what is left.
 //
-// Threads: all functions may be called from any thread but the loops'. The pool must be started, and outlive the server;
-// so must the handler and the registry. The destructor stops, cancels and waits.
+// Threads: all functions may be called from any thread but the loops'. The pool must be started, and outlive the
+// server; so must the handler and the registry. The destructor stops, cancels and waits.
 #pragma once
 
 #include <chrono>

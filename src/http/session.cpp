@@ -151,9 +151,8 @@ Session::Read Session::after_failed_read(const boost::system::error_code& error)
 void Session::make_room() {
   if (size_ < capacity_) return;
   const Server::Params& params = connection_.params();
-  const std::size_t larger =
-      capacity_ == 0 ? std::min(params.buffer_bytes, params.max_header_bytes)
-                     : std::min(2 * capacity_, params.max_header_bytes);
+  const std::size_t larger = capacity_ == 0 ? std::min(params.buffer_bytes, params.max_header_bytes)
+                                            : std::min(2 * capacity_, params.max_header_bytes);
   // The scanner refuses a head that fills max_header_bytes, so there always is room.
   auto grown = std::make_unique_for_overwrite<char[]>(larger);
   if (size_ > 0) std::memcpy(grown.get(), buffer_.get(), size_);
@@ -183,13 +182,13 @@ Task<bool> Session::serve_head() {
     co_await refuse(*refusal);
     co_return false;
   }
-  connection_.metrics().requests.add();
   SocketExchange exchange(connection_, request_, request_.keep_alive() && !refusing_);
   if (refusing_) {
     connection_.metrics().refused.add();
     co_await answer_error(exchange, 503, "too many connections");
     co_return false;
   }
+  connection_.metrics().requests.add();
   bool failed = false;
   co_await serve_handler(exchange, failed);
   if (exchange.phase() == SocketExchange::Phase::complete) co_return exchange.reusable();
@@ -215,8 +214,7 @@ Task<void> Session::serve_handler(SocketExchange& exchange, bool& failed) {
   const auto state = co_await asio::this_coro::cancellation_state;
   if (state.cancelled() != asio::cancellation_type::none && cancellation) std::rethrow_exception(cancellation);
   connection_.metrics().handler_failures.add();
-  log::error(context_.server.params.name,
-             fmt::format("{} {} failed: {}", request_.method(), request_.path(), what));
+  log::error(context_.server.params.name, fmt::format("{} {} failed: {}", request_.method(), request_.path(), what));
 }
 
 // The handler has returned without completing its answer: by mistake, unless the client has gone or it said so.
@@ -224,9 +222,8 @@ void Session::report_unfinished(const SocketExchange& exchange, bool failed) {
   if (exchange.phase() != SocketExchange::Phase::broken && !connection_.peer_gone()) {
     if (failed) return;  // has been reported
     connection_.metrics().handler_failures.add();
-    log::error(context_.server.params.name,
-               fmt::format("{} {} was left without {}", request_.method(), request_.path(),
-                           exchange.begun() ? "the end of its answer" : "an answer"));
+    log::error(context_.server.params.name, fmt::format("{} {} was left without {}", request_.method(), request_.path(),
+                                                        exchange.begun() ? "the end of its answer" : "an answer"));
     return;
   }
   connection_.metrics().broken_off.add();

@@ -61,14 +61,13 @@ Error SocketExchange::fail(Error error) {
 
 Error SocketExchange::misuse(std::string_view what) const {
   if (failure_) return *failure_;
-  log::error(connection_.params().name, fmt::format("a handler's answer to {} {}: {}", request_.method(),
-                                                    request_.path(), what));
+  log::error(connection_.params().name,
+             fmt::format("a handler's answer to {} {}: {}", request_.method(), request_.path(), what));
   return {Errc::closed, std::string(what)};
 }
 
 // Sends, and keeps count of how much of the body, which has `behind_body` bytes of framing after it, has gone out.
-Task<Result<void>> SocketExchange::send_all(Gather gather, int flags, std::size_t body_bytes,
-                                            std::size_t behind_body) {
+Task<Result<void>> SocketExchange::send_all(Gather gather, int flags, std::size_t body_bytes, std::size_t behind_body) {
   Result<bool> now = connection_.send_now(gather, flags);
   Result<void> sent{};
   if (!now) {

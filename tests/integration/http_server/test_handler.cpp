@@ -40,8 +40,8 @@ Task<void> TestHandler::serve(Exchange& exchange) {
     co_await send(exchange, small_body);
   } else if (path == "/echo") {
     const http::Request& request = exchange.request();
-    const std::string text = fmt::format("{} {} {} {}", request.method(), request.target(), request.host(),
-                                         request.peer());
+    const std::string text =
+        fmt::format("{} {} {} {}", request.method(), request.target(), request.host(), request.peer());
     co_await send(exchange, text);
   } else if (path == "/no-length") {
     (void)co_await exchange.send(ResponseHead(200).str(), "unmeasured");

@@ -31,14 +31,14 @@ class TestHandler final : public http::Handler {
  public:
   runtime::Task<void> serve(http::Exchange& exchange) override;
 
-  runtime::File file;                   // /file: all of it; /file?part: bytes 1000 to 1999
+  runtime::File file;  // /file: all of it; /file?part: bytes 1000 to 1999
   std::uint64_t file_bytes = 0;
-  std::string small_body = "hello";     // /hello
-  std::atomic<bool> open{false};        // /hold answers once it is true
-  std::atomic<int> holding{0};          // requests in /hold
-  std::atomic<int> gone{0};             // requests in /hold whose client went away
-  std::atomic<std::uint64_t> sent{0};   // of the last /file, /flood
-  std::atomic<int> last_error{-1};      // Errc of the last failed send
+  std::string small_body = "hello";    // /hello
+  std::atomic<bool> open{false};       // /hold answers once it is true
+  std::atomic<int> holding{0};         // requests in /hold
+  std::atomic<int> gone{0};            // requests in /hold whose client went away
+  std::atomic<std::uint64_t> sent{0};  // of the last /file, /flood
+  std::atomic<int> last_error{-1};     // Errc of the last failed send
 
  private:
   runtime::Task<void> hold(http::Exchange& exchange);

@@ -101,7 +101,8 @@ TEST_CASE("Framing: what is accepted and what is refused", "[http]") {
       {"empty coding", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: \r\n\r\n", 400},
       {"chunked not last", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, gzip\r\n\r\n", 400},
       {"chunked twice", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, chunked\r\n\r\n", 400},
-      {"two codings", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+      {"two codings", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+       400},
       {"quoted coding", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: \"chunked\"\r\n\r\n", 400},
       {"coding in 1.0", "POST / HTTP/1.0\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n", 400},
       {"gzip, chunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n", 501},
@@ -161,7 +162,8 @@ TEST_CASE("HeadScanner: a head in any pieces ends at the same byte", "[http]") {
 
 TEST_CASE("Request: the parts of a head", "[http]") {
   const std::string head =
-      "GET /v2/a/manifests/b?ns=docker.io&x=?y HTTP/1.1\r\nhost: cache:5000\r\nAccept:  a \r\nACCEPT: b\r\nEmpty:\r\n\r\n";
+      "GET /v2/a/manifests/b?ns=docker.io&x=?y HTTP/1.1\r\nhost: cache:5000\r\nAccept:  a \r\nACCEPT: "
+      "b\r\nEmpty:\r\n\r\n";
   Request request;
   REQUIRE(status_of(head, request) == 0);
   CHECK(request.method() == "GET");

@@ -10,7 +10,8 @@ TEST_CASE("ResponseHead: the text of a head", "[http]") {
   ResponseHead head(206);
   head.add("Content-Type", "text/plain").content_length(12).add("ETag", "\"a\"");
   CHECK(head.status() == 206);
-  CHECK(head.str() == "HTTP/1.1 206 Partial Content\r\nContent-Type: text/plain\r\nContent-Length: 12\r\nETag: \"a\"\r\n");
+  CHECK(head.str() ==
+        "HTTP/1.1 206 Partial Content\r\nContent-Type: text/plain\r\nContent-Length: 12\r\nETag: \"a\"\r\n");
   CHECK(ResponseHead(299).str() == "HTTP/1.1 299 Unknown\r\n");
 }
 

@@ -60,8 +60,7 @@ runtime::Task<Result<void>> run_producer(Create create, std::shared_ptr<Writer> 
   }
 }
 
-NullCache::NullCache(const PipeParams& pipe, const Clock& clock, runtime::TaskGroup& fills,
-                     metrics::Registry& registry)
+NullCache::NullCache(const PipeParams& pipe, const Clock& clock, runtime::TaskGroup& fills, metrics::Registry& registry)
     : params_(bounded(pipe)), clock_(clock), fills_(fills), metrics_(registry) {}
 
 runtime::Task<Result<Lookup>> NullCache::find_or_create(std::string, Create create) {

@@ -1,8 +1,8 @@
 // A cache of byte streams that are so large that nobody wants to wait for them, or to store them twice.
 //
-// Because storing a gigabyte takes long, an entry is read while it is still being written: whoever asks first starts its
-// fill, and everybody who asks meanwhile gets a stream on the same file. Because storing gigabytes is dear, the fill runs
-// no further ahead of its fastest reader than a window: the disk fills no faster than somebody reads.
+// Because storing a gigabyte takes long, an entry is read while it is still being written: whoever asks first starts
+// its fill, and everybody who asks meanwhile gets a stream on the same file. Because storing gigabytes is dear, the
+// fill runs no further ahead of its fastest reader than a window: the disk fills no faster than somebody reads.
 //
 // Three parts: the Cache (an index of what is being filled, and with `retain` of what was filled lately), the Filestore
 // (files with unique names), and the Pipe (one file, one writer, many readers; the essay is in pipe.hpp). An entry is a

@@ -156,10 +156,10 @@ void Cursor::Group::ready_below(std::uint64_t now) noexcept {
 }
 
 struct Cursor::State : std::enable_shared_from_this<Cursor::State> {
-  std::atomic<std::uint64_t> position{0};       // written under the mutex
-  std::atomic<std::size_t> attached{0};         // written under the mutex
-  mutable std::mutex mutex;                     // guards everything below, and the waiters
-  std::vector<std::unique_ptr<Group>> groups;   // one for each loop that ever waited here, so few; only grows
+  std::atomic<std::uint64_t> position{0};      // written under the mutex
+  std::atomic<std::size_t> attached{0};        // written under the mutex
+  mutable std::mutex mutex;                    // guards everything below, and the waiters
+  std::vector<std::unique_ptr<Group>> groups;  // one for each loop that ever waited here, so few; only grows
 
   [[nodiscard]] bool answered(std::uint64_t past) const noexcept {
     return position.load(std::memory_order_acquire) > past || attached.load(std::memory_order_acquire) == 0;

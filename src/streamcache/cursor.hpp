@@ -7,10 +7,10 @@
 //   idle     nobody is attached: waits return at once
 //   moving   attach() one or more times, and as many detach() to become idle again; the position survives that
 //
-// "Return the new position or register a waiter" is one step under the lock, so no wake-up is lost. Waiters stand in the
-// frames of the coroutines that wait, in one list for each loop; a move takes whole lists over and posts once to each
-// loop that has somebody to wake, whatever their number. A loop wakes a few in a turn, then lets others have theirs,
-// because each that wakes goes on to send a few hundred kilobytes.
+// "Return the new position or register a waiter" is one step under the lock, so no wake-up is lost. Waiters stand in
+// the frames of the coroutines that wait, in one list for each loop; a move takes whole lists over and posts once to
+// each loop that has somebody to wake, whatever their number. A loop wakes a few in a turn, then lets others have
+// theirs, because each that wakes goes on to send a few hundred kilobytes.
 //
 // Threads: all functions are thread-safe. The lock is never held while a waiter resumes. Owned by a Pipe; a Cursor may
 // be destroyed from within a waiter that it has woken.

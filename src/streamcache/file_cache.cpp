@@ -21,9 +21,9 @@ namespace {
 
 constexpr const char* kComponent = "streamcache";
 
-using Timer = runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                                  runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                                  runtime::Executor>;
+using Timer =
+    runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
+                                        runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>;
 
 std::chrono::nanoseconds upkeep_interval(std::chrono::nanoseconds max_age) {
   constexpr std::chrono::nanoseconds kLongest = std::chrono::minutes{1};
@@ -84,7 +84,8 @@ FileCache::FileCache(Params params, runtime::Filesystem& filesystem, runtime::Di
       clock_(clock),
       fills_(fills),
       metrics_(registry),
-      filestore_(Filestore::Params{params_.directory, params_.max_age}, filesystem, clock, metrics_),
+      filestore_(std::make_shared<Filestore>(Filestore::Params{params_.directory, params_.max_age}, filesystem, clock,
+                                             metrics_)),
       upkeep_(std::make_shared<Upkeep>()) {}
 
 FileCache::~FileCache() {
@@ -118,8 +119,7 @@ FileCache::Seat FileCache::find_or_insert(const std::string& key) {
   const std::scoped_lock lock(mutex_);
   std::shared_ptr<Entry>& place = index_[key];
   if (place) return {place, nullptr};
-  place = std::make_shared<Entry>(
-      Entry{key, clock_.now(), std::make_shared<Pipe>(params_.pipe, clock_, metrics_)});
+  place = std::make_shared<Entry>(Entry{key, clock_.now(), std::make_shared<Pipe>(params_.pipe, clock_, metrics_)});
   metrics_.index_entries.add(1);
   return {place, place->pipe->open_reader().value()};
 }
@@ -155,7 +155,7 @@ runtime::Task<void> FileCache::fill(Fill fill, Create create) {
 
 runtime::Task<Result<void>> FileCache::produce(std::shared_ptr<Pipe> pipe, Create create) {
   Result<Filestore::Created> created =
-      co_await runtime::offload(disk_, [this]() -> Result<Filestore::Created> { return filestore_.create(); });
+      co_await runtime::offload(disk_, [this]() -> Result<Filestore::Created> { return filestore_->create(); });
   if (!created) co_return created.error();
   // Before anything else is awaited: from here on the pipe knows which file is to be removed.
   pipe->open(make_file_storage(std::move(created->file), std::move(created->path), filesystem_, disk_));
@@ -209,15 +209,15 @@ void FileCache::dispose(const Entry& entry) {
   const runtime::Path& path = entry.pipe->path();
   if (path.empty()) return;
   if (entry.pipe->released()) {
-    filestore_.forget(path);
+    filestore_->forget(path);
   } else {
     remove_later(path);
   }
 }
 
 void FileCache::remove_later(runtime::Path path) {
-  disk_.post([this, path = std::move(path)] {
-    if (const Result<void> removed = filestore_.remove(path); !removed) {
+  disk_.post([filestore = filestore_, path = std::move(path)] {
+    if (const Result<void> removed = filestore->remove(path); !removed) {
       log::warn(kComponent, removed.error().message);
     }
   });
@@ -251,7 +251,7 @@ runtime::Task<void> FileCache::maintain() {
     if (error || !upkeep->go_on(timer)) co_return;
     sweep();
     const Result<Filestore::Walk> walked =
-        co_await runtime::offload(disk_, [this]() -> Result<Filestore::Walk> { return filestore_.walk(); });
+        co_await runtime::offload(disk_, [this]() -> Result<Filestore::Walk> { return filestore_->walk(); });
     if (!walked) log::warn(kComponent, walked.error().message);
   }
 }

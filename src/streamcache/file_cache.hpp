@@ -26,8 +26,8 @@ class FileCache final : public Cache {
     // For how long after its creation an entry is in the index, and a file that nobody uses on disk.
     std::chrono::nanoseconds max_age = std::chrono::minutes{5};
     PipeParams pipe;
-    // true: finished entries stay in the index until max_age, and running ones leave it then too. false: an entry leaves
-    // the index when it finishes, because a store has taken its file over, and not before.
+    // true: finished entries stay in the index until max_age, and running ones leave it then too. false: an entry
+    // leaves the index when it finishes, because a store has taken its file over, and not before.
     bool retain = true;
   };
 
@@ -41,12 +41,12 @@ class FileCache final : public Cache {
 
   // Evicts what is older than max_age; unlinking happens on the disk pool. Does not block.
   void sweep();
-  // sweep() and Filestore::walk() every min(max_age, 1 minute), until stop() or a cancellation. To be spawned once, into
-  // a group.
+  // sweep() and Filestore::walk() every min(max_age, 1 minute), until stop() or a cancellation. To be spawned once,
+  // into a group.
   runtime::Task<void> maintain();
   void stop() override;
 
-  [[nodiscard]] Filestore& filestore() noexcept { return filestore_; }
+  [[nodiscard]] Filestore& filestore() noexcept { return *filestore_; }
   [[nodiscard]] std::size_t size() const;
 
  private:
@@ -82,7 +82,7 @@ class FileCache final : public Cache {
   const Clock& clock_;
   runtime::TaskGroup& fills_;
   const Metrics metrics_;
-  Filestore filestore_;
+  const std::shared_ptr<Filestore> filestore_;  // shared with what is posted to the pool
   const std::shared_ptr<Upkeep> upkeep_;
 
   mutable std::mutex mutex_;  // guards index_

@@ -1,8 +1,8 @@
 // Files with unique names, for entries that do not care how their file is called.
 //
 // Names are `<2 hex>/<20 hex>-<counter>`: a random number for the instance and a counter, in one of 256 folders by the
-// counter's low byte. So several instances, of one process or of many, may share a directory. Nothing is remembered over
-// a restart: what a dead process left is found by a walk, which removes every regular file older than `max_age`,
+// counter's low byte. So several instances, of one process or of many, may share a directory. Nothing is remembered
+// over a restart: what a dead process left is found by a walk, which removes every regular file older than `max_age`,
 // whatever its name. A file that create() handed out is safe from this instance's walk until forget().
 //
 // Owner: a FileCache. Threads: thread-safe; all functions block on the disk and belong on the disk pool, except forget.

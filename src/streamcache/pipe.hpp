@@ -1,8 +1,8 @@
 // A pipe: one writer, any number of readers, one file between them.
 //
 // The writer appends; every reader starts at offset 0, or wherever it likes, and follows at its own pace. Nothing is
-// copied from the writer to a reader: both use the same descriptor with explicit offsets (pwrite, pread, sendfile), so a
-// reader keeps reading when the file has been renamed or unlinked. All that is coordinated are positions.
+// copied from the writer to a reader: both use the same descriptor with explicit offsets (pwrite, pread, sendfile), so
+// a reader keeps reading when the file has been renamed or unlinked. All that is coordinated are positions.
 //
 // Back-pressure. The writer waits once it is `window` bytes ahead of its front-runner, the reader that has come
 // furthest, so the disk fills no faster than somebody reads. Slow readers hold up nobody. The front-runner's mark never
@@ -11,13 +11,13 @@
 // write ahead of the front-runner.
 //
 // Holding back. The last `hold_back` bytes are invisible until the producer has succeeded, and stay so for ever when it
-// has failed. With one byte held back no reader can have received a complete body that turned out to be wrong. Where the
-// size is known they are the last bytes of the whole, so that everything before is visible at once.
+// has failed. With one byte held back no reader can have received a complete body that turned out to be wrong. Where
+// the size is known they are the last bytes of the whole, so that everything before is visible at once.
 //
 // Leaving. When the last reader leaves before everything was written, the pipe is abandoned: with Abandoned::fail the
-// writer fails, at once if it is waiting and else with its next write; with Abandoned::finish it runs free and completes,
-// and a new reader may join it. A reader that leaves when a reader has had every visible byte fails nobody, and neither
-// does one that leaves when the writer has nothing left to write.
+// writer fails, at once if it is waiting and else with its next write; with Abandoned::finish it runs free and
+// completes, and a new reader may join it. A reader that leaves when a reader has had every visible byte fails nobody,
+// and neither does one that leaves when the writer has nothing left to write.
 //
 // Failing. Readers first get what there is, then the error. The pipe also fails where the producer says success but a
 // write had failed, or the size is not the one announced.
@@ -66,7 +66,8 @@ struct PipeParams {
   Abandoned abandoned = Abandoned::fail;
 };
 
-// The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one task.
+// The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one
+// task.
 class Writer {
  public:
   explicit Writer(std::shared_ptr<Pipe> pipe);
@@ -91,8 +92,8 @@ class Writer {
 
   // Bytes written.
   [[nodiscard]] std::uint64_t position() const noexcept;
-  // For reading behind the writer (a verifier), sync and rename. Both live as long as the pipe; not open and empty where
-  // the bytes are in memory.
+  // For reading behind the writer (a verifier), sync and rename. Both live as long as the pipe; not open and empty
+  // where the bytes are in memory.
   [[nodiscard]] const runtime::File& file() const;
   [[nodiscard]] const runtime::Path& path() const;
 
@@ -115,8 +116,8 @@ class Stream {
   ~Stream();
 
   // Suspends until bytes past `position` may be read and returns the end of what may be read now; `position` itself
-  // at the end of the file. To ask is also to advance(position): a reader that waits there has no need of what lies before.
-  // Errors: the producer's, when everything visible lies before `position`; cancelled; closed.
+  // at the end of the file. To ask is also to advance(position): a reader that waits there has no need of what lies
+  // before. Errors: the producer's, when everything visible lies before `position`; cancelled; closed.
   runtime::Task<Result<std::uint64_t>> wait_readable(std::uint64_t position);
 
   // What may be read now, without waiting.
@@ -125,7 +126,8 @@ class Stream {
   // Suspends until the producer has a file to write to. Errors: that of creating it, cancelled.
   runtime::Task<Result<void>> wait_open();
 
-  // Suspends until the size is known, or known not to be known before the end (none). Errors: the producer's, cancelled.
+  // Suspends until the size is known, or known not to be known before the end (none). Errors: the producer's,
+  // cancelled.
   runtime::Task<Result<std::optional<std::uint64_t>>> wait_size();
 
   // The next bytes, 0 at the end. `bytes` must live until the task has ended. Errors: as wait_readable, and io.
@@ -134,8 +136,8 @@ class Stream {
   // How far this reader has read, or does not care to read. Drives the writer; never goes back.
   void advance(std::uint64_t position);
 
-  // The writer's own descriptor, for pread and sendfile up to readable(). Not open before the first byte is readable, and
-  // where the bytes are in memory. Lives as long as the stream is not destroyed.
+  // The writer's own descriptor, for pread and sendfile up to readable(). Not open before the first byte is readable,
+  // and where the bytes are in memory. Lives as long as the stream is not destroyed.
   [[nodiscard]] const runtime::File& file() const;
 
   // The producer's result, which comes after the last byte. Works on a closed stream too. Errors: the producer's,
@@ -166,8 +168,8 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
 
   // opening → running.
   void open(std::unique_ptr<Storage> storage);
-  // opening or running → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn into
-  // a failure (see above).
+  // opening or running → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn
+  // into a failure (see above).
   Result<void> finish(Result<void> outcome);
   // What finish(success) would return now.
   [[nodiscard]] Result<void> check() const;

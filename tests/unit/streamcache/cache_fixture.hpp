@@ -38,7 +38,8 @@ inline Create gated(std::shared_ptr<Gate> gate, std::string before, std::string 
 }
 
 inline Task<Result<void>> produce_error(std::shared_ptr<Writer> writer, std::string before, Error error) {
-  if (Result<void> written = co_await write_pieces(std::move(writer), std::move(before), 3); !written) co_return written;
+  if (Result<void> written = co_await write_pieces(std::move(writer), std::move(before), 3); !written)
+    co_return written;
   co_return error;
 }
 
@@ -56,7 +57,8 @@ inline Create throwing(std::string before) {
 }
 
 inline Create must_not_run() {
-  return [](std::shared_ptr<Writer> writer) { return produce_error(std::move(writer), "", Error(Errc::internal, "ran")); };
+  return
+      [](std::shared_ptr<Writer> writer) { return produce_error(std::move(writer), "", Error(Errc::internal, "ran")); };
 }
 
 struct CacheFixture : Fixture {
@@ -95,7 +97,5 @@ inline FileCache::Params cache_params(std::optional<std::uint64_t> window, bool 
   params.retain = retain;
   return params;
 }
-
-inline const std::vector<std::optional<std::uint64_t>> kWindows{std::optional<std::uint64_t>(1), std::nullopt};
 
 }  // namespace sluice::streamcache

@@ -103,7 +103,8 @@ TEST_CASE("Cache: a fill that fails is told to its readers, and forgotten", "[st
   for (const auto& window : kWindows) {
     for (const bool exception : {false, true}) {
       CacheFixture t(cache_params(window));
-      const Lookup failed = t.look_up("key", exception ? throwing("abc") : failing("abc", Error(Errc::upstream_failed)));
+      const Lookup failed =
+          t.look_up("key", exception ? throwing("abc") : failing("abc", Error(Errc::upstream_failed)));
       const Drained got = t.run(drain(*failed.stream));
       CHECK(got.text == "abc");
       const Result<void> outcome = t.outcome(*failed.stream);
@@ -304,9 +305,8 @@ TEST_CASE("Cache: a file that the producer took over is not removed", "[streamca
   const auto outcome = GENERATE(as<std::optional<Error>>{}, std::nullopt, Error(Errc::upstream_timeout));
   CacheFixture t(cache_params(std::nullopt, false));
   const runtime::Path kept = t.directory.path() / "kept";
-  const Lookup lookup = t.look_up("key", [&](std::shared_ptr<Writer> writer) {
-    return take_over(std::move(writer), t.filesystem, kept, outcome);
-  });
+  const Lookup lookup = t.look_up(
+      "key", [&](std::shared_ptr<Writer> writer) { return take_over(std::move(writer), t.filesystem, kept, outcome); });
   CHECK(t.outcome(*lookup.stream).has_value() == !outcome.has_value());
   t.settle();
   CHECK(t.directory.files() == std::vector<std::filesystem::path>{kept});

@@ -44,7 +44,9 @@ TEST_CASE("Cache: a thousand callers on several loops get the same bytes from on
     runtime::TaskGroup callers("callers");
     loops.start();
     for (std::size_t i = 0; i < kCallers; ++i) {
-      const Create create = [&](std::shared_ptr<Writer> writer) { return produce_counted(std::move(writer), data, fills); };
+      const Create create = [&](std::shared_ptr<Writer> writer) {
+        return produce_counted(std::move(writer), data, fills);
+      };
       callers.spawn(loops.at(i % loops.size()).get_executor(), call(*t.cache, "key", create, data, outcome));
     }
     REQUIRE(callers.wait_for(std::chrono::seconds{110}));
@@ -71,7 +73,9 @@ TEST_CASE("NullCache: a thousand callers get a fill each, and no file", "[stream
   runtime::TaskGroup callers("callers");
   loops.start();
   for (std::size_t i = 0; i < kCallers; ++i) {
-    const Create create = [&](std::shared_ptr<Writer> writer) { return produce_counted(std::move(writer), data, fills); };
+    const Create create = [&](std::shared_ptr<Writer> writer) {
+      return produce_counted(std::move(writer), data, fills);
+    };
     callers.spawn(loops.at(i % loops.size()).get_executor(), call(cache, "key", create, data, outcome));
   }
   REQUIRE(callers.wait_for(std::chrono::seconds{110}));
@@ -133,7 +137,8 @@ TEST_CASE("Cache: callers, failures and departures at random", "[streamcache]") 
     }
     static Task<void> call(Cache& cache, std::string data, int n, std::atomic<int>& wrong) {
       Result<Lookup> lookup = co_await cache.find_or_create(
-          fmt::format("key-{}", n % 4), [data, n](std::shared_ptr<Writer> writer) { return produce(std::move(writer), data, n); });
+          fmt::format("key-{}", n % 4),
+          [data, n](std::shared_ptr<Writer> writer) { return produce(std::move(writer), data, n); });
       if (!lookup) co_return;
       if (n % 7 == 0) co_return;
       const Result<std::string> got =

@@ -165,17 +165,20 @@ TEST_CASE("Filestore: a walk goes on past what it cannot do", "[streamcache]") {
   CHECK_FALSE(fs::exists(easy));
   CHECK(t.metric("sluice_streamcache_filestore_removed_total") == 1);
   // The directory itself is another matter.
-  t.filesystem.set_rule([](Operation operation, const runtime::Path&) { return operation == Operation::list ? EIO : 0; });
+  t.filesystem.set_rule(
+      [](Operation operation, const runtime::Path&) { return operation == Operation::list ? EIO : 0; });
   CHECK(t.store.walk().error().code == Errc::io);
 }
 
 TEST_CASE("Filestore: what cannot be created is an error", "[streamcache]") {
   using Operation = runtime::FaultyFilesystem::Operation;
   StoreFixture t;
-  t.filesystem.set_rule([](Operation operation, const runtime::Path&) { return operation == Operation::create ? ENOSPC : 0; });
-  CHECK(t.store.create().error().code == Errc::no_space);
   t.filesystem.set_rule(
-      [](Operation operation, const runtime::Path&) { return operation == Operation::create_directories ? EACCES : 0; });
+      [](Operation operation, const runtime::Path&) { return operation == Operation::create ? ENOSPC : 0; });
+  CHECK(t.store.create().error().code == Errc::no_space);
+  t.filesystem.set_rule([](Operation operation, const runtime::Path&) {
+    return operation == Operation::create_directories ? EACCES : 0;
+  });
   CHECK(t.store.create().error().code == Errc::io);
 }
 

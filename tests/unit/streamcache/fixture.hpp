@@ -39,6 +39,9 @@ namespace sluice::streamcache {
 namespace asio = runtime::asio;
 using runtime::Task;
 
+// Back-pressure at its tightest, and off.
+inline const std::vector<std::optional<std::uint64_t>> kWindows{std::optional<std::uint64_t>(1), std::nullopt};
+
 class TempDirectory {
  public:
   TempDirectory() {

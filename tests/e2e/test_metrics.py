@@ -30,7 +30,6 @@ def test_counts_what_happened(case):
     assert cache.blob(image.repository, digest).status == 200
     manifest = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
     assert manifest.status == 200
-    assert cache.blob(image.repository, "sha256:" + "0" * 64).status == 404
 
     # A request is counted when its answer is over, which its client may see a moment earlier.
     sent = 3 * size + len(manifest.body)

@@ -16,7 +16,9 @@ def test_token_server(case):
     protected = origin.Registry(case, token=tokens)
     assert protected.get("/v2/").status == 401
     proxy = faults.FaultProxy(case, protected.port)
-    cache = sluice.Sluice(case, config=config(proxy.url, username="alice", password="correct-horse"))
+    # Its token server has another port, and addresses are the same host only with the same port.
+    cache = sluice.Sluice(case, config=config(
+        proxy.url, username="alice", password="correct-horse", realm_hosts="[127.0.0.1]"))
 
     plain = origin.Registry(case)
     wanted = copy(case, plain.port, image, case.tmp / "origin")
@@ -59,11 +61,22 @@ def test_named_by_path_and_by_namespace(case):
     assert nobody.count() == 0
 
 
+def test_password_is_not_for_any_realm(case):
+    image = case.images["team/private:1"]
+    tokens = origin.TokenServer(case, "alice", "correct-horse")
+    protected = origin.Registry(case, token=tokens)
+    cache = sluice.Sluice(case, config=config(protected.url, username="alice", password="correct-horse"))
+    answer = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
+    assert answer.status in (401, 403), f"{answer.status} {answer.body}"
+    assert not [login for login, _ in tokens.requests if login], "a realm that nobody named got the password"
+
+
 def test_wrong_password_is_passed_on(case):
     image = case.images["team/private:1"]
     tokens = origin.TokenServer(case, "alice", "correct-horse")
     protected = origin.Registry(case, token=tokens)
-    cache = sluice.Sluice(case, config=config(protected.url, username="alice", password="wrong"))
+    cache = sluice.Sluice(case, config=config(
+        protected.url, username="alice", password="wrong", realm_hosts="[127.0.0.1]"))
     answer = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
     assert answer.status in (401, 403), f"{answer.status} {answer.body}"
     assert answer.codes()[0] in ("UNAUTHORIZED", "DENIED"), answer.body

@@ -1,0 +1,67 @@
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "app/command_line.hpp"
+#include "app/composition.hpp"
+#include "app/exit_status.hpp"
+#include "app/signals.hpp"
+#include "app/version.hpp"
+#include "base/log.hpp"
+#include "config/load.hpp"
+
+namespace {
+
+using namespace sluice;
+
+void print(std::FILE* to, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
+int check_config(const config::Settings& settings) {
+  print(stdout, config::describe(settings));
+  for (const std::string& warning : settings.warnings) print(stderr, "warning: " + warning + "\n");
+  return app::kExitOk;
+}
+
+int serve(const config::Settings& settings) {
+  log::configure({settings.log.level, settings.log.format});
+  for (const std::string& warning : settings.warnings) log::warn("config", warning);
+  app::ignore_sigpipe();
+  app::raise_open_file_limit();
+  return app::serve(settings);
+}
+
+int run(const app::CommandLine& line) {
+  if (line.command == app::CommandLine::Command::version) {
+    print(stdout, "sluice " + std::string(app::version()) + "\n");
+    return app::kExitOk;
+  }
+  config::LoadParams params{line.config, config::process_environment(), line.overrides};
+  const auto named = params.environment.find("SLUICE_CONFIG");
+  if (!params.file && named != params.environment.end() && !named->second.empty()) params.file = named->second;
+
+  const Result<config::Settings> settings = config::load(params);
+  if (!settings) {
+    print(stderr, settings.error().message + "\n");
+    return app::kExitBadConfig;
+  }
+  return line.command == app::CommandLine::Command::check_config ? check_config(*settings) : serve(*settings);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const app::ParsedCommandLine parsed = app::parse_command_line(argc, argv);
+    print(stdout, parsed.to_stdout);
+    print(stderr, parsed.to_stderr);
+    return parsed.command ? run(*parsed.command) : parsed.exit_status;
+  } catch (const std::exception& error) {
+    print(stderr, std::string("sluice: ") + error.what() + "\n");
+    return app::kExitFailure;
+  }
+}

@@ -1,0 +1,73 @@
+#include "app/signals.hpp"
+
+#include <csignal>
+#include <sys/resource.h>
+
+#include <utility>
+
+#include <boost/asio/signal_set.hpp>
+
+#include "base/log.hpp"
+#include "runtime/loop.hpp"
+
+namespace sluice::app {
+
+struct Signals::State : std::enable_shared_from_this<State> {
+  State(runtime::Loop& loop, Callbacks to_call)
+      : callbacks(std::move(to_call)), set(loop, SIGTERM, SIGINT, SIGHUP) {}
+
+  void wait() {
+    set.async_wait([self = shared_from_this()](const boost::system::error_code& ec, int signal) {
+      if (ec || self->cancelled) return;
+      self->wait();
+      self->received(signal);
+    });
+  }
+
+  void received(int signal) {
+    if (signal == SIGHUP) {
+      log::info("app", "SIGHUP: opening log files again");
+      if (callbacks.reopen_logs) callbacks.reopen_logs();
+    } else if (!draining) {
+      draining = true;
+      log::info("app", signal == SIGINT ? "SIGINT: ending when running requests have; once more to stop at once"
+                                        : "SIGTERM: ending when running requests have; once more to stop at once");
+      if (callbacks.drain) callbacks.drain();
+    } else {
+      log::warn("app", "a second signal: stopping at once");
+      if (callbacks.stop_now) callbacks.stop_now();
+    }
+  }
+
+  const Callbacks callbacks;
+  runtime::asio::signal_set set;
+  bool draining = false;
+  bool cancelled = false;
+};
+
+Signals::Signals(runtime::Loop& loop, Callbacks callbacks)
+    : state_(std::make_shared<State>(loop, std::move(callbacks))) {}
+
+Signals::~Signals() { cancel(); }
+
+void Signals::start() { state_->wait(); }
+
+void Signals::cancel() {
+  state_->cancelled = true;
+  boost::system::error_code ignored;
+  state_->set.cancel(ignored);
+}
+
+void ignore_sigpipe() { std::signal(SIGPIPE, SIG_IGN); }
+
+std::size_t raise_open_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  if (limit.rlim_cur < limit.rlim_max) {
+    const rlimit wanted{limit.rlim_max, limit.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &wanted) == 0) return wanted.rlim_cur;
+  }
+  return limit.rlim_cur;
+}
+
+}  // namespace sluice::app

@@ -140,8 +140,8 @@ class Stream {
   // and where the bytes are in memory. Lives as long as the stream is not destroyed.
   [[nodiscard]] const runtime::File& file() const;
 
-  // The producer's result, which comes after the last byte. Works on a closed stream too. Errors: the producer's,
-  // cancelled.
+  // The producer's result, which comes after the last byte. Works on a closed stream too. Waiting is not reading: who
+  // only wants a fill to be done, alone, says advance(UINT64_MAX) first. Errors: the producer's, cancelled.
   runtime::Task<Result<void>> wait();
 
   // The producer has ended, well or not.

@@ -7,6 +7,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::size_t open_descriptors() {
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()));
+}
+
 Task<bool> keep_up(FileCache& cache) {
   co_await cache.maintain();
   co_return true;
@@ -98,6 +102,24 @@ TEST_CASE("FileCache: a walk leaves the files of entries alone", "[streamcache]"
   fs::last_write_time(path, fs::file_time_type::clock::from_sys(t.clock.wall() - std::chrono::hours{1}));
   CHECK(t.cache->filestore().walk()->removed == 0);
   CHECK(fs::exists(path));
+}
+
+TEST_CASE("FileCache: no descriptor outlives its readers", "[streamcache]") {
+  CacheFixture t;
+  // The first use of a loop opens descriptors of its own.
+  t.settle();
+  const std::size_t before = open_descriptors();
+  for (int i = 0; i < 10; ++i) {
+    const std::string key = fmt::format("key {}", i);
+    const Lookup lookup = t.look_up(key, i % 2 == 0 ? text("abc") : failing("abc", Error(Errc::io)));
+    CHECK(t.run(drain(*lookup.stream)).text == "abc");
+    if (i % 3 == 0) (void)t.run(t.cache->find_or_create(key, throwing("")));
+  }
+  CHECK(open_descriptors() > before);
+  t.clock.advance(std::chrono::minutes{6});
+  t.cache->sweep();
+  t.settle();
+  CHECK(open_descriptors() == before);
 }
 
 TEST_CASE("FileCache: upkeep ends with stop, and entries stay", "[streamcache]") {

@@ -1,0 +1,138 @@
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <boost/asio/co_spawn.hpp>
+
+#include "admin/admin_handler.hpp"
+#include "http/framing.hpp"
+#include "runtime/loop.hpp"
+
+using namespace sluice;
+using namespace sluice::admin;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Takes one whole answer.
+class RecordingExchange final : public http::Exchange {
+ public:
+  explicit RecordingExchange(std::string_view request_line)
+      : bytes_(std::string(request_line) + " HTTP/1.1\r\nHost: localhost:5001\r\n\r\n"),
+        refused_(http::parse_request(bytes_, request_).has_value()) {}
+
+  const http::Request& request() const noexcept override { return request_; }
+  runtime::Task<Result<void>> send(std::string_view head, std::string_view body) override {
+    head_ = head;
+    body_ = body;
+    co_return Result<void>{};
+  }
+  runtime::Task<Result<void>> begin(std::string_view) override { co_return Error{Errc::closed}; }
+  runtime::Task<Result<void>> write(std::span<const std::byte>) override { co_return Error{Errc::closed}; }
+  runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t) override {
+    co_return Error{Errc::closed};
+  }
+  runtime::Task<Result<void>> end() override { co_return Error{Errc::closed}; }
+  void break_off() noexcept override {}
+  void close_after() noexcept override {}
+  bool begun() const noexcept override { return !head_.empty(); }
+  std::chrono::steady_clock::time_point begun_at() const noexcept override { return {}; }
+  bool complete() const noexcept override { return begun(); }
+  unsigned status() const noexcept override { return 0; }
+  std::uint64_t body_bytes_sent() const noexcept override { return body_.size(); }
+  bool peer_gone() noexcept override { return false; }
+
+  bool refused() const { return refused_; }
+  const std::string& head() const { return head_; }
+  const std::string& body() const { return body_; }
+
+ private:
+  std::string bytes_;
+  http::Request request_;
+  bool refused_;
+  std::string head_;
+  std::string body_;
+};
+
+struct Bench {
+  metrics::Registry registry;
+  Readiness readiness;
+  ManualClock clock;
+  AdminHandler handler{registry, readiness, clock, {"1.2.3"}};
+};
+
+// The head that the handler sends to this request line.
+std::string head_of(Bench& bench, std::string_view request_line) {
+  RecordingExchange exchange(request_line);
+  REQUIRE_FALSE(exchange.refused());
+  runtime::Loop loop;
+  boost::asio::co_spawn(loop.get_executor(), bench.handler.serve(exchange), [](std::exception_ptr) {});
+  loop.run();
+  return exchange.head();
+}
+
+bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("Admin: /metrics speaks the Prometheus text format", "[admin]") {
+  Bench bench;
+  bench.registry.counter("a_total", "A.").add(5);
+  const AdminHandler::Answer answer = bench.handler.answer("/metrics");
+  CHECK(answer.status == 200);
+  CHECK(answer.content_type == "text/plain; version=0.0.4; charset=utf-8");
+  CHECK(has(answer.body, "\na_total 5\n"));
+  CHECK(has(answer.body, "sluice_build_info{version=\"1.2.3\"} 1\n"));
+  CHECK(has(answer.body, "process_open_fds "));
+}
+
+TEST_CASE("Admin: /healthz is about the process, /readyz about its conditions", "[admin]") {
+  Bench bench;
+  const Readiness::Condition store = bench.readiness.add("store", "not \xFF opened");
+  CHECK(bench.handler.answer("/healthz").status == 200);
+  CHECK(bench.handler.answer("/healthz").body == "ok\n");
+
+  const AdminHandler::Answer waiting = bench.handler.answer("/readyz");
+  CHECK(waiting.status == 503);
+  CHECK(waiting.content_type == "application/json");
+  const nlohmann::json said = nlohmann::json::parse(waiting.body);
+  CHECK(said["ready"] == false);
+  CHECK(said["checks"][0]["name"] == "store");
+  CHECK(said["checks"][0]["ready"] == false);
+  CHECK(said["checks"][0].contains("reason"));
+
+  store.met();
+  const AdminHandler::Answer ready = bench.handler.answer("/readyz");
+  CHECK(ready.status == 200);
+  CHECK(nlohmann::json::parse(ready.body) == nlohmann::json::parse(R"({"ready":true,"checks":[{"name":"store","ready":true}]})"));
+}
+
+TEST_CASE("Admin: / is a page that knows how long it is up", "[admin]") {
+  Bench bench;
+  bench.clock.advance(90s);
+  const AdminHandler::Answer answer = bench.handler.answer("/");
+  CHECK(answer.status == 200);
+  CHECK(answer.content_type == "text/html; charset=utf-8");
+  CHECK(has(answer.body, "Up for 1m30s."));
+}
+
+TEST_CASE("Admin: other paths are not there", "[admin]") {
+  const Bench bench;
+  for (const char* path : {"/metrics/", "/v2/", "", "/..", "*"}) CHECK(bench.handler.answer(path).status == 404);
+}
+
+TEST_CASE("Admin: GET and HEAD are answered, everything else is refused", "[admin]") {
+  Bench bench;
+  const std::string head = head_of(bench, "GET /healthz?x=1");
+  CHECK(head.starts_with("HTTP/1.1 200 "));
+  CHECK(has(head, "Content-Length: 3\r\n"));
+  CHECK(has(head, "Cache-Control: no-store\r\n"));
+  CHECK(head_of(bench, "HEAD /metrics").starts_with("HTTP/1.1 200 "));
+  CHECK(head_of(bench, "GET /nothing").starts_with("HTTP/1.1 404 "));
+  const std::string refused = head_of(bench, "DELETE /metrics");
+  CHECK(refused.starts_with("HTTP/1.1 405 "));
+  CHECK(has(refused, "Allow: GET, HEAD\r\n"));
+}

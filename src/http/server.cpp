@@ -130,7 +130,7 @@ class Listener {
   }
 
   static Task<void> run(std::shared_ptr<Listener> self);
-  void stop() noexcept;
+  void stop();
 
  private:
   enum class Accepted : std::uint8_t { all, more, exhausted };
@@ -237,7 +237,7 @@ void Listener::start_session(int fd, const tcp::endpoint& peer, bool refusing) {
       serve_connection(context_, std::move(socket), ConnectionCount(context_.server), text_of(peer), refusing));
 }
 
-void Listener::stop() noexcept {
+void Listener::stop() {
   if (context_.stopping) return;
   context_.stopping = true;
   // What is in the queue has been connected: closing the listener would reset it.

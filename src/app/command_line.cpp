@@ -1,9 +1,11 @@
 #include "app/command_line.hpp"
 
+#include <algorithm>
 #include <sstream>
+#include <string_view>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "app/exit_status.hpp"
 #include "app/version.hpp"
@@ -30,9 +32,16 @@ template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
               const std::string& help) {
   // An empty argument is kept, so that it is refused where the key is named.
-  app.add_option_function<std::string>(name, [&target](const std::string& text) { target = T(text); }, help)
+  app.add_option_function<std::string>(
+         name, [&target](const std::string& text) { target = T(text); }, help)
       ->type_name(placeholder)
       ->expected(1);
+}
+
+bool is_command(const CLI::App& app, std::string_view word) {
+  const auto commands = app.get_subcommands({});
+  return std::any_of(commands.begin(), commands.end(),
+                     [&](const auto* command) { return command->get_name() == word; });
 }
 
 void add_settings(CLI::App& app, CommandLine& out) {
@@ -67,6 +76,15 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   add_settings(*check, line);
   const CLI::App* show_version = app.add_subcommand("version", "Print the version");
 
+  // CLI11 would only say that a subcommand is missing.
+  if (const std::string_view first = argc > 1 ? argv[1] : "-"; !first.starts_with('-') && !is_command(app, first)) {
+    out.exit_status = kExitUsage;
+    out.to_stderr = fmt::format(
+        "\"{}\" is no command; there are serve, check-config and version\n"
+        "Run with --help for more information.\n",
+        first);
+    return out;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -6,8 +6,8 @@
 namespace sluice::app {
 
 // Serves until SIGTERM or SIGINT, then drains. Called once, by main, on its thread, with logging configured and signals
-// not yet touched. Returns the process's exit status (exit_status.hpp): 0 after an orderly end, 1 when something could not be
-// started, with one line in the log that says what.
+// not yet touched. Returns the process's exit status (exit_status.hpp): 0 after an orderly end, 1 when something could
+// not be started, with one line in the log that says what.
 int serve(const config::Settings& settings);
 
 }  // namespace sluice::app

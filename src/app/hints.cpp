@@ -38,23 +38,26 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
                                 upstream == settings.upstreams.end() ? "" : upstream->second.url);
   out += fmt::format("Status and metrics: http://{}/\n", reachable(admin));
   if (name == "docker.io") {
-    out += fmt::format("\ndocker, in /etc/docker/daemon.json, then restart it:\n"
-                       "  {{ \"registry-mirrors\": [\"http://{}\"] }}\n",
-                       address);
+    out += fmt::format(
+        "\ndocker, in /etc/docker/daemon.json, then restart it:\n"
+        "  {{ \"registry-mirrors\": [\"http://{}\"] }}\n",
+        address);
   }
-  out += fmt::format("\ncontainerd, in /etc/containerd/certs.d/{0}/hosts.toml:\n"
-                     "  server = \"{1}\"\n"
-                     "  [host.\"http://{2}\"]\n"
-                     "    capabilities = [\"pull\", \"resolve\"]\n",
-                     name, fallback(name), address);
-  out += fmt::format("\npodman, skopeo and buildah, in /etc/containers/registries.conf.d/sluice.conf:\n"
-                     "  [[registry]]\n"
-                     "  prefix = \"{0}\"\n"
-                     "  location = \"{0}\"\n"
-                     "  [[registry.mirror]]\n"
-                     "  location = \"{1}\"\n"
-                     "  insecure = true\n",
-                     name, address);
+  out += fmt::format(
+      "\ncontainerd, in /etc/containerd/certs.d/{0}/hosts.toml:\n"
+      "  server = \"{1}\"\n"
+      "  [host.\"http://{2}\"]\n"
+      "    capabilities = [\"pull\", \"resolve\"]\n",
+      name, fallback(name), address);
+  out += fmt::format(
+      "\npodman, skopeo and buildah, in /etc/containers/registries.conf.d/sluice.conf:\n"
+      "  [[registry]]\n"
+      "  prefix = \"{0}\"\n"
+      "  location = \"{0}\"\n"
+      "  [[registry.mirror]]\n"
+      "  location = \"{1}\"\n"
+      "  insecure = true\n",
+      name, address);
   if (const std::string more = others(settings); !more.empty()) {
     out += fmt::format("\nThe same containerd file under its own name caches each of: {}.\n", more);
   }

@@ -1,7 +1,7 @@
 #include "app/signals.hpp"
 
-#include <csignal>
 #include <sys/resource.h>
+#include <csignal>
 
 #include <utility>
 
@@ -13,8 +13,7 @@
 namespace sluice::app {
 
 struct Signals::State : std::enable_shared_from_this<State> {
-  State(runtime::Loop& loop, Callbacks to_call)
-      : callbacks(std::move(to_call)), set(loop, SIGTERM, SIGINT, SIGHUP) {}
+  State(runtime::Loop& loop, Callbacks to_call) : callbacks(std::move(to_call)), set(loop, SIGTERM, SIGINT, SIGHUP) {}
 
   void wait() {
     set.async_wait([self = shared_from_this()](const boost::system::error_code& ec, int signal) {

@@ -56,7 +56,8 @@ void append_seconds(std::string& out, std::chrono::nanoseconds duration) {
   out.append(fraction.data(), fraction.size());
 }
 
-// "2026-11-20T23:19:28.123Z". The part up to the seconds is kept per thread, because gmtime costs more than all the rest.
+// "2026-11-20T23:19:28.123Z". The part up to the seconds is kept per thread, because gmtime costs more than all the
+// rest.
 void append_time(std::string& out) {
   thread_local std::time_t cached_second = -1;
   thread_local std::array<char, 20> cached{};
@@ -74,21 +75,29 @@ void append_time(std::string& out) {
   out.append(cached.data(), 19).append(fraction.data(), fraction.size());
 }
 
+// What a value of logfmt may hold without quotes.
+constexpr std::array<bool, 256> kPlain = [] {
+  std::array<bool, 256> out{};
+  for (std::size_t c = 0x21; c < 0x7F; ++c) out[c] = c != '"' && c != '\\' && c != '=';
+  return out;
+}();
+
 bool is_plain(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return c > ' ' && c < '\x7F' && c != '"' && c != '\\' && c != '='; });
+  return std::all_of(text.begin(), text.end(), [](char c) { return kPlain[static_cast<unsigned char>(c)]; });
 }
+
+// A field's name as it stands before its value.
+struct Key {
+  std::string_view text;
+  std::string_view json;
+};
 
 // A text that came from outside, so cut to a bound; escaped by JSON's rules, which let no control character through.
 void append_value(std::string& out, std::string_view text, bool quotes) {
   const bool cut = text.size() > kMaxValueBytes;
   if (cut) text = text.substr(0, kMaxValueBytes);
   if (quotes) out += '"';
-  if (is_plain(text)) {
-    out += text;
-  } else {
-    log::append_json_escaped(out, text);
-  }
+  log::append_json_escaped(out, text);
   if (cut) out += "...";
   if (quotes) out += '"';
 }
@@ -99,23 +108,23 @@ class TextLine {
     out_ += "time=";
     append_time(out_);
   }
-  void text(std::string_view key, std::string_view value) {
+  void text(Key key, std::string_view value) {
     if (value.empty()) return;
     start(key);
     append_value(out_, value, !is_plain(value));
   }
-  void number(std::string_view key, std::uint64_t value) {
+  void number(Key key, std::uint64_t value) {
     start(key);
     append_number(out_, value);
   }
-  void seconds(std::string_view key, std::chrono::nanoseconds value) {
+  void seconds(Key key, std::chrono::nanoseconds value) {
     start(key);
     append_seconds(out_, value);
   }
   void end() { out_ += '\n'; }
 
  private:
-  void start(std::string_view key) { ((out_ += ' ') += key) += '='; }
+  void start(Key key) { out_ += key.text; }
   std::string& out_;
 };
 
@@ -126,43 +135,43 @@ class JsonLine {
     append_time(out_);
     out_ += '"';
   }
-  void text(std::string_view key, std::string_view value) {
+  void text(Key key, std::string_view value) {
     if (value.empty()) return;
     start(key);
     append_value(out_, value, true);
   }
-  void number(std::string_view key, std::uint64_t value) {
+  void number(Key key, std::uint64_t value) {
     start(key);
     append_number(out_, value);
   }
-  void seconds(std::string_view key, std::chrono::nanoseconds value) {
+  void seconds(Key key, std::chrono::nanoseconds value) {
     start(key);
     append_seconds(out_, value);
   }
   void end() { out_ += "}\n"; }
 
  private:
-  void start(std::string_view key) { ((out_ += R"(,")") += key) += R"(":)"; }
+  void start(Key key) { out_ += key.json; }
   std::string& out_;
 };
 
 template <class Line>
 void format(std::string& out, const AccessRecord& record) {
   Line line(out);
-  line.text("id", record.request_id);
-  line.text("client", record.client);
-  line.text("method", record.method);
-  if (record.repository.empty()) line.text("target", record.target);
-  line.text("upstream", record.upstream);
-  line.text("repository", record.repository);
-  line.text("reference", record.reference);
-  line.number("status", record.status);
-  line.number("bytes", record.bytes);
-  if (!record.complete) line.text("end", "broken");
-  line.text("cache", name(record.cache));
-  line.seconds("first_byte_s", record.first_byte);
-  line.seconds("total_s", record.total);
-  line.text("user_agent", record.user_agent);
+  line.text({" id=", R"(,"id":)"}, record.request_id);
+  line.text({" client=", R"(,"client":)"}, record.client);
+  line.text({" method=", R"(,"method":)"}, record.method);
+  if (record.repository.empty()) line.text({" target=", R"(,"target":)"}, record.target);
+  line.text({" upstream=", R"(,"upstream":)"}, record.upstream);
+  line.text({" repository=", R"(,"repository":)"}, record.repository);
+  line.text({" reference=", R"(,"reference":)"}, record.reference);
+  line.number({" status=", R"(,"status":)"}, record.status);
+  line.number({" bytes=", R"(,"bytes":)"}, record.bytes);
+  if (!record.complete) line.text({" end=", R"(,"end":)"}, "broken");
+  line.text({" cache=", R"(,"cache":)"}, name(record.cache));
+  line.seconds({" first_byte_s=", R"(,"first_byte_s":)"}, record.first_byte);
+  line.seconds({" total_s=", R"(,"total_s":)"}, record.total);
+  line.text({" user_agent=", R"(,"user_agent":)"}, record.user_agent);
   line.end();
 }
 
@@ -174,7 +183,7 @@ Result<int> open_for_append(const std::filesystem::path& file) {
 }
 
 bool is_regular(int fd) {
-  struct stat st {};
+  struct stat st{};
   return ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 

@@ -54,8 +54,8 @@ class AccessLog {
   struct Params {
     bool enabled = true;  // false: write() does nothing
     log::Format format = log::Format::text;
-    std::filesystem::path file = "-";            // "-": standard output
-    std::size_t buffer_bytes = 16 * 1024;        // for each thread; what exceeds it is written at once
+    std::filesystem::path file = "-";      // "-": standard output
+    std::size_t buffer_bytes = 16 * 1024;  // for each thread; what exceeds it is written at once
   };
 
   // Opens the file for appending, creating it with mode 0640. Errors: as errno_error.

@@ -1,0 +1,296 @@
+#include "app/composition.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <stdexcept>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <fmt/format.h>
+
+#include "admin/admin_handler.hpp"
+#include "admin/readiness.hpp"
+#include "app/exit_status.hpp"
+#include "app/hints.hpp"
+#include "app/signals.hpp"
+#include "app/version.hpp"
+#include "base/clock.hpp"
+#include "base/log.hpp"
+#include "base/metrics.hpp"
+#include "base/units.hpp"
+#include "descriptors/memory_descriptor_cache.hpp"
+#include "descriptors/null_descriptor_cache.hpp"
+#include "http/client.hpp"
+#include "http/server.hpp"
+#include "proxy/api.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+#include "runtime/loop.hpp"
+#include "runtime/task_group.hpp"
+#include "store/blob_store.hpp"
+#include "streamcache/file_cache.hpp"
+#include "upstream/http_registry.hpp"
+
+namespace sluice::app {
+namespace {
+
+using namespace std::chrono_literals;
+
+// What cancelled tasks get to end in, once they have been told to.
+constexpr auto kCancelTimeout = 10s;
+
+// Parts of the settings in the words of the components.
+
+http::Server::Params server_params(const config::Server& server, runtime::DiskPool& pool) {
+  http::Server::Params params;
+  params.name = "registry";
+  params.header_timeout = server.header_timeout;
+  params.idle_timeout = server.idle_timeout;
+  params.send_timeout = server.send_stall_timeout;
+  params.max_header_bytes = server.max_header_bytes;
+  params.max_connections = server.max_connections;
+  params.disk_pool = &pool;
+  return params;
+}
+
+store::BlobStore::Params store_params(const config::Settings& settings) {
+  store::BlobStore::Params params;
+  params.root = settings.data;
+  params.durability = settings.store.fsync ? store::Durability::data : store::Durability::none;
+  return params;
+}
+
+streamcache::FileCache::Params fill_params(const config::Fill& fill, const store::BlobStore& store) {
+  streamcache::FileCache::Params params;
+  params.directory = store.layout().incoming();
+  params.retain = false;
+  params.pipe.hold_back_bytes = 1;
+  params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
+  params.pipe.abandoned = fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish
+                                                                     : streamcache::Abandoned::fail;
+  return params;
+}
+
+upstream::HttpRegistry::Params registry_params(const std::string& name, const config::Upstream& from) {
+  upstream::HttpRegistry::Params params;
+  params.name = name;
+  const Result<http::Url> base = http::Url::parse(from.url);
+  if (!base) throw std::runtime_error(fmt::format("upstreams.{}.url: {}", name, base.error().message));
+  params.base = *base;
+  params.credentials = {from.username, from.password};
+  params.trusted_realm_hosts = from.realm_hosts;
+  params.ca_file = from.ca_file.native();
+  params.docker_hub_library_prefix = from.library_prefix;
+  params.connect_timeout = from.connect_timeout;
+  params.headers_timeout = from.headers_timeout;
+  params.stall_timeout = from.stall_timeout;
+  params.retries = from.retries;
+  params.max_connections_per_host = from.max_connections;
+  params.user_agent = "sluice/" + std::string(version());
+  return params;
+}
+
+std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Descriptors& from) {
+  if (from.cache == config::DescriptorCache::none) return std::make_unique<descriptors::NullDescriptorCache>();
+  return std::make_unique<descriptors::MemoryDescriptorCache>(
+      descriptors::MemoryDescriptorCache::Params{.max_entries = from.size});
+}
+
+// What the access log has buffered reaches its file within a second.
+runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
+  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
+  runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
+                                      runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>
+      timer(executor);
+  for (;;) {
+    timer.expires_after(1s);
+    co_await timer.async_wait(runtime::kAwait);
+    log.flush();
+  }
+}
+
+// The whole program. Members are destroyed in the reverse order, so what is used stands above who uses it.
+class Application {
+ public:
+  explicit Application(const config::Settings& settings);
+
+  int run();
+
+ private:
+  Result<void> start();
+  void stop();
+  void end_tasks();
+
+  const config::Settings& settings_;
+  SystemClock clock_;
+  metrics::Registry registry_;
+  admin::Readiness readiness_;
+  const admin::Readiness::Condition store_ready_ = readiness_.add("store");
+  const admin::Readiness::Condition listener_ready_ = readiness_.add("listener");
+
+  runtime::PosixFilesystem filesystem_;
+  runtime::DiskPool pool_;
+  runtime::LoopPool loops_;
+  runtime::LoopPool admin_loops_{1};
+  runtime::TaskGroup fills_{"fill"};
+  runtime::TaskGroup upkeep_{"upkeep"};
+
+  store::BlobStore store_;
+  store::CatalogDescriptorService catalog_{store_};
+  const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
+  http::Client client_;
+  proxy::Upstreams upstreams_;
+  const proxy::Metrics metrics_{registry_};
+  proxy::BlobAccess access_;
+  streamcache::FileCache cache_;
+  proxy::BlobService blobs_;
+  proxy::ManifestService manifests_;
+  std::unique_ptr<proxy::AccessLog> access_log_;
+  std::unique_ptr<proxy::Api> api_;
+  admin::AdminHandler admin_handler_;
+  std::unique_ptr<http::Server> server_;
+  std::unique_ptr<http::Server> admin_server_;
+};
+
+Application::Application(const config::Settings& settings)
+    : settings_(settings),
+      pool_(settings.store.threads),
+      loops_(settings.server.threads),
+      store_(store_params(settings), filesystem_, pool_, clock_, registry_),
+      front_(make_front(settings.descriptors)),
+      client_({.loops = loops_.size()}),
+      upstreams_({settings.default_upstream}),
+      access_({.front_name = settings.descriptors.cache == config::DescriptorCache::none ? "none" : "memory",
+               .negative = {.ttl = settings.descriptors.negative_ttl}},
+              *front_, catalog_, clock_, fills_, registry_),
+      cache_(fill_params(settings.fill, store_), filesystem_, pool_, clock_, fills_, registry_),
+      blobs_({}, access_, store_, cache_, pool_, filesystem_, metrics_),
+      manifests_({.memory_bytes = settings.manifests.memory_cache_bytes,
+                  .tag_ttl = settings.tags.ttl,
+                  .stale_for = settings.tags.stale_for,
+                  .negative = {.ttl = settings.descriptors.negative_ttl}},
+                 access_, store_, clock_, fills_, metrics_),
+      admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
+  for (const auto& [name, from] : settings.upstreams) {
+    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from), client_, clock_, registry_),
+                   from.library_prefix);
+  }
+}
+
+Result<void> Application::start() {
+  const config::AccessLog& access = settings_.log.access;
+  Result<std::unique_ptr<proxy::AccessLog>> access_log =
+      proxy::AccessLog::open({.enabled = access.enabled, .format = access.format, .file = access.file});
+  if (!access_log) return access_log.error().in("access log");
+  access_log_ = std::move(*access_log);
+
+  loops_.start();
+  admin_loops_.start();
+  // The admin listener first: whoever watches the start can ask how far it is.
+  admin_server_ = std::make_unique<http::Server>(admin_loops_, admin_handler_,
+                                                 http::Server::Params{.name = "admin", .max_connections = 1000}, registry_);
+  if (Result<void> listening = admin_server_->listen(settings_.admin.listen.to_string()); !listening) {
+    return listening.error().in("admin listener");
+  }
+  if (Result<void> opened = store_.start(); !opened) {
+    return opened.error().in(fmt::format("data directory {}", settings_.data.native()));
+  }
+  store_ready_.met();
+
+  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
+  server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
+  if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {
+    return listening.error().in("registry listener");
+  }
+  listener_ready_.met();
+  upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
+  upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
+  return {};
+}
+
+// In an order in which nobody is left who could use what is gone: requests, then what they have started, then threads.
+void Application::stop() {
+  if (server_) {
+    server_->cancel();
+    if (!server_->drain(kCancelTimeout)) log::error("app", "connections did not end in time");
+  }
+  end_tasks();
+  if (admin_server_) {
+    admin_server_->stop_accepting();
+    admin_server_->cancel();
+    admin_server_->drain(kCancelTimeout);
+  }
+  loops_.stop();
+  admin_loops_.stop();
+  pool_.stop();
+  store_.stop();
+  if (access_log_) access_log_->flush();
+}
+
+void Application::end_tasks() {
+  cache_.stop();
+  fills_.cancel();
+  upkeep_.cancel();
+  if (!fills_.wait_for(kCancelTimeout) || !upkeep_.wait_for(kCancelTimeout)) {
+    log::error("app", "background tasks did not end in time");
+  }
+}
+
+int Application::run() {
+  // Destroyed after stop(), when its loop runs no more.
+  std::promise<void> drain_asked;
+  std::atomic<bool> stop_now{false};
+  Signals signals(admin_loops_.at(0), {[&] { drain_asked.set_value(); }, [&] { stop_now = true; },
+                                       [this] {
+                                         if (!access_log_) return;
+                                         const Result<void> reopened = access_log_->reopen();
+                                         if (!reopened) log::error("app", reopened.error().message);
+                                       }});
+  signals.start();
+  if (const Result<void> started = start(); !started) {
+    log::error("app", started.error().message);
+    stop();
+    return kExitFailure;
+  }
+  config::Endpoint listen = settings_.server.listen;
+  listen.port = server_->port();
+  config::Endpoint admin = settings_.admin.listen;
+  admin.port = admin_server_->port();
+  std::fputs(client_hints(settings_, listen, admin).c_str(), stderr);
+  log::info("app", fmt::format("serving on {}, {} blobs ({}) at hand", listen.to_string(), store_.entries(),
+                               format_bytes(store_.bytes())));
+
+  drain_asked.get_future().wait();
+  log::info("app", fmt::format("asked to stop; requests in flight have {} to end",
+                               format_duration(settings_.server.drain_timeout)));
+  listener_ready_.unmet("stopping");
+  server_->stop_accepting();
+  const auto deadline = clock_.now() + settings_.server.drain_timeout;
+  while (clock_.now() < deadline && !stop_now) {
+    if (server_->drain(100ms)) break;
+  }
+  if (const std::size_t left = server_->connections(); left != 0) {
+    log::warn("app", fmt::format("{} connections are cut off", left));
+  }
+  stop();
+  log::info("app", "stopped");
+  return kExitOk;
+}
+
+}  // namespace
+
+int serve(const config::Settings& settings) {
+  try {
+    Application application(settings);
+    return application.run();
+  } catch (const std::exception& error) {
+    log::error("app", error.what());
+    return kExitFailure;
+  }
+}
+
+}  // namespace sluice::app

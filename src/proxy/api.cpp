@@ -1,0 +1,188 @@
+#include "proxy/api.hpp"
+
+#include <optional>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "http/conditional.hpp"
+#include "http/response_head.hpp"
+#include "proxy/error_table.hpp"
+#include "proxy/target.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+constexpr std::string_view kPingBody = "{}";
+// RFC 7234 section 5.5.1; RFC 9111 has dropped the field, but it is the one that people look for.
+constexpr std::string_view kStaleWarning = "Warning: 110 - \"Response is Stale\"\r\n";
+
+const std::string& ping_head() {
+  static const std::string head = http::ResponseHead(200)
+                                      .add("Content-Type", "application/json")
+                                      .content_length(kPingBody.size())
+                                      .add("Docker-Distribution-Api-Version", "registry/2.0")
+                                      .str();
+  return head;
+}
+
+// A client's own request id is taken where it can stand in a log line.
+bool is_usable_id(std::string_view id) {
+  if (id.empty() || id.size() > 64) return false;
+  for (const char c : id) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+                       c == '_' || c == '.' || c == ':' || c == '/' || c == '=' || c == '+';
+    if (!plain) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+// What the access log wants to know, as it becomes known.
+struct Api::Answered {
+  std::string request_id;
+  Target target;
+  std::optional<Route> route;
+  bool asked = false;  // the request was understood, and put to the cache
+  CacheResult cache = CacheResult::none;
+};
+
+Api::Api(const Parts& parts, const Metrics& metrics)
+    : parts_(parts),
+      metrics_(metrics),
+      blob_responder_(parts.blobs, metrics),
+      instance_(fmt::format("{:06x}", std::random_device{}() & 0xffffff)) {}
+
+std::string Api::next_request_id() {
+  return fmt::format("{}{:08x}", instance_, next_id_.fetch_add(1, std::memory_order_relaxed));
+}
+
+runtime::Task<void> Api::serve(http::Exchange& exchange) {
+  const Clock::Monotonic started = parts_.clock.now();
+  Answered answered;
+  const std::string_view given_id = exchange.request().header("X-Request-Id");
+  answered.request_id = is_usable_id(given_id) ? std::string(given_id) : next_request_id();
+  answered.target = parse_target(exchange.request().path());
+  const Result<void> served = co_await dispatch(exchange, answered);
+  if (!served) {
+    answered.cache = answered.asked ? CacheResult::error : CacheResult::none;
+    const ErrorAnswer answer = error_answer(served.error(), answered.request_id);
+    if (answer.status == 500) {
+      log::error("proxy", fmt::format("request {}: {}: {}", answered.request_id, name(served.error().code),
+                                      served.error().message));
+    }
+    if (exchange.begun()) {
+      exchange.break_off();
+    } else {
+      const Result<void> sent = co_await exchange.send(answer.head, answer.body);
+      static_cast<void>(sent);
+    }
+  }
+  account(exchange, answered, started);
+}
+
+void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started) {
+  const http::Request& request = exchange.request();
+  metrics_.client_bytes.add(exchange.body_bytes_sent());
+  const auto result = static_cast<std::size_t>(answered.cache);
+  if (answered.target.kind == Target::Kind::blob) metrics_.blob_requests[result]->add();
+  if (answered.target.kind == Target::Kind::manifest) metrics_.manifest_requests[result]->add();
+  AccessRecord record;
+  record.request_id = answered.request_id;
+  record.client = request.peer();
+  record.method = request.method();
+  record.target = request.target();
+  if (answered.route) {
+    record.upstream = answered.route->registry->name();
+    record.repository = answered.route->repository.str();
+  }
+  record.reference = answered.target.reference;
+  record.user_agent = request.header("User-Agent");
+  record.status = exchange.status();
+  record.bytes = exchange.body_bytes_sent();
+  record.complete = exchange.complete();
+  record.cache = answered.cache;
+  record.first_byte = exchange.begun() ? exchange.begun_at() - started : Clock::Monotonic::duration{};
+  record.total = parts_.clock.now() - started;
+  parts_.access_log.write(record);
+}
+
+runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& answered) {
+  const http::Request& request = exchange.request();
+  const Target& target = answered.target;
+  if (target.kind == Target::Kind::unknown) {
+    co_return Error{Errc::name_unknown, "there is nothing at this path; the registry's API is below /v2/"};
+  }
+  if (!request.is_get() && !request.is_head()) {
+    co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};
+  }
+  if (target.kind == Target::Kind::upload) {
+    co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};
+  }
+  if (target.kind == Target::Kind::ping) {
+    // Whatever upstream's state: clients take another answer for a mirror that is no registry.
+    const Result<void> sent = co_await exchange.send(ping_head(), kPingBody);
+    static_cast<void>(sent);
+    co_return Result<void>{};
+  }
+  if (target.kind != Target::Kind::blob && target.kind != Target::Kind::manifest) {
+    co_return Error{Errc::name_unknown, "this cache does not list; it serves blobs and manifests"};
+  }
+  const std::string ns = query_parameter(request.query(), "ns");
+  Result<Route> route = parts_.upstreams.resolve(ns, target.name);
+  if (!route) co_return route.error();
+  answered.route = std::move(*route);
+  std::string extra_fields;
+  if (!ns.empty()) extra_fields = "OCI-Namespace: " + std::string(answered.route->registry->name()) + "\r\n";
+  if (target.kind == Target::Kind::blob) {
+    co_return co_await serve_blob(exchange, answered, target.reference, std::move(extra_fields));
+  }
+  co_return co_await serve_manifest(exchange, answered, target.reference, std::move(extra_fields));
+}
+
+runtime::Task<Result<void>> Api::serve_blob(http::Exchange& exchange, Answered& answered, std::string reference,
+                                            std::string extra_fields) {
+  const Result<oci::Digest> digest = oci::Digest::parse(reference);
+  if (!digest) co_return digest.error();
+  answered.asked = true;
+  const Result<CacheResult> result =
+      co_await blob_responder_.respond(exchange, *answered.route, *digest, std::move(extra_fields));
+  if (!result) co_return result.error();
+  answered.cache = *result;
+  co_return Result<void>{};
+}
+
+runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answered& answered, std::string reference,
+                                                std::string extra_fields) {
+  const http::Request& request = exchange.request();
+  Result<oci::Reference> parsed = oci::Reference::parse(reference);
+  if (!parsed) co_return parsed.error();
+  oci::Accept accept;
+  answered.asked = true;
+  if (request.has_header("Accept")) accept = oci::Accept::parse(request.joined("Accept"));
+  const Result<ManifestService::Opened> opened =
+      co_await parts_.manifests.open(*answered.route, std::move(*parsed), std::move(accept), request.is_head());
+  if (!opened) co_return opened.error();
+  answered.cache = opened->result;
+  if (opened->result == CacheResult::stale) extra_fields += kStaleWarning;
+  const ReadyObject& object = *opened->object;
+  std::string head;
+  std::string_view body = object.body;
+  if (request.has_header("If-None-Match") &&
+      http::if_none_match(request.joined("If-None-Match"), object.etag)) {
+    head = http::ResponseHead(304).add("ETag", object.etag).add("Docker-Content-Digest",
+                                                                opened->digest.to_string()).str();
+    body = {};
+  } else {
+    head = object.head;
+  }
+  head += extra_fields;
+  const Result<void> sent = co_await exchange.send(head, request.is_head() ? std::string_view{} : body);
+  static_cast<void>(sent);
+  if (opened->result == CacheResult::hit) metrics_.cache_bytes.add(exchange.body_bytes_sent());
+  co_return Result<void>{};
+}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,53 @@
+// The registry API: /v2/ and everything below it, as an http::Handler.
+//
+// It finds out what a request means, hands it to who answers it, turns an error into an answer, and writes the access
+// log. Threads: serve runs on every loop at the same time; what it holds is thread-safe.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "base/clock.hpp"
+#include "http/exchange.hpp"
+#include "proxy/access_log.hpp"
+#include "proxy/blob_response.hpp"
+#include "proxy/manifest_service.hpp"
+#include "proxy/metrics.hpp"
+#include "proxy/upstreams.hpp"
+
+namespace sluice::proxy {
+
+class Api final : public http::Handler {
+ public:
+  // All must outlive it.
+  struct Parts {
+    const Upstreams& upstreams;
+    BlobService& blobs;
+    ManifestService& manifests;
+    AccessLog& access_log;
+    const Clock& clock;
+  };
+
+  Api(const Parts& parts, const Metrics& metrics);
+
+  runtime::Task<void> serve(http::Exchange& exchange) override;
+
+ private:
+  struct Answered;
+
+  runtime::Task<Result<void>> dispatch(http::Exchange& exchange, Answered& answered);
+  runtime::Task<Result<void>> serve_blob(http::Exchange& exchange, Answered& answered, std::string reference,
+                                         std::string extra_fields);
+  runtime::Task<Result<void>> serve_manifest(http::Exchange& exchange, Answered& answered, std::string reference,
+                                             std::string extra_fields);
+  void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
+  std::string next_request_id();
+
+  const Parts parts_;
+  const Metrics metrics_;
+  BlobResponder blob_responder_;
+  const std::string instance_;  // tells request ids of one run from those of another
+  std::atomic<std::uint64_t> next_id_{0};
+};
+
+}  // namespace sluice::proxy

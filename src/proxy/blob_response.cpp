@@ -1,0 +1,217 @@
+#include "proxy/blob_response.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "http/conditional.hpp"
+#include "oci/error_code.hpp"
+#include "proxy/blob_head.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+// One step of an answer from a fill in flight: after each the reader's mark moves on, which lets the fill go on.
+constexpr std::uint64_t kStepBytes = 1 << 20;
+
+std::string etag_of(const oci::Digest& digest) { return '"' + digest.to_string() + '"'; }
+
+// The ranges that count for this request (RFC 9110 section 13.2.2: If-Range decides whether Range is looked at).
+http::RequestedRanges requested_ranges(const http::Request& request, std::string_view etag) {
+  const std::string_view header = request.header("Range");
+  if (header.empty() || !http::if_range_matches(request.header("If-Range"), etag)) return {};
+  return http::parse_range(header);
+}
+
+std::string not_modified(const oci::Digest& digest, std::string_view extra_fields) {
+  std::string head = blob_head(304, digest).str();
+  return head.append(extra_fields);
+}
+
+runtime::Task<void> send_unsatisfiable(http::Exchange& exchange, std::uint64_t size, std::string_view extra_fields) {
+  const std::string body = oci::error_body(oci::ErrorCode::range_invalid, "no byte of the blob lies in that range");
+  http::ResponseHead head(416);
+  head.add("Content-Type", "application/json").add("Content-Range", http::unsatisfied_range(size));
+  head.content_length(body.size());
+  const std::string text = head.str() + std::string(extra_fields);
+  const Result<void> sent = co_await exchange.send(text, body);
+  static_cast<void>(sent);
+}
+
+// The bytes of one range of an object at rest.
+runtime::Task<Result<void>> send_piece(http::Exchange& exchange, const ReadyObject& object, http::ByteRange range) {
+  if (object.in_memory) {
+    const std::string_view piece = std::string_view(object.body).substr(range.first, range.size());
+    co_return co_await exchange.write(std::as_bytes(std::span(piece)));
+  }
+  co_return co_await exchange.send_file(object.file->file, range.first, range.size());
+}
+
+std::string make_boundary() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return fmt::format("sluice-{:016x}", random());
+}
+
+}  // namespace
+
+runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchange, Route route, oci::Digest digest,
+                                                          std::string extra_fields) {
+  if (exchange.request().is_head()) {
+    co_return co_await respond_head(exchange, std::move(route), digest, std::move(extra_fields));
+  }
+  Result<BlobService::Opened> opened = co_await service_.open(std::move(route), digest);
+  if (!opened) co_return opened.error();
+  const CacheResult result = opened->result;
+  if (opened->object) {
+    co_await respond_at_rest(exchange, *opened->object, digest, std::move(extra_fields));
+    metrics_.cache_bytes.add(exchange.body_bytes_sent());
+  } else {
+    const Result<void> responded =
+        co_await respond_in_flight(exchange, *opened->stream, opened->size, digest, std::move(extra_fields));
+    if (!responded) co_return responded.error();
+  }
+  co_return result;
+}
+
+runtime::Task<Result<CacheResult>> BlobResponder::respond_head(http::Exchange& exchange, Route route,
+                                                               oci::Digest digest, std::string extra_fields) {
+  const Result<BlobService::Stat> stat = co_await service_.stat(std::move(route), digest);
+  if (!stat) co_return stat.error();
+  std::string head;
+  if (http::if_none_match(exchange.request().joined("If-None-Match"), etag_of(digest))) {
+    head = not_modified(digest, extra_fields);
+  } else {
+    head = whole_blob_head(digest, stat->size).str() + extra_fields;
+  }
+  const Result<void> sent = co_await exchange.send(head);
+  static_cast<void>(sent);
+  co_return stat->result;
+}
+
+runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, const ReadyObject& object,
+                                                   oci::Digest digest, std::string extra_fields) {
+  const http::Request& request = exchange.request();
+  if (request.has_header("If-None-Match") &&
+      http::if_none_match(request.joined("If-None-Match"), object.etag)) {
+    const std::string head = not_modified(digest, extra_fields);
+    const Result<void> sent = co_await exchange.send(head);
+    static_cast<void>(sent);
+    co_return;
+  }
+  const http::RangeSelection selected = http::select_ranges(requested_ranges(request, object.etag), object.size);
+  if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
+    co_await send_unsatisfiable(exchange, object.size, extra_fields);
+    co_return;
+  }
+  if (selected.ranges.size() > 1) {
+    co_await send_multipart(exchange, object, digest, selected.ranges, std::move(extra_fields));
+    co_return;
+  }
+  const bool whole = selected.kind == http::RangeSelection::Kind::whole;
+  if (whole && object.in_memory) {
+    const Result<void> sent = extra_fields.empty() ? co_await exchange.send(object.head, object.body)
+                                                   : co_await exchange.send(object.head + extra_fields, object.body);
+    static_cast<void>(sent);
+    co_return;
+  }
+  std::string head = object.head;
+  http::ByteRange range{0, object.size == 0 ? 0 : object.size - 1};
+  if (!whole) {
+    range = selected.ranges.front();
+    head = partial_blob_head(digest, range, object.size).str();
+  }
+  head += extra_fields;
+  Result<void> sent = co_await exchange.begin(head);
+  if (sent && object.size != 0) sent = co_await send_piece(exchange, object, range);
+  if (sent) sent = co_await exchange.end();
+}
+
+runtime::Task<void> BlobResponder::send_multipart(http::Exchange& exchange, const ReadyObject& object,
+                                                  oci::Digest digest, std::vector<http::ByteRange> ranges,
+                                                  std::string extra_fields) {
+  // RFC 9110 section 14.6. Every part's head is made first, because the length of the whole has to be told.
+  const std::string boundary = make_boundary();
+  std::vector<std::string> part_heads;
+  std::uint64_t total = 0;
+  for (const http::ByteRange& range : ranges) {
+    part_heads.push_back(fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
+                                     boundary, http::content_range(range, object.size)));
+    total += part_heads.back().size() + range.size();
+  }
+  const std::string closing = fmt::format("\r\n--{}--\r\n", boundary);
+  total += closing.size();
+  http::ResponseHead head = blob_head(206, digest, fmt::format("multipart/byteranges; boundary={}", boundary));
+  head.content_length(total);
+  const std::string text = head.str() + extra_fields;
+  Result<void> sent = co_await exchange.begin(text);
+  for (std::size_t i = 0; sent && i < ranges.size(); ++i) {
+    sent = co_await exchange.write(std::as_bytes(std::span(part_heads[i])));
+    if (sent) sent = co_await send_piece(exchange, object, ranges[i]);
+  }
+  if (sent) sent = co_await exchange.write(std::as_bytes(std::span(closing)));
+  if (sent) sent = co_await exchange.end();
+}
+
+runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
+                                                             std::optional<std::uint64_t> size, oci::Digest digest,
+                                                             std::string extra_fields) {
+  const http::Request& request = exchange.request();
+  const std::string etag = etag_of(digest);
+  if (http::if_none_match(request.joined("If-None-Match"), etag)) {
+    const std::string head = not_modified(digest, extra_fields);
+    const Result<void> sent = co_await exchange.send(head);
+    static_cast<void>(sent);
+    co_return Result<void>{};
+  }
+  if (size == 0) {
+    // No last byte can be held back, so the head is: an empty body is complete as soon as its length is told.
+    const Result<void> verified = co_await stream.wait();
+    if (!verified) co_return verified.error();
+  }
+  std::uint64_t at = 0;
+  std::optional<std::uint64_t> end = size;  // none: until the fill ends
+  std::string head;
+  if (!size) {
+    // Upstream has not told the length, so no range can be answered and the end is told by the last chunk.
+    head = blob_head(200, digest).chunked().str();
+  } else {
+    const http::RangeSelection selected = http::select_ranges(requested_ranges(request, etag), *size);
+    if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
+      co_await send_unsatisfiable(exchange, *size, extra_fields);
+      co_return Result<void>{};
+    }
+    if (selected.ranges.size() == 1) {
+      at = selected.ranges.front().first;
+      end = selected.ranges.front().last + 1;
+      head = partial_blob_head(digest, selected.ranges.front(), *size).str();
+    } else {
+      // Several ranges of what is still arriving: the whole is a right answer too (RFC 9110 section 14.2).
+      head = whole_blob_head(digest, *size).str();
+    }
+  }
+  head += extra_fields;
+  Result<void> sent = co_await exchange.begin(head);
+  while (sent && (!end || at < *end)) {
+    const Result<std::uint64_t> readable = co_await stream.wait_readable(at);
+    if (!readable) {
+      // Why is in the fill's own log line. The client sees a body that ends early, and asks again.
+      exchange.break_off();
+      co_return Result<void>{};
+    }
+    if (*readable <= at) {
+      if (!end) break;
+      exchange.break_off();
+      co_return Result<void>{};
+    }
+    const std::uint64_t until = std::min({end.value_or(*readable), *readable, at + kStepBytes});
+    sent = co_await exchange.send_file(stream.file(), at, until - at);
+    at = until;
+    stream.advance(at);
+  }
+  if (sent) sent = co_await exchange.end();
+  co_return Result<void>{};
+}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,42 @@
+// Answers GET and HEAD of a blob: conditionals, ranges, at rest and in flight.
+//
+// Threads: any loop; the tasks are awaited at once by whoever serves the exchange.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "http/exchange.hpp"
+#include "http/range.hpp"
+#include "proxy/blob_service.hpp"
+
+namespace sluice::proxy {
+
+class BlobResponder {
+ public:
+  BlobResponder(BlobService& service, const Metrics& metrics) : service_(service), metrics_(metrics) {}
+
+  // Answers, and says how the cache came by it. `extra_fields` is added to the head, complete lines with CRLF.
+  // An error means that nothing has been sent yet; a body that cannot be completed is broken off instead.
+  runtime::Task<Result<CacheResult>> respond(http::Exchange& exchange, Route route, oci::Digest digest,
+                                             std::string extra_fields);
+
+ private:
+  runtime::Task<Result<CacheResult>> respond_head(http::Exchange& exchange, Route route, oci::Digest digest,
+                                                  std::string extra_fields);
+  runtime::Task<void> respond_at_rest(http::Exchange& exchange, const ReadyObject& object, oci::Digest digest,
+                                      std::string extra_fields);
+  // Errors: the fill's, before anything was sent.
+  runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
+                                                std::optional<std::uint64_t> size, oci::Digest digest,
+                                                std::string extra_fields);
+  runtime::Task<void> send_multipart(http::Exchange& exchange, const ReadyObject& object, oci::Digest digest,
+                                     std::vector<http::ByteRange> ranges, std::string extra_fields);
+
+  BlobService& service_;
+  const Metrics metrics_;
+};
+
+}  // namespace sluice::proxy

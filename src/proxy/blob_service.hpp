@@ -1,0 +1,89 @@
+// Blobs for the proxy: from the store, from a fill in flight, or by a fill of their own.
+//
+//   store.find ──has it──▶ may this repository see it? ──▶ at rest: a ReadyObject
+//        └─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
+//
+// One fill for a digest, whoever asks: it runs in the task group, hashes behind what it writes, goes on from where a
+// connection broke, and hands the file to the store when the digest is right. A repository that joins somebody else's
+// fill has its own access check.
+//
+// Threads: all functions may be called from any loop. Fills must have ended before this is destroyed.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.hpp"
+#include "proxy/access_log.hpp"
+#include "proxy/blob_access.hpp"
+#include "proxy/metrics.hpp"
+#include "proxy/ready_object.hpp"
+#include "proxy/upstreams.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+#include "store/blob_store.hpp"
+#include "streamcache/cache.hpp"
+
+namespace sluice::proxy {
+
+class BlobService {
+ public:
+  struct Params {
+    // Blobs up to this size are answered from memory when they are at rest. Above, sendfile is cheaper.
+    std::size_t in_memory_bytes = 8 * 1024;
+    // How much of such blobs and of ready heads is kept.
+    std::uint64_t memory_bytes = 16 * 1024 * 1024;
+    // One read from upstream, one step of what readers see.
+    std::size_t read_bytes = 256 * 1024;
+    // How often in a row a broken download is taken up again without a byte in between, and the first wait before that
+    // (doubled each time, with jitter, up to 5 s).
+    std::size_t resume_attempts = 5;
+    std::chrono::milliseconds resume_backoff{200};
+  };
+
+  struct Opened {
+    CacheResult result = CacheResult::none;
+    std::shared_ptr<const ReadyObject> object;     // at rest; else null and:
+    std::unique_ptr<streamcache::Stream> stream;   // in flight
+    std::optional<std::uint64_t> size;             // of the stream, where upstream told
+  };
+
+  BlobService(Params params, BlobAccess& access, store::BlobStore& store, streamcache::Cache& fills,
+              runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics);
+
+  // Errors: the access check's and upstream's (upstream::Registry).
+  runtime::Task<Result<Opened>> open(Route route, oci::Digest digest);
+
+  struct Stat {
+    std::uint64_t size = 0;
+    CacheResult result = CacheResult::none;
+  };
+  // For HEAD: downloads nothing. Errors: as open.
+  runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
+
+ private:
+  runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
+  runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
+  runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
+
+  // The producer of a fill (fill.cpp).
+  runtime::Task<Result<void>> fill(Route route, oci::Digest digest, std::shared_ptr<streamcache::Writer> writer);
+  runtime::Task<Result<void>> receive(Route route, oci::Digest digest, streamcache::Writer& writer,
+                                      class TrailingVerifier& verifier);
+  runtime::Task<Result<void>> keep(oci::Digest digest, streamcache::Writer& writer);
+  runtime::Task<void> back_off(std::size_t failures);
+
+  const Params params_;
+  BlobAccess& access_;
+  store::BlobStore& store_;
+  streamcache::Cache& fills_;
+  runtime::DiskPool& pool_;
+  runtime::Filesystem& filesystem_;
+  const Metrics metrics_;
+  ObjectCache objects_;
+};
+
+}  // namespace sluice::proxy

@@ -1,0 +1,75 @@
+#include "proxy/error_table.hpp"
+
+#include <fmt/format.h>
+
+#include "http/response_head.hpp"
+
+namespace sluice::proxy {
+
+HttpError http_error(Errc code) noexcept {
+  using enum oci::ErrorCode;
+  switch (code) {
+    case Errc::digest_invalid:
+    case Errc::digest_unsupported: return {400, digest_invalid};
+    case Errc::name_invalid: return {400, name_invalid};
+    // A tag outside the grammar cannot exist; the conformance suite of the distribution-spec wants it unknown.
+    case Errc::tag_invalid:
+    case Errc::manifest_unknown: return {404, manifest_unknown};
+    case Errc::blob_unknown: return {404, blob_unknown};
+    case Errc::name_unknown: return {404, name_unknown};
+    case Errc::range_invalid: return {416, range_invalid};
+    case Errc::unsupported: return {405, unsupported};
+
+    // Upstream's word, handed on.
+    case Errc::unauthorized: return {401, unauthorized};
+    case Errc::denied: return {403, denied};
+    // Not 429: containerd repeats that at once, five times, while a 503 sends clients to their next mirror.
+    case Errc::throttled: return {503, too_many_requests};
+
+    case Errc::upstream_unreachable:
+    case Errc::upstream_failed:
+    case Errc::upstream_protocol:
+    case Errc::digest_mismatch:
+    case Errc::size_mismatch: return {502, unavailable};
+    case Errc::manifest_invalid: return {502, manifest_invalid};
+    case Errc::upstream_timeout:
+    case Errc::timeout: return {504, unavailable};
+
+    case Errc::cancelled:
+    case Errc::shutting_down:
+    case Errc::abandoned:
+    case Errc::superseded:
+    case Errc::overloaded: return {503, unavailable};
+
+    case Errc::closed:
+    case Errc::exists:
+    case Errc::not_found:
+    case Errc::no_space:
+    case Errc::io:
+    case Errc::corrupt:
+    case Errc::config_invalid:
+    case Errc::internal: break;
+  }
+  return {500, unknown};
+}
+
+ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
+  const auto [status, code] = http_error(error.code);
+  // What went wrong inside is for the log: a client can do nothing with it, and it may name files.
+  const std::string message =
+      status == 500 ? fmt::format("internal error; the log has more under request {}", request_id) : error.message;
+  ErrorAnswer out{status, {}, oci::error_body(code, message)};
+  http::ResponseHead head(status);
+  head.add("Content-Type", "application/json").content_length(out.body.size());
+  head.add("Docker-Distribution-Api-Version", "registry/2.0");
+  if (status == 405) head.add("Allow", "GET, HEAD");
+  if (error.retry_after.count() > 0) {
+    head.add("Retry-After", fmt::to_string(error.retry_after.count()));
+  } else if (status == 503) {
+    head.add("Retry-After", "5");
+  }
+  out.head = head.str();
+  return out;
+}
+
+}  // namespace sluice::proxy

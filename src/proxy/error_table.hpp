@@ -1,0 +1,28 @@
+// The one place where an Error becomes an HTTP status and an error code of the registry API.
+#pragma once
+
+#include <string>
+
+#include "base/errc.hpp"
+#include "oci/error_code.hpp"
+
+namespace sluice::proxy {
+
+struct HttpError {
+  unsigned status;
+  oci::ErrorCode code;
+};
+
+// Pure.
+HttpError http_error(Errc code) noexcept;
+
+// The whole answer to a request that failed: a head as Exchange::send takes it, and the JSON body. `request_id` is told
+// to the client where the reason is ours and stands in the log only.
+struct ErrorAnswer {
+  unsigned status;
+  std::string head;
+  std::string body;
+};
+ErrorAnswer error_answer(const Error& error, const std::string& request_id);
+
+}  // namespace sluice::proxy

@@ -1,0 +1,241 @@
+#include "proxy/manifest_service.hpp"
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "oci/manifest.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+// Upstream gave no answer, as opposed to an answer that one does not like.
+bool is_outage(Errc code) {
+  switch (code) {
+    case Errc::upstream_unreachable:
+    case Errc::upstream_timeout:
+    case Errc::upstream_failed:
+    case Errc::upstream_protocol:
+    case Errc::throttled:
+    case Errc::overloaded:
+    case Errc::digest_mismatch:
+    case Errc::manifest_invalid: return true;
+    default: return false;
+  }
+}
+
+bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
+
+// The Accept value for these types; empty for all, which the registry then fills in.
+std::string accept_of(oci::ManifestClass accept_class) {
+  if (accept_class == oci::kAllManifests) return {};
+  std::string out;
+  for (const std::string_view type :
+       {oci::media_type::kOciIndex, oci::media_type::kDockerList, oci::media_type::kOciManifest,
+        oci::media_type::kDockerSchema2, oci::media_type::kDockerSchema1Signed, oci::media_type::kDockerSchema1}) {
+    if ((oci::manifest_bit(type) & accept_class) == 0) continue;
+    if (!out.empty()) out += ", ";
+    out += type;
+  }
+  return out;
+}
+
+std::string flight_key(const Route& route, const oci::Reference& reference, oci::ManifestClass accept_class,
+                       bool head_only) {
+  return fmt::format("{} {} {} {}", route.scope.str(), reference.to_string(), accept_class, head_only ? "HEAD" : "GET");
+}
+
+// With the accepted types: what does not exist for one client may for another.
+std::string unknown_key(const Route& route, const oci::Reference& reference, oci::ManifestClass accept_class) {
+  return fmt::format("{} {} {}", route.scope.str(), reference.to_string(), accept_class);
+}
+
+}  // namespace
+
+ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobStore& store, const Clock& clock,
+                                 runtime::TaskGroup& group, const Metrics& metrics)
+    : params_(std::move(params)),
+      access_(access),
+      store_(store),
+      clock_(clock),
+      metrics_(metrics),
+      objects_(params_.memory_bytes),
+      negative_(params_.negative, clock),
+      flights_(group) {}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route, oci::Reference reference,
+                                                                     oci::Accept accept, bool head_only) {
+  // By digest there is only one form, whatever the client says that it accepts.
+  if (reference.is_digest()) {
+    const oci::Digest digest = reference.digest();
+    co_return co_await open_digest(std::move(route), digest, head_only);
+  }
+  const oci::Tag tag = reference.tag();
+  Result<Opened> opened = co_await open_tag(route, tag, oci::kAllManifests, head_only);
+  const oci::ManifestClass accepted = accept.manifest_class();
+  // A client that names no manifest type at all gets what there is rather than a refusal.
+  if (!opened || accepted == 0 || accept.accepts(opened->object->media_type)) co_return opened;
+  co_return co_await open_tag(std::move(route), tag, accepted, head_only);
+}
+
+runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, std::string media_type) {
+  if (Object ready = objects_.find(digest)) {
+    store_.touch(digest);
+    co_return ready;
+  }
+  Result<std::string> body = co_await store_.read_small(digest, oci::kMaxManifestBytes);
+  if (!body) co_return nullptr;
+  if (!oci::is_manifest(media_type)) {
+    // The catalog was lost, or upstream said nothing useful: the bytes tell.
+    const Result<oci::ManifestInfo> info = oci::parse_manifest(*body, {});
+    if (!info) co_return nullptr;
+    media_type = info->media_type;
+  }
+  Object made = ready_manifest(digest, std::move(media_type), std::move(*body));
+  objects_.insert(digest, made);
+  co_return made;
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Route route, oci::Digest digest,
+                                                                            bool head_only) {
+  std::optional<oci::Descriptor> known = access_.peek(route.scope, digest);
+  if (!known) {
+    const Result<oci::Descriptor> looked_up = co_await access_.stat_known(route.scope, digest);
+    if (looked_up) known = *looked_up;
+  }
+  const bool is_manifest = known && oci::is_manifest(known->media_type);
+  if (is_manifest) {
+    if (Object object = co_await at_rest(digest, known->media_type)) {
+      co_return Opened{CacheResult::hit, std::move(object), digest};
+    }
+    if (head_only) {
+      co_return Opened{CacheResult::hit, ready_manifest_head(digest, known->media_type, known->size), digest};
+    }
+  }
+  // Bytes that are here for another repository need only upstream's word on this one.
+  const bool stored = store_.find(digest).has_value();
+  Result<Found> found =
+      co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !is_manifest));
+  if (!found) co_return found.error();
+  if (!head_only && !found->object->in_memory) {
+    if (Object object = co_await at_rest(digest, found->object->media_type)) {
+      co_return Opened{CacheResult::miss, std::move(object), digest};
+    }
+    found = co_await fetch_shared(std::move(route), oci::Reference(digest), oci::kAllManifests, false);
+    if (!found) co_return found.error();
+  }
+  co_return Opened{CacheResult::miss, found->object, digest};
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route route, oci::Tag tag,
+                                                                         oci::ManifestClass accept_class,
+                                                                         bool head_only) {
+  const std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  if (record && clock_.wall() - record->checked_at < params_.tag_ttl && clock_.wall() >= record->checked_at) {
+    Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
+    // A digest that upstream does not have any more means that the tag has moved.
+    if (opened || !is_unknown(opened.error().code)) co_return opened;
+  }
+  // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
+  const bool compare = head_only || record.has_value();
+  Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare);
+  if (!found) {
+    if (record && is_outage(found.error().code)) {
+      co_return co_await stale_or(std::move(route), *record, found.error(), head_only);
+    }
+    co_return found.error();
+  }
+  const bool moved = record && record->digest != found->digest;
+  if (!moved) store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+  if (found->object->in_memory || (head_only && !record)) {
+    if (moved) store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+    co_return Opened{CacheResult::miss, found->object, found->digest};
+  }
+  // The record follows a tag that has moved when the new manifest is here, even if a HEAD has found it out: until then the
+  // old one is what can be served while upstream is out.
+  Result<Opened> opened = co_await open_digest(route, found->digest, head_only && !moved);
+  if (!moved) co_return opened;
+  if (opened) {
+    store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+  } else if (is_outage(opened.error().code)) {
+    co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
+  }
+  co_return opened;
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route route, store::TagRecord record,
+                                                                         Error error, bool head_only) {
+  const bool for_ever = params_.stale_for.count() == 0;
+  if (!for_ever && clock_.wall() - record.checked_at > params_.tag_ttl + params_.stale_for) co_return error;
+  const std::optional<store::Stored> stored = store_.find(record.digest);
+  if (!stored) co_return error;
+  Result<Opened> opened = co_await open_digest(std::move(route), record.digest, head_only);
+  if (!opened) co_return error;
+  opened->result = CacheResult::stale;
+  co_return opened;
+}
+
+runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Route route, oci::Reference reference,
+                                                                            oci::ManifestClass accept_class,
+                                                                            bool head_only) {
+  const std::string unknown = unknown_key(route, reference, accept_class);
+  if (negative_.contains(unknown)) {
+    co_return Error{Errc::manifest_unknown,
+                    fmt::format("upstream said a moment ago that it does not have {}", reference.to_string())};
+  }
+  runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only] {
+    return head_only ? ask_head(route, reference, accept_of(accept_class))
+                     : fetch(route, reference, accept_of(accept_class));
+  };
+  auto outcome =
+      co_await flights_.run(flight_key(route, reference, accept_class, head_only), std::move(work));
+  if (!outcome.result) {
+    if (is_unknown(outcome.result.error().code)) negative_.add(unknown);
+    co_return outcome.result.error();
+  }
+  co_return std::move(outcome.result);
+}
+
+runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route route, oci::Reference reference,
+                                                                        std::string accept) {
+  Result<upstream::ManifestHead> head =
+      co_await route.registry->stat_manifest(route.repository, reference, accept);
+  if (!head) co_return head.error();
+  if (reference.is_digest()) head->digest = reference.digest();
+  if (!head->digest || !head->size || !oci::is_manifest(head->media_type)) {
+    // An answer that tells too little to be handed on.
+    co_return co_await fetch(std::move(route), std::move(reference), std::move(accept));
+  }
+  const oci::Digest digest = *head->digest;
+  const std::string media_type(oci::canonical_manifest_type(head->media_type));
+  co_await access_.remember(route.scope, {digest, *head->size, media_type});
+  co_return Found{ready_manifest_head(digest, media_type, *head->size), digest};
+}
+
+runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route, oci::Reference reference,
+                                                                     std::string accept) {
+  Result<upstream::ManifestAnswer> answer =
+      co_await route.registry->get_manifest(route.repository, reference, accept);
+  if (!answer) co_return answer.error();
+  metrics_.upstream_bytes.add(answer->body.size());
+  const oci::Digest digest = answer->digest;
+  const Result<oci::ManifestInfo> info = oci::parse_manifest(answer->body, answer->media_type);
+  if (!info) {
+    co_return info.error().in(fmt::format("{} of {} from upstream", reference.to_string(), route.scope.str()));
+  }
+  // Before the store, because whoever sees the bytes there must find out whose they are.
+  co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type});
+  for (const oci::Descriptor& referred : info->references) {
+    // A manifest that a repository has names blobs that this repository has.
+    co_await access_.remember(route.scope, referred);
+  }
+  const Result<void> stored = co_await store_.put(digest, answer->body, info->media_type);
+  if (!stored) {
+    log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
+                                        route.scope.str(), stored.error().message));
+  }
+  Object object = ready_manifest(digest, info->media_type, std::move(answer->body));
+  objects_.insert(digest, object);
+  co_return Found{std::move(object), digest};
+}
+
+}  // namespace sluice::proxy

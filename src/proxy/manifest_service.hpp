@@ -1,0 +1,80 @@
+// Manifests for the proxy: by digest from the store or upstream, by tag through the tag table.
+//
+//   a tag's record   age < ttl        believed
+//                    older            one HEAD upstream for all who ask: the same digest renews it, another replaces it
+//                    upstream is out  served stale, for at most `stale_for` beyond its ttl
+//                    401, 403, 404    upstream's answer is the answer
+//
+// Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client that
+// does not take what a tag then is gets the tag asked for once more with what it does take, under a record of its own.
+//
+// Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "oci/media_type.hpp"
+#include "proxy/access_log.hpp"
+#include "proxy/blob_access.hpp"
+#include "proxy/metrics.hpp"
+#include "proxy/ready_object.hpp"
+#include "proxy/upstreams.hpp"
+#include "runtime/single_flight.hpp"
+#include "store/blob_store.hpp"
+
+namespace sluice::proxy {
+
+class ManifestService {
+ public:
+  struct Params {
+    std::uint64_t memory_bytes = 64 * 1024 * 1024;
+    std::chrono::milliseconds tag_ttl{60'000};
+    std::chrono::milliseconds stale_for{0};  // 0: for ever
+    NegativeCache::Params negative;
+  };
+
+  struct Opened {
+    CacheResult result = CacheResult::none;
+    std::shared_ptr<const ReadyObject> object;  // only its head when it was opened for a HEAD
+    oci::Digest digest;
+  };
+
+  ManifestService(Params params, BlobAccess& access, store::BlobStore& store, const Clock& clock,
+                  runtime::TaskGroup& group, const Metrics& metrics);
+
+  // `head_only`: the bytes are not needed, so none are fetched for it.
+  // Errors: those of upstream::Registry::get_manifest; manifest_invalid for what is no manifest.
+  runtime::Task<Result<Opened>> open(Route route, oci::Reference reference, oci::Accept accept, bool head_only);
+
+ private:
+  using Object = std::shared_ptr<const ReadyObject>;
+  struct Found {
+    Object object;
+    oci::Digest digest;
+  };
+
+  runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
+  runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
+
+  runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type);
+  runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
+  runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
+  runtime::Task<Result<Found>> fetch_shared(Route route, oci::Reference reference, oci::ManifestClass accept_class,
+                                            bool head_only);
+  runtime::Task<Result<Opened>> stale_or(Route route, store::TagRecord record, Error error, bool head_only);
+
+  const Params params_;
+  BlobAccess& access_;
+  store::BlobStore& store_;
+  const Clock& clock_;
+  const Metrics metrics_;
+  ObjectCache objects_;
+  NegativeCache negative_;
+  runtime::SingleFlight<std::string, Found> flights_;
+};
+
+}  // namespace sluice::proxy

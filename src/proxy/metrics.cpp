@@ -1,0 +1,36 @@
+#include "proxy/metrics.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+Metrics::ByResult by_result(metrics::Registry& registry, std::string_view name, std::string_view help) {
+  Metrics::ByResult out{};
+  for (const CacheResult result : {CacheResult::none, CacheResult::hit, CacheResult::join, CacheResult::miss,
+                                   CacheResult::stale, CacheResult::error}) {
+    out[static_cast<std::size_t>(result)] =
+        &registry.counter(name, help, {{"result", std::string(proxy::name(result))}});
+  }
+  return out;
+}
+
+}  // namespace
+
+Metrics::Metrics(metrics::Registry& registry)
+    : blob_requests(by_result(registry, "sluice_blob_requests_total",
+                              "Requests for blobs by how they were answered: hit at rest, join a fill in flight, miss "
+                              "(upstream was asked), error, none (refused before the cache was asked)")),
+      manifest_requests(by_result(registry, "sluice_manifest_requests_total",
+                                  "Requests for manifests by how they were answered; stale: upstream could not be "
+                                  "asked whether the tag has moved")),
+      cache_bytes(registry.counter("sluice_cache_sent_bytes_total", "Bytes of bodies sent from what is stored")),
+      upstream_bytes(registry.counter("sluice_fill_received_bytes_total",
+                                      "Bytes of blobs and manifests received from upstream")),
+      client_bytes(registry.counter("sluice_client_sent_bytes_total", "Bytes of bodies sent to clients")),
+      fills_completed(registry.counter("sluice_fills_completed_total", "Downloads that ended with the right digest")),
+      fills_failed(registry.counter("sluice_fills_failed_total", "Downloads that failed")),
+      fills_resumed(registry.counter("sluice_fills_resumed_total",
+                                     "Times that a download went on from the byte where its connection broke")),
+      fill_digest_mismatches(registry.counter("sluice_fill_digest_mismatches_total",
+                                              "Downloads whose bytes did not have the digest they were asked by")) {}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,29 @@
+// What the proxy counts. Made once; references, so copies of it mean the same counters.
+#pragma once
+
+#include <array>
+
+#include "base/metrics.hpp"
+#include "proxy/access_log.hpp"
+
+namespace sluice::proxy {
+
+struct Metrics {
+  explicit Metrics(metrics::Registry& registry);
+
+  // Requests by how the cache came by the answer: indexed by CacheResult.
+  using ByResult = std::array<metrics::Counter*, 6>;
+  ByResult blob_requests;
+  ByResult manifest_requests;
+
+  metrics::Counter& cache_bytes;     // of bodies, sent from what was at rest
+  metrics::Counter& upstream_bytes;  // of blobs and manifests, received
+  metrics::Counter& client_bytes;    // of bodies, sent
+
+  metrics::Counter& fills_completed;
+  metrics::Counter& fills_failed;
+  metrics::Counter& fills_resumed;         // goes on from where a connection broke
+  metrics::Counter& fill_digest_mismatches;
+};
+
+}  // namespace sluice::proxy

@@ -1,0 +1,52 @@
+// A blob or manifest with everything that answering for it takes: the head of the 200, made once, and the bytes or an
+// open file.
+//
+// Immutable and shared: any thread may answer from one as long as it holds it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/sieve_map.hpp"
+#include "oci/digest.hpp"
+#include "store/open_files.hpp"
+
+namespace sluice::proxy {
+
+struct ReadyObject {
+  std::string head;  // of a 200 to GET and HEAD alike
+  std::string etag;  // the digest, quoted
+  std::string media_type;
+  std::uint64_t size = 0;                       // bytes of the body
+  std::string body;                             // all of it, when `in_memory`
+  bool in_memory = false;
+  std::shared_ptr<const store::OpenBlob> file;  // otherwise; null: only the head is known, which does for a HEAD
+};
+
+// Ready objects by digest, bounded by their bytes. Manifests and blobs have one each. Thread-safe; one short lock.
+class ObjectCache {
+ public:
+  // `capacity_bytes` of 0 keeps nothing.
+  explicit ObjectCache(std::uint64_t capacity_bytes) : enabled_(capacity_bytes != 0), objects_(capacity_bytes) {}
+
+  [[nodiscard]] std::shared_ptr<const ReadyObject> find(const oci::Digest& digest);
+  void insert(const oci::Digest& digest, std::shared_ptr<const ReadyObject> object);
+  void erase(const oci::Digest& digest);
+
+ private:
+  const bool enabled_;
+  std::mutex mutex_;  // guards objects_
+  SieveMap<oci::Digest, std::shared_ptr<const ReadyObject>> objects_;
+};
+
+// The objects themselves. `body` is all of the content; the other blob form answers from `file`.
+std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body);
+std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest, std::string media_type,
+                                                       std::uint64_t size);
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body);
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::shared_ptr<const store::OpenBlob> file);
+std::shared_ptr<const ReadyObject> ready_blob_head(const oci::Digest& digest, std::uint64_t size);
+
+}  // namespace sluice::proxy

@@ -1,0 +1,80 @@
+#include "proxy/trailing_verifier.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+namespace sluice::proxy {
+namespace {
+
+constexpr std::uint64_t kPieceBytes = 256 << 10;
+constexpr std::uint64_t kMaxLagBytes = 64 << 20;
+
+}  // namespace
+
+struct TrailingVerifier::State {
+  State(runtime::Filesystem& fs, const runtime::File& read_from, std::shared_ptr<const void> owner,
+        oci::Algorithm algorithm)
+      : filesystem(fs), file(read_from), keep_alive(std::move(owner)), hasher(algorithm) {}
+
+  // Hashes whole pieces up to the target, and with `last` what is left of it too.
+  void hash(bool last) {
+    const std::scoped_lock lock(mutex);
+    std::vector<std::byte> buffer(kPieceBytes);
+    for (;;) {
+      const std::uint64_t at = hashed.load(std::memory_order_relaxed);
+      const std::uint64_t ready = target.load(std::memory_order_acquire) - at;
+      if (error || ready == 0 || (ready < kPieceBytes && !last)) return;
+      const std::uint64_t length = std::min(ready, kPieceBytes);
+      const Result<std::size_t> n = filesystem.read_at(file, at, std::span(buffer).first(length));
+      if (!n) {
+        error = n.error();
+      } else if (*n != length) {
+        error = Error{Errc::corrupt, "the file is shorter than what was written to it"};
+      } else {
+        hasher.update(std::span<const std::byte>(buffer).first(length));
+        hashed.store(at + length, std::memory_order_relaxed);
+      }
+    }
+  }
+
+  runtime::Filesystem& filesystem;
+  const runtime::File& file;
+  const std::shared_ptr<const void> keep_alive;
+  std::atomic<std::uint64_t> target{0};  // written by the task, read by the pool
+  std::atomic<std::uint64_t> hashed{0};  // the other way round
+  std::atomic<bool> running{false};      // a job is posted
+  std::mutex mutex;                      // guards hasher and error; held while hashing
+  oci::Hasher hasher;
+  std::optional<Error> error;
+};
+
+TrailingVerifier::TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem& filesystem, const runtime::File& file,
+                                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm)
+    : pool_(pool), state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm)) {}
+
+runtime::Task<void> TrailingVerifier::advance(std::uint64_t written_bytes) {
+  state_->target.store(written_bytes, std::memory_order_release);
+  const std::uint64_t lag = written_bytes - state_->hashed.load(std::memory_order_relaxed);
+  if (lag > kMaxLagBytes) {
+    co_await runtime::offload(pool_, [state = state_] { state->hash(false); });
+  } else if (lag >= kPieceBytes && !state_->running.exchange(true)) {
+    pool_.post([state = state_] {
+      state->hash(false);
+      state->running = false;
+    });
+  }
+}
+
+runtime::Task<Result<oci::Digest>> TrailingVerifier::finish(std::uint64_t total_bytes) {
+  state_->target.store(total_bytes, std::memory_order_release);
+  co_return co_await runtime::offload(pool_, [state = state_]() -> Result<oci::Digest> {
+    state->hash(true);
+    const std::scoped_lock lock(state->mutex);
+    if (state->error) return *state->error;
+    return state->hasher.finish();
+  });
+}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,41 @@
+// Hashes a file behind whoever writes it.
+//
+// Hashing in line with receiving costs twice the time of either; here the loop receives and writes, and the disk pool
+// reads the written pieces back from the page cache and hashes them (docs/architecture.md has the figures).
+//
+// Threads: the functions are called from one task; the hashing runs on the pool. Destroying the verifier while a piece
+// is being hashed is safe: `keep_alive` holds the file until then.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/result.hpp"
+#include "oci/digest.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/filesystem.hpp"
+
+namespace sluice::proxy {
+
+class TrailingVerifier {
+ public:
+  // `file` belongs to `keep_alive`.
+  TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem& filesystem, const runtime::File& file,
+                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm);
+  TrailingVerifier(const TrailingVerifier&) = delete;
+  TrailingVerifier& operator=(const TrailingVerifier&) = delete;
+
+  // The first `written_bytes` of the file are there and will not change. Never suspends, except when the hashing is so
+  // far behind that the pieces would have left the page cache: then until it has caught up.
+  runtime::Task<void> advance(std::uint64_t written_bytes);
+
+  // The digest of the first `total_bytes`, which are all written. Once. Errors: those of reading the file.
+  runtime::Task<Result<oci::Digest>> finish(std::uint64_t total_bytes);
+
+ private:
+  struct State;
+  runtime::DiskPool& pool_;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace sluice::proxy

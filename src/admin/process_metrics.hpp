@@ -1,5 +1,6 @@
 // What Prometheus expects every process to tell about itself, under the names its client libraries agree on
-// (https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics), read from /proc when somebody scrapes.
+// (https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics), read from /proc when somebody
+// scrapes.
 #pragma once
 
 #include <chrono>

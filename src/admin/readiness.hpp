@@ -57,8 +57,8 @@ class Readiness {
   [[nodiscard]] bool ready() const;
 
  private:
-  mutable std::mutex mutex_;   // guards entries_ and what is in them
-  std::list<Entry> entries_;   // a list, because handles point into it
+  mutable std::mutex mutex_;  // guards entries_ and what is in them
+  std::list<Entry> entries_;  // a list, because handles point into it
 };
 
 }  // namespace sluice::admin

@@ -1,5 +1,6 @@
 #include "base/log.hpp"
 
+#include <array>
 #include <atomic>
 #include <memory>
 
@@ -98,16 +99,29 @@ std::size_t utf8_sequence(std::string_view text, std::size_t at) {
   return length;
 }
 
+// Printable ASCII that may stand in a JSON string as it is.
+constexpr std::array<bool, 256> kPlain = [] {
+  std::array<bool, 256> out{};
+  for (std::size_t c = 0x20; c < 0x7F; ++c) out[c] = c != '"' && c != '\\';
+  return out;
+}();
+
 }  // namespace
 
 void append_json_escaped(std::string& out, std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
+    // Runs of what needs nothing, since that is nearly all there is.
+    std::size_t run = i;
+    while (run < text.size() && kPlain[static_cast<unsigned char>(text[run])]) ++run;
+    if (run != i) {
+      out.append(text.substr(i, run - i));
+      i = run;
+      continue;
+    }
     const char c = text[i];
     const auto u = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') {
       out += '\\';
-      out += c;
-    } else if (u >= 0x20 && u < 0x7F) {
       out += c;
     } else if (const std::size_t n = u < 0x80 ? 0 : utf8_sequence(text, i); n != 0) {
       out.append(text.substr(i, n));

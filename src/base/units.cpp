@@ -67,7 +67,8 @@ const Unit* find_unit(const std::array<Unit, N>& units, std::string_view name) {
 }  // namespace
 
 Result<std::uint64_t> parse_bytes(std::string_view text) {
-  const Error bad{Errc::config_invalid, fmt::format("\"{}\" is not a size; expected for example 512MiB or 20GiB", text)};
+  const Error bad{Errc::config_invalid,
+                  fmt::format("\"{}\" is not a size; expected for example 512MiB or 20GiB", text)};
   double number = 0;
   std::string_view rest = text;
   if (!take_number(rest, number)) return bad;

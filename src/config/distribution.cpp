@@ -1,5 +1,5 @@
-// distribution's config.yml (https://distribution.github.io/distribution/about/configuration/), as far as a pull-through
-// cache has a use for it.
+// distribution's config.yml (https://distribution.github.io/distribution/about/configuration/), as far as a
+// pull-through cache has a use for it.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -138,10 +138,9 @@ class DistributionFile {
 
   void upstream(const YAML::Node& root) {
     const auto remote = proxy_.find("proxy.remoteurl");
-    const auto url =
-        remote == proxy_.end()
-            ? std::nullopt
-            : reader_.scalar(remote->second.first, remote->second.second, upstream_field("url").expected);
+    const auto url = remote == proxy_.end()
+                         ? std::nullopt
+                         : reader_.scalar(remote->second.first, remote->second.second, upstream_field("url").expected);
     if (remote == proxy_.end() || (url && url->empty())) {
       const YAML::Node section = root["proxy"];
       reader_.report().problem(

@@ -31,8 +31,8 @@ bool is_number(std::string_view text) {
 }
 
 // Variables that are not for us though they bear our name: those that Kubernetes and Docker links make for a service
-// called "sluice" (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables), and those of
-// the build and of the tests. SLUICE_CONFIG is read by main.
+// called "sluice" (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables), and those
+// of the build and of the tests. SLUICE_CONFIG is read by main.
 bool is_foreign(std::string_view name) {
   constexpr std::array<std::string_view, 7> kNames{"SLUICE_CONFIG",       "SLUICE_PORT", "SLUICE_NAME",
                                                    "SLUICE_SERVICE_HOST", "SLUICE_JOBS", "SLUICE_NO_INSTALL",
@@ -65,7 +65,8 @@ class Environment {
   void apply(const std::string& name, const std::string& value) {
     const Place place{Source::environment, name, 0};
     for (const auto& field : settings_fields()) {
-      if (kPrefix.size() + field.key.size() != name.size() || std::string(kPrefix) + mangled(field.key) != name) continue;
+      if (kPrefix.size() + field.key.size() != name.size() || std::string(kPrefix) + mangled(field.key) != name)
+        continue;
       report_.set(field, settings_, value, std::string(field.key), place);
       return;
     }

@@ -121,8 +121,8 @@ Field<Owner> choice(std::string_view key, const std::array<std::pair<std::string
             return false;
           },
           [get, words](const Owner& owner) {
-            const auto at = std::find_if(words.begin(), words.end(),
-                                         [&](const auto& word) { return word.second == get(owner); });
+            const auto at =
+                std::find_if(words.begin(), words.end(), [&](const auto& word) { return word.second == get(owner); });
             return std::string(at == words.end() ? "" : at->first);
           }};
 }
@@ -208,9 +208,10 @@ std::vector<Field<Settings>> make_settings_fields() {
   using S = Settings;
   std::vector<Field<S>> f;
   f.push_back(endpoint("server.listen", [](auto& s) -> auto& { return s.server.listen; }));
-  f.push_back(number<S>("server.threads", 0, 1024, [](auto& s) -> auto& { return s.server.threads; },
-                        " (0: one for each processor)"));
-  f.push_back(duration<S>("server.header_timeout", 100ms, 1h, [](auto& s) -> auto& { return s.server.header_timeout; }));
+  f.push_back(number<S>(
+      "server.threads", 0, 1024, [](auto& s) -> auto& { return s.server.threads; }, " (0: one for each processor)"));
+  f.push_back(
+      duration<S>("server.header_timeout", 100ms, 1h, [](auto& s) -> auto& { return s.server.header_timeout; }));
   f.push_back(duration<S>("server.idle_timeout", 100ms, 24h, [](auto& s) -> auto& { return s.server.idle_timeout; }));
   f.push_back(duration<S>("server.send_stall_timeout", 100ms, 24h,
                           [](auto& s) -> auto& { return s.server.send_stall_timeout; }));
@@ -230,18 +231,19 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(window());
   f.push_back(choice<S>("fill.abandoned", kAbandoned, [](auto& s) -> auto& { return s.fill.abandoned; }));
   f.push_back(choice<S>("descriptors.cache", kDescriptorCaches, [](auto& s) -> auto& { return s.descriptors.cache; }));
-  f.push_back(number<S>("descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; },
-                        " (0: unlimited)"));
+  f.push_back(number<S>(
+      "descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; }, " (0: unlimited)"));
   f.push_back(
       duration<S>("descriptors.negative_ttl", 0ms, 24h, [](auto& s) -> auto& { return s.descriptors.negative_ttl; }));
   f.push_back(duration<S>("tags.ttl", 0ms, 365 * 24h, [](auto& s) -> auto& { return s.tags.ttl; }));
-  f.push_back(duration<S>("tags.stale_for", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.tags.stale_for; },
-                          " (0: for ever)"));
-  f.push_back(
-      bytes<S>("manifests.memory_cache", 0, kGiB * 1024, [](auto& s) -> auto& { return s.manifests.memory_cache_bytes; }));
+  f.push_back(duration<S>(
+      "tags.stale_for", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.tags.stale_for; }, " (0: for ever)"));
+  f.push_back(bytes<S>("manifests.memory_cache", 0, kGiB * 1024,
+                       [](auto& s) -> auto& { return s.manifests.memory_cache_bytes; }));
   f.push_back(flag<S>("store.fsync", [](auto& s) -> auto& { return s.store.fsync; }));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
-  f.push_back(text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));
+  f.push_back(
+      text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));
   return f;
 }
 

@@ -76,8 +76,8 @@ void check(Settings& settings, Report& report) {
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {
     std::string names;
     for (const auto& [name, upstream] : settings.upstreams) names += (names.empty() ? "" : ", ") + name;
-    report.problem(report.origin("default_upstream"),
-                   fmt::format("found {}, expected the name of an upstream: {}", in_quotes(settings.default_upstream), names));
+    report.problem(report.origin("default_upstream"), fmt::format("found {}, expected the name of an upstream: {}",
+                                                                  in_quotes(settings.default_upstream), names));
   }
 
   const Endpoint& listen = settings.server.listen;

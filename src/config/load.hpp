@@ -33,7 +33,8 @@ struct LoadParams {
 };
 
 // Errors: config_invalid. Its message has one line for each thing that is wrong, sorted by where it stands:
-// "FILE:LINE: key.path: found …, expected …", "SLUICE_KEY_PATH: found …" or "--option: found …". No line holds a secret.
+// "FILE:LINE: key.path: found …, expected …", "SLUICE_KEY_PATH: found …" or "--option: found …". No line holds a
+// secret.
 Result<Settings> load(const LoadParams& params);
 
 // This process's environment in the form that LoadParams wants.

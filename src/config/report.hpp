@@ -27,8 +27,7 @@ class Report {
 
   // `field.set` with a report when it refuses. `path` is the whole key, upstream's name included.
   template <class Owner>
-  bool set(const Field<Owner>& field, Owner& owner, std::string_view text, const std::string& path,
-           const Place& place);
+  bool set(const Field<Owner>& field, Owner& owner, std::string_view text, const std::string& path, const Place& place);
 
   // Where the key was last set; embedded, with the key as its name, when it never was.
   [[nodiscard]] Place origin(const std::string& path) const;

@@ -51,8 +51,7 @@ std::map<std::string, Upstream, std::less<>> Settings::embedded_upstreams() {
   std::map<std::string, Upstream, std::less<>> out;
   out["docker.io"] = at("https://registry-1.docker.io");
   out["docker.io"].library_prefix = true;
-  for (const char* name :
-       {"ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com", "public.ecr.aws"}) {
+  for (const char* name : {"ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com", "public.ecr.aws"}) {
     out[name] = at(std::string("https://") + name);
   }
   return out;

@@ -37,13 +37,13 @@ struct Endpoint {
 
 struct Server {
   Endpoint listen{"127.0.0.1", 5000};
-  std::size_t threads = 0;                       // event loops; 0: one for each processor that may be used
-  Duration header_timeout{30'000};               // from the first byte of a request's head to its last
-  Duration idle_timeout{120'000};                // between two requests of a connection
-  Duration send_stall_timeout{60'000};           // a client that takes no byte for this long is dropped
-  std::size_t max_header_bytes = 16 * 1024;      // request line and fields together; more is answered with 431
-  std::size_t max_connections = 10'000;          // of clients; further ones wait in the listener's backlog
-  Duration drain_timeout{30'000};                // what SIGTERM leaves the running requests
+  std::size_t threads = 0;                   // event loops; 0: one for each processor that may be used
+  Duration header_timeout{30'000};           // from the first byte of a request's head to its last
+  Duration idle_timeout{120'000};            // between two requests of a connection
+  Duration send_stall_timeout{60'000};       // a client that takes no byte for this long is dropped
+  std::size_t max_header_bytes = 16 * 1024;  // request line and fields together; more is answered with 431
+  std::size_t max_connections = 10'000;      // of clients; further ones wait in the listener's backlog
+  Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
 };
 
 struct Admin {
@@ -96,14 +96,14 @@ struct Store {
 };
 
 struct Upstream {
-  std::string url;            // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
-  std::string username;       // empty: anonymous
-  std::string password;       // from `password` or read from `password_file`; never logged
+  std::string url;       // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
+  std::string username;  // empty: anonymous
+  std::string password;  // from `password` or read from `password_file`; never logged
   std::filesystem::path password_file;
   std::filesystem::path ca_file;  // PEM; empty: the system's certificates
   // Hosts that may be given the credentials in a token request besides those of upstream's own registrable domain.
   std::vector<std::string> realm_hosts;
-  bool library_prefix = false;    // "alpine" is asked for as "library/alpine"; the default for docker.io is true
+  bool library_prefix = false;       // "alpine" is asked for as "library/alpine"; the default for docker.io is true
   Duration connect_timeout{10'000};  // name resolution, TCP and TLS together
   Duration headers_timeout{30'000};  // from the request to the head of its answer
   Duration stall_timeout{30'000};    // a body that brings no byte for this long is broken off

@@ -154,13 +154,15 @@ void YamlReader::each(const YAML::Node& node, const std::string& path, const Pla
   std::map<std::string, int> seen;
   for (const auto& entry : node) {
     if (!entry.first.IsScalar()) {
-      report_.problem(place(entry.first, path), fmt::format("found {} as a key, expected a word", kind_of(entry.first)));
+      report_.problem(place(entry.first, path),
+                      fmt::format("found {} as a key, expected a word", kind_of(entry.first)));
       continue;
     }
     const std::string& key = entry.first.Scalar();
     const Place at = place(entry.first, child(path, key));
     if (const auto [first, is_new] = seen.emplace(key, at.line); !is_new) {
-      report_.problem(at, fmt::format("found a second time, expected once (it stands on line {} already)", first->second));
+      report_.problem(at,
+                      fmt::format("found a second time, expected once (it stands on line {} already)", first->second));
       continue;
     }
     visit(key, entry.second, at);

@@ -107,7 +107,8 @@ TEST_CASE("Admin: /healthz is about the process, /readyz about its conditions", 
   store.met();
   const AdminHandler::Answer ready = bench.handler.answer("/readyz");
   CHECK(ready.status == 200);
-  CHECK(nlohmann::json::parse(ready.body) == nlohmann::json::parse(R"({"ready":true,"checks":[{"name":"store","ready":true}]})"));
+  CHECK(nlohmann::json::parse(ready.body) ==
+        nlohmann::json::parse(R"({"ready":true,"checks":[{"name":"store","ready":true}]})"));
 }
 
 TEST_CASE("Admin: / is a page that knows how long it is up", "[admin]") {

@@ -9,7 +9,8 @@ using namespace sluice::admin;
 
 TEST_CASE("proc stat: fields are counted behind the command, whatever it is called", "[admin]") {
   const auto stat = parse_proc_stat(
-      "1234 (a (b) c) S 1 1234 1234 0 -1 4194560 900 0 0 0 17 5 0 0 20 0 3 0 777 11000000 2048 18446744073709551615 1 1\n");
+      "1234 (a (b) c) S 1 1234 1234 0 -1 4194560 900 0 0 0 17 5 0 0 20 0 3 0 777 11000000 2048 18446744073709551615 1 "
+      "1\n");
   REQUIRE(stat.has_value());
   CHECK(stat->user_ticks == 17);
   CHECK(stat->system_ticks == 5);

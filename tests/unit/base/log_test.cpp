@@ -28,9 +28,9 @@ TEST_CASE("JSON escaping: quotes, backslashes and control characters cannot end 
 
 TEST_CASE("JSON escaping: bytes that are not UTF-8 are escaped one by one", "[base]") {
   CHECK(escaped("\xFF") == "\\u00ff");
-  CHECK(escaped("\xC3") == "\\u00c3");                          // cut short
-  CHECK(escaped("\xC0\xAF") == "\\u00c0\\u00af");               // overlong
-  CHECK(escaped("\xED\xA0\x80") == "\\u00ed\\u00a0\\u0080");    // a surrogate
+  CHECK(escaped("\xC3") == "\\u00c3");                                   // cut short
+  CHECK(escaped("\xC0\xAF") == "\\u00c0\\u00af");                        // overlong
+  CHECK(escaped("\xED\xA0\x80") == "\\u00ed\\u00a0\\u0080");             // a surrogate
   CHECK(escaped("\xF4\x90\x80\x80") == "\\u00f4\\u0090\\u0080\\u0080");  // past U+10FFFF
   CHECK(escaped("\xE2\x82x") == "\\u00e2\\u0082x");
 }

@@ -20,7 +20,8 @@ TEST_CASE("Sizes: units of 1024 and of 1000", "[base]") {
 }
 
 TEST_CASE("Sizes: what is none", "[base]") {
-  for (const char* bad : {"", " ", "x", "-1", "1XB", "1 2", "1MiB2", "MiB", "1e3", "inf", "nan", "99999999TiB", "0x10"}) {
+  for (const char* bad :
+       {"", " ", "x", "-1", "1XB", "1 2", "1MiB2", "MiB", "1e3", "inf", "nan", "99999999TiB", "0x10"}) {
     INFO(bad);
     const Result<std::uint64_t> parsed = parse_bytes(bad);
     REQUIRE(parsed.has_error());

@@ -38,7 +38,8 @@ TEST_CASE("Printout: secrets are masked", "[config]") {
 
 TEST_CASE("Printout: nested sections are opened once", "[config]") {
   const std::string printed = describe(Settings{});
-  CHECK(printed.find("log:\n  level: info\n  format: text\n  access:\n    enabled: true\n    format: text\n    file: \"-\"\n") !=
+  CHECK(printed.find(
+            "log:\n  level: info\n  format: text\n  access:\n    enabled: true\n    format: text\n    file: \"-\"\n") !=
         std::string::npos);
   CHECK(printed.find("  window: 8MiB\n") != std::string::npos);
 }

@@ -100,13 +100,14 @@ TEST_CASE("Distribution: layerinfo counts only where blobdescriptor is absent", 
 }
 
 TEST_CASE("Distribution: another descriptor cache is warned about", "[config]") {
-  const Result<Settings> redis = load_text(
-      "version: 0.1\nstorage: { cache: { blobdescriptor: redis } }\nproxy: { remoteurl: 'https://quay.io' }");
+  const Result<Settings> redis =
+      load_text("version: 0.1\nstorage: { cache: { blobdescriptor: redis } }\nproxy: { remoteurl: 'https://quay.io' }");
   REQUIRE(redis.has_value());
   CHECK(redis->descriptors.cache == DescriptorCache::memory);
   REQUIRE(redis->warnings.size() == 1);
-  CHECK(redis->warnings[0].find(":2: storage.cache.blobdescriptor: found \"redis\"; descriptors are cached in memory") !=
-        std::string::npos);
+  CHECK(
+      redis->warnings[0].find(":2: storage.cache.blobdescriptor: found \"redis\"; descriptors are cached in memory") !=
+      std::string::npos);
   const Result<Settings> strange = load_text(
       "version: 0.1\nstorage: { cache: { blobdescriptor: strange } }\nproxy: { remoteurl: 'https://quay.io' }");
   REQUIRE(strange.has_value());
@@ -119,7 +120,8 @@ TEST_CASE("Distribution: dropping its doors is said aloud", "[config]") {
       "proxy: { remoteurl: 'https://quay.io' }");
   REQUIRE(loaded.has_value());
   REQUIRE(loaded->warnings.size() == 1);
-  CHECK(loaded->warnings[0].find("everybody who reaches the port may pull; the port speaks plain HTTP") != std::string::npos);
+  CHECK(loaded->warnings[0].find("everybody who reaches the port may pull; the port speaks plain HTTP") !=
+        std::string::npos);
 }
 
 TEST_CASE("Distribution: what cannot be mapped stops the start", "[config]") {
@@ -128,10 +130,10 @@ TEST_CASE("Distribution: what cannot be mapped stops the start", "[config]") {
         "pull-through cache only)");
   CHECK(complaints("version: 0.2\nproxy: { remoteurl: 'https://quay.io' }") ==
         "sluice.yml:1: version: found \"0.2\", expected 0.1");
-  CHECK(complaints("version: 0.1\nproxy:\n  remoteurl: 'quay.io'\n").find(
-            "sluice.yml:3: proxy.remoteurl: found \"quay.io\", expected a URL") == 0);
-  CHECK(complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\nhttp: { addr: unix }").find(
-            "sluice.yml:3: http.addr: found \"unix\", expected ADDRESS:PORT") == 0);
-  CHECK(complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io', username: me }").find(
-            "sluice.yml:2: proxy.username: found without password") == 0);
+  CHECK(complaints("version: 0.1\nproxy:\n  remoteurl: 'quay.io'\n")
+            .find("sluice.yml:3: proxy.remoteurl: found \"quay.io\", expected a URL") == 0);
+  CHECK(complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\nhttp: { addr: unix }")
+            .find("sluice.yml:3: http.addr: found \"unix\", expected ADDRESS:PORT") == 0);
+  CHECK(complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io', username: me }")
+            .find("sluice.yml:2: proxy.username: found without password") == 0);
 }

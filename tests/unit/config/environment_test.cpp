@@ -46,11 +46,13 @@ TEST_CASE("Environment: an upstream of the file can be set too", "[config]") {
 TEST_CASE("Environment: what is unknown or wrong stops the start", "[config]") {
   CHECK(with({{"SLUICE_SERVER_LISTN", "x"}}).error().message ==
         "SLUICE_SERVER_LISTN: found an unknown variable, did you mean SLUICE_SERVER_LISTEN?");
-  CHECK(with({{"SLUICE_UPSTREAMS_EXAMPLE_ORG_URL", "https://example.org"}}).error().message.find(
-            "SLUICE_UPSTREAMS_EXAMPLE_ORG_URL: found an unknown variable") == 0);
-  CHECK(with({{"SLUICE_SOMETHING_ENTIRELY_DIFFERENT", ""}}).error().message ==
-        "SLUICE_SOMETHING_ENTIRELY_DIFFERENT: found an unknown variable, expected SLUICE_ and the path of a key, such as "
-        "SLUICE_SERVER_LISTEN");
+  CHECK(with({{"SLUICE_UPSTREAMS_EXAMPLE_ORG_URL", "https://example.org"}})
+            .error()
+            .message.find("SLUICE_UPSTREAMS_EXAMPLE_ORG_URL: found an unknown variable") == 0);
+  CHECK(
+      with({{"SLUICE_SOMETHING_ENTIRELY_DIFFERENT", ""}}).error().message ==
+      "SLUICE_SOMETHING_ENTIRELY_DIFFERENT: found an unknown variable, expected SLUICE_ and the path of a key, such as "
+      "SLUICE_SERVER_LISTEN");
   CHECK(with({{"SLUICE_TAGS_TTL", "soon"}}).error().message ==
         "SLUICE_TAGS_TTL: found \"soon\", expected a duration from 0s to 8760h");
   CHECK(with({{"SLUICE_UPSTREAMS_QUAY_IO_PASSWORD", std::string("hunter2\0", 8)}}).error().message.find("hunter2") ==
@@ -67,7 +69,8 @@ TEST_CASE("Environment: what others put there under our name is left alone", "[c
               {"SLUICE_PORT_5000_TCP_ADDR", "10.0.0.1"},
               {"SLUICE_JOBS", "2"},
               {"SLUICEX", "y"},
-              {"PATH", "/bin"}}).has_value());
+              {"PATH", "/bin"}})
+            .has_value());
   CHECK_FALSE(with({{"SLUICE_PORT_X", "1"}}).has_value());
 }
 

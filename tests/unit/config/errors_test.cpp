@@ -19,33 +19,38 @@ constexpr const char* kEndpoint = "ADDRESS:PORT, for example 127.0.0.1:5000, [::
 
 TEST_CASE("Errors: each names file, line, key, what was found and what was expected", "[config]") {
   const Bad table[] = {
-      {"\nserver:\n  listen: here\n", "sluice.yml:3: server.listen: found \"here\", expected "
-                                      "ADDRESS:PORT, for example 127.0.0.1:5000, [::1]:5000 or :5000"},
-      {"server: { threads: many }", "sluice.yml:1: server.threads: found \"many\", expected a number from 0 to 1024 "
-                                    "(0: one for each processor)"},
-      {"server: { threads: -1 }", "sluice.yml:1: server.threads: found \"-1\", expected a number from 0 to 1024 "
-                                  "(0: one for each processor)"},
+      {"\nserver:\n  listen: here\n",
+       "sluice.yml:3: server.listen: found \"here\", expected "
+       "ADDRESS:PORT, for example 127.0.0.1:5000, [::1]:5000 or :5000"},
+      {"server: { threads: many }",
+       "sluice.yml:1: server.threads: found \"many\", expected a number from 0 to 1024 "
+       "(0: one for each processor)"},
+      {"server: { threads: -1 }",
+       "sluice.yml:1: server.threads: found \"-1\", expected a number from 0 to 1024 "
+       "(0: one for each processor)"},
       {"server: { idle_timeout: 30 }",
        "sluice.yml:1: server.idle_timeout: found \"30\", expected a duration from 100ms to 24h"},
       {"server: { max_header_bytes: 10GiB }",
        "sluice.yml:1: server.max_header_bytes: found \"10GiB\", expected a size from 1KiB to 1MiB"},
-      {"server: { drain_timeout: }", "sluice.yml:1: server.drain_timeout: found nothing, expected a duration from 0s to 24h"},
+      {"server: { drain_timeout: }",
+       "sluice.yml:1: server.drain_timeout: found nothing, expected a duration from 0s to 24h"},
       {"server: 5", "sluice.yml:1: server: found \"5\", expected a mapping"},
       {"server: [listen]", "sluice.yml:1: server: found a list, expected a mapping"},
       {"- server", "sluice.yml:1: found a list, expected a mapping"},
       {"server: { listen: { a: b } }",
        "sluice.yml:1: server.listen: found a mapping, expected ADDRESS:PORT, for example 127.0.0.1:5000, [::1]:5000 or "
        ":5000"},
-      {"log: { level: loud }",
-       "sluice.yml:1: log.level: found \"loud\", expected debug, info, warn, error or off"},
+      {"log: { level: loud }", "sluice.yml:1: log.level: found \"loud\", expected debug, info, warn, error or off"},
       {"log: { access: { enabled: yes } }", "sluice.yml:1: log.access.enabled: found \"yes\", expected true or false"},
-      {"fill: { window: 1KiB }", "sluice.yml:1: fill.window: found \"1KiB\", expected a size from 256KiB to 64GiB, or off"},
+      {"fill: { window: 1KiB }",
+       "sluice.yml:1: fill.window: found \"1KiB\", expected a size from 256KiB to 64GiB, or off"},
       {"fill: { abandoned: drop }", "sluice.yml:1: fill.abandoned: found \"drop\", expected finish or park"},
       {"data: ''", "sluice.yml:1: data: found nothing, expected a directory"},
       {"servr: {}", "sluice.yml:1: servr: found an unknown key, did you mean server?"},
       {"server:\n  lisetn: x", "sluice.yml:2: server.lisetn: found an unknown key, did you mean listen?"},
       {"listen: x", "sluice.yml:1: listen: found an unknown key, did you mean server.listen?"},
-      {"store:\n  compression: x", "sluice.yml:2: store.compression: found an unknown key, expected one of: fsync, threads"},
+      {"store:\n  compression: x",
+       "sluice.yml:2: store.compression: found an unknown key, expected one of: fsync, threads"},
       {"[a, b]: c", "sluice.yml:1: found a list as a key, expected a word"},
       {"data: /a\n\ndata: /b\n",
        "sluice.yml:3: data: found a second time, expected once (it stands on line 1 already)"},
@@ -53,9 +58,11 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
        "sluice.yml:2: server: found a second time, expected once (it stands on line 1 already)"},
       {"default_upstream: dockerhub\nupstreams: { quay.io: off, gcr.io: off, registry.k8s.io: off, ghcr.io: off, "
        "mcr.microsoft.com: off }",
-       "sluice.yml:1: default_upstream: found \"dockerhub\", expected the name of an upstream: docker.io, public.ecr.aws"},
+       "sluice.yml:1: default_upstream: found \"dockerhub\", expected the name of an upstream: docker.io, "
+       "public.ecr.aws"},
       {"upstreams: { 'https://ghcr.io': {} }",
-       "sluice.yml:1: upstreams.https://ghcr.io: found \"https://ghcr.io\", expected a registry's name such as docker.io "
+       "sluice.yml:1: upstreams.https://ghcr.io: found \"https://ghcr.io\", expected a registry's name such as "
+       "docker.io "
        "or registry.example.com:5000"},
       {"upstreams: { ghcr.io: 'https://x' }",
        "sluice.yml:1: upstreams.ghcr.io: found \"https://x\", expected off or a mapping with keys such as url"},
@@ -65,7 +72,8 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
       {"upstreams: { ghcr.io: { ulr: 'https://x' } }",
        "sluice.yml:1: upstreams.ghcr.io.ulr: found an unknown key, did you mean url?"},
       {"upstreams: { ghcr.io: { realm_hosts: ['https://x'] } }",
-       "sluice.yml:1: upstreams.ghcr.io.realm_hosts: found \"https://x\", expected a list of host names, without scheme "
+       "sluice.yml:1: upstreams.ghcr.io.realm_hosts: found \"https://x\", expected a list of host names, without "
+       "scheme "
        "and port"},
       {"upstreams: { ghcr.io: { ca_file: /nowhere/ca.pem } }",
        "sluice.yml:1: upstreams.ghcr.io.ca_file: found \"/nowhere/ca.pem\", expected a readable PEM file"},
@@ -74,7 +82,8 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
       {"upstreams: { ghcr.io: { password: hunter2 } }",
        "sluice.yml:1: upstreams.ghcr.io.password: found without username, expected both or neither"},
       {"upstreams: { ghcr.io: { username: me, password_file: /nowhere } }",
-       "sluice.yml:1: upstreams.ghcr.io.password_file: found \"/nowhere\", expected a readable file with the password on "
+       "sluice.yml:1: upstreams.ghcr.io.password_file: found \"/nowhere\", expected a readable file with the password "
+       "on "
        "its first line"},
       {"upstreams: { ghcr.io: { username: me, password: hunter2, password_file: /nowhere } }",
        "sluice.yml:1: upstreams.ghcr.io.password_file: found beside password, expected only one of the two"},

@@ -86,8 +86,9 @@ upstreams:
 TEST_CASE("Settings: the command line stands above the environment, which stands above the file", "[config]") {
   const Folder folder;
   LoadParams params;
-  params.file = folder.write("sluice.yml", "server: { listen: 127.0.0.1:1, threads: 1 }\nadmin: { listen: 127.0.0.1:3 }\n"
-                                           "tags: { ttl: 1s }\n");
+  params.file = folder.write("sluice.yml",
+                             "server: { listen: 127.0.0.1:1, threads: 1 }\nadmin: { listen: 127.0.0.1:3 }\n"
+                             "tags: { ttl: 1s }\n");
   params.environment = {{"SLUICE_SERVER_LISTEN", "127.0.0.1:2"}, {"SLUICE_SERVER_THREADS", "2"}, {"HOME", "/root"}};
   params.overrides.listen = "127.0.0.1:9";
   const Result<Settings> loaded = load(params);
@@ -134,7 +135,8 @@ TEST_CASE("Settings: a relative data directory becomes absolute", "[config]") {
 TEST_CASE("Settings: a password comes from the first line of its file", "[config]") {
   const Folder folder;
   const auto secret = folder.write("secret", "hunter2\r\nsecond line\n");
-  const Result<Settings> loaded = load_text("upstreams: { quay.io: { username: me, password_file: " + secret.string() + " } }");
+  const Result<Settings> loaded =
+      load_text("upstreams: { quay.io: { username: me, password_file: " + secret.string() + " } }");
   REQUIRE(loaded.has_value());
   CHECK(loaded->upstreams.at("quay.io").password == "hunter2");
 }

@@ -10,8 +10,9 @@ TEST_CASE("Endpoint: what is one and what is not", "[config]") {
   CHECK(Endpoint::parse("[::1]:80") == Endpoint{"::1", 80});
   CHECK(Endpoint::parse("localhost:0") == Endpoint{"127.0.0.1", 0});
   CHECK(Endpoint::parse(":65535") == Endpoint{"", 65535});
-  for (const char* bad : {"", ":", "5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:5 ",
-                          "::1:80", "[::1]", "[127.0.0.1]:5", "[]:5", "example.org:80", "256.0.0.1:1", "tcp://1.2.3.4:5"}) {
+  for (const char* bad :
+       {"", ":", "5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:5 ", "::1:80",
+        "[::1]", "[127.0.0.1]:5", "[]:5", "example.org:80", "256.0.0.1:1", "tcp://1.2.3.4:5"}) {
     INFO(bad);
     CHECK_FALSE(Endpoint::parse(bad).has_value());
   }
@@ -27,9 +28,10 @@ TEST_CASE("Upstream URL: normalised, or refused", "[config]") {
   CHECK(parse_upstream_url("https://Example.ORG/") == "https://example.org");
   CHECK(parse_upstream_url("HTTP://localhost:5000/a/b//") == "http://localhost:5000/a/b");
   CHECK(parse_upstream_url("https://[2001:DB8::1]:443") == "https://[2001:db8::1]:443");
-  for (const char* bad : {"", "example.org", "ftp://x", "https://", "https:///x", "https://u@x", "https://u:p@x/",
-                          "https://x?y", "https://x/y#z", "https://x:0", "https://x:99999", "https://x:y", "https://x y",
-                          "https://a..b", "https://-a", "https://[::1", "https://[]", "https://x/a b", "https://x/\n"}) {
+  for (const char* bad :
+       {"", "example.org", "ftp://x", "https://", "https:///x", "https://u@x", "https://u:p@x/", "https://x?y",
+        "https://x/y#z", "https://x:0", "https://x:99999", "https://x:y", "https://x y", "https://a..b", "https://-a",
+        "https://[::1", "https://[]", "https://x/a b", "https://x/\n"}) {
     INFO(bad);
     CHECK_FALSE(parse_upstream_url(bad).has_value());
   }
@@ -38,7 +40,8 @@ TEST_CASE("Upstream URL: normalised, or refused", "[config]") {
 }
 
 TEST_CASE("Upstream name: a host with an optional port", "[config]") {
-  for (const char* good : {"docker.io", "localhost:5000", "a-b.c_d.example", "10.0.0.1:80"}) CHECK(is_upstream_name(good));
+  for (const char* good : {"docker.io", "localhost:5000", "a-b.c_d.example", "10.0.0.1:80"})
+    CHECK(is_upstream_name(good));
   for (const char* bad : {"", "Docker.io", "a/b", "a:", "a:b", "..", "a b", "https://a", "*"}) {
     INFO(bad);
     CHECK_FALSE(is_upstream_name(bad));

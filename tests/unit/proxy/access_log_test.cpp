@@ -122,7 +122,8 @@ TEST_CASE("Access log: what a client sends can neither break a line nor add a fi
   const std::string text = one_line(record);
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
   CHECK(text.back() == '\n');
-  CHECK(std::none_of(text.begin(), text.end() - 1, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }));
+  CHECK(std::none_of(text.begin(), text.end() - 1,
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }));
   CHECK(text.find(R"( target="/v2/a b\u00ff=c" )") != std::string::npos);
   CHECK(text.find(R"( user_agent="x\u000d\u000astatus=500 \"\\\u001b[31m\u007f\u0000y")") != std::string::npos);
 
@@ -231,7 +232,8 @@ TEST_CASE("Access log: a pipe that nobody empties stops nobody, and gets whole l
   std::string got;
   const auto empty = [&] {
     std::string chunk(65536, '\0');
-    for (ssize_t n = ::read(reader, chunk.data(), chunk.size()); n > 0; n = ::read(reader, chunk.data(), chunk.size())) {
+    for (ssize_t n = ::read(reader, chunk.data(), chunk.size()); n > 0;
+         n = ::read(reader, chunk.data(), chunk.size())) {
       got.append(chunk, 0, static_cast<std::size_t>(n));
     }
   };

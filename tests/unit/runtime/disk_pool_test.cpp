@@ -70,15 +70,16 @@ TEST_CASE("offload: many callers on many loops each get their own result", "[run
   LoopPool loops(2);
   loops.start();
   struct Call {
-    static Task<void> run(DiskPool& on, int n, std::atomic<int>& good, std::atomic<int>& open, std::promise<void>& end) {
+    static Task<void> run(DiskPool& on, int n, std::atomic<int>& good, std::atomic<int>& open,
+                          std::promise<void>& end) {
       const int got = co_await offload(on, [n] { return n * 3; });
       if (got == n * 3) ++good;
       if (--open == 0) end.set_value();
     }
   };
   for (int i = 0; i < 64; ++i) {
-    boost::asio::co_spawn(loops.at(static_cast<std::size_t>(i) % 2).get_executor(), Call::run(pool, i, right, left, all),
-                          [](std::exception_ptr) {});
+    boost::asio::co_spawn(loops.at(static_cast<std::size_t>(i) % 2).get_executor(),
+                          Call::run(pool, i, right, left, all), [](std::exception_ptr) {});
   }
   all.get_future().wait();
   loops.stop();

@@ -140,7 +140,7 @@ TEST_CASE("PosixFilesystem: status, mode and space", "[runtime]") {
   CHECK(status.kind == FileStatus::Kind::regular);
   CHECK(status.size_bytes == 5);
   REQUIRE(fs.set_mode(folder / "a", 0400).has_value());
-  struct stat st {};
+  struct stat st{};
   REQUIRE(::stat((folder / "a").c_str(), &st) == 0);
   CHECK((st.st_mode & 0777) == 0400);
   const Space space = fs.space(folder.path()).value();

@@ -34,9 +34,8 @@ TEST_CASE("LoopPool: each loop has an index and a thread of its own", "[runtime]
   for (std::size_t i = 0; i < pool.size(); ++i) {
     CHECK(pool.at(i).index() == i);
     std::promise<std::pair<std::thread::id, bool>> answer;
-    asio::post(pool.at(i).get_executor(), [&, i] {
-      answer.set_value({std::this_thread::get_id(), pool.at(i).running_in_this_thread()});
-    });
+    asio::post(pool.at(i).get_executor(),
+               [&, i] { answer.set_value({std::this_thread::get_id(), pool.at(i).running_in_this_thread()}); });
     const auto [id, inside] = answer.get_future().get();
     threads.insert(id);
     all_inside = all_inside && inside;

@@ -20,7 +20,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
+using Timer =
+    asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
 
 // Long enough for any machine; reached only when a test fails.
 constexpr auto kPatience = 60s;
@@ -56,7 +57,8 @@ TEST_CASE("TaskGroup: it knows when all of its tasks have ended", "[runtime]") {
   loops.start();
   TaskGroup group("test");
   std::atomic<int> done{0};
-  for (int i = 0; i < 100; ++i) CHECK(group.spawn(loops.at(static_cast<std::size_t>(i) % 2).get_executor(), count(done)));
+  for (int i = 0; i < 100; ++i)
+    CHECK(group.spawn(loops.at(static_cast<std::size_t>(i) % 2).get_executor(), count(done)));
   CHECK(group.wait_for(kPatience));
   CHECK(done == 100);
   CHECK(group.size() == 0);
@@ -93,7 +95,8 @@ TEST_CASE("TaskGroup: a task that waits notices the cancellation", "[runtime]") 
   CHECK(group.wait_for(0s));
 }
 
-TEST_CASE("TaskGroup: a task that was cancelled before it started never runs, and what it held is let go", "[runtime]") {
+TEST_CASE("TaskGroup: a task that was cancelled before it started never runs, and what it held is let go",
+          "[runtime]") {
   Loop loop;
   TaskGroup group("test");
   auto kept = std::make_shared<int>(1);

@@ -163,6 +163,8 @@ int main(int argc, char** argv) {
   const std::uint64_t size = (argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024) << 20;
   for (const std::size_t readers : {1, 50, 500}) wake(readers, 1, 2000);
   for (const std::size_t readers : {50, 500}) wake(readers, 4, 2000);
+  // The first pass pays for memory that the page cache has not used before; it is the one to leave out.
+  transfer(directory, size, 1, std::nullopt);
   for (const std::optional<std::uint64_t> window :
        {std::optional<std::uint64_t>(8 << 20), std::optional<std::uint64_t>()}) {
     transfer(directory, size, 1, window);

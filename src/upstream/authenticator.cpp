@@ -133,6 +133,7 @@ Task<Result<std::string>> Authenticator::answer(std::string repository, std::vec
     }
     {
       const std::scoped_lock lock(mutex_);
+      basic_wanted_ = false;  // it may have changed its mind
       if (!entries_.contains(repository)) make_room();
       entries_[repository].source = std::move(*source);
     }

@@ -39,7 +39,9 @@ TEST_CASE("Url: refuses what is no address of a server", "[http]") {
   for (const char* text : {"", "/v2/", "//host/x", "ftp://host/", "file:///etc/passwd", "http://", "http:///x",
                            "http://user:secret@host/", "http://user@host/", "http://host:0/", "http://host:65536/",
                            "http://host:5x/", "http://ho st/", "http://host\r\nX: y/", "http://host/a\r\nb",
-                           "http://ho%20st/", "mailto:a@b"}) {
+                           "http://ho%20st/", "mailto:a@b",
+                           "http://[::1/", "http://[1.2.3.4]/", "http://[::1%25lo]/", "http://[::1]x/", "http://[::1]:/x\x01",
+                           "http:/host/", "http:host"}) {
     INFO(text);
     const auto url = Url::parse(text);
     REQUIRE_FALSE(url);
@@ -47,6 +49,7 @@ TEST_CASE("Url: refuses what is no address of a server", "[http]") {
     CHECK(url.error().message.find("secret") == std::string::npos);
   }
   CHECK_FALSE(Url::parse("http://host/" + std::string(20'000, 'a')));
+  CHECK_FALSE(Url::parse(std::string_view("http://[::1\0]/", 14)));
 }
 
 TEST_CASE("Url: mends what is met in real Location fields", "[http]") {
@@ -64,6 +67,13 @@ TEST_CASE("Url: resolves a Location against the request", "[http]") {
   CHECK(base.resolve("?again=1")->to_string() == "https://registry:5000/v2/app/blobs/sha256:abc?again=1");
   CHECK(base.resolve("../manifests/x")->to_string() == "https://registry:5000/v2/app/manifests/x");
   CHECK(base.resolve("http://registry:5000/x")->scheme == "http");
+  CHECK(base.resolve("")->target == base.target);
+  CHECK(base.resolve("#x")->target == base.target);
+  CHECK(base.resolve("x")->target == "/v2/app/blobs/x");
+  CHECK(base.resolve("./a/../b/.")->target == "/v2/app/blobs/b/");
+  CHECK(base.resolve("../../../../..")->target == "/");
+  CHECK(base.resolve("/a/./b/../c?x=/../y")->target == "/a/c?x=/../y");
+  CHECK(base.resolve("https://other")->target == "/");
   CHECK_FALSE(base.resolve("javascript:alert(1)"));
   CHECK_FALSE(base.resolve("http://u:p@h/"));
 }

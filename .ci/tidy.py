@@ -105,7 +105,7 @@ def main():
     work, unchanged = [], 0
     for item in json.loads((arguments.build / "compile_commands.json").read_text()):
         source = item["file"]
-        if not source.startswith(str(ROOT / "src") + os.sep):
+        if not source.startswith(str(ROOT / "src") + os.sep) or not os.path.exists(source):
             continue
         command = clean(item["command"])
         if checker.passed_before(source, command):

@@ -48,6 +48,9 @@ std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head) {
   return out;
 }
 
+// Gives the connection back, or closes it, before another is needed: there may be only this one.
+Task<void> let_go(Transport::Answer answer) { co_await answer.response->drain(); }
+
 std::string prefix_of(const http::Url& base) {
   std::string path(base.path());
   while (!path.empty() && path.back() == '/') path.pop_back();
@@ -102,7 +105,7 @@ class HttpRegistry::Exchange {
   Task<Try> attempt(const Request& request);
   Task<Result<Answer>> authenticated(const Request& request);
   Task<Result<Answer>> send(const Request& request, std::string authorization);
-  Task<std::vector<http::Challenge>> challenges(const Answer& answer);
+  Task<std::vector<http::Challenge>> challenges_of_registry();
   [[nodiscard]] std::chrono::milliseconds backoff(std::size_t retry) const;
 
   Clock& clock_;
@@ -121,15 +124,14 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::send(const 
   // A presigned address has run out, or a copy behind a redirect is gone: the registry gives a new one.
   const int status = answer->response->status();
   if (status != 401 && status != 403 && status != 410) co_return answer;
-  co_await answer->response->drain();
+  co_await let_go(std::move(*answer));
   metrics_.retries.add();
   co_return co_await transport_.send(std::move(ask));
 }
 
 // gcr.io may answer 401 without a challenge; the one of /v2/ counts then.
-Task<std::vector<http::Challenge>> HttpRegistry::Exchange::challenges(const Answer& answer) {
-  std::vector<http::Challenge> out = challenges_of(answer.response->head());
-  if (!out.empty()) co_return out;
+Task<std::vector<http::Challenge>> HttpRegistry::Exchange::challenges_of_registry() {
+  std::vector<http::Challenge> out;
   const Request ping{"GET", "/v2/", {}, {}, Wanted::registry, false};
   Result<Answer> pinged = co_await send(ping, {});
   if (pinged && pinged->response->status() == 401) {
@@ -138,7 +140,7 @@ Task<std::vector<http::Challenge>> HttpRegistry::Exchange::challenges(const Answ
     for (http::Challenge& challenge : out) {
       std::erase_if(challenge.parameters, [](const auto& parameter) { return parameter.first == "scope"; });
     }
-    co_await pinged->response->drain();
+    co_await let_go(std::move(*pinged));
   }
   co_return out;
 }
@@ -151,10 +153,10 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::authenticat
   // A 401 from behind a redirect says nothing about our standing with the registry.
   if (!answer || answer->response->status() != 401 || answer->redirected) co_return answer;
 
-  std::vector<http::Challenge> asked = co_await challenges(*answer);
+  std::vector<http::Challenge> asked = challenges_of(answer->response->head());
   const std::string where = answer->where;
-  co_await answer->response->drain();
-  { const Answer refused = std::move(*answer); }  // gives the connection back before others are needed
+  co_await let_go(std::move(*answer));
+  if (asked.empty()) asked = co_await challenges_of_registry();
   Result<std::string> renewed =
       co_await authenticator_.answer(request.repository, std::move(asked), std::move(*authorization));
   if (!renewed) co_return renewed.error().in(where);

@@ -107,6 +107,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     }
     co_await (*response)->drain();
     url = std::move(*next);
+    response->reset();  // before another connection is needed: there may be only this one
   }
 }
 

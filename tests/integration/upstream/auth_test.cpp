@@ -216,8 +216,12 @@ TEST_CASE("Challenge: missing on the request, taken from /v2/", "[upstream]") {
   Bench bench;
   const std::string name = bench.origin.add_blob("app", "content");
   bench.origin.require_token(bench.origin.url("/token"));
+  bench.params.max_connections_per_host = 1;
   Reply bare;
   bare.status = 401;
+  bare.framing = Framing::until_close;
+  bare.gate = std::make_shared<Gate>();  // its body never comes
+  bare.body = "x";
   bench.origin.script(Bench::blob(name), bare);
   CHECK(bench.get(name).bytes == "content");
   CHECK(bench.origin.count("/v2/") == 1);

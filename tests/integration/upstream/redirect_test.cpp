@@ -108,6 +108,24 @@ TEST_CASE("Redirect: a presigned address that has run out is asked for again", "
   CHECK(got.opening->message.find("secret") == std::string::npos);
 }
 
+TEST_CASE("Redirect: one connection is enough", "[upstream]") {
+  Bench bench;
+  bench.params.max_connections_per_host = 1;
+  const std::string name = bench.origin.add_blob("app", "content");
+  Reply endless = redirect(307, "/o");
+  endless.body = "x";
+  endless.framing = Framing::until_close;
+  endless.gate = std::make_shared<Gate>();
+  bench.origin.respond(Bench::blob(name), [endless](const Request&) { return endless; });
+  Reply expired = endless;
+  expired.status = 403;
+  bench.origin.script("/o", expired);
+  Reply stored;
+  stored.body = "content";
+  bench.origin.respond("/o", [stored](const Request&) { return stored; });
+  CHECK(bench.get(name).bytes == "content");
+}
+
 TEST_CASE("Redirect: storage that refuses HEAD for a presigned GET", "[upstream]") {
   Bench bench;
   ScriptedOrigin storage;

@@ -1,7 +1,6 @@
 // distribution's config.yml (https://distribution.github.io/distribution/about/configuration/), as far as a
 // pull-through cache has a use for it.
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <functional>
 #include <map>
@@ -22,12 +21,6 @@ const Field<Settings>& own_field(std::string_view key) {
 const Field<Upstream>& upstream_field(std::string_view key) {
   const auto& fields = upstream_fields();
   return *std::find_if(fields.begin(), fields.end(), [&](const auto& field) { return field.key == key; });
-}
-
-bool is_docker_hub(std::string_view authority) {
-  constexpr std::array<std::string_view, 4> kHosts{"registry-1.docker.io", "index.docker.io", "docker.io",
-                                                   "registry.docker.io"};
-  return std::find(kHosts.begin(), kHosts.end(), authority) != kHosts.end();
 }
 
 class DistributionFile {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "config/sources.hpp"
+#include "config/values.hpp"
 
 namespace sluice::config {
 namespace {
@@ -122,6 +123,9 @@ void apply_command_line(const Overrides& overrides, Settings& settings, Report& 
   if (upstream == settings.upstreams.end()) return;  // check() reports it
   report.set(field(upstream_fields(), "url"), upstream->second, *overrides.upstream,
              fmt::format("upstreams.{}.url", upstream->first), Place{Source::command_line, "--upstream", 0});
+  // Clients that mean Docker Hub's short names send library/ themselves; whoever names a registry of his own by hand
+  // means the names that it has.
+  if (!is_docker_hub(url_authority(upstream->second.url))) upstream->second.library_prefix = false;
 }
 
 Result<Settings> load(const LoadParams& params) {

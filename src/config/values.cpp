@@ -1,6 +1,7 @@
 #include "config/values.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <vector>
 
@@ -74,6 +75,12 @@ std::optional<std::string> parse_upstream_url(std::string_view text) {
 std::string_view url_authority(std::string_view url) {
   url.remove_prefix(std::min(url.find("://") + 3, url.size()));
   return url.substr(0, url.find('/'));
+}
+
+bool is_docker_hub(std::string_view authority) {
+  constexpr std::array<std::string_view, 4> kHosts{"registry-1.docker.io", "index.docker.io", "docker.io",
+                                                   "registry.docker.io"};
+  return std::find(kHosts.begin(), kHosts.end(), authority) != kHosts.end();
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {

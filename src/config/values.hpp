@@ -14,6 +14,9 @@ std::optional<std::string> parse_upstream_url(std::string_view text);
 // The "host[:port]" of what parse_upstream_url gave.
 std::string_view url_authority(std::string_view url);
 
+// One of Docker Hub's own hosts, where one-part names live under library/.
+bool is_docker_hub(std::string_view authority);
+
 // "docker.io", "localhost:5000": what may stand before the first slash of an image reference.
 bool is_upstream_name(std::string_view text);
 

@@ -108,7 +108,7 @@ TEST_CASE("Settings: every option of the command line reaches its key", "[config
   CHECK(loaded->admin.listen == Endpoint{"127.0.0.1", 0});
   CHECK(loaded->data == "/tmp/d");
   CHECK(loaded->upstreams.at("docker.io").url == "http://127.0.0.1:5055");
-  CHECK(loaded->upstreams.at("docker.io").library_prefix);
+  CHECK_FALSE(loaded->upstreams.at("docker.io").library_prefix);
   CHECK(loaded->log.level == log::Level::warn);
   CHECK(loaded->log.format == log::Format::json);
 }

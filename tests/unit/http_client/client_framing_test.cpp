@@ -8,6 +8,8 @@
 namespace sluice::http {
 namespace {
 
+using namespace std::string_view_literals;
+
 ReceivedHead head_of(const std::string& text) {
   const auto head = parse_received_head(text);
   return head ? *head : ReceivedHead{};
@@ -53,7 +55,7 @@ TEST_CASE("ReceivedHead: refuses what can be read in two ways", "[http]") {
     REQUIRE_FALSE(head);
     CHECK(head.error().code == Errc::upstream_protocol);
   }
-  CHECK_FALSE(parse_received_head(std::string("HTTP/1.1 200 OK\r\nA: \0b\r\n\r\n", 28)));
+  CHECK_FALSE(parse_received_head("HTTP/1.1 200 OK\r\nA: \0b\r\n\r\n"sv));
 }
 
 TEST_CASE("ReceivedHead: bounded", "[http]") {

@@ -4,9 +4,11 @@
 // for the same result. Nobody's leaving stops it: the work is the group's, not the first caller's.
 //
 // Threads: run() may be awaited on any loop; each caller resumes on its own. A wait ends when the work does, so it ends
-// soon after the group is cancelled. The SingleFlight must outlive all waits.
+// soon after the group is cancelled; a terminal cancellation of the caller ends its own wait, with `cancelled`. The
+// SingleFlight must outlive all waits.
 #pragma once
 
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -16,10 +18,12 @@
 #include <utility>
 #include <vector>
 
+#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
-#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/cancellation_type.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/system/system_error.hpp>
@@ -63,6 +67,7 @@ class SingleFlight {
     if (!joined) group_.spawn(executor, fly(std::make_unique<Landing>(*this, flight, std::move(key)), std::move(work)));
     co_await arrival(flight);
     const std::scoped_lock lock(flight->mutex);
+    if (!flight->result) co_return Outcome{Error{Errc::cancelled}, joined};
     co_return Outcome{*flight->result, joined};
   }
 
@@ -113,22 +118,47 @@ class SingleFlight {
     for (const auto& wake : waiters) wake();
   }
 
+  // A suspended caller. The work's end and the caller's own cancellation both wake it; the first one counts.
+  template <class Handler>
+  struct Waiter {
+    explicit Waiter(Handler of) : handler(std::move(of)), guard(asio::make_work_guard(handler)) {}
+
+    static void wake(const std::shared_ptr<Waiter>& waiter) {
+      if (waiter->woken.exchange(true)) return;
+      // On the caller's loop, where its cancellation is emitted too.
+      asio::post(waiter->guard.get_executor(), [waiter] {
+        asio::get_associated_cancellation_slot(waiter->handler).clear();
+        waiter->guard.reset();
+        std::move (waiter->handler)();
+      });
+    }
+
+    Handler handler;
+    asio::executor_work_guard<asio::associated_executor_t<Handler>> guard;
+    std::atomic<bool> woken{false};
+  };
+
   static Task<void> arrival(std::shared_ptr<Flight> flight) {
     co_await asio::async_initiate<const asio::use_awaitable_t<Executor>, void()>(
         [](auto handler, std::shared_ptr<Flight> awaited) {
-          auto shared = std::make_shared<decltype(handler)>(std::move(handler));
-          auto guard = asio::make_work_guard(asio::get_associated_executor(*shared));
-          std::function<void()> wake = [shared, guard] {
-            asio::post(guard.get_executor(), [shared] { std::move (*shared)(); });
-          };
+          using Suspended = Waiter<decltype(handler)>;
+          auto waiter = std::make_shared<Suspended>(std::move(handler));
+          auto slot = asio::get_associated_cancellation_slot(waiter->handler);
+          if (slot.is_connected()) {
+            // Not to be kept alive by its own frame, in which the slot stands.
+            slot.assign([weak = std::weak_ptr<Suspended>(waiter)](asio::cancellation_type type) {
+              if ((type & asio::cancellation_type::terminal) == asio::cancellation_type::none) return;
+              if (const auto cancelled = weak.lock()) Suspended::wake(cancelled);
+            });
+          }
           {
             const std::scoped_lock lock(awaited->mutex);
             if (!awaited->result) {
-              awaited->waiters.push_back(std::move(wake));
+              awaited->waiters.push_back([waiter] { Suspended::wake(waiter); });
               return;
             }
           }
-          wake();
+          Suspended::wake(waiter);
         },
         kAwait, std::move(flight));
   }

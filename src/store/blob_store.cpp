@@ -32,7 +32,14 @@ std::optional<Stored> BlobStore::find(const oci::Digest& digest) const {
 
 std::shared_ptr<const OpenBlob> BlobStore::peek_open(const oci::Digest& digest) {
   std::shared_ptr<const OpenBlob> found = open_files_.find(digest);
-  if (found) touch(digest);
+  if (!found) return nullptr;
+  // One that has changed its length since would break in the middle of an answer, time and again. Opened anew, it is
+  // dropped.
+  if (const Result<std::uint64_t> length = filesystem_.size(found->file); !length || *length != found->size) {
+    open_files_.erase(digest);
+    return nullptr;
+  }
+  touch(digest);
   return found;
 }
 

@@ -87,6 +87,10 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
         if (*n == 0) co_return Result<void>{};
         failures = 0;
         metrics_.upstream_bytes.add(*n);
+        if (size && *n > *size - writer.position()) {
+          // Readers see nothing beyond the size, so a writer that went on would wait for them for ever.
+          co_return Error{Errc::size_mismatch, "upstream sent more than it had announced"};
+        }
         const Result<void> written = co_await writer.write(std::span<const std::byte>(buffer).first(*n));
         if (!written) co_return written.error();
         co_await verifier.advance(writer.position());

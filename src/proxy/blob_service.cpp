@@ -62,11 +62,6 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
     objects_.insert(digest, made);
   } else {
     std::shared_ptr<const store::OpenBlob> file = store_.peek_open(digest);
-    // One that has changed its length since it was opened fails in the middle of an answer. Opened anew it is noticed.
-    if (file) {
-      const Result<std::uint64_t> length = filesystem_.size(file->file);
-      if (!length || *length != file->size) file = nullptr;
-    }
     if (!file) {
       Result<std::shared_ptr<const store::OpenBlob>> opened = co_await store_.open(digest);
       if (!opened) co_return opened.error();
@@ -110,7 +105,9 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   streamcache::Create create = [this, route, digest](std::shared_ptr<streamcache::Writer> writer) {
     return fill(route, digest, std::move(writer));
   };
-  Result<streamcache::Lookup> lookup = co_await fills_.find_or_create(digest.to_string(), std::move(create));
+  std::string key(route.registry->name());
+  key.append(" ").append(digest.to_string());
+  Result<streamcache::Lookup> lookup = co_await fills_.find_or_create(std::move(key), std::move(create));
   if (!lookup) co_return lookup.error();
   const Result<std::optional<std::uint64_t>> size = co_await lookup->stream->wait_size();
   if (!size) {

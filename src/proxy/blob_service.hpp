@@ -3,9 +3,10 @@
 //   store.find ──has it──▶ may this repository see it? ──▶ at rest: a ReadyObject
 //        └─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
 //
-// One fill for a digest, whoever asks: it runs in the task group, hashes behind what it writes, goes on from where a
-// connection broke, and hands the file to the store when the digest is right. A repository that joins somebody else's
-// fill has its own access check.
+// One fill for a digest at an upstream, whoever asks: it runs in the task group, hashes behind what it writes, goes on
+// from where a connection broke, and hands the file to the store when the digest is right. Upstreams have fills of their
+// own, so that one's trouble is nothing to those who ask another. A repository that joins another one's fill has its own
+// access check.
 //
 // Threads: all functions may be called from any loop. Fills must have ended before this is destroyed.
 #pragma once

@@ -145,9 +145,10 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
     co_return found.error();
   }
   const bool moved = record && record->digest != found->digest;
-  if (!moved) store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+  if (!moved || found->object->in_memory) {
+    store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+  }
   if (found->object->in_memory || (head_only && !record)) {
-    if (moved) store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
     co_return Opened{CacheResult::miss, found->object, found->digest};
   }
   // The record follows a tag that has moved when the new manifest is here, even if a HEAD has found it out: until then the

@@ -1,0 +1,208 @@
+// Who may see what: upstream's word on one repository says nothing about another.
+#include <string>
+#include <thread>
+
+#include <catch2/catch.hpp>
+
+#include "client.hpp"
+#include "fixture.hpp"
+#include "oci/media_type.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct Refusal {
+  Errc code;
+  unsigned status;
+  const char* oci_code;
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: HEAD of a blob downloads nothing", "[proxy]") {
+  Fixture cache;
+  const oci::Digest digest = cache.hub().add_blob("library/app", content(12'345));
+  const Response response = head(cache.port(), blob_path("library/app", digest));
+  CHECK(response.status == 200);
+  CHECK(response.field("content-length") == "12345");
+  CHECK(cache.hub().seen().downloads == 0);
+  CHECK(cache.hub().seen().blob_heads == 1);
+  // And is remembered.
+  CHECK(head(cache.port(), blob_path("library/app", digest)).status == 200);
+  CHECK(cache.hub().seen().blob_heads == 1);
+  CHECK(cache.counted_blobs("miss", 1));
+  CHECK(cache.counted_blobs("hit", 1));
+}
+
+TEST_CASE("Proxy: HEAD of a blob that a manifest has named asks nobody", "[proxy]") {
+  Fixture cache;
+  const std::string layer = content(5000, 1);
+  const std::string config = content(100, 2);
+  const oci::Digest layer_digest = cache.hub().add_blob("library/app", layer);
+  const oci::Digest config_digest = cache.hub().add_blob("library/app", config);
+  cache.hub().add_manifest("library/app", "latest",
+                           image_manifest(config_digest, 100, layer_digest, 5000, oci::media_type::kOciManifest),
+                           std::string(oci::media_type::kOciManifest));
+  REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).status == 200);
+  CHECK(head(cache.port(), blob_path("library/app", layer_digest)).field("content-length") == "5000");
+  CHECK(head(cache.port(), blob_path("library/app", config_digest)).field("content-length") == "100");
+  CHECK(cache.hub().seen().blob_heads == 0);
+  CHECK(cache.hub().seen().downloads == 0);
+}
+
+TEST_CASE("Proxy: an unknown blob is remembered as unknown for a time", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(1000);
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, blob);
+  const std::string method = GENERATE("GET", "HEAD");
+  for (int round = 0; round < 3; ++round) {
+    const Response response = fetch(cache.port(), method, blob_path("library/app", digest));
+    CHECK(response.status == 404);
+    if (method == "GET") CHECK(error_code(response.body) == "BLOB_UNKNOWN");
+  }
+  CHECK(cache.hub().seen().all() == 1);
+  cache.hub().add_blob("library/app", blob);
+  CHECK(fetch(cache.port(), method, blob_path("library/app", digest)).status == 404);
+  cache.clock().advance(5s);
+  CHECK(fetch(cache.port(), method, blob_path("library/app", digest)).status == 200);
+  CHECK(cache.hub().seen().all() == 2);
+}
+
+TEST_CASE("Proxy: a cached blob is given to a repository only when upstream says that it has it", "[proxy]") {
+  const Refusal refusal =
+      GENERATE(Refusal{Errc::blob_unknown, 404, "BLOB_UNKNOWN"}, Refusal{Errc::name_unknown, 404, "NAME_UNKNOWN"},
+               Refusal{Errc::unauthorized, 401, "UNAUTHORIZED"}, Refusal{Errc::denied, 403, "DENIED"});
+  Fixture cache;
+  const std::string blob = content(300'000);
+  const oci::Digest digest = cache.hub().add_blob("private/app", blob);
+  cache.hub().refuse("other/app", Error{refusal.code, "upstream says no"});
+
+  SECTION("at rest") {
+    REQUIRE((get(cache.port(), blob_path("private/app", digest)).body == blob));
+    REQUIRE(cache.wait_idle());
+    const Response response = get(cache.port(), blob_path("other/app", digest));
+    CHECK(response.status == refusal.status);
+    CHECK(error_code(response.body) == refusal.oci_code);
+    CHECK(head(cache.port(), blob_path("other/app", digest)).status == refusal.status);
+  }
+  SECTION("in flight") {
+    cache.hub().hold(digest, 1000);
+    Client owner(cache.port());
+    owner.send("GET", blob_path("private/app", digest));
+    Response owned = owner.read_head();
+    REQUIRE(owned.status == 200);
+    const Response response = get(cache.port(), blob_path("other/app", digest));
+    CHECK(response.status == refusal.status);
+    CHECK(error_code(response.body) == refusal.oci_code);
+    cache.hub().release(digest);
+    owner.read_rest(owned);
+    CHECK((owned.body == blob));
+  }
+  SECTION("and the refused one asked first") {
+    cache.hub().hold_questions();
+    Response refused;
+    std::thread first([&] { refused = get(cache.port(), blob_path("other/app", digest)); });
+    const bool started = cache.hub().wait_until([](const auto& seen) { return seen.downloads == 1; });
+    Response served;
+    std::thread second([&] { served = get(cache.port(), blob_path("private/app", digest)); });
+    const bool joined = cache.wait_for_metric("sluice_fill_readers", 2);
+    cache.hub().let_questions();
+    first.join();
+    second.join();
+    CHECK(started);
+    CHECK(joined);
+    CHECK(refused.status == refusal.status);
+    CHECK(served.status == 200);
+    CHECK((served.body == blob));
+  }
+}
+
+TEST_CASE("Proxy: an upstream that is down fails nobody who asks another one", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(100'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  cache.quay().add_blob("team/app", blob);
+  cache.quay().fail_all(Error{Errc::upstream_unreachable, "quay is down"});
+  cache.quay().hold_questions();
+  Response failed;
+  std::thread first([&] { failed = get(cache.port(), blob_path("quay.io/team/app", digest)); });
+  const bool started = cache.quay().wait_until([](const auto& seen) { return seen.downloads == 1; });
+  const Response served = get(cache.port(), blob_path("library/app", digest));
+  cache.quay().let_questions();
+  first.join();
+  CHECK(started);
+  CHECK(failed.status == 502);
+  CHECK(served.status == 200);
+  CHECK((served.body == blob));
+}
+
+TEST_CASE("Proxy: what a repository may see survives a restart, and needs no upstream", "[proxy]") {
+  TempDirectory directory;
+  const std::string blob = content(300'000);
+  const std::string manifest = image_manifest(1, oci::media_type::kOciManifest);
+  oci::Digest digest;
+  oci::Digest manifest_digest;
+  {
+    Fixture cache({.data = directory.path() / "data"});
+    digest = cache.hub().add_blob("library/app", blob);
+    manifest_digest =
+        cache.hub().add_manifest("library/app", "latest", manifest, std::string(oci::media_type::kOciManifest));
+    REQUIRE((get(cache.port(), blob_path("library/app", digest)).body == blob));
+    REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).body == manifest);
+    REQUIRE(cache.wait_idle());
+  }
+  const Errc outage = GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout);
+  const unsigned status = outage == Errc::upstream_timeout ? 504 : 502;
+  Fixture cache({.data = directory.path() / "data"});
+  cache.hub().fail_all(Error{outage, "upstream is down"});
+  cache.clock().advance(24h);
+  const Response served = get(cache.port(), blob_path("library/app", digest));
+  CHECK(served.status == 200);
+  CHECK((served.body == blob));
+  CHECK(get(cache.port(), manifest_path("library/app", manifest_digest)).body == manifest);
+  const Response stale = get(cache.port(), manifest_path("library/app", "latest"));
+  CHECK(stale.body == manifest);
+  CHECK(stale.field("content-type") == oci::media_type::kOciManifest);
+
+  const Response refused = get(cache.port(), blob_path("library/other", digest));
+  CHECK(refused.status == status);
+  CHECK(error_code(refused.body) == "UNAVAILABLE");
+  CHECK(head(cache.port(), blob_path("library/other", digest)).status == status);
+}
+
+TEST_CASE("Proxy: a manifest's digest at the blob end-point, and a blob's at the manifests'", "[proxy]") {
+  Fixture cache;
+  const std::string manifest = image_manifest(1, oci::media_type::kOciManifest);
+  const oci::Digest manifest_digest =
+      cache.hub().add_manifest("library/app", "latest", manifest, std::string(oci::media_type::kOciManifest));
+  const std::string blob = content(5000);
+  const oci::Digest blob_digest = cache.hub().add_blob("library/app", blob);
+  REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).status == 200);
+  REQUIRE(get(cache.port(), blob_path("library/app", blob_digest)).status == 200);
+  REQUIRE(cache.wait_idle());
+
+  // Upstream decides; this one does not give its manifests out as blobs.
+  CHECK(get(cache.port(), blob_path("library/app", manifest_digest)).status == 404);
+  const Response as_manifest = get(cache.port(), manifest_path("library/app", blob_digest));
+  CHECK(as_manifest.status == 404);
+  CHECK(error_code(as_manifest.body) == "MANIFEST_UNKNOWN");
+  CHECK(head(cache.port(), manifest_path("library/app", blob_digest)).status == 404);
+  // And neither has harmed the other.
+  CHECK(get(cache.port(), manifest_path("library/app", manifest_digest)).body == manifest);
+  CHECK((get(cache.port(), blob_path("library/app", blob_digest)).body == blob));
+
+  // One that does.
+  cache.clock().advance(5s);
+  cache.hub().add_blob("library/app", manifest);
+  const Response as_blob = get(cache.port(), blob_path("library/app", manifest_digest));
+  CHECK(as_blob.status == 200);
+  CHECK(as_blob.body == manifest);
+  CHECK(as_blob.field("content-type") == "application/octet-stream");
+  REQUIRE(cache.wait_idle());
+  const Response still = get(cache.port(), manifest_path("library/app", manifest_digest));
+  CHECK(still.body == manifest);
+  CHECK(still.field("content-type") == oci::media_type::kOciManifest);
+}

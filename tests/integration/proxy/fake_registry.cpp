@@ -1,0 +1,283 @@
+#include "fake_registry.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "oci/media_type.hpp"
+
+namespace sluice::test {
+namespace {
+
+constexpr std::uint64_t kEverything = UINT64_MAX;
+
+}  // namespace
+
+class FakeRegistry::Body final : public upstream::BlobBody {
+ public:
+  Body(FakeRegistry& registry, std::shared_ptr<const std::string> content, std::shared_ptr<Cursor> gate, Plan plan,
+       std::uint64_t offset)
+      : registry_(registry),
+        content_(std::move(content)),
+        gate_(std::move(gate)),
+        plan_(std::move(plan)),
+        offset_(offset),
+        at_(offset) {}
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override {
+    if (plan_.hide_size) return std::nullopt;
+    return plan_.announced.value_or(content_->size());
+  }
+  [[nodiscard]] std::uint64_t offset() const override { return offset_; }
+  [[nodiscard]] std::string_view media_type() const override { return oci::media_type::kOctetStream; }
+
+  runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override {
+    const std::uint64_t end = std::min<std::uint64_t>(content_->size(), plan_.break_at.value_or(kEverything));
+    if (at_ >= end) {
+      if (plan_.break_at && at_ >= *plan_.break_at) co_return plan_.broken;
+      co_return std::size_t{0};
+    }
+    std::uint64_t allowed = end;
+    if (gate_) {
+      const Result<std::uint64_t> passed = co_await gate_->wait_past(at_);
+      if (!passed) co_return passed.error();
+      allowed = std::min(*passed, end);
+    }
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(into.size(), allowed - at_));
+    std::memcpy(into.data(), content_->data() + at_, count);
+    at_ += count;
+    registry_.note([&](Seen& seen) { seen.bytes += count; });
+    co_return count;
+  }
+
+ private:
+  FakeRegistry& registry_;
+  const std::shared_ptr<const std::string> content_;
+  const std::shared_ptr<Cursor> gate_;
+  const Plan plan_;
+  const std::uint64_t offset_;
+  std::uint64_t at_;
+};
+
+template <class Change>
+void FakeRegistry::note(Change change) {
+  const std::scoped_lock lock(mutex_);
+  change(seen_);
+  changed_.notify_all();
+}
+
+oci::Digest FakeRegistry::add_blob(const std::string& repository, std::string content, oci::Algorithm algorithm) {
+  const oci::Digest digest = oci::digest_of(algorithm, content);
+  add_wrong_blob(repository, digest, std::move(content));
+  return digest;
+}
+
+void FakeRegistry::add_wrong_blob(const std::string& repository, const oci::Digest& digest, std::string content) {
+  const std::scoped_lock lock(mutex_);
+  contents_[digest] = std::make_shared<const std::string>(std::move(content));
+  blobs_.emplace(repository, digest);
+}
+
+oci::Digest FakeRegistry::add_manifest(const std::string& repository, const std::string& tag, std::string content,
+                                       std::string media_type) {
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, content);
+  const std::scoped_lock lock(mutex_);
+  const Manifest made{std::move(content), std::move(media_type), digest};
+  manifests_[{repository, digest.to_string()}] = made;
+  if (!tag.empty()) manifests_[{repository, tag}] = made;
+  return digest;
+}
+
+void FakeRegistry::set_narrow(const std::string& repository, const std::string& tag, std::string content,
+                              std::string media_type) {
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, content);
+  const std::scoped_lock lock(mutex_);
+  const Manifest made{std::move(content), std::move(media_type), digest};
+  manifests_[{repository, digest.to_string()}] = made;
+  narrow_[{repository, tag}] = made;
+}
+
+void FakeRegistry::remove_manifest(const std::string& repository, const std::string& reference) {
+  const std::scoped_lock lock(mutex_);
+  manifests_.erase({repository, reference});
+}
+
+void FakeRegistry::refuse(const std::string& repository, std::optional<Error> error) {
+  const std::scoped_lock lock(mutex_);
+  refusals_.erase(repository);
+  if (error) refusals_.emplace(repository, *error);
+}
+
+void FakeRegistry::fail_all(std::optional<Error> error) {
+  const std::scoped_lock lock(mutex_);
+  failure_ = std::move(error);
+}
+
+void FakeRegistry::hide_digests(bool hide) {
+  const std::scoped_lock lock(mutex_);
+  hide_digests_ = hide;
+}
+
+void FakeRegistry::spoil(const oci::Digest& digest, bool spoilt) {
+  const std::scoped_lock lock(mutex_);
+  if (spoilt) {
+    spoilt_.insert(digest);
+  } else {
+    spoilt_.erase(digest);
+  }
+}
+
+void FakeRegistry::plan(const oci::Digest& digest, Plan plan) {
+  const std::scoped_lock lock(mutex_);
+  plans_[digest].push_back(std::move(plan));
+}
+
+void FakeRegistry::hold(const oci::Digest& digest, std::uint64_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  std::shared_ptr<Cursor>& held = gates_[digest];
+  if (!held) {
+    held = std::make_shared<Cursor>();
+    held->attach();
+  }
+  held->advance(bytes);
+}
+
+void FakeRegistry::release(const oci::Digest& digest) { hold(digest, kEverything); }
+
+void FakeRegistry::hold_questions() {
+  const std::scoped_lock lock(mutex_);
+  questions_ = std::make_shared<Cursor>();
+  questions_->attach();
+}
+
+void FakeRegistry::let_questions() {
+  const std::scoped_lock lock(mutex_);
+  if (questions_) questions_->advance(1);
+  questions_.reset();
+}
+
+FakeRegistry::Seen FakeRegistry::seen() const {
+  const std::scoped_lock lock(mutex_);
+  return seen_;
+}
+
+bool FakeRegistry::wait_until(const std::function<bool(const Seen&)>& done) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return done(seen_); });
+}
+
+std::shared_ptr<FakeRegistry::Cursor> FakeRegistry::gate(const oci::Digest& digest) {
+  const auto at = gates_.find(digest);
+  return at == gates_.end() ? nullptr : at->second;
+}
+
+std::shared_ptr<FakeRegistry::Cursor> FakeRegistry::questions() const {
+  const std::scoped_lock lock(mutex_);
+  return questions_;
+}
+
+std::optional<Error> FakeRegistry::refusal(const std::string& repository) const {
+  if (failure_) return failure_;
+  const auto at = refusals_.find(repository);
+  if (at == refusals_.end()) return std::nullopt;
+  return at->second;
+}
+
+runtime::Task<Result<oci::Descriptor>> FakeRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
+  note([](Seen& seen) { ++seen.blob_heads; });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
+  if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
+  co_return oci::Descriptor{digest, contents_.at(digest)->size(), std::string(oci::media_type::kOctetStream)};
+}
+
+runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_blob(oci::Repository repository,
+                                                                                   oci::Digest digest,
+                                                                                   std::uint64_t offset) {
+  note([&](Seen& seen) {
+    ++seen.downloads;
+    seen.offsets.push_back(offset);
+  });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
+  if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
+  Plan plan;
+  if (std::deque<Plan>& planned = plans_[digest]; !planned.empty()) {
+    plan = std::move(planned.front());
+    planned.pop_front();
+  }
+  if (plan.refuse) co_return *plan.refuse;
+  std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
+  if (plan.ignore_range) offset = 0;
+  if (offset > 0 && offset >= content->size()) co_return Error{Errc::range_invalid, "upstream: no byte there"};
+  std::unique_ptr<upstream::BlobBody> body =
+      std::make_unique<Body>(*this, std::move(content), gate(digest), std::move(plan), offset);
+  co_return std::move(body);
+}
+
+Result<FakeRegistry::Manifest> FakeRegistry::manifest(const oci::Repository& repository,
+                                                      const oci::Reference& reference,
+                                                      const std::string& accept) const {
+  const std::scoped_lock lock(mutex_);
+  if (const std::optional<Error> refused = refusal(repository.str())) return *refused;
+  const std::pair key{repository.str(), reference.to_string()};
+  const bool wants_index = accept.empty() || accept.find(oci::media_type::kOciIndex) != std::string::npos;
+  if (const auto at = narrow_.find(key); at != narrow_.end() && !wants_index) return at->second;
+  const auto at = manifests_.find(key);
+  if (at == manifests_.end()) return Error{Errc::manifest_unknown, "upstream: manifest unknown"};
+  return at->second;
+}
+
+runtime::Task<Result<upstream::ManifestAnswer>> FakeRegistry::get_manifest(oci::Repository repository,
+                                                                           oci::Reference reference,
+                                                                           std::string accept) {
+  note([&](Seen& seen) {
+    ++seen.manifest_gets;
+    seen.accepts.push_back(accept);
+  });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const Result<Manifest> found = manifest(repository, reference, accept);
+  if (!found) co_return found.error();
+  {
+    // As the real one does.
+    const std::scoped_lock lock(mutex_);
+    if (spoilt_.contains(found->digest)) co_return Error{Errc::digest_mismatch, "upstream: other bytes"};
+  }
+  co_return upstream::ManifestAnswer{found->digest, found->media_type, found->content};
+}
+
+runtime::Task<Result<upstream::ManifestHead>> FakeRegistry::stat_manifest(oci::Repository repository,
+                                                                          oci::Reference reference,
+                                                                          std::string accept) {
+  note([&](Seen& seen) {
+    ++seen.manifest_heads;
+    seen.accepts.push_back(accept);
+  });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const Result<Manifest> found = manifest(repository, reference, accept);
+  if (!found) co_return found.error();
+  upstream::ManifestHead head{found->digest, found->content.size(), found->media_type};
+  {
+    const std::scoped_lock lock(mutex_);
+    if (hide_digests_) head.digest.reset();
+  }
+  co_return head;
+}
+
+runtime::Task<Result<void>> FakeRegistry::ping() { co_return Result<void>{}; }
+
+}  // namespace sluice::test

@@ -1,0 +1,141 @@
+// An upstream registry that a test scripts: what it has, how it fails, and how far its bytes come.
+//
+//   FakeRegistry& origin = …;
+//   const oci::Digest digest = origin.add_blob("library/app", content);
+//   origin.hold(digest, 100'000);                       // no byte beyond that until release()
+//   origin.plan(digest, {.break_at = 50'000});          // the next download breaks there
+//   origin.wait_until([](const auto& seen) { return seen.downloads == 1; });
+//
+// Threads: everything is thread-safe; it is asked on loops and scripted by the test's thread. What a test holds back
+// must be let go, or the tasks that wait be cancelled, before it is destroyed.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "streamcache/cursor.hpp"
+#include "upstream/registry.hpp"
+
+namespace sluice::test {
+
+class FakeRegistry final : public upstream::Registry {
+ public:
+  // One download; as it stands nothing is wrong with it.
+  struct Plan {
+    std::optional<Error> refuse = {};            // instead of a body
+    std::optional<std::uint64_t> break_at = {};  // position in the blob where reading fails
+    Error broken = Errc::upstream_unreachable;   // how
+    bool ignore_range = false;                   // from 0, whatever was asked
+    bool hide_size = false;
+    std::optional<std::uint64_t> announced = {};      // instead of the real size
+    std::shared_ptr<const std::string> content = {};  // instead of the real bytes
+  };
+
+  struct Seen {
+    std::size_t downloads = 0;                // open_blob, those included that were refused
+    std::vector<std::uint64_t> offsets = {};  // at which
+    std::uint64_t bytes = 0;                  // of blobs, given out
+    std::size_t blob_heads = 0;
+    std::size_t manifest_gets = 0;
+    std::size_t manifest_heads = 0;
+    std::vector<std::string> accepts = {};  // of both, in order
+
+    [[nodiscard]] std::size_t manifests() const { return manifest_gets + manifest_heads; }
+    [[nodiscard]] std::size_t all() const { return downloads + blob_heads + manifest_gets + manifest_heads; }
+  };
+
+  explicit FakeRegistry(std::string name = "docker.io") : name_(std::move(name)) {}
+
+  // --- Scripting.
+
+  oci::Digest add_blob(const std::string& repository, std::string content,
+                       oci::Algorithm algorithm = oci::Algorithm::sha256);
+  // `content` under a digest that is not its own.
+  void add_wrong_blob(const std::string& repository, const oci::Digest& digest, std::string content);
+  // Under its digest and, where `tag` is not empty, under that.
+  oci::Digest add_manifest(const std::string& repository, const std::string& tag, std::string content,
+                           std::string media_type);
+  // What a tag is for those who accept no index.
+  void set_narrow(const std::string& repository, const std::string& tag, std::string content, std::string media_type);
+  void remove_manifest(const std::string& repository, const std::string& reference);
+  // Every question about this repository is answered so; nothing: no more.
+  void refuse(const std::string& repository, std::optional<Error> error);
+  // Every question at all.
+  void fail_all(std::optional<Error> error);
+  // GETs of that manifest give other bytes.
+  void spoil(const oci::Digest& digest, bool spoilt);
+  // HEADs of manifests tell no digest.
+  void hide_digests(bool hide);
+
+  // The next downloads of that blob, in order.
+  void plan(const oci::Digest& digest, Plan plan);
+  // No byte of that blob beyond `bytes`, until release() or a larger hold().
+  void hold(const oci::Digest& digest, std::uint64_t bytes);
+  void release(const oci::Digest& digest);
+  // Questions wait, once counted, until let_questions().
+  void hold_questions();
+  void let_questions();
+
+  [[nodiscard]] Seen seen() const;
+  // Blocks until `done`; false after twenty seconds.
+  bool wait_until(const std::function<bool(const Seen&)>& done) const;
+
+  // --- Registry.
+
+  [[nodiscard]] std::string_view name() const override { return name_; }
+  runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
+                                                                       std::uint64_t offset) override;
+  runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
+                                                               std::string accept) override;
+  runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
+                                                              std::string accept) override;
+  runtime::Task<Result<void>> ping() override;
+
+ private:
+  class Body;
+  struct Manifest {
+    std::string content;
+    std::string media_type;
+    oci::Digest digest;
+  };
+  using Cursor = streamcache::Cursor;
+
+  template <class Change>
+  void note(Change change);
+  std::shared_ptr<Cursor> gate(const oci::Digest& digest);
+  std::shared_ptr<Cursor> questions() const;
+  std::optional<Error> refusal(const std::string& repository) const;
+  Result<Manifest> manifest(const oci::Repository& repository, const oci::Reference& reference,
+                            const std::string& accept) const;
+
+  const std::string name_;
+  mutable std::mutex mutex_;  // guards everything below
+  mutable std::condition_variable changed_;
+  Seen seen_;
+  std::map<oci::Digest, std::shared_ptr<const std::string>> contents_;
+  std::set<std::pair<std::string, oci::Digest>> blobs_;
+  std::map<std::pair<std::string, std::string>, Manifest> manifests_;
+  std::map<std::pair<std::string, std::string>, Manifest> narrow_;
+  std::map<std::string, Error> refusals_;
+  std::optional<Error> failure_;
+  bool hide_digests_ = false;
+  std::set<oci::Digest> spoilt_;
+  std::map<oci::Digest, std::deque<Plan>> plans_;
+  std::map<oci::Digest, std::shared_ptr<Cursor>> gates_;
+  std::shared_ptr<Cursor> questions_;
+};
+
+}  // namespace sluice::test

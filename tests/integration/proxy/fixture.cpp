@@ -1,0 +1,209 @@
+#include "fixture.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "oci/media_type.hpp"
+
+namespace sluice::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 20s;
+
+store::BlobStore::Params store_params(const std::filesystem::path& root) {
+  store::BlobStore::Params params;
+  params.root = root;
+  params.durability = store::Durability::none;
+  return params;
+}
+
+streamcache::FileCache::Params fill_params(const Fixture::Params& from, const store::BlobStore& store) {
+  streamcache::FileCache::Params params;
+  params.directory = store.layout().incoming();
+  params.retain = false;
+  params.pipe.hold_back_bytes = 1;
+  params.pipe.window_bytes = from.window_bytes;
+  params.pipe.abandoned = from.abandoned;
+  return params;
+}
+
+proxy::BlobService::Params blob_params(const Fixture::Params& from) {
+  proxy::BlobService::Params params;
+  params.memory_bytes = from.blob_memory_bytes;
+  params.read_bytes = from.read_bytes;
+  params.resume_attempts = from.resume_attempts;
+  params.resume_backoff = 1ms;
+  return params;
+}
+
+proxy::ManifestService::Params manifest_params(const Fixture::Params& from) {
+  proxy::ManifestService::Params params;
+  params.memory_bytes = from.manifest_memory_bytes;
+  params.tag_ttl = from.tag_ttl;
+  params.stale_for = from.stale_for;
+  params.negative.ttl = from.negative_ttl;
+  return params;
+}
+
+FakeRegistry* add(proxy::Upstreams& upstreams, std::string name, bool library_prefix) {
+  auto made = std::make_unique<FakeRegistry>(std::move(name));
+  FakeRegistry* const registry = made.get();
+  upstreams.add(std::move(made), library_prefix);
+  return registry;
+}
+
+}  // namespace
+
+Fixture::Fixture(Params params)
+    : params_(std::move(params)),
+      data_(params_.data.empty() ? own_.emplace().path() / "data" : params_.data),
+      store_(store_params(data_), filesystem_, pool_, clock_, registry_),
+      hub_(add(upstreams_, "docker.io", true)),
+      quay_(add(upstreams_, "quay.io", false)),
+      access_({.front_name = "memory", .negative = {.ttl = params_.negative_ttl}}, front_, catalog_, clock_, fills_,
+              registry_),
+      cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
+      blobs_(blob_params(params_), access_, store_, cache_, pool_, filesystem_, metrics_),
+      manifests_(manifest_params(params_), access_, store_, clock_, fills_, metrics_) {
+  if (params_.add_upstreams) params_.add_upstreams(upstreams_);
+  auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
+  if (!log) throw std::runtime_error(log.error().message);
+  access_log_ = std::move(*log);
+  if (const Result<void> started = store_.start(); !started) throw std::runtime_error(started.error().message);
+  store_.wait_for_walk();
+  loops_.start();
+  api_ =
+      std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
+  http::Server::Params server;
+  server.send_buffer_bytes = 32 * 1024;
+  server.disk_pool = &pool_;
+  server_ = std::make_unique<http::Server>(loops_, *api_, server, registry_);
+  if (const Result<void> listening = server_->listen("127.0.0.1:0"); !listening) {
+    throw std::runtime_error(listening.error().message);
+  }
+}
+
+Fixture::~Fixture() { stop(); }
+
+bool Fixture::stop() {
+  if (stopped_) return clean_;
+  stopped_ = true;
+  server_->cancel();
+  clean_ = server_->drain(kPatience);
+  cache_.stop();
+  fills_.cancel();
+  clean_ = fills_.wait_for(kPatience) && clean_;
+  server_.reset();
+  loops_.stop();
+  pool_.stop();
+  store_.stop();
+  return clean_;
+}
+
+double Fixture::metric(std::string_view name, const metrics::Labels& labels) const {
+  double sum = 0;
+  for (const metrics::Family& family : registry_.collect()) {
+    if (family.name != name) continue;
+    for (const metrics::Sample& sample : family.samples) {
+      const bool matches = std::all_of(labels.begin(), labels.end(), [&](const auto& label) {
+        return std::find(sample.labels.begin(), sample.labels.end(), label) != sample.labels.end();
+      });
+      if (matches) sum += sample.value;
+    }
+  }
+  return sum;
+}
+
+bool Fixture::wait_for_metric(std::string_view name, double value, const metrics::Labels& labels) const {
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (metric(name, labels) != value) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+std::vector<std::string> Fixture::access_log() {
+  access_log_->flush();
+  std::ifstream in(logs_.path() / "access.log");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+std::size_t Fixture::incoming_files() const {
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(store_.layout().incoming())) {
+    count += entry.is_regular_file() ? 1 : 0;
+  }
+  return count;
+}
+
+std::string content(std::size_t size, unsigned seed) {
+  std::mt19937_64 random(seed);
+  std::string out;
+  out.reserve(size + 8);
+  while (out.size() < size) {
+    const std::uint64_t word = random();
+    out.append(reinterpret_cast<const char*>(&word), sizeof word);
+  }
+  out.resize(size);
+  return out;
+}
+
+std::string blob_path(std::string_view repository, const oci::Digest& digest) {
+  return fmt::format("/v2/{}/blobs/{}", repository, digest.to_string());
+}
+
+std::string manifest_path(std::string_view repository, std::string_view reference) {
+  return fmt::format("/v2/{}/manifests/{}", repository, reference);
+}
+
+std::string image_manifest(const oci::Digest& config, std::uint64_t config_size, const oci::Digest& layer,
+                           std::uint64_t layer_size, std::string_view media_type) {
+  const bool oci_type = media_type == oci::media_type::kOciManifest;
+  return nlohmann::json{{"schemaVersion", 2},
+                        {"mediaType", media_type},
+                        {"config",
+                         {{"mediaType", oci_type ? oci::media_type::kOciConfig : oci::media_type::kDockerConfig},
+                          {"size", config_size},
+                          {"digest", config.to_string()}}},
+                        {"layers",
+                         {{{"mediaType", oci_type ? oci::media_type::kOciLayerGzip : oci::media_type::kDockerLayer},
+                           {"size", layer_size},
+                           {"digest", layer.to_string()}}}}}
+      .dump();
+}
+
+std::string image_manifest(unsigned number, std::string_view media_type) {
+  const oci::Digest config = oci::digest_of(oci::Algorithm::sha256, fmt::format("config {}", number));
+  const oci::Digest layer = oci::digest_of(oci::Algorithm::sha256, fmt::format("layer {}", number));
+  return image_manifest(config, 100, layer, 1000, media_type);
+}
+
+std::string index_manifest(const oci::Digest& manifest, std::uint64_t size) {
+  return nlohmann::json{{"schemaVersion", 2},
+                        {"mediaType", oci::media_type::kOciIndex},
+                        {"manifests",
+                         {{{"mediaType", oci::media_type::kOciManifest},
+                           {"size", size},
+                           {"digest", manifest.to_string()},
+                           {"platform", {{"architecture", "amd64"}, {"os", "linux"}}}}}}}
+      .dump();
+}
+
+std::string error_code(const std::string& body) {
+  const nlohmann::json parsed = nlohmann::json::parse(body, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("errors") || parsed["errors"].empty()) return "not an error: " + body;
+  return parsed["errors"][0].value("code", "no code");
+}
+
+}  // namespace sluice::test

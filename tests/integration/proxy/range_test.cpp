@@ -1,0 +1,247 @@
+// Ranges and conditionals, at rest and in flight.
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "client.hpp"
+#include "fixture.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+
+namespace {
+
+struct Part {
+  std::string content_range;
+  std::string body;
+};
+
+// RFC 9110 section 14.6.
+std::vector<Part> parse_multipart(const Response& response) {
+  std::vector<Part> parts;
+  const std::string type = response.field("content-type");
+  const std::size_t at = type.find("boundary=");
+  if (at == std::string::npos) return parts;
+  const std::string delimiter = "\r\n--" + type.substr(at + 9);
+  std::size_t from = response.body.find(delimiter);
+  while (from != std::string::npos) {
+    from += delimiter.size();
+    if (response.body.compare(from, 4, "--\r\n") == 0) return parts;
+    const std::size_t head_end = response.body.find("\r\n\r\n", from);
+    const std::size_t next = response.body.find(delimiter, from);
+    if (head_end == std::string::npos || next == std::string::npos) break;
+    const std::string fields = response.body.substr(from, head_end + 2 - from);
+    const std::size_t range = fields.find("Content-Range: ");
+    if (range == std::string::npos) break;
+    parts.push_back({fields.substr(range + 15, fields.find("\r\n", range) - range - 15),
+                     response.body.substr(head_end + 4, next - head_end - 4)});
+    from = next;
+  }
+  return {};  // not closed
+}
+
+// A cache with one blob, at rest or held in flight with this many bytes.
+struct Served {
+  explicit Served(std::size_t size, bool at_rest, std::uint64_t held = 0) : blob(content(size)) {
+    digest = cache.hub().add_blob("library/app", blob);
+    path = blob_path("library/app", digest);
+    if (at_rest) {
+      REQUIRE((get(cache.port(), path).body == blob));
+      REQUIRE(cache.wait_idle());
+    } else {
+      cache.hub().hold(digest, held);
+      starter.emplace(cache.port());
+      starter->send("GET", path);
+      REQUIRE(starter->read_head().status == 200);
+    }
+  }
+  Response range(const std::string& value) { return get(cache.port(), path, {{"Range", value}}); }
+
+  Fixture cache;
+  std::string blob;
+  oci::Digest digest;
+  std::string path;
+  std::optional<Client> starter;
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: single ranges", "[proxy]") {
+  const std::size_t size = GENERATE(std::size_t{5'000}, std::size_t{500'000});
+  const bool at_rest = GENERATE(true, false);
+  Served served(size, at_rest, 1000);
+  const std::string total = std::to_string(size);
+  const std::vector<std::tuple<std::string, std::size_t, std::size_t>> cases{
+      {"bytes=0-0", 0, 1},
+      {"bytes=0-99", 0, 100},
+      {"bytes=500-599", 500, 100},
+      {"bytes=0-", 0, size},
+      {"bytes=1000-", 1000, size - 1000},
+      {"bytes=-1", size - 1, 1},
+      {"bytes=-1500", size - 1500, 1500},
+      {"bytes=-99999999", 0, size},
+      {"bytes=4000-99999999", 4000, size - 4000},
+      {"bytes=" + std::to_string(size - 1) + "-", size - 1, 1},
+  };
+  bool released = false;
+  for (const auto& [range, first, length] : cases) {
+    if (!at_rest && !released && first + length > 1000) {
+      served.cache.hub().release(served.digest);
+      released = true;
+    }
+    const Response response = served.range(range);
+    INFO(range);
+    CHECK(response.status == 206);
+    CHECK(response.complete);
+    CHECK((response.body == served.blob.substr(first, length)));
+    CHECK(response.field("content-range") ==
+          "bytes " + std::to_string(first) + "-" + std::to_string(first + length - 1) + "/" + total);
+    CHECK(response.field("content-length") == std::to_string(length));
+    CHECK(response.field("docker-content-digest") == served.digest.to_string());
+  }
+  CHECK(served.cache.hub().seen().downloads == 1);
+}
+
+TEST_CASE("Proxy: a range beyond what has arrived waits for it", "[proxy]") {
+  Served served(2'000'000, false, 100'000);
+  Client waiting(served.cache.port());
+  waiting.send("GET", served.path, {{"Range", "bytes=1900000-"}});
+  Response response = waiting.read_head();
+  REQUIRE(response.status == 206);
+  CHECK(response.field("content-range") == "bytes 1900000-1999999/2000000");
+  // Its wait moves the window: upstream is read up to there although the first client takes nothing.
+  served.cache.hub().release(served.digest);
+  waiting.read_rest(response);
+  CHECK(response.complete);
+  CHECK((response.body == served.blob.substr(1'900'000)));
+}
+
+TEST_CASE("Proxy: a cold blob may be asked for by a range", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(1'000'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  const Response response = get(cache.port(), blob_path("library/app", digest), {{"Range", "bytes=600000-600009"}});
+  CHECK(response.status == 206);
+  CHECK((response.body == blob.substr(600'000, 10)));
+  REQUIRE(cache.wait_idle());
+  CHECK(cache.store().find(digest).has_value());
+  CHECK(cache.hub().seen().offsets == std::vector<std::uint64_t>{0});
+}
+
+TEST_CASE("Proxy: ranges that lie outside", "[proxy]") {
+  const bool at_rest = GENERATE(true, false);
+  Served served(50'000, at_rest);
+  for (const std::string range : {"bytes=50000-", "bytes=60000-70000", "bytes=500-0", "bytes=-0"}) {
+    const Response response = served.range(range);
+    INFO(range);
+    CHECK(response.status == 416);
+    CHECK(response.complete);
+    CHECK(response.field("content-range") == "bytes */50000");
+    CHECK(error_code(response.body) == "RANGE_INVALID");
+  }
+}
+
+TEST_CASE("Proxy: what is no range of bytes is ignored", "[proxy]") {
+  Served served(50'000, true);
+  for (const std::string range : {"items=0-1", "bytes", "bytes=a-b", "bytes=--1", "bytes= "}) {
+    INFO(range);
+    const Response response = served.range(range);
+    CHECK(response.status == 200);
+    CHECK((response.body == served.blob));
+  }
+}
+
+TEST_CASE("Proxy: several ranges make a multipart body", "[proxy]") {
+  const std::size_t size = GENERATE(std::size_t{5'000}, std::size_t{500'000});
+  Served served(size, true);
+  const Response response = served.range("bytes=0-99,200-299,-10");
+  REQUIRE(response.status == 206);
+  CHECK(response.complete);
+  CHECK(response.field("content-type").starts_with("multipart/byteranges; boundary="));
+  CHECK(response.field("content-range").empty());
+  const std::vector<Part> parts = parse_multipart(response);
+  REQUIRE(parts.size() == 3);
+  const std::string total = "/" + std::to_string(size);
+  CHECK(parts[0].content_range == "bytes 0-99" + total);
+  CHECK((parts[0].body == served.blob.substr(0, 100)));
+  CHECK(parts[1].content_range == "bytes 200-299" + total);
+  CHECK((parts[1].body == served.blob.substr(200, 100)));
+  CHECK((parts[2].body == served.blob.substr(size - 10)));
+
+  // One of them has no byte, or they are one: a plain 206.
+  CHECK((served.range("bytes=0-99,9999999-").body == served.blob.substr(0, 100)));
+  CHECK((served.range("bytes=0-99,50-149").body == served.blob.substr(0, 150)));
+}
+
+TEST_CASE("Proxy: several ranges of a blob in flight get the whole", "[proxy]") {
+  Served served(500'000, false, 1000);
+  served.cache.hub().release(served.digest);
+  const Response response = served.range("bytes=0-99,200-299");
+  // It may have come to rest meanwhile.
+  if (response.status == 200) {
+    CHECK((response.body == served.blob));
+  } else {
+    CHECK(parse_multipart(response).size() == 2);
+  }
+  CHECK(response.complete);
+}
+
+TEST_CASE("Proxy: If-Range decides whether Range counts", "[proxy]") {
+  const bool at_rest = GENERATE(true, false);
+  Served served(50'000, at_rest, 50'000);
+  const std::string etag = '"' + served.digest.to_string() + '"';
+  const auto ask = [&](const std::string& if_range) {
+    return get(served.cache.port(), served.path, {{"Range", "bytes=1-2"}, {"If-Range", if_range}}).status;
+  };
+  CHECK(ask(etag) == 206);
+  CHECK(ask("\"other\"") == 200);
+  CHECK(ask("W/" + etag) == 200);
+  CHECK(ask("Sat, 29 Oct 1994 19:43:31 GMT") == 200);
+}
+
+TEST_CASE("Proxy: a client that has the blob gets 304", "[proxy]") {
+  const bool at_rest = GENERATE(true, false);
+  Served served(50'000, at_rest, 100);
+  const std::string etag = '"' + served.digest.to_string() + '"';
+  for (const std::string& value : {etag, "\"a\", " + etag, std::string("*")}) {
+    for (const std::string method : {"GET", "HEAD"}) {
+      const Response response = fetch(served.cache.port(), method, served.path, {{"If-None-Match", value}});
+      CHECK(response.status == 304);
+      CHECK(response.body.empty());
+      CHECK(response.field("etag") == etag);
+    }
+  }
+  // It stands above Range (RFC 9110 section 13.2.2).
+  CHECK(get(served.cache.port(), served.path, {{"If-None-Match", etag}, {"Range", "bytes=0-1"}}).status == 304);
+  CHECK(head(served.cache.port(), served.path, {{"If-None-Match", "\"other\""}}).status == 200);
+}
+
+TEST_CASE("Proxy: the head of a blob", "[proxy]") {
+  const bool at_rest = GENERATE(true, false);
+  Served served(50'000, at_rest, 50'000);
+  for (const Fields& fields : {Fields{}, Fields{{"Range", "bytes=0-1"}}}) {
+    const Response response = head(served.cache.port(), served.path, fields);
+    CHECK(response.status == 200);
+    CHECK(response.field("content-length") == "50000");
+    CHECK(response.field("content-type") == "application/octet-stream");
+    CHECK(response.field("docker-content-digest") == served.digest.to_string());
+    CHECK(response.field("etag") == '"' + served.digest.to_string() + '"');
+    CHECK(response.field("accept-ranges") == "bytes");
+    CHECK_FALSE(response.field("date").empty());
+  }
+  CHECK(served.cache.hub().seen().blob_heads == 0);
+}
+
+TEST_CASE("Proxy: several requests on one connection", "[proxy]") {
+  Served served(50'000, true);
+  Client client(served.cache.port());
+  client.send("HEAD", served.path);
+  client.send("GET", served.path, {{"Range", "bytes=5-9"}});
+  client.send("GET", served.path);
+  CHECK(client.read_response(true).status == 200);
+  CHECK((client.read_response().body == served.blob.substr(5, 5)));
+  CHECK((client.read_response().body == served.blob));
+}

@@ -1,0 +1,153 @@
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <catch2/catch.hpp>
+
+#include "proxy/upstreams.hpp"
+#include "support/catch_result.hpp"
+#include "support/code_of.hpp"
+
+using namespace sluice;
+using namespace sluice::proxy;
+
+namespace {
+
+// Has nothing but a name.
+class NamedRegistry final : public upstream::Registry {
+ public:
+  explicit NamedRegistry(std::string name) : name_(std::move(name)) {}
+  [[nodiscard]] std::string_view name() const override { return name_; }
+  runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository, oci::Digest) override {
+    co_return Errc::blob_unknown;
+  }
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository, oci::Digest,
+                                                                       std::uint64_t) override {
+    co_return Errc::blob_unknown;
+  }
+  runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository, oci::Reference, std::string) override {
+    co_return Errc::manifest_unknown;
+  }
+  runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository, oci::Reference, std::string) override {
+    co_return Errc::manifest_unknown;
+  }
+  runtime::Task<Result<void>> ping() override { co_return Result<void>{}; }
+
+ private:
+  const std::string name_;
+};
+
+struct Configured {
+  Configured() {
+    for (const char* name : {"ghcr.io", "quay.io", "localhost:5001", "Registry.Example.COM"}) {
+      upstreams.add(std::make_unique<NamedRegistry>(name), false);
+    }
+    upstreams.add(std::make_unique<NamedRegistry>("docker.io"), true);
+  }
+  Upstreams upstreams{{"docker.io"}};
+};
+
+}  // namespace
+
+TEST_CASE("Upstreams: where a request goes", "[proxy]") {
+  struct Row {
+    std::string_view ns;
+    std::string_view name;
+    std::string_view upstream;
+    std::string_view repository;
+  };
+  const Row row = GENERATE(values<Row>({
+      {"", "library/app", "docker.io", "library/app"},
+      {"", "app", "docker.io", "library/app"},
+      {"", "team/app", "docker.io", "team/app"},
+      {"", "library/library/app", "docker.io", "library/library/app"},
+      {"", "docker.io/library/app", "docker.io", "library/app"},
+      {"", "docker.io/app", "docker.io", "library/app"},
+      {"", "index.docker.io/app", "docker.io", "library/app"},
+      {"", "ghcr.io/owner/app", "ghcr.io", "owner/app"},
+      {"", "ghcr.io/app", "ghcr.io", "app"},
+      {"", "localhost:5001/app", "localhost:5001", "app"},
+      // Not configured, so it is a repository's name.
+      {"", "gcr.io/project/app", "docker.io", "gcr.io/project/app"},
+      {"", "ghcr.io", "docker.io", "library/ghcr.io"},
+
+      {"docker.io", "library/app", "docker.io", "library/app"},
+      {"docker.io", "app", "docker.io", "library/app"},
+      {"index.docker.io", "app", "docker.io", "library/app"},
+      {"registry-1.docker.io", "app", "docker.io", "library/app"},
+      {"registry.hub.docker.com", "app", "docker.io", "library/app"},
+      {"Docker.IO", "app", "docker.io", "library/app"},
+      {"GHCR.io", "owner/app", "ghcr.io", "owner/app"},
+      {"ghcr.io", "app", "ghcr.io", "app"},
+      {"localhost:5001", "app", "localhost:5001", "app"},
+      {"registry.example.com", "app", "Registry.Example.COM", "app"},
+      // `ns` says where; the path is the repository, whatever it begins with.
+      {"quay.io", "ghcr.io/owner/app", "quay.io", "ghcr.io/owner/app"},
+  }));
+  INFO(row.ns << ' ' << row.name);
+  Configured configured;
+  const Result<Route> route = configured.upstreams.resolve(row.ns, row.name);
+  REQUIRE(route.has_value());
+  CHECK(route->registry->name() == row.upstream);
+  CHECK(route->repository.str() == row.repository);
+  CHECK(route->scope.str() == std::string(row.upstream) + "/" + std::string(row.repository));
+}
+
+TEST_CASE("Upstreams: what is not configured or not a name is refused", "[proxy]") {
+  struct Row {
+    std::string_view ns;
+    std::string_view name;
+    std::string_view code;
+  };
+  const Row row = GENERATE(values<Row>({
+      {"evil.example", "app", "name_unknown"},
+      {"https://ghcr.io", "app", "name_unknown"},
+      {"ghcr.io/", "app", "name_unknown"},
+      {"ghcr.io.", "app", "name_unknown"},
+      {"ghcr.io:443", "app", "name_unknown"},
+      {" ghcr.io", "app", "name_unknown"},
+      {"..", "app", "name_unknown"},
+      {"\n", "app", "name_unknown"},
+      {"", "", "name_invalid"},
+      {"", "/", "name_invalid"},
+      {"", "ghcr.io/", "name_invalid"},
+      {"", "ghcr.io//app", "name_invalid"},
+      {"", "../app", "name_invalid"},
+      {"", "ghcr.io/../app", "name_invalid"},
+      {"", "App", "name_invalid"},
+      {"", "%2e%2e/app", "name_invalid"},
+      {"", "evil.example:80/app", "name_invalid"},
+      {"quay.io", "", "name_invalid"},
+  }));
+  INFO(row.ns << ' ' << row.name);
+  Configured configured;
+  const Result<Route> route = configured.upstreams.resolve(row.ns, row.name);
+  CHECK(test::code_of(route) == row.code);
+}
+
+TEST_CASE("Upstreams: a name that library/ makes too long is refused", "[proxy]") {
+  Configured configured;
+  const std::string longest(oci::kMaxRepositoryBytes, 'a');
+  CHECK(configured.upstreams.resolve("quay.io", longest).has_value());
+  CHECK(test::code_of(configured.upstreams.resolve("docker.io", longest)) == "name_invalid");
+  CHECK(test::code_of(configured.upstreams.resolve("quay.io", longest + "a")) == "name_invalid");
+}
+
+TEST_CASE("Upstreams: an error repeats a client's text only as far as a line may hold it", "[proxy]") {
+  Configured configured;
+  const Result<Route> route = configured.upstreams.resolve("a\r\nb\"c\x01" + std::string(1000, 'x'), "app");
+  REQUIRE_FALSE(route.has_value());
+  const std::string& message = route.error().message;
+  CHECK(message.find('\n') == std::string::npos);
+  CHECK(message.find('\x01') == std::string::npos);
+  CHECK(message.size() < 400);
+}
+
+TEST_CASE("Upstreams: find and the default", "[proxy]") {
+  Configured configured;
+  CHECK(configured.upstreams.find("GHCR.IO")->name() == "ghcr.io");
+  CHECK(configured.upstreams.find("nowhere.example") == nullptr);
+  CHECK(configured.upstreams.default_name() == "docker.io");
+  Upstreams empty({"docker.io"});
+  CHECK(test::code_of(empty.resolve("", "app")) == "name_unknown");
+}

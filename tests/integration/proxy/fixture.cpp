@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "oci/media_type.hpp"
+#include "upstream/http_registry.hpp"
 
 namespace sluice::test {
 namespace {
@@ -73,7 +74,7 @@ Fixture::Fixture(Params params)
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_(blob_params(params_), access_, store_, cache_, pool_, filesystem_, metrics_),
       manifests_(manifest_params(params_), access_, store_, clock_, fills_, metrics_) {
-  if (params_.add_upstreams) params_.add_upstreams(upstreams_);
+  if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);
   access_log_ = std::move(*log);
@@ -92,6 +93,16 @@ Fixture::Fixture(Params params)
 }
 
 Fixture::~Fixture() { stop(); }
+
+void Fixture::add_origin() {
+  upstream::HttpRegistry::Params origin;
+  origin.name = "origin.test";
+  origin.base = http::Url::parse(params_.origin_url).value();
+  origin.retries = 1;
+  origin.backoff_base = 1ms;
+  origin.headers_timeout = 500ms;
+  upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), false);
+}
 
 bool Fixture::stop() {
   if (stopped_) return clean_;

@@ -11,7 +11,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +21,7 @@
 #include "base/metrics.hpp"
 #include "descriptors/memory_descriptor_cache.hpp"
 #include "fake_registry.hpp"
+#include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
 #include "runtime/disk_pool.hpp"
@@ -49,8 +49,8 @@ class Fixture {
     std::chrono::milliseconds negative_ttl{5'000};
     std::uint64_t manifest_memory_bytes = 1 << 20;
     std::uint64_t blob_memory_bytes = 1 << 20;
-    // More upstreams besides the two scripted ones.
-    std::function<void(proxy::Upstreams&)> add_upstreams = {};
+    // The URL of a third upstream, called origin.test, which is asked over HTTP; empty: there is none.
+    std::string origin_url = {};
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -93,6 +93,8 @@ class Fixture {
   [[nodiscard]] std::size_t incoming_files() const;
 
  private:
+  void add_origin();
+
   const Params params_;
   std::optional<TempDirectory> own_;
   const std::filesystem::path data_;
@@ -107,6 +109,7 @@ class Fixture {
   store::BlobStore store_;
   store::CatalogDescriptorService catalog_{store_};
   descriptors::MemoryDescriptorCache front_;
+  http::Client client_{{.loops = 2}};
   proxy::Upstreams upstreams_{{"docker.io"}};
   FakeRegistry* hub_;
   FakeRegistry* quay_;

@@ -1,0 +1,200 @@
+// The whole way, from a client's socket to an origin's: what a real upstream does on bad days.
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "client.hpp"
+#include "fixture.hpp"
+#include "oci/media_type.hpp"
+#include "support/scripted_origin.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+
+namespace {
+
+// A cache in front of an origin with one blob.
+struct Chain {
+  Chain() : Chain(content(1'000'000)) {}
+  explicit Chain(std::string bytes) : blob(std::move(bytes)), digest(origin.add_blob("library/app", blob)) {}
+  [[nodiscard]] std::string path() const { return "/v2/origin.test/library/app/blobs/" + digest; }
+  [[nodiscard]] std::string upstream_path() const { return ScriptedOrigin::blob_path("library/app", digest); }
+
+  void check_served() {
+    const Response response = get(cache.port(), path());
+    CHECK(response.status == 200);
+    CHECK(response.complete);
+    CHECK((response.body == blob));
+  }
+  void check_broken_then_served() {
+    const Response response = get(cache.port(), path());
+    CHECK_FALSE((response.status == 200 && response.complete));
+    CHECK_FALSE(response.reset);
+    REQUIRE(cache.wait_idle());
+    CHECK(cache.store().entries() == 0);
+    check_served();
+    REQUIRE(cache.wait_idle());
+    CHECK(cache.incoming_files() == 0);
+  }
+
+  ScriptedOrigin origin;
+  std::string blob;
+  std::string digest;
+  Fixture cache{{.origin_url = origin.url()}};
+};
+
+}  // namespace
+
+TEST_CASE("Proxy and origin: fifty clients make one GET", "[proxy]") {
+  Chain chain;
+  auto gate = std::make_shared<Gate>(100'000);
+  Reply reply;
+  reply.body = chain.blob;
+  reply.gate = gate;
+  chain.origin.script(chain.upstream_path(), reply);
+  std::vector<Response> responses(50);
+  std::vector<std::thread> clients;
+  for (Response& response : responses) {
+    clients.emplace_back([&chain, &response] { response = get(chain.cache.port(), chain.path()); });
+  }
+  const bool all_read = chain.cache.wait_for_metric("sluice_fill_readers", 50);
+  gate->open();
+  for (std::thread& client : clients) client.join();
+  CHECK(all_read);
+  std::size_t good = 0;
+  for (const Response& response : responses) good += response.complete && response.body == chain.blob ? 1 : 0;
+  CHECK(good == 50);
+  CHECK(chain.origin.requests().size() == 1);
+  CHECK(chain.origin.seen().body_bytes == chain.blob.size());
+}
+
+TEST_CASE("Proxy and origin: a connection that breaks is resumed by Range", "[proxy]") {
+  Chain chain;
+  Reply reply;
+  reply.body = chain.blob;
+  reply.cut_after = 300'000;
+  reply.cut_with_reset = GENERATE(false, true);
+  chain.origin.script(chain.upstream_path(), reply);
+  chain.check_served();
+  const std::vector<Request> requests = chain.origin.requests();
+  REQUIRE(requests.size() == 2);
+  CHECK(requests[0].field("Range").empty());
+  CHECK(requests[1].field("Range").starts_with("bytes="));
+}
+
+TEST_CASE("Proxy and origin: a byte corrupted on the way", "[proxy]") {
+  Chain chain;
+  Reply reply;
+  reply.body = chain.blob;
+  reply.corrupt_at = 700'000;
+  reply.framing = GENERATE(Framing::content_length, Framing::chunked);
+  chain.origin.script(chain.upstream_path(), reply);
+  chain.check_broken_then_served();
+}
+
+TEST_CASE("Proxy and origin: bytes behind the stated end, and an empty body", "[proxy]") {
+  Chain chain;
+  Reply reply;
+  SECTION("too short a length") {
+    reply.body = chain.blob;
+    reply.announced = chain.blob.size() - 1;
+  }
+  SECTION("empty") { reply.body.clear(); }
+  SECTION("a page") {
+    reply.body = "<html>please log in</html>";
+    reply.fields = {{"Content-Type", "text/html"}};
+  }
+  chain.origin.script(chain.upstream_path(), reply);
+  chain.check_broken_then_served();
+}
+
+TEST_CASE("Proxy and origin: a redirect, and a body without a length", "[proxy]") {
+  Chain chain;
+  SECTION("redirect") {
+    Reply redirect;
+    redirect.status = 307;
+    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
+    chain.origin.script(chain.upstream_path(), redirect);
+    Reply body;
+    body.body = chain.blob;
+    chain.origin.script("/elsewhere", body);
+  }
+  SECTION("chunked") {
+    Reply body;
+    body.body = chain.blob;
+    body.framing = Framing::chunked;
+    chain.origin.script(chain.upstream_path(), body);
+  }
+  chain.check_served();
+}
+
+TEST_CASE("Proxy and origin: statuses are handed on", "[proxy]") {
+  struct Case {
+    int upstream;
+    unsigned status;
+    std::string code;
+  };
+  const Case expected =
+      GENERATE(Case{404, 404, "BLOB_UNKNOWN"}, Case{403, 403, "DENIED"}, Case{401, 401, "UNAUTHORIZED"},
+               Case{500, 502, "UNAVAILABLE"}, Case{429, 503, "TOOMANYREQUESTS"});
+  Chain chain;
+  Reply reply;
+  reply.status = expected.upstream;
+  chain.origin.script(chain.upstream_path(), 20, reply);
+  const Response response = get(chain.cache.port(), chain.path());
+  CHECK(response.status == expected.status);
+  CHECK(error_code(response.body) == expected.code);
+  CHECK(get(chain.cache.port(), "/v2/").status == 200);
+}
+
+TEST_CASE("Proxy and origin: an origin that says nothing, and one that is gone", "[proxy]") {
+  Chain chain;
+  SECTION("silent") {
+    Reply reply;
+    reply.head_gate = std::make_shared<Gate>();
+    chain.origin.script(chain.upstream_path(), 20, reply);
+    const Response response = get(chain.cache.port(), chain.path());
+    CHECK(response.status == 504);
+    CHECK(error_code(response.body) == "UNAVAILABLE");
+  }
+  SECTION("gone") {
+    std::string gone;
+    {
+      const ScriptedOrigin short_lived;
+      gone = short_lived.url();
+    }
+    Fixture cache({.origin_url = gone});
+    const Response response = get(cache.port(), chain.path());
+    CHECK(response.status == 502);
+    CHECK(error_code(response.body) == "UNAVAILABLE");
+  }
+}
+
+TEST_CASE("Proxy and origin: an image with its blobs, twice, the second time without the origin", "[proxy]") {
+  auto origin = std::make_unique<ScriptedOrigin>();
+  const std::string layer = content(500'000, 1);
+  const std::string config = content(2'000, 2);
+  const std::string layer_digest = origin->add_blob("library/app", layer);
+  const std::string config_digest = origin->add_blob("library/app", config);
+  const std::string type(oci::media_type::kOciManifest);
+  const std::string manifest = image_manifest(oci::Digest::parse(config_digest).value(), config.size(),
+                                              oci::Digest::parse(layer_digest).value(), layer.size(), type);
+  origin->add_manifest("library/app", "latest", manifest, type);
+  Fixture cache({.origin_url = origin->url()});
+  const std::string base = "/v2/origin.test/library/app/";
+  for (int round = 0; round < 2; ++round) {
+    const Response told = head(cache.port(), base + "manifests/latest");
+    CHECK(told.status == 200);
+    const Response served = get(cache.port(), base + "manifests/" + told.field("docker-content-digest"));
+    CHECK(served.body == manifest);
+    CHECK(served.field("content-type") == type);
+    CHECK((get(cache.port(), base + "blobs/" + config_digest).body == config));
+    CHECK((get(cache.port(), base + "blobs/" + layer_digest).body == layer));
+    REQUIRE(cache.wait_idle());
+    origin.reset();
+    cache.clock().advance(std::chrono::hours(1));
+  }
+}

@@ -1,8 +1,10 @@
 #include "app/composition.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <future>
 #include <memory>
 #include <stdexcept>
@@ -75,7 +77,22 @@ streamcache::FileCache::Params fill_params(const config::Fill& fill, const store
   return params;
 }
 
-upstream::HttpRegistry::Params registry_params(const std::string& name, const config::Upstream& from) {
+// Back-pressure must reach upstream: what the kernel takes on our behalf counts as well as the window. Where it would
+// grow its receive buffer beyond the window (net.ipv4.tcp_rmem), the buffer is fixed at about the window, unless the
+// system allows so little (net.core.rmem_max) that a distant upstream would be slowed down.
+std::size_t receive_buffer(std::uint64_t window_bytes) {
+  constexpr std::uint64_t kLeastBytes = 1 << 20;
+  std::uint64_t grown = 0;
+  std::uint64_t allowed = 0;
+  std::ifstream("/proc/sys/net/ipv4/tcp_rmem") >> grown >> grown >> grown;
+  std::ifstream("/proc/sys/net/core/rmem_max") >> allowed;
+  if (window_bytes == 0 || grown <= window_bytes || allowed < kLeastBytes) return 0;
+  // The kernel doubles what it is told, for its own overhead.
+  return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
+}
+
+upstream::HttpRegistry::Params registry_params(const std::string& name, const config::Upstream& from,
+                                               std::size_t receive_buffer_bytes) {
   upstream::HttpRegistry::Params params;
   params.name = name;
   const Result<http::Url> base = http::Url::parse(from.url);
@@ -90,6 +107,7 @@ upstream::HttpRegistry::Params registry_params(const std::string& name, const co
   params.stall_timeout = from.stall_timeout;
   params.retries = from.retries;
   params.max_connections_per_host = from.max_connections;
+  params.receive_buffer_bytes = receive_buffer_bytes;
   params.user_agent = "sluice/" + std::string(version());
   return params;
 }
@@ -175,8 +193,9 @@ Application::Application(const config::Settings& settings)
                   .negative = {.ttl = settings.descriptors.negative_ttl}},
                  access_, store_, clock_, fills_, metrics_),
       admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
+  const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from), client_, clock_, registry_),
+    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from, receive_buffer_bytes), client_, clock_, registry_),
                    from.library_prefix);
   }
 }

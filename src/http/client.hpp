@@ -59,6 +59,8 @@ struct Channel {
   // To one host, over all loops; each loop has its share, at least one. Who comes too late waits its turn, at most for
   // the headers time-out.
   std::size_t max_connections_per_host = 64;
+  // SO_RCVBUF of its connections; 0 leaves it to the kernel, which grows it as far as net.ipv4.tcp_rmem lets it.
+  std::size_t receive_buffer_bytes = 0;
   std::string user_agent;
   metrics::Gauge* connections = nullptr;        // open ones, idle or not
   metrics::Counter* received_bytes = nullptr;  // of bodies

@@ -134,6 +134,9 @@ Task<Result<void>> ClientConnection::connect_tcp(const Url& url, const Endpoints
     const auto [error] = co_await socket_.async_connect(endpoints[i], runtime::kAwaitTuple);
     if (!error) {
       socket_.set_option(tcp::no_delay(true), ignored);
+      if (const std::size_t bytes = channel_->receive_buffer_bytes; bytes != 0) {
+        socket_.set_option(asio::socket_base::receive_buffer_size(static_cast<int>(bytes)), ignored);
+      }
       if (channel_->connections != nullptr) counted_.emplace(*channel_->connections);
       co_return Result<void>{};
     }

@@ -139,9 +139,9 @@ void BlobStore::load_catalog() {
   if (!loaded.discarded.empty()) {
     log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));
   } else {
-    log::info("store",
-              fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs, loaded.memberships,
-                          loaded.tags, loaded.complete ? "" : "; looking through the files for more"));
+    log::debug("store",
+               fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs, loaded.memberships,
+                           loaded.tags, loaded.complete ? "" : "; looking through the files for more"));
   }
   rebuilding_.store(!loaded.complete, std::memory_order_release);
   metrics_.rebuilding.set(loaded.complete ? 0 : 1);

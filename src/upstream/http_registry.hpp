@@ -61,6 +61,8 @@ class HttpRegistry final : public Registry {
     std::string user_agent = "sluice/0.1.0";
     std::size_t max_connections_per_host = 64;
     std::size_t max_redirects = 5;
+    // http::Channel::receive_buffer_bytes.
+    std::size_t receive_buffer_bytes = 0;
   };
 
   // Throws std::runtime_error when ca_file cannot be loaded.

@@ -68,6 +68,7 @@ Transport::Transport(const HttpRegistry::Params& params, http::Client& client, C
   channel->headers_timeout = params.headers_timeout;
   channel->stall_timeout = params.stall_timeout;
   channel->max_connections_per_host = params.max_connections_per_host;
+  channel->receive_buffer_bytes = params.receive_buffer_bytes;
   channel->user_agent = params.user_agent;
   channel->connections = &metrics.connections;
   channel->received_bytes = &metrics.received_bytes;

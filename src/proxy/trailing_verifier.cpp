@@ -10,6 +10,9 @@ namespace {
 
 constexpr std::uint64_t kPieceBytes = 256 << 10;
 constexpr std::uint64_t kMaxLagBytes = 64 << 20;
+// What one job hashes before others in the pool have their turn: a download that is always ahead would else keep its
+// thread to itself until it ends.
+constexpr std::uint64_t kTurnBytes = 2 << 20;
 
 }  // namespace
 
@@ -18,14 +21,16 @@ struct TrailingVerifier::State {
         oci::Algorithm algorithm)
       : filesystem(fs), file(read_from), keep_alive(std::move(owner)), hasher(algorithm) {}
 
-  // Hashes whole pieces up to the target, and with `last` what is left of it too.
-  void hash(bool last) {
+  // Hashes whole pieces up to the target, at most `limit` bytes, and with `last` what is left of it too. Whether there
+  // are more whole pieces.
+  bool hash(bool last, std::uint64_t limit = UINT64_MAX) {
     const std::scoped_lock lock(mutex);
     std::vector<std::byte> buffer(kPieceBytes);
-    for (;;) {
+    for (std::uint64_t done = 0;; done += kPieceBytes) {
       const std::uint64_t at = hashed.load(std::memory_order_relaxed);
       const std::uint64_t ready = target.load(std::memory_order_acquire) - at;
-      if (error || ready == 0 || (ready < kPieceBytes && !last)) return;
+      if (error || ready == 0 || (ready < kPieceBytes && !last)) return false;
+      if (done >= limit) return true;
       const std::uint64_t length = std::min(ready, kPieceBytes);
       const Result<std::size_t> n = filesystem.read_at(file, at, std::span(buffer).first(length));
       if (!n) {
@@ -39,12 +44,24 @@ struct TrailingVerifier::State {
     }
   }
 
+  // One job in the pool after the other, as long as there is work.
+  static void run(runtime::DiskPool& pool, const std::shared_ptr<State>& state) {
+    pool.post([&pool, state] {
+      if (!state->unwanted && state->hash(false, kTurnBytes)) {
+        run(pool, state);
+      } else {
+        state->running = false;
+      }
+    });
+  }
+
   runtime::Filesystem& filesystem;
   const runtime::File& file;
   const std::shared_ptr<const void> keep_alive;
   std::atomic<std::uint64_t> target{0};  // written by the task, read by the pool
   std::atomic<std::uint64_t> hashed{0};  // the other way round
   std::atomic<bool> running{false};      // a job is posted
+  std::atomic<bool> unwanted{false};     // the verifier is gone
   std::mutex mutex;                      // guards hasher and error; held while hashing
   oci::Hasher hasher;
   std::optional<Error> error;
@@ -54,16 +71,15 @@ TrailingVerifier::TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem&
                                    std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm)
     : pool_(pool), state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm)) {}
 
+TrailingVerifier::~TrailingVerifier() { state_->unwanted = true; }
+
 runtime::Task<void> TrailingVerifier::advance(std::uint64_t written_bytes) {
   state_->target.store(written_bytes, std::memory_order_release);
   const std::uint64_t lag = written_bytes - state_->hashed.load(std::memory_order_relaxed);
   if (lag > kMaxLagBytes) {
     co_await runtime::offload(pool_, [state = state_] { state->hash(false); });
   } else if (lag >= kPieceBytes && !state_->running.exchange(true)) {
-    pool_.post([state = state_] {
-      state->hash(false);
-      state->running = false;
-    });
+    State::run(pool_, state_);
   }
 }
 

@@ -24,6 +24,7 @@ class TrailingVerifier {
                    std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm);
   TrailingVerifier(const TrailingVerifier&) = delete;
   TrailingVerifier& operator=(const TrailingVerifier&) = delete;
+  ~TrailingVerifier();
 
   // The first `written_bytes` of the file are there and will not change. Never suspends, except when the hashing is so
   // far behind that the pieces would have left the page cache: then until it has caught up.

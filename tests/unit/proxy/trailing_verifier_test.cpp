@@ -146,3 +146,46 @@ TEST_CASE("TrailingVerifier: may be destroyed while a piece is being hashed", "[
   disk.pool.stop();
   CHECK(file.expired());
 }
+
+TEST_CASE("TrailingVerifier: lets others have their turn in the pool", "[proxy]") {
+  Disk disk;
+  const std::string content = random_bytes(16 << 20, 1);
+  disk.write(0, content);
+  runtime::DiskPool single(1);
+  std::mutex mutex;
+  std::condition_variable changed;
+  int reads = 0;
+  bool go_on = false;
+  disk.filesystem.set_rule([&](runtime::FaultyFilesystem::Operation operation, const runtime::Path&) {
+    if (operation != runtime::FaultyFilesystem::Operation::read_at) return 0;
+    std::unique_lock lock(mutex);
+    ++reads;
+    changed.notify_all();
+    changed.wait(lock, [&] { return go_on; });
+    return 0;
+  });
+  TrailingVerifier verifier(single, disk.filesystem, *disk.file, disk.file, oci::Algorithm::sha256);
+  const auto advance = [](TrailingVerifier& of, std::uint64_t written) -> runtime::Task<bool> {
+    co_await of.advance(written);
+    co_return true;
+  };
+  CHECK(disk.run(advance(verifier, content.size())));
+  int reads_before_other = 0;
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return reads == 1; });
+    single.post([&] {
+      const std::scoped_lock inside(mutex);
+      reads_before_other = reads;
+    });
+    go_on = true;
+  }
+  changed.notify_all();
+  const Result<oci::Digest> digest = disk.run(verifier.finish(content.size()));
+  single.stop();
+  REQUIRE(digest.has_value());
+  CHECK(*digest == oci::digest_of(oci::Algorithm::sha256, content));
+  CHECK(reads_before_other >= 1);
+  CHECK(reads_before_other <= 16);
+  CHECK(reads == 64);
+}

@@ -9,8 +9,7 @@ namespace {
 
 // Upstream's word on a repository, which says nothing about another repository.
 bool is_verdict(Errc code) {
-  return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown ||
-         code == Errc::name_unknown;
+  return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
 }
 
 // How often a look-up starts again because what it found was gone a moment later.
@@ -45,11 +44,11 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Dig
   if (!known) co_return known.error();
   // A manifest may be wrong about the size of what it names; a file at rest is not.
   const std::optional<store::Stored> stored = store_.find(digest);
-  co_return Stat{stored ? stored->size : known->descriptor.size, known->asked_upstream ? CacheResult::miss : CacheResult::hit};
+  co_return Stat{stored ? stored->size : known->descriptor.size,
+                 known->asked_upstream ? CacheResult::miss : CacheResult::hit};
 }
 
-runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest,
-                                                                               std::uint64_t size) {
+runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size) {
   if (std::shared_ptr<const ReadyObject> ready = objects_.find(digest)) {
     store_.touch(digest);
     co_return ready;

@@ -138,8 +138,8 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     metrics_.fill_digest_mismatches.add();
     log::error("fill", fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept",
                                    digest.to_string(), route.scope.str(), format_bytes(size), computed->to_string()));
-    co_return Error{Errc::digest_mismatch, fmt::format("upstream sent bytes that do not have the digest {}",
-                                                       digest.to_string())};
+    co_return Error{Errc::digest_mismatch,
+                    fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
   }
   co_await access_.remember(route.scope, {digest, size, std::string(oci::media_type::kOctetStream)});
   metrics_.fills_completed.add();
@@ -147,14 +147,14 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
 }
 
 runtime::Task<Result<void>> BlobService::keep(oci::Digest digest, streamcache::Writer& writer) {
-  const Result<void> adopted = co_await store_.adopt(writer.path(), digest, writer.position(),
-                                                     std::string(oci::media_type::kOctetStream));
+  const Result<void> adopted =
+      co_await store_.adopt(writer.path(), digest, writer.position(), std::string(oci::media_type::kOctetStream));
   if (adopted) {
     writer.release_file();
   } else {
     // The readers have their bytes all the same; the next request fetches it again.
-    log::error("fill", fmt::format("{} was received but cannot be stored: {}", digest.to_string(),
-                                   adopted.error().message));
+    log::error("fill",
+               fmt::format("{} was received but cannot be stored: {}", digest.to_string(), adopted.error().message));
   }
   co_return Result<void>{};
 }

@@ -151,8 +151,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
   if (found->object->in_memory || (head_only && !record)) {
     co_return Opened{CacheResult::miss, found->object, found->digest};
   }
-  // The record follows a tag that has moved when the new manifest is here, even if a HEAD has found it out: until then the
-  // old one is what can be served while upstream is out.
+  // The record follows a tag that has moved when the new manifest is here, even if a HEAD has found it out: until then
+  // the old one is what can be served while upstream is out.
   Result<Opened> opened = co_await open_digest(route, found->digest, head_only && !moved);
   if (!moved) co_return opened;
   if (opened) {
@@ -187,8 +187,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
     return head_only ? ask_head(route, reference, accept_of(accept_class))
                      : fetch(route, reference, accept_of(accept_class));
   };
-  auto outcome =
-      co_await flights_.run(flight_key(route, reference, accept_class, head_only), std::move(work));
+  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only), std::move(work));
   if (!outcome.result) {
     if (is_unknown(outcome.result.error().code)) negative_.add(unknown);
     co_return outcome.result.error();
@@ -198,8 +197,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route route, oci::Reference reference,
                                                                         std::string accept) {
-  Result<upstream::ManifestHead> head =
-      co_await route.registry->stat_manifest(route.repository, reference, accept);
+  Result<upstream::ManifestHead> head = co_await route.registry->stat_manifest(route.repository, reference, accept);
   if (!head) co_return head.error();
   if (reference.is_digest()) head->digest = reference.digest();
   if (!head->digest || !head->size || !oci::is_manifest(head->media_type)) {
@@ -214,8 +212,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route ro
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route, oci::Reference reference,
                                                                      std::string accept) {
-  Result<upstream::ManifestAnswer> answer =
-      co_await route.registry->get_manifest(route.repository, reference, accept);
+  Result<upstream::ManifestAnswer> answer = co_await route.registry->get_manifest(route.repository, reference, accept);
   if (!answer) co_return answer.error();
   metrics_.upstream_bytes.add(answer->body.size());
   const oci::Digest digest = answer->digest;

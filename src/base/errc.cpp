@@ -47,9 +47,7 @@ std::string_view name(Errc code) noexcept {
   return "unknown";
 }
 
-Error Error::in(std::string_view where) const {
-  return {code, std::string(where) + ": " + message, retry_after};
-}
+Error Error::in(std::string_view where) const { return {code, std::string(where) + ": " + message, retry_after}; }
 
 Error errno_error(int errno_value, std::string_view what) {
   Errc code = Errc::io;

@@ -25,17 +25,16 @@ constexpr std::chrono::milliseconds kDrainTimeout{2'000};
 
 // Nothing that came from elsewhere may split a request.
 bool is_safe(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
-  });
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; });
 }
 
 Result<std::string> request_head(const ClientRequest& request, const Channel& channel) {
   if (request.url.target.find(' ') != std::string::npos || !is_safe(request.url.target)) {
     return Error(Errc::internal, "a request target with a space or a control character");
   }
-  std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target,
-                                 request.url.authority());
+  std::string head =
+      fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target, request.url.authority());
   if (!channel.user_agent.empty()) head += "User-Agent: " + channel.user_agent + "\r\n";
   for (const auto& [name, value] : request.fields) {
     if (!is_safe(name) || !is_safe(value)) return Error(Errc::internal, "a control character in a request field");
@@ -57,8 +56,7 @@ class Client::Pool {
   struct Host;
   class Waiter;
 
-  Pool(runtime::Loop& loop, const Params& params)
-      : loop_(loop), params_(params), reaper_(loop, [this] { reap(); }) {}
+  Pool(runtime::Loop& loop, const Params& params) : loop_(loop), params_(params), reaper_(loop, [this] { reap(); }) {}
 
   // A turn to talk to `host`, waiting in line where need be. Every success is matched by one release().
   Task<Result<Host*>> enter(const Url& url, std::shared_ptr<const Channel> channel);
@@ -85,10 +83,10 @@ class Client::Pool {
 
 // The connections to one scheme, host and port of one channel.
 struct Client::Pool::Host {
-  std::shared_ptr<const Channel> channel;  // keeps the address in the key from being used again
-  std::size_t active = 0;                  // turns given out
-  std::size_t limit = 1;                   // of turns
-  std::list<Waiter*> waiters;              // first come, first served
+  std::shared_ptr<const Channel> channel;               // keeps the address in the key from being used again
+  std::size_t active = 0;                               // turns given out
+  std::size_t limit = 1;                                // of turns
+  std::list<Waiter*> waiters;                           // first come, first served
   std::vector<std::unique_ptr<ClientConnection>> idle;  // the one used last at the back
 };
 
@@ -118,7 +116,8 @@ class Client::Pool::Waiter {
       co_return Result<void>{};
     }
     if (error) co_return Error(Errc::cancelled, "cancelled while waiting for a connection to " + url.authority());
-    co_return Error(Errc::overloaded, fmt::format("no connection to {} became free, {} are busy", url.authority(), host_.active));
+    co_return Error(Errc::overloaded,
+                    fmt::format("no connection to {} became free, {} are busy", url.authority(), host_.active));
   }
 
  private:
@@ -266,7 +265,8 @@ Task<Answer> converse(ClientConnection& connection, const std::string& text, con
     const std::size_t end = bytes.find("\r\n\r\n", scanned);
     if (end == std::string_view::npos) {
       if (bytes.size() >= kMaxHeadBytes) {
-        co_return Answer{Error(Errc::upstream_protocol, "broken HTTP response: head too long, from " + url.authority())};
+        co_return Answer{
+            Error(Errc::upstream_protocol, "broken HTTP response: head too long, from " + url.authority())};
       }
       scanned = bytes.size() < 3 ? 0 : bytes.size() - 3;
       const ClientConnection::Outcome got = co_await connection.fill();
@@ -330,10 +330,9 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
     const Result<BodyFraming> framing = body_framing(*answer.head, request.method);
     if (!framing) co_return framing.error().in(request.url.authority());
     connection.used = true;
-    auto source = std::unique_ptr<ClientResponse::Source>(
-        new ClientResponse::Source{std::move(lease), request.url.authority()});
-    co_return std::unique_ptr<ClientResponse>(
-        new ClientResponse(std::move(*answer.head), *framing, std::move(source)));
+    auto source =
+        std::unique_ptr<ClientResponse::Source>(new ClientResponse::Source{std::move(lease), request.url.authority()});
+    co_return std::unique_ptr<ClientResponse>(new ClientResponse(std::move(*answer.head), *framing, std::move(source)));
   }
 }
 
@@ -345,8 +344,8 @@ ClientResponse::ClientResponse(ReceivedHead head, BodyFraming framing, std::uniq
       stall_timeout_(source->lease.connection().channel()->stall_timeout),
       source_(std::move(source)) {
   if (const std::string* length = head_.find("Content-Length")) content_length_ = std::stoull(*length);
-  const bool empty = framing_.kind == BodyFraming::Kind::none ||
-                     (framing_.kind == BodyFraming::Kind::length && framing_.length == 0);
+  const bool empty =
+      framing_.kind == BodyFraming::Kind::none || (framing_.kind == BodyFraming::Kind::length && framing_.length == 0);
   if (!empty) return;
   const Result<void> finished = finish();
   if (!finished) failure_ = finished.error();
@@ -359,8 +358,9 @@ Error ClientResponse::cut_short() const {
     return {Errc::upstream_unreachable, fmt::format("body from {}: closed by the other side after {} of {} bytes",
                                                     source_->authority, received_, framing_.length)};
   }
-  return {Errc::upstream_unreachable, fmt::format("body from {}: closed by the other side before its end, after {} bytes",
-                                                  source_->authority, received_)};
+  return {Errc::upstream_unreachable,
+          fmt::format("body from {}: closed by the other side before its end, after {} bytes", source_->authority,
+                      received_)};
 }
 
 // The body has been read: the connection goes back, or is closed where it is not clear what would come next.

@@ -25,8 +25,8 @@ inline constexpr std::size_t kMaxHeadBytes = std::size_t{64} << 10;
 inline constexpr std::size_t kMaxFields = 256;
 
 struct ReceivedHead {
-  int status = 0;           // 100 to 999
-  int minor_version = 1;    // HTTP/1.<minor>: 0 or 1
+  int status = 0;         // 100 to 999
+  int minor_version = 1;  // HTTP/1.<minor>: 0 or 1
   std::vector<HeaderField> fields;
 
   // The first field of that name, or nothing at all. Lives as long as this object.
@@ -66,13 +66,25 @@ class ChunkParser {
   [[nodiscard]] bool done() const noexcept { return state_ == State::done; }
 
  private:
-  enum class State : std::uint8_t { size, extension, size_lf, data, data_cr, data_lf, line, line_rest, line_lf, end_lf, done };
+  enum class State : std::uint8_t {
+    size,
+    extension,
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    line,
+    line_rest,
+    line_lf,
+    end_lf,
+    done
+  };
   Result<void> step(char c);
 
   State state_ = State::size;
-  std::uint64_t left_ = 0;        // the size read so far, then what is left of the chunk
-  std::size_t digits_ = 0;        // of the size
-  std::size_t overhead_ = 0;      // of the extensions of one chunk, or of the trailer
+  std::uint64_t left_ = 0;    // the size read so far, then what is left of the chunk
+  std::size_t digits_ = 0;    // of the size
+  std::size_t overhead_ = 0;  // of the extensions of one chunk, or of the trailer
 };
 
 }  // namespace sluice::http

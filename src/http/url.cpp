@@ -7,8 +7,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-// Read by hand: Boost.URL 1.81 aborts on an assertion for inputs as short as "BN12:\x1f", takes "//host:5x/" for port 5,
-// and we need no more than this of RFC 3986.
+// Read by hand: Boost.URL 1.81 aborts on an assertion for inputs as short as "BN12:\x1f", takes "//host:5x/" for port
+// 5, and we need no more than this of RFC 3986.
 
 namespace sluice::http {
 namespace {
@@ -126,7 +126,8 @@ Result<void> set_authority(Url& url, std::string_view authority) {
     url.host = lowercase(authority.substr(1, end - 1));
     in6_addr v6{};
     // No zone, and no NUL that inet_pton would stop at.
-    const bool plain = std::all_of(url.host.begin(), url.host.end(), [](char c) { return is_hex(c) || c == ':' || c == '.'; });
+    const bool plain =
+        std::all_of(url.host.begin(), url.host.end(), [](char c) { return is_hex(c) || c == ':' || c == '.'; });
     if (!plain || inet_pton(AF_INET6, url.host.c_str(), &v6) != 1) return bad("address");
     ++end;
   } else {

@@ -11,8 +11,7 @@ struct Deadlines::Timer {
   asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor> timer;
 };
 
-Deadlines::Deadlines(Loop& loop, std::chrono::milliseconds tick)
-    : tick_(tick), timer_(std::make_unique<Timer>(loop)) {}
+Deadlines::Deadlines(Loop& loop, std::chrono::milliseconds tick) : tick_(tick), timer_(std::make_unique<Timer>(loop)) {}
 
 Deadlines::~Deadlines() = default;
 

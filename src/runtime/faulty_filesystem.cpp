@@ -15,17 +15,20 @@ int FaultyFilesystem::ask(Operation operation, const Path& path) {
 }
 
 Result<File> FaultyFilesystem::open_read(const Path& path) {
-  if (const int error = ask(Operation::open_read, path); error != 0) return errno_error(error, fmt::format("injected: open_read {}", path.native()));
+  if (const int error = ask(Operation::open_read, path); error != 0)
+    return errno_error(error, fmt::format("injected: open_read {}", path.native()));
   return beneath_.open_read(path);
 }
 
 Result<File> FaultyFilesystem::open_write(const Path& path) {
-  if (const int error = ask(Operation::open_write, path); error != 0) return errno_error(error, fmt::format("injected: open_write {}", path.native()));
+  if (const int error = ask(Operation::open_write, path); error != 0)
+    return errno_error(error, fmt::format("injected: open_write {}", path.native()));
   return beneath_.open_write(path);
 }
 
 Result<File> FaultyFilesystem::create(const Path& path) {
-  if (const int error = ask(Operation::create, path); error != 0) return errno_error(error, fmt::format("injected: create {}", path.native()));
+  if (const int error = ask(Operation::create, path); error != 0)
+    return errno_error(error, fmt::format("injected: create {}", path.native()));
   return beneath_.create(path);
 }
 
@@ -65,42 +68,50 @@ Result<void> FaultyFilesystem::sync(const File& file) {
 }
 
 Result<void> FaultyFilesystem::sync_directory(const Path& path) {
-  if (const int error = ask(Operation::sync_directory, path); error != 0) return errno_error(error, fmt::format("injected: sync_directory {}", path.native()));
+  if (const int error = ask(Operation::sync_directory, path); error != 0)
+    return errno_error(error, fmt::format("injected: sync_directory {}", path.native()));
   return beneath_.sync_directory(path);
 }
 
 Result<void> FaultyFilesystem::rename(const Path& from, const Path& to) {
-  if (const int error = ask(Operation::rename, to); error != 0) return errno_error(error, fmt::format("injected: rename {}", to.native()));
+  if (const int error = ask(Operation::rename, to); error != 0)
+    return errno_error(error, fmt::format("injected: rename {}", to.native()));
   return beneath_.rename(from, to);
 }
 
 Result<void> FaultyFilesystem::remove(const Path& path) {
-  if (const int error = ask(Operation::remove, path); error != 0) return errno_error(error, fmt::format("injected: remove {}", path.native()));
+  if (const int error = ask(Operation::remove, path); error != 0)
+    return errno_error(error, fmt::format("injected: remove {}", path.native()));
   return beneath_.remove(path);
 }
 
 Result<void> FaultyFilesystem::create_directories(const Path& path) {
-  if (const int error = ask(Operation::create_directories, path); error != 0) return errno_error(error, fmt::format("injected: create_directories {}", path.native()));
+  if (const int error = ask(Operation::create_directories, path); error != 0)
+    return errno_error(error, fmt::format("injected: create_directories {}", path.native()));
   return beneath_.create_directories(path);
 }
 
 Result<void> FaultyFilesystem::set_mode(const Path& path, unsigned mode) {
-  if (const int error = ask(Operation::set_mode, path); error != 0) return errno_error(error, fmt::format("injected: set_mode {}", path.native()));
+  if (const int error = ask(Operation::set_mode, path); error != 0)
+    return errno_error(error, fmt::format("injected: set_mode {}", path.native()));
   return beneath_.set_mode(path, mode);
 }
 
 Result<FileStatus> FaultyFilesystem::status(const Path& path) {
-  if (const int error = ask(Operation::status, path); error != 0) return errno_error(error, fmt::format("injected: status {}", path.native()));
+  if (const int error = ask(Operation::status, path); error != 0)
+    return errno_error(error, fmt::format("injected: status {}", path.native()));
   return beneath_.status(path);
 }
 
 Result<std::vector<DirectoryEntry>> FaultyFilesystem::list(const Path& directory) {
-  if (const int error = ask(Operation::list, directory); error != 0) return errno_error(error, fmt::format("injected: list {}", directory.native()));
+  if (const int error = ask(Operation::list, directory); error != 0)
+    return errno_error(error, fmt::format("injected: list {}", directory.native()));
   return beneath_.list(directory);
 }
 
 Result<Space> FaultyFilesystem::space(const Path& path) {
-  if (const int error = ask(Operation::space, path); error != 0) return errno_error(error, fmt::format("injected: space {}", path.native()));
+  if (const int error = ask(Operation::space, path); error != 0)
+    return errno_error(error, fmt::format("injected: space {}", path.native()));
   return beneath_.space(path);
 }
 

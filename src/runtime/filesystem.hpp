@@ -122,8 +122,24 @@ class PosixFilesystem final : public Filesystem {
 class FaultyFilesystem final : public Filesystem {
  public:
   enum class Operation : std::uint8_t {
-    open_read, open_write, create, close, write_at, read_at, size, linked, truncate, sync, sync_directory,
-    rename, remove, create_directories, set_mode, status, list, space
+    open_read,
+    open_write,
+    create,
+    close,
+    write_at,
+    read_at,
+    size,
+    linked,
+    truncate,
+    sync,
+    sync_directory,
+    rename,
+    remove,
+    create_directories,
+    set_mode,
+    status,
+    list,
+    space
   };
   // 0 lets the operation through; an errno makes it fail. `path` is empty for operations on an open file. Called under
   // a lock, from any thread.

@@ -47,8 +47,8 @@ class Loop final : public asio::io_context {
 
 // A fixed number of loops with a thread each. Stops and joins its threads when it is destroyed.
 //
-// What runs on the loops must be gone, or be owned by the loops' handlers, before the pool is destroyed: cancel the task
-// groups, wait for them, then let it go.
+// What runs on the loops must be gone, or be owned by the loops' handlers, before the pool is destroyed: cancel the
+// task groups, wait for them, then let it go.
 class LoopPool {
  public:
   // `count` of 0 means one for each processor that this process may use.

@@ -81,8 +81,7 @@ Result<void> PosixFilesystem::write_at(const File& file, std::uint64_t offset, s
 Result<std::size_t> PosixFilesystem::read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n =
-        ::pread(file.fd(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t n = ::pread(file.fd(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return failed("read");
     if (n == 0) break;
@@ -92,13 +91,13 @@ Result<std::size_t> PosixFilesystem::read_at(const File& file, std::uint64_t off
 }
 
 Result<std::uint64_t> PosixFilesystem::size(const File& file) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(file.fd(), &st) != 0) return failed("stat");
   return static_cast<std::uint64_t>(st.st_size);
 }
 
 Result<bool> PosixFilesystem::linked(const File& file) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(file.fd(), &st) != 0) return failed("stat");
   return st.st_nlink != 0;
 }
@@ -137,7 +136,7 @@ Result<void> PosixFilesystem::set_mode(const Path& path, unsigned mode) {
 }
 
 Result<FileStatus> PosixFilesystem::status(const Path& path) {
-  struct stat st {};
+  struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) return failed("stat", path);
   FileStatus out;
   out.kind = kind_of(st.st_mode);
@@ -174,7 +173,7 @@ Result<std::vector<DirectoryEntry>> PosixFilesystem::list(const Path& directory)
 }
 
 Result<Space> PosixFilesystem::space(const Path& path) {
-  struct statvfs st {};
+  struct statvfs st{};
   if (::statvfs(path.c_str(), &st) != 0) return failed("statvfs", path);
   return Space{static_cast<std::uint64_t>(st.f_blocks) * st.f_frsize,
                static_cast<std::uint64_t>(st.f_bavail) * st.f_frsize};

@@ -81,7 +81,8 @@ class SingleFlight {
   // Lets the waiters go when it is destroyed: at the end of the work, or with a task that was cancelled half way or
   // dropped before it started.
   struct Landing {
-    Landing(SingleFlight& in, std::shared_ptr<Flight> of, Key by) : self(in), flight(std::move(of)), key(std::move(by)) {}
+    Landing(SingleFlight& in, std::shared_ptr<Flight> of, Key by)
+        : self(in), flight(std::move(of)), key(std::move(by)) {}
     Landing(const Landing&) = delete;
     Landing& operator=(const Landing&) = delete;
     ~Landing() { self.land(key, *flight, std::move(result)); }
@@ -129,7 +130,7 @@ class SingleFlight {
       asio::post(waiter->guard.get_executor(), [waiter] {
         asio::get_associated_cancellation_slot(waiter->handler).clear();
         waiter->guard.reset();
-        std::move (waiter->handler)();
+        std::move(waiter->handler)();
       });
     }
 

@@ -74,7 +74,9 @@ bool TaskGroup::spawn(Executor executor, Task<void> task) {
   // On the task's own executor, because the signal must not be touched from another thread once it is connected.
   asio::post(executor, [state = state_, member, started = std::move(task)]() mutable {
     if (member->cancelled) {
-      { const Task<void> dropped = std::move(started); }
+      {
+        const Task<void> dropped = std::move(started);
+      }
       state->finished(member);
       return;
     }

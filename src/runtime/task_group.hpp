@@ -5,8 +5,8 @@
 //
 //   open ──cancel()──▶ cancelled: running tasks get a terminal cancellation, spawn() drops what it is given
 //
-// A task that ends with an exception other than a cancellation is a bug: it is logged as an error and the group goes on.
-// Threads: all functions are thread-safe. wait_for must not be called on a loop that the tasks need.
+// A task that ends with an exception other than a cancellation is a bug: it is logged as an error and the group goes
+// on. Threads: all functions are thread-safe. wait_for must not be called on a loop that the tasks need.
 #pragma once
 
 #include <chrono>

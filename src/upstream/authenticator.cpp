@@ -253,7 +253,8 @@ Task<Result<Token>> Authenticator::fetch(Source source) {
   url.target += query;
 
   metrics_.token_requests.add();
-  Transport::Ask ask{"GET", std::move(url), {}, with_credentials ? basic_authorization_ : std::string(), token_timeout_};
+  Transport::Ask ask{
+      "GET", std::move(url), {}, with_credentials ? basic_authorization_ : std::string(), token_timeout_};
   ask.fields.emplace_back("Accept", "application/json");
   Result<Transport::Answer> answer = co_await transport_.send(std::move(ask));
   if (!answer) {
@@ -272,10 +273,10 @@ Task<Result<Token>> Authenticator::fetch(Source source) {
   metrics_.token_failures.add();
   if (good) co_return body.error().in(answer->where);
   const std::string* retry_after = response.find("Retry-After");
-  Error error = refusal(response.status(), Wanted::registry, "token: " + answer->where,
-                        body ? oci::parse_error_body(*body) : std::nullopt,
-                        retry_after == nullptr ? std::chrono::seconds(0)
-                                               : parse_retry_after(*retry_after, clock_.wall()));
+  Error error =
+      refusal(response.status(), Wanted::registry, "token: " + answer->where,
+              body ? oci::parse_error_body(*body) : std::nullopt,
+              retry_after == nullptr ? std::chrono::seconds(0) : parse_retry_after(*retry_after, clock_.wall()));
   // Some token servers refuse an unknown user or scope with 400 or 404.
   if (error.code == Errc::upstream_protocol) error.code = Errc::unauthorized;
   co_return error;

@@ -80,8 +80,7 @@ std::optional<oci::Digest> digest_of(const http::ReceivedHead& head) {
 Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                           const oci::Digest& digest, std::uint64_t offset) {
   if (const Result<void> fits = check_content(head); !fits) return fits.error();
-  if (const auto named = digest_of(head);
-      named && named->algorithm() == digest.algorithm() && *named != digest) {
+  if (const auto named = digest_of(head); named && named->algorithm() == digest.algorithm() && *named != digest) {
     return unfit("another blob than the one asked for (Docker-Content-Digest)");
   }
   if (head.status == 200) {

@@ -36,8 +36,8 @@ std::optional<oci::Digest> digest_of(const http::ReceivedHead& head);
 
 // Where a download is: what a 200 or 206 to a GET of a blob from `offset` on says.
 struct Extent {
-  std::uint64_t offset = 0;            // of the first byte that comes
-  std::optional<std::uint64_t> size;   // of the whole blob
+  std::uint64_t offset = 0;           // of the first byte that comes
+  std::optional<std::uint64_t> size;  // of the whole blob
 };
 
 // Errors: upstream_protocol, for a status that is neither, a 206 that was not asked for or is not from `offset` to the

@@ -64,8 +64,8 @@ class HttpRegistry::Exchange {
  public:
   struct Request {
     std::string method;
-    std::string path;                      // behind the base: "/v2/…"
-    std::string repository;                // as upstream names it: what the token is for. Empty: none.
+    std::string path;        // behind the base: "/v2/…"
+    std::string repository;  // as upstream names it: what the token is for. Empty: none.
     std::vector<http::HeaderField> fields;
     Wanted wanted = Wanted::registry;
     bool authenticate = true;
@@ -181,8 +181,8 @@ Task<HttpRegistry::Exchange::Try> HttpRegistry::Exchange::attempt(const Request&
   }
   const int status = answer->response->status();
   // 501 is about the method, not about the state upstream is in.
-  const bool let_through = status != 408 && status != 429 && (status < 500 || status == 501) &&
-                           (status != 401 || !request.authenticate);
+  const bool let_through =
+      status != 408 && status != 429 && (status < 500 || status == 501) && (status != 401 || !request.authenticate);
   if (let_through) co_return Try{std::move(answer), false};
   co_return Try{co_await refuse(std::move(*answer), request.wanted), is_transient(status)};
 }
@@ -201,7 +201,8 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
     if (tried.answer || !tried.again || retry == params.retries) co_return std::move(tried.answer);
     const std::chrono::milliseconds wait = backoff(retry);
     if (clock_.now() + wait > last_start) co_return tried.answer.error();
-    log::debug("upstream", fmt::format("{}: {}; again in {} ms", params.name, tried.answer.error().message, wait.count()));
+    log::debug("upstream",
+               fmt::format("{}: {}; again in {} ms", params.name, tried.answer.error().message, wait.count()));
     if (!co_await sleep_for(wait)) co_return Error(Errc::cancelled, "cancelled between two tries");
     metrics_.retries.add();
   }
@@ -278,7 +279,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   if (const auto named = digest_of(response.head());
       named && named->algorithm() == digest.algorithm() && *named != digest) {
-    co_return Error(Errc::upstream_protocol, answer->where + ": another blob than the one asked for (Docker-Content-Digest)");
+    co_return Error(Errc::upstream_protocol,
+                    answer->where + ": another blob than the one asked for (Docker-Content-Digest)");
   }
   const Result<std::uint64_t> size = by_head ? Result<std::uint64_t>(*response.content_length())
                                              : size_by_range(response.head(), response.content_length());
@@ -319,7 +321,8 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
     http::ClientResponse& response = *answer->response;
     if (response.status() / 100 != 2) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
     if (response.status() != 200) {
-      co_return Error(Errc::upstream_protocol, fmt::format("{}: status {} for a manifest", answer->where, response.status()));
+      co_return Error(Errc::upstream_protocol,
+                      fmt::format("{}: status {} for a manifest", answer->where, response.status()));
     }
     if (const Result<void> fits = check_content(response.head()); !fits) co_return fits.error().in(answer->where);
     Result<std::string> body = co_await response.read_all(oci::kMaxManifestBytes);
@@ -334,7 +337,8 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
       }
     } else if (const auto named = digest_of(response.head());
                named && oci::digest_of(named->algorithm(), *body) != *named) {
-      co_return Error(Errc::upstream_protocol, answer->where + ": the body does not have the digest that its head says");
+      co_return Error(Errc::upstream_protocol,
+                      answer->where + ": the body does not have the digest that its head says");
     }
     const oci::Digest digest =
         reference.is_digest() ? reference.digest() : oci::digest_of(oci::Algorithm::sha256, *body);
@@ -353,7 +357,8 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   http::ClientResponse& response = *answer->response;
   if (response.status() == 405) {
     // No HEAD there. A GET counts against quotas, so only where it must.
-    Result<ManifestAnswer> whole = co_await get_manifest(std::move(repository), std::move(reference), std::move(accept));
+    Result<ManifestAnswer> whole =
+        co_await get_manifest(std::move(repository), std::move(reference), std::move(accept));
     if (!whole) co_return whole.error();
     co_return ManifestHead{whole->digest, whole->body.size(), std::move(whole->media_type)};
   }
@@ -372,7 +377,8 @@ Task<Result<void>> HttpRegistry::ping() {
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   const bool challenged = response.status() == 401 && !challenges_of(response.head()).empty();
-  if (response.status() != 200 && !challenged) co_return co_await exchange_->refuse(std::move(*answer), Wanted::registry);
+  if (response.status() != 200 && !challenged)
+    co_return co_await exchange_->refuse(std::move(*answer), Wanted::registry);
   if (const Result<void> fits = check_content(response.head()); !fits && !challenged) {
     co_return fits.error().in(answer->where);
   }

@@ -52,8 +52,8 @@ class HttpRegistry final : public Registry {
     // No retry begins later than this after the operation did.
     std::chrono::milliseconds total_timeout{90'000};
 
-    std::size_t retries = 3;                           // after the first try
-    std::chrono::milliseconds backoff_base{200};       // doubled with each retry
+    std::size_t retries = 3;                      // after the first try
+    std::chrono::milliseconds backoff_base{200};  // doubled with each retry
     std::chrono::milliseconds backoff_limit{5'000};
     // Uniform in [0, 1); a wait is its backoff times (0.5 + jitter / 2). Thread-safe. Empty: a random one.
     std::function<double()> jitter;

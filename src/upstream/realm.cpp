@@ -9,16 +9,21 @@ namespace {
 // Suffixes of two labels under which unrelated parties have names: country second levels, and hosters that give their
 // customers a subdomain.
 constexpr std::array<std::string_view, 58> kSharedSuffixes = {
-    "ac.uk",         "co.uk",          "gov.uk",         "ltd.uk",        "me.uk",         "net.uk",
-    "org.uk",        "plc.uk",         "ac.jp",          "co.jp",         "go.jp",         "ne.jp",
-    "or.jp",         "com.au",         "edu.au",         "gov.au",        "net.au",        "org.au",
-    "co.nz",         "net.nz",         "org.nz",         "com.br",        "net.br",        "org.br",
-    "com.cn",        "net.cn",         "org.cn",         "gov.cn",        "co.in",         "net.in",
-    "org.in",        "co.kr",          "or.kr",          "co.za",         "org.za",        "com.mx",
-    "com.tr",        "com.tw",         "org.tw",         "com.hk",        "com.sg",        "com.ar",
-    "co.il",         "com.pl",         "com.ua",         "co.id",         "com.my",        "com.vn",
-    "github.io",     "gitlab.io",      "herokuapp.com",  "azurewebsites.net", "cloudfront.net", "appspot.com",
-    "run.app",       "pages.dev",      "workers.dev",    "fly.dev",
+    "ac.uk",          "co.uk",       "gov.uk",        "ltd.uk",
+    "me.uk",          "net.uk",      "org.uk",        "plc.uk",
+    "ac.jp",          "co.jp",       "go.jp",         "ne.jp",
+    "or.jp",          "com.au",      "edu.au",        "gov.au",
+    "net.au",         "org.au",      "co.nz",         "net.nz",
+    "org.nz",         "com.br",      "net.br",        "org.br",
+    "com.cn",         "net.cn",      "org.cn",        "gov.cn",
+    "co.in",          "net.in",      "org.in",        "co.kr",
+    "or.kr",          "co.za",       "org.za",        "com.mx",
+    "com.tr",         "com.tw",      "org.tw",        "com.hk",
+    "com.sg",         "com.ar",      "co.il",         "com.pl",
+    "com.ua",         "co.id",       "com.my",        "com.vn",
+    "github.io",      "gitlab.io",   "herokuapp.com", "azurewebsites.net",
+    "cloudfront.net", "appspot.com", "run.app",       "pages.dev",
+    "workers.dev",    "fly.dev",
 };
 
 // Longer ones.

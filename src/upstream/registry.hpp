@@ -1,9 +1,9 @@
 // Registry: one upstream registry, as the proxy sees it. Answers have been checked as far as they can be: a manifest
 // against its digest, a download's position and length against what was asked.
 //
-// Threads: a Registry may be asked from tasks on any loop. What it hands out (BlobBody) stays on the loop that asked and
-// is destroyed there, or after that loop has stopped. Cancelling the asking task, or destroying the BlobBody, closes
-// the connection. All tasks must have ended before the Registry is destroyed.
+// Threads: a Registry may be asked from tasks on any loop. What it hands out (BlobBody) stays on the loop that asked
+// and is destroyed there, or after that loop has stopped. Cancelling the asking task, or destroying the BlobBody,
+// closes the connection. All tasks must have ended before the Registry is destroyed.
 //
 // Errors, of all functions:
 //   unauthorized          401 that our credentials, or having none, did not mend

@@ -28,7 +28,8 @@ Result<Token> parse_token(std::string_view json) {
     return !too_deep;
   };
   const nlohmann::json parsed = nlohmann::json::parse(json, watch_depth, false);
-  if (too_deep || !parsed.is_object()) return Error(Errc::upstream_protocol, "a token answer that is not a JSON object");
+  if (too_deep || !parsed.is_object())
+    return Error(Errc::upstream_protocol, "a token answer that is not a JSON object");
 
   Token token;
   for (const char* key : {"token", "access_token"}) {

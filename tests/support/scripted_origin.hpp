@@ -7,9 +7,9 @@
 //   const std::string digest = origin.add_blob("library/alpine", content);
 //   Reply reply;
 //   reply.cut_after = 1000;                                             // closes after 1000 bytes of the body
-//   origin.script(ScriptedOrigin::blob_path("library/alpine", digest), reply);   // once; the next request is served well
-//   … use origin.url() as the base of an upstream …
-//   REQUIRE(origin.wait_until([](const auto& seen) { return seen.requests.size() == 2; }));
+//   origin.script(ScriptedOrigin::blob_path("library/alpine", digest), reply);   // once; the next request is served
+//   well … use origin.url() as the base of an upstream … REQUIRE(origin.wait_until([](const auto& seen) { return
+//   seen.requests.size() == 2; }));
 //
 // It uses blocking sockets, a thread for each connection, and OpenSSL: nothing of src/, whose client it is to test.
 //
@@ -73,21 +73,21 @@ struct Reply {
   std::vector<std::pair<std::string, std::string>> fields;  // besides the framing's
   std::string body;                                         // a HEAD gets its length only
   Framing framing = Framing::content_length;
-  bool ranges = true;                           // a 200 with a Range asked for becomes a 206, or a 416
-  bool close = false;                           // Connection: close, and so it does
+  bool ranges = true;  // a 200 with a Range asked for becomes a 206, or a 416
+  bool close = false;  // Connection: close, and so it does
 
   // Faults.
-  std::optional<std::uint64_t> announced;       // Content-Length, whatever the body's
-  std::optional<std::string> content_range;     // instead of the right one of a 206
-  std::optional<std::uint64_t> corrupt_at;      // this byte of the (whole) body is sent with its lowest bit flipped
-  std::optional<std::uint64_t> cut_after;       // bytes of the body sent before the connection ends
-  bool cut_with_reset = false;                  // by RST instead of FIN
-  bool body_on_head = false;                    // the body although a HEAD asked
-  bool close_unannounced = false;               // ends the connection after the answer without having said so
-  std::string behind_body;                      // bytes sent behind the stated end
-  std::optional<std::string> raw;               // sent instead of everything above but cut and close
-  std::shared_ptr<Gate> head_gate;              // the head waits until at least one byte is allowed
-  std::shared_ptr<Gate> gate;                   // the body goes as far as it allows
+  std::optional<std::uint64_t> announced;    // Content-Length, whatever the body's
+  std::optional<std::string> content_range;  // instead of the right one of a 206
+  std::optional<std::uint64_t> corrupt_at;   // this byte of the (whole) body is sent with its lowest bit flipped
+  std::optional<std::uint64_t> cut_after;    // bytes of the body sent before the connection ends
+  bool cut_with_reset = false;               // by RST instead of FIN
+  bool body_on_head = false;                 // the body although a HEAD asked
+  bool close_unannounced = false;            // ends the connection after the answer without having said so
+  std::string behind_body;                   // bytes sent behind the stated end
+  std::optional<std::string> raw;            // sent instead of everything above but cut and close
+  std::shared_ptr<Gate> head_gate;           // the head waits until at least one byte is allowed
+  std::shared_ptr<Gate> gate;                // the body goes as far as it allows
 };
 
 using Responder = std::function<Reply(const Request&)>;

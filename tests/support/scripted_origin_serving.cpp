@@ -291,7 +291,8 @@ std::optional<Wanted> parse_range(std::string_view value, std::uint64_t size) {
   if (!value.starts_with("bytes=")) return std::nullopt;
   value.remove_prefix(6);
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out.first);
-  if (error != std::errc{} || end == value.data() + value.size() || *end != '-' || out.first >= size) return std::nullopt;
+  if (error != std::errc{} || end == value.data() + value.size() || *end != '-' || out.first >= size)
+    return std::nullopt;
   out.last = size - 1;
   if (end + 1 != value.data() + value.size()) std::from_chars(end + 1, value.data() + value.size(), out.last);
   out.last = std::min(out.last, size - 1);

@@ -65,7 +65,8 @@ TEST_CASE("Token: not good enough", "[upstream]") {
   const std::string name = bench.origin.add_blob("app", "content");
   Reply refused;
   refused.status = 401;
-  refused.fields = {{"WWW-Authenticate", "Bearer realm=\"" + bench.origin.url("/token") + "\",error=\"insufficient_scope\""}};
+  refused.fields = {
+      {"WWW-Authenticate", "Bearer realm=\"" + bench.origin.url("/token") + "\",error=\"insufficient_scope\""}};
   bench.origin.respond(Bench::blob(name), [refused](const Request&) { return refused; });
   const auto found = bench.stat(name);
   REQUIRE_FALSE(found);

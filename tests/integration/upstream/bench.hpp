@@ -91,7 +91,10 @@ class Bench {
   }
 
   explicit Bench(std::size_t loop_count = 1, ScriptedOrigin::Params origin_params = {})
-      : origin(std::move(origin_params)), loops(loop_count), client({.loops = loop_count}), params(params_for(origin)) {}
+      : origin(std::move(origin_params)),
+        loops(loop_count),
+        client({.loops = loop_count}),
+        params(params_for(origin)) {}
   ~Bench() { loops.stop(); }
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
@@ -124,7 +127,8 @@ class Bench {
       for (const auto& sample : family.samples) {
         bool fits = status.empty();
         for (const auto& [key, value] : sample.labels) fits = fits || (key == "status" && value == status);
-        if (fits) return family.kind == metrics::Kind::histogram ? static_cast<double>(sample.histogram.count) : sample.value;
+        if (fits)
+          return family.kind == metrics::Kind::histogram ? static_cast<double>(sample.histogram.count) : sample.value;
       }
     }
     return -1;

@@ -263,8 +263,9 @@ TEST_CASE("open_blob: broken framing never becomes a blob", "[upstream]") {
   for (const char* raw :
        {"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\ncontent!",
         "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\ncontent\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 7\r\n\r\ncontent", "HTTP/1.1 200 OK\nContent-Length: 7\r\n\r\ncontent",
-        "HTTP/1.1 101 Switching Protocols\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n\r\n"}) {
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 7\r\n\r\ncontent",
+        "HTTP/1.1 200 OK\nContent-Length: 7\r\n\r\ncontent", "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n"}) {
     INFO(raw);
     Reply reply;
     reply.raw = raw;
@@ -311,9 +312,7 @@ TEST_CASE("open_blob: letting a download go closes its connection", "[upstream]"
   Bench bench;
   const std::string content = content_of(8 << 20);
   const std::string name = bench.origin.add_blob("app", content);
-  SECTION("by destroying the body") {
-    CHECK(bench.loops.run(open_and_drop(bench.registry(), digest(name))));
-  }
+  SECTION("by destroying the body") { CHECK(bench.loops.run(open_and_drop(bench.registry(), digest(name)))); }
   SECTION("by cancelling the task") {
     Reply reply;
     reply.body = content;

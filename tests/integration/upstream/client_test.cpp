@@ -132,7 +132,8 @@ TEST_CASE("Client: idle connections are bounded in number", "[http]") {
   fixture.origin.respond("/a", [reply](const Request&) { return reply; });
   std::vector<std::future<Answer>> running;
   for (int i = 0; i < 5; ++i) {
-    running.push_back(fixture.loops.start(fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url("/a")), {}}, fixture.channel)));
+    running.push_back(fixture.loops.start(
+        fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url("/a")), {}}, fixture.channel)));
   }
   REQUIRE(fixture.origin.wait_until([](const auto& seen) { return seen.requests.size() == 5; }));
   gate->open();
@@ -156,7 +157,8 @@ TEST_CASE("Client: connections to one host are capped, and waited for in order",
   fixture.origin.respond("/held", [held](const Request&) { return held; });
   fixture.origin.respond("/next", [](const Request&) { return text("next"); });
   const auto start = [&](const std::string& path) {
-    return fixture.loops.start(fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url(path)), {}}, fixture.channel));
+    return fixture.loops.start(
+        fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url(path)), {}}, fixture.channel));
   };
   auto one = start("/held");
   auto two = start("/held");
@@ -217,7 +219,9 @@ TEST_CASE("Client: waiting for a connection ends", "[http]") {
 TEST_CASE("Client: interim answers are skipped", "[http]") {
   Fixture fixture;
   Reply reply;
-  reply.raw = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+  reply.raw =
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+      "2\r\n\r\nok";
   fixture.origin.script("/a", reply);
   CHECK(fixture.get("/a").body == "ok");
   reply.raw = "";
@@ -253,7 +257,9 @@ TEST_CASE("Client: every loop has its own connections", "[http]") {
   fixture.origin.respond("/a", [](const Request&) { return text("x"); });
   for (int i = 0; i < 4; ++i) {
     for (const std::size_t loop : {0U, 1U}) {
-      CHECK(fixture.loops.run(fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url("/a")), {}}, fixture.channel), loop).body == "x");
+      CHECK(fixture.loops
+                .run(fetch(fixture.client, {"GET", *Url::parse(fixture.origin.url("/a")), {}}, fixture.channel), loop)
+                .body == "x");
     }
   }
   CHECK(fixture.origin.seen().connections == 2);
@@ -271,8 +277,8 @@ TEST_CASE("Client: nothing splits a request", "[http]") {
 
 TEST_CASE("Client: https without a TLS context is refused", "[http]") {
   Fixture fixture;
-  CHECK(fixture.loops.run(fetch(fixture.client, {"GET", *Url::parse("https://127.0.0.1:1/"), {}}, fixture.channel)).error->code ==
-        Errc::internal);
+  CHECK(fixture.loops.run(fetch(fixture.client, {"GET", *Url::parse("https://127.0.0.1:1/"), {}}, fixture.channel))
+            .error->code == Errc::internal);
 }
 
 }  // namespace

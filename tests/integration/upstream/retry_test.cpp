@@ -1,5 +1,5 @@
-#include <sys/socket.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bench.hpp"
@@ -61,8 +61,10 @@ TEST_CASE("Retry: gives up", "[upstream]") {
 TEST_CASE("Retry: not what will not pass", "[upstream]") {
   Bench bench;
   const std::string name = bench.origin.add_blob("app", "content");
-  for (const auto& [status, code] : std::vector<std::pair<int, Errc>>{
-           {400, Errc::upstream_protocol}, {403, Errc::denied}, {404, Errc::blob_unknown}, {501, Errc::upstream_failed}}) {
+  for (const auto& [status, code] : std::vector<std::pair<int, Errc>>{{400, Errc::upstream_protocol},
+                                                                      {403, Errc::denied},
+                                                                      {404, Errc::blob_unknown},
+                                                                      {501, Errc::upstream_failed}}) {
     INFO(status);
     Reply reply;
     reply.status = status;

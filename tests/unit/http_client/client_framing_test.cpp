@@ -41,13 +41,29 @@ TEST_CASE("ReceivedHead: a status line without a reason", "[http]") {
 
 TEST_CASE("ReceivedHead: refuses what can be read in two ways", "[http]") {
   for (const std::string text : {
-           "", "\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\n\n", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.2 200 OK\r\n\r\n",
-           "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000\r\n\r\n", "HTTP/1.1 099 X\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n",
-           "http/1.1 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n",
-           "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n\tfolded\r\n\r\n",
-           "HTTP/1.1 200 OK\r\n A: b\r\n\r\n", "HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
-           "HTTP/1.1 200 OK\r\nAb\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b\rC: d\r\n\r\n",
-           "HTTP/1.1 200 OK\r\nA: \x01\r\n\r\n", "HTTP/1.1 200 O\x7fK\r\n\r\n", "HTTP/1.1 200 OK\r\nA(: b\r\n\r\n",
+           "",
+           "\r\n",
+           "HTTP/1.1 200 OK\r\n",
+           "HTTP/1.1 200 OK\n\n",
+           "HTTP/2 200 OK\r\n\r\n",
+           "HTTP/1.2 200 OK\r\n\r\n",
+           "HTTP/1.1 20 OK\r\n\r\n",
+           "HTTP/1.1 2000\r\n\r\n",
+           "HTTP/1.1 099 X\r\n\r\n",
+           "HTTP/1.1  200 OK\r\n\r\n",
+           "http/1.1 200 OK\r\n\r\n",
+           "ICY 200 OK\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA: b\r\n\tfolded\r\n\r\n",
+           "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+           "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nAb\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA: b\rC: d\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA: \x01\r\n\r\n",
+           "HTTP/1.1 200 O\x7fK\r\n\r\n",
+           "HTTP/1.1 200 OK\r\nA(: b\r\n\r\n",
            "HTTP/1.1 200 OK\r\n\r\nmore",
        }) {
     INFO(text);
@@ -90,11 +106,20 @@ TEST_CASE("BodyFraming: whether the connection stays", "[http]") {
 
 TEST_CASE("BodyFraming: refuses ambiguous lengths", "[http]") {
   for (const std::string fields : {
-           "Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: 5\r\nContent-Length: 5\r\n",
-           "Content-Length: 5, 5\r\n", "Content-Length: -1\r\n", "Content-Length: +5\r\n", "Content-Length: 0x5\r\n",
-           "Content-Length: 5 \r\nTransfer-Encoding: chunked\r\n", "Content-Length:\r\n",
-           "Content-Length: 99999999999999999999\r\n", "Transfer-Encoding: gzip\r\n", "Transfer-Encoding: gzip, chunked\r\n",
-           "Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: xchunked\r\n", "Transfer-Encoding:\r\n",
+           "Content-Length: 5\r\nContent-Length: 6\r\n",
+           "Content-Length: 5\r\nContent-Length: 5\r\n",
+           "Content-Length: 5, 5\r\n",
+           "Content-Length: -1\r\n",
+           "Content-Length: +5\r\n",
+           "Content-Length: 0x5\r\n",
+           "Content-Length: 5 \r\nTransfer-Encoding: chunked\r\n",
+           "Content-Length:\r\n",
+           "Content-Length: 99999999999999999999\r\n",
+           "Transfer-Encoding: gzip\r\n",
+           "Transfer-Encoding: gzip, chunked\r\n",
+           "Transfer-Encoding: chunked, identity\r\n",
+           "Transfer-Encoding: xchunked\r\n",
+           "Transfer-Encoding:\r\n",
            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
        }) {
     INFO(fields);
@@ -143,7 +168,8 @@ TEST_CASE("ChunkParser: any split of the bytes", "[http]") {
 }
 
 TEST_CASE("ChunkParser: what is not ended is not done", "[http]") {
-  for (const std::string body : {"", "4", "4\r\n", "4\r\nWik", "4\r\nWiki\r\n", "4\r\nWiki\r\n0\r\n", "0\r\nT: x\r\n"}) {
+  for (const std::string body :
+       {"", "4", "4\r\n", "4\r\nWik", "4\r\nWiki\r\n", "4\r\nWiki\r\n0\r\n", "0\r\nT: x\r\n"}) {
     INFO(body);
     bool done = true;
     CHECK(decode(body, 100, done));

@@ -36,12 +36,30 @@ TEST_CASE("Url: ports and addresses", "[http]") {
 }
 
 TEST_CASE("Url: refuses what is no address of a server", "[http]") {
-  for (const char* text : {"", "/v2/", "//host/x", "ftp://host/", "file:///etc/passwd", "http://", "http:///x",
-                           "http://user:secret@host/", "http://user@host/", "http://host:0/", "http://host:65536/",
-                           "http://host:5x/", "http://ho st/", "http://host\r\nX: y/", "http://host/a\r\nb",
-                           "http://ho%20st/", "mailto:a@b",
-                           "http://[::1/", "http://[1.2.3.4]/", "http://[::1%25lo]/", "http://[::1]x/", "http://[::1]:/x\x01",
-                           "http:/host/", "http:host"}) {
+  for (const char* text : {"",
+                           "/v2/",
+                           "//host/x",
+                           "ftp://host/",
+                           "file:///etc/passwd",
+                           "http://",
+                           "http:///x",
+                           "http://user:secret@host/",
+                           "http://user@host/",
+                           "http://host:0/",
+                           "http://host:65536/",
+                           "http://host:5x/",
+                           "http://ho st/",
+                           "http://host\r\nX: y/",
+                           "http://host/a\r\nb",
+                           "http://ho%20st/",
+                           "mailto:a@b",
+                           "http://[::1/",
+                           "http://[1.2.3.4]/",
+                           "http://[::1%25lo]/",
+                           "http://[::1]x/",
+                           "http://[::1]:/x\x01",
+                           "http:/host/",
+                           "http:host"}) {
     INFO(text);
     const auto url = Url::parse(text);
     REQUIRE_FALSE(url);

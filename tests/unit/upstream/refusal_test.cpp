@@ -47,7 +47,8 @@ TEST_CASE("Retry-After: seconds and dates", "[upstream]") {
   CHECK(parse_retry_after("Sun, 06 Nov 1994 08:48:37 GMT", now) == seconds(0));
   CHECK(parse_retry_after("999999999", now) == seconds(86400));
   CHECK(parse_retry_after("99999999999999999999999", now) == seconds(86400));
-  for (const char* text : {"", "soon", "-5", "1.5", "Sun, 06 Nov 1994"}) CHECK(parse_retry_after(text, now) == seconds(0));
+  for (const char* text : {"", "soon", "-5", "1.5", "Sun, 06 Nov 1994"})
+    CHECK(parse_retry_after(text, now) == seconds(0));
 }
 
 }  // namespace

@@ -23,8 +23,8 @@ TEST_CASE("Token: token, access_token, and how long it lives", "[upstream]") {
 }
 
 TEST_CASE("Token: refuses what is none", "[upstream]") {
-  for (const std::string text : {"", "x", "[]", "{}", R"({"token":1})", R"({"token":"a b"})", "{\"token\":\"a\\r\\nX: y\"}",
-                                 R"({"token":"é"})", R"({"token":"secret")"}) {
+  for (const std::string text : {"", "x", "[]", "{}", R"({"token":1})", R"({"token":"a b"})",
+                                 "{\"token\":\"a\\r\\nX: y\"}", R"({"token":"é"})", R"({"token":"secret")"}) {
     INFO(text);
     const auto token = parse_token(text);
     REQUIRE_FALSE(token);

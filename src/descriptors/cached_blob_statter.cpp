@@ -14,6 +14,13 @@ metrics::Labels labels(std::string_view provider, std::string_view joint) {
   return {{"provider", std::string(provider)}, {"joint", std::string(joint)}};
 }
 
+// A cache that is out of reach has said so itself, once, and not for each request.
+void log_unless_set(const oci::Digest& digest, const Result<void>& set) {
+  if (set || set.error().code == Errc::overloaded) return;
+  log::error("descriptors",
+             fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+}
+
 }  // namespace
 
 Tracker::Tracker(metrics::Registry& registry, std::string_view provider, std::string_view joint)
@@ -43,25 +50,21 @@ runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest diges
   if (!found) co_return found;
 
   if (cached.error().code != Errc::blob_unknown) {
-    log::error("descriptors", fmt::format("the descriptor cache could not be asked: {}", cached.error().message));
+    if (cached.error().code != Errc::overloaded) {
+      log::error("descriptors", fmt::format("the descriptor cache could not be asked: {}", cached.error().message));
+    }
     if (tracker_ != nullptr) tracker_->errors.add();
     co_return found;
   }
   if (tracker_ != nullptr) tracker_->misses.add();
   const Result<void> set = co_await cache_->set_descriptor(digest, *found);
-  if (!set) {
-    log::error("descriptors", fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(),
-                                          set.error().message));
-  }
+  log_unless_set(digest, set);
   co_return found;
 }
 
 runtime::Task<Result<void>> CachedBlobStatter::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
   const Result<void> set = co_await cache_->set_descriptor(digest, std::move(descriptor));
-  if (!set) {
-    log::error("descriptors", fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(),
-                                          set.error().message));
-  }
+  log_unless_set(digest, set);
   co_return Result<void>();
 }
 

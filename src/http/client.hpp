@@ -62,6 +62,9 @@ struct Channel {
   // SO_RCVBUF of its connections; 0 leaves it to the kernel, which grows it as far as net.ipv4.tcp_rmem lets it.
   std::size_t receive_buffer_bytes = 0;
   std::string user_agent;
+  // The host that the configuration names; empty: any. Redirects and realms lead where a server likes: other hosts than
+  // this one are not reached at link-local addresses, where clouds tell a machine its credentials (169.254.169.254).
+  std::string own_host;
   metrics::Gauge* connections = nullptr;        // open ones, idle or not
   metrics::Counter* received_bytes = nullptr;  // of bodies
 };

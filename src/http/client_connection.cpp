@@ -25,6 +25,14 @@ steady_clock::duration left_until(steady_clock::time_point until) {
   return std::max<steady_clock::duration>(until - steady_clock::now(), std::chrono::milliseconds(1));
 }
 
+// RFC 3927, RFC 4291 section 2.5.6.
+bool is_link_local(const asio::ip::address& address) {
+  if (address.is_v4()) return (address.to_v4().to_uint() >> 16U) == 0xa9fe;
+  const asio::ip::address_v6 v6 = address.to_v6();
+  if (v6.is_v4_mapped()) return is_link_local(asio::ip::make_address_v4(asio::ip::v4_mapped, v6));
+  return v6.is_link_local();
+}
+
 // A name resolution that nobody may have to wait for: getaddrinfo cannot be interrupted, so whoever loses patience
 // leaves it behind, and it ends by itself.
 struct Resolution {
@@ -83,7 +91,8 @@ ClientConnection::Outcome ClientConnection::outcome(boost::system::error_code er
 
 Task<Result<void>> ClientConnection::connect(const Url& url) {
   const auto until = steady_clock::now() + channel_->connect_timeout;
-  const Result<Endpoints> endpoints = co_await resolve(url, until);
+  Result<Endpoints> endpoints = co_await resolve(url, until);
+  if (endpoints) endpoints = permitted(url, std::move(*endpoints));
   if (!endpoints) co_return endpoints.error();
   Result<void> connected = co_await connect_tcp(url, *endpoints, until);
   if (!connected) co_return connected.error();
@@ -117,6 +126,14 @@ Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(const Url& u
   if (resolution->error) co_return connection_error({resolution->error, 0, false}, "resolve", url.authority());
   if (resolution->endpoints.empty()) co_return Error(Errc::upstream_unreachable, "resolve " + url.host + ": no address");
   co_return std::move(resolution->endpoints);
+}
+
+Result<ClientConnection::Endpoints> ClientConnection::permitted(const Url& url, Endpoints endpoints) const {
+  if (channel_->own_host.empty() || url.host == channel_->own_host) return endpoints;
+  std::erase_if(endpoints, [](const tcp::endpoint& endpoint) { return is_link_local(endpoint.address()); });
+  if (!endpoints.empty()) return endpoints;
+  return Error(Errc::upstream_protocol,
+               fmt::format("{}: a link-local address, to which no server may send us", url.authority()));
 }
 
 Task<Result<void>> ClientConnection::connect_tcp(const Url& url, const Endpoints& endpoints,

@@ -92,6 +92,8 @@ class ClientConnection {
   static constexpr std::size_t kGatherBytes = std::size_t{128} << 10;
 
   Task<Result<Endpoints>> resolve(const Url& url, std::chrono::steady_clock::time_point until);
+  // Those of `endpoints` to which this channel may talk. Errors: upstream_protocol where none is left.
+  [[nodiscard]] Result<Endpoints> permitted(const Url& url, Endpoints endpoints) const;
   Task<Result<void>> connect_tcp(const Url& url, const Endpoints& endpoints,
                                  std::chrono::steady_clock::time_point until);
   Task<Result<void>> handshake(const Url& url, std::chrono::steady_clock::time_point until);

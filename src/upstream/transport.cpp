@@ -70,6 +70,7 @@ Transport::Transport(const HttpRegistry::Params& params, http::Client& client, C
   channel->max_connections_per_host = params.max_connections_per_host;
   channel->receive_buffer_bytes = params.receive_buffer_bytes;
   channel->user_agent = params.user_agent;
+  channel->own_host = params.base.host;
   channel->connections = &metrics.connections;
   channel->received_bytes = &metrics.received_bytes;
   channel_ = std::move(channel);

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "bench.hpp"
 
 namespace sluice::upstream {
@@ -80,6 +82,19 @@ TEST_CASE("Redirect: to nowhere", "[upstream]") {
   bare.status = 307;
   bench.origin.script(Bench::blob(name), bare);
   CHECK(bench.get(name).opening->code == Errc::upstream_protocol);
+}
+
+TEST_CASE("Redirect: not to a link-local address", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", "content");
+  // One that is tried gives upstream_unreachable or an answer.
+  for (const char* host : {"169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"}) {
+    bench.origin.script(Bench::blob(name), redirect(307, fmt::format("http://{}:1/latest", host)));
+    const auto got = bench.get(name);
+    REQUIRE(got.opening);
+    CHECK(got.opening->code == Errc::upstream_protocol);
+    CHECK(got.opening->message.find("link-local") != std::string::npos);
+  }
 }
 
 TEST_CASE("Redirect: a presigned address that has run out is asked for again", "[upstream]") {

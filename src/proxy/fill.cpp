@@ -141,6 +141,11 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_return Error{Errc::digest_mismatch,
                     fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
   }
+  // Readers need not wait for the disk.
+  if (const Result<void> complete = writer->complete(); !complete) {
+    metrics_.fills_failed.add();
+    co_return complete;
+  }
   co_await access_.remember(route.scope, {digest, size, std::string(oci::media_type::kOctetStream)});
   metrics_.fills_completed.add();
   co_return co_await keep(digest, *writer);

@@ -23,6 +23,7 @@ Pipe::Pipe(const PipeParams& params, const Clock& clock, const Metrics& metrics)
     : params_(usable(params)), clock_(clock), metrics_(metrics) {
   visible_.attach();
   stage_.attach();
+  given_up_.attach();
 }
 
 Pipe::~Pipe() = default;
@@ -38,18 +39,23 @@ void Pipe::open(std::unique_ptr<Storage> storage) {
 
 Result<void> Pipe::finish(Result<void> result) {
   Result<void> settled;
+  bool shown = false;
   {
     const std::scoped_lock lock(mutex_);
     if (outcome_) return *outcome_;
+    shown = complete_;
     settled = result ? check_locked() : std::move(result);
     if (settled) size_ = written();
     outcome_ = settled;
   }
   // The outcome stands before anybody is woken to ask for it.
-  if (settled) visible_.advance(written());
-  visible_.detach();
+  if (!shown) {
+    if (settled) visible_.advance(written());
+    visible_.detach();
+  }
   stage_.advance(kEnded);
   stage_.detach();
+  given_up_.detach();
   return settled;
 }
 
@@ -81,12 +87,16 @@ Result<std::unique_ptr<Stream>> Pipe::open_reader() {
 }
 
 void Pipe::leave() {
+  bool given_up = false;
   {
     const std::scoped_lock lock(mutex_);
     --readers_;
-    if (readers_ == 0 && !outcome_ && params_.abandoned == Abandoned::fail && !all_read()) abandoned_ = true;
+    if (readers_ == 0 && !outcome_ && !complete_ && params_.abandoned == Abandoned::fail && !all_read()) {
+      given_up = abandoned_ = true;
+    }
   }
   mark_.detach();
+  if (given_up) given_up_.advance(1);
   metrics_.readers.add(-1);
 }
 
@@ -128,9 +138,17 @@ Result<void> Pipe::outcome() const {
   return *outcome_;
 }
 
+// What a reader gets after the last byte.
+Result<void> Pipe::bytes_outcome() const {
+  const std::scoped_lock lock(mutex_);
+  if (complete_) return {};
+  if (!outcome_) return Error(Errc::internal, "asked for the outcome of a fill that runs");
+  return *outcome_;
+}
+
 Result<void> Pipe::may_write() {
   const std::scoped_lock lock(mutex_);
-  if (outcome_) return Error(Errc::closed, "the fill has ended");
+  if (outcome_ || complete_) return Error(Errc::closed, "the fill has ended");
   if (!write_error_ && abandoned_) write_error_ = Error(Errc::abandoned, "all readers left before the end");
   if (write_error_) return *write_error_;
   return {};
@@ -150,7 +168,7 @@ std::optional<std::uint64_t> Pipe::mark_needed() const {
 
 void Pipe::note_write_error(const Error& error) {
   const std::scoped_lock lock(mutex_);
-  if (!write_error_) write_error_ = error;
+  if (!complete_ && !write_error_) write_error_ = error;
 }
 
 void Pipe::publish(std::uint64_t written) {

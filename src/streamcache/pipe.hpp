@@ -19,13 +19,18 @@
 // completes, and a new reader may join it. A reader that leaves when a reader has had every visible byte fails nobody,
 // and neither does one that leaves when the writer has nothing left to write.
 //
+// Completing. What is written may be whole and right long before it is stored: complete() gives readers all of it, while
+// the producer goes on to store it. From then on it has readers no more than it fails them: nobody who leaves abandons
+// it, and a producer that fails later on fails nobody who has joined by then.
+//
 // Failing. Readers first get what there is, then the error. The pipe also fails where the producer says success but a
 // write had failed, or the size is not the one announced.
 //
 //   phase     from              writer                    readers
 //   opening   construction      none yet                  may join, and wait
 //   running   open()            write, set_size, …        join (unless abandoned and failing), read, leave
-//   finished  finish(success)   every call says closed    join, read all, then end of file
+//   complete  complete()        may store, not write      join, read all, then end of file
+//   finished  finish(success)   every call says closed    as above
 //   failed    finish(error)     every call says closed    those there drain, then get the error; joining gets the error
 //
 // Threads: Pipe and its cursors are thread-safe. A Writer is used by one task, a Stream by one task at a time, each on
@@ -86,6 +91,14 @@ class Writer {
   // Stream::wait_size. The first call counts.
   void set_size(std::optional<std::uint64_t> size_bytes);
 
+  // All bytes are written and right: readers get those held back, and the end. What remains is to store them. Errors:
+  // those of earlier writes, size_mismatch (it is not the announced one), closed; then nothing has changed.
+  Result<void> complete();
+
+  // Suspends until the fill is given up because its last reader has left (only with Abandoned::fail), or has ended: for
+  // a fill that waits for something else than its window. Errors: cancelled.
+  runtime::Task<Result<void>> wait_abandoned();
+
   // Goes on from a part: `file`, with `size_bytes` good bytes in it and called `path`, takes the place of the empty
   // file, which is removed by the cache. Only before the first write. Errors: closed, unsupported (no file here).
   Result<void> adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes);
@@ -101,6 +114,8 @@ class Writer {
   void release_file();
   // No reader is left at the moment.
   [[nodiscard]] bool abandoned() const noexcept;
+  // The fill is being given up for that.
+  [[nodiscard]] bool given_up() const;
 
  private:
   const std::shared_ptr<Pipe> pipe_;
@@ -140,7 +155,7 @@ class Stream {
   // and where the bytes are in memory. Lives as long as the stream is not destroyed.
   [[nodiscard]] const runtime::File& file() const;
 
-  // The producer's result, which comes after the last byte. Works on a closed stream too. Waiting is not reading: who
+  // The producer's result, which comes after the last byte: after complete() it says whether the bytes were stored. Works on a closed stream too. Waiting is not reading: who
   // only wants a fill to be done, alone, says advance(UINT64_MAX) first. Errors: the producer's, cancelled.
   runtime::Task<Result<void>> wait();
 
@@ -168,7 +183,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
 
   // opening → running.
   void open(std::unique_ptr<Storage> storage);
-  // opening or running → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn
+  // opening, running or complete → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn
   // into a failure (see above).
   Result<void> finish(Result<void> outcome);
   // What finish(success) would return now.
@@ -207,6 +222,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   [[nodiscard]] bool all_read() const;
   [[nodiscard]] Result<void> check_locked() const;
   [[nodiscard]] Result<void> outcome() const;
+  [[nodiscard]] Result<void> bytes_outcome() const;
 
   const PipeParams params_;
   const Clock& clock_;
@@ -215,6 +231,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   Cursor visible_;  // what readers may see; moved by the writer
   Cursor mark_;     // how far the front-runner has read; moved by the readers
   Cursor stage_;
+  Cursor given_up_;  // 1: abandoned, and failing for that
   std::atomic<std::uint64_t> written_{0};
 
   mutable std::mutex mutex_;          // guards everything below
@@ -225,6 +242,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   std::optional<Result<void>> outcome_;
   std::size_t readers_ = 0;
   bool released_ = false;
+  bool complete_ = false;
   bool abandoned_ = false;  // and failing for that
 };
 

@@ -23,7 +23,7 @@ runtime::Task<Result<std::uint64_t>> Stream::wait_readable(std::uint64_t positio
     const std::uint64_t end = readable();
     if (end > position) co_return end;
     if (ended) {
-      if (Result<void> outcome = pipe_->outcome(); !outcome) co_return outcome.error();
+      if (Result<void> outcome = pipe_->bytes_outcome(); !outcome) co_return outcome.error();
       co_return position;
     }
     const Result<std::uint64_t> moved = co_await pipe_->visible_.wait_past(position);
@@ -48,7 +48,7 @@ runtime::Task<Result<std::optional<std::uint64_t>>> Stream::wait_size() {
   const Result<std::uint64_t> stage = co_await pipe_->stage_.wait_past(Pipe::kOpen);
   if (!stage) co_return stage.error();
   const std::scoped_lock lock(pipe_->mutex_);
-  if (pipe_->outcome_ && !*pipe_->outcome_) co_return pipe_->outcome_->error();
+  if (!pipe_->complete_ && pipe_->outcome_ && !*pipe_->outcome_) co_return pipe_->outcome_->error();
   co_return pipe_->size_;
 }
 

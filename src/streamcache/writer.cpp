@@ -69,6 +69,27 @@ void Writer::set_size(std::optional<std::uint64_t> size_bytes) {
   pipe_->stage_.advance(Pipe::kSizeKnown);
 }
 
+Result<void> Writer::complete() {
+  Pipe& pipe = *pipe_;
+  {
+    const std::scoped_lock lock(pipe.mutex_);
+    if (pipe.outcome_ || pipe.complete_) return Error(Errc::closed, "the fill has ended");
+    if (Result<void> good = pipe.check_locked(); !good) return good;
+    pipe.size_ = pipe.written();
+    pipe.complete_ = true;
+  }
+  pipe.visible_.advance(pipe.written());
+  pipe.visible_.detach();
+  pipe.stage_.advance(Pipe::kSizeKnown);
+  return {};
+}
+
+runtime::Task<Result<void>> Writer::wait_abandoned() {
+  const Result<std::uint64_t> given_up = co_await pipe_->given_up_.wait_past(0);
+  if (!given_up) co_return given_up.error();
+  co_return Result<void>{};
+}
+
 Result<void> Writer::adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes) {
   {
     const std::scoped_lock lock(pipe_->mutex_);
@@ -93,6 +114,8 @@ void Writer::release_file() {
   const std::scoped_lock lock(pipe_->mutex_);
   pipe_->released_ = true;
 }
+
+bool Writer::given_up() const { return pipe_->given_up_.position() != 0; }
 
 bool Writer::abandoned() const noexcept { return pipe_->mark_.idle(); }
 

@@ -95,6 +95,103 @@ TEST_CASE("Pipe: on failure readers get what there is, then the error", "[stream
   }
 }
 
+TEST_CASE("Pipe: readers have everything once it is complete, before it is stored", "[streamcache]") {
+  for (const bool known : {true, false}) {
+    for (const bool stored : {true, false}) {
+      PipeFixture t;
+      PipeParams params = with_window(1);
+      params.hold_back_bytes = 1;
+      const auto pipe = t.pipe(params);
+      const auto writer = std::make_shared<Writer>(pipe);
+      auto stream = t.reader(pipe);
+      if (known) writer->set_size(3);
+      const auto read = t.start(read_all(*stream));
+      const auto ended = t.start(stream->wait());
+      const auto sized = t.start(stream->wait_size());
+      const auto writing = t.start(write_pieces(writer, "abc", 1));
+      t.settle();
+      REQUIRE(writing->done);
+      CHECK_FALSE(read->done);
+      CHECK(sized->done == known);
+      REQUIRE(writer->complete());
+      t.settle();
+      CHECK(read->result->value() == "abc");
+      CHECK(sized->result->value() == std::optional<std::uint64_t>(3));
+      CHECK_FALSE(ended->done);
+      CHECK_FALSE(pipe->ended());
+      // Who comes now has it as well, and nobody's leaving is a loss.
+      auto late = t.reader(pipe);
+      CHECK(t.run(read_all(*late)).value() == "abc");
+      auto later = t.reader(pipe);
+      stream->close();
+      late->close();
+      CHECK_FALSE(writer->given_up());
+      CHECK(t.run(writer->write(bytes_of("d"))).error().code == Errc::closed);
+      CHECK(writer->complete().error().code == Errc::closed);
+      (void)pipe->finish(stored ? Result<void>{} : Result<void>(Error(Errc::io, "rename")));
+      t.settle();
+      CHECK(ended->result->has_value() == stored);
+      CHECK(t.run(read_all(*later)).value() == "abc");
+    }
+  }
+}
+
+TEST_CASE("Pipe: what is not whole is not complete", "[streamcache]") {
+  PipeFixture t;
+  const auto pipe = t.pipe(with_window(std::nullopt));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto stream = t.reader(pipe);
+  writer->set_size(4);
+  REQUIRE(t.run(write_pieces(writer, "abc", 3)));
+  CHECK(writer->complete().error().code == Errc::size_mismatch);
+  REQUIRE(t.run(write_pieces(writer, "d", 1)));
+  CHECK(writer->complete());
+  REQUIRE(pipe->finish({}));
+}
+
+TEST_CASE("Pipe: a fill that waits elsewhere hears that it is given up", "[streamcache]") {
+  PipeFixture t;
+  SECTION("by its last reader") {
+    const auto pipe = t.pipe(with_window(1));
+    const auto writer = std::make_shared<Writer>(pipe);
+    auto one = t.reader(pipe);
+    auto two = t.reader(pipe);
+    const auto waiting = t.start(writer->wait_abandoned());
+    one->close();
+    t.settle();
+    CHECK_FALSE(waiting->done);
+    CHECK_FALSE(writer->given_up());
+    two->close();
+    t.settle();
+    CHECK(waiting->done);
+    CHECK(writer->given_up());
+    (void)pipe->finish(Error(Errc::abandoned));
+  }
+  SECTION("not where it is to finish") {
+    const auto pipe = t.pipe(with_window(1, Abandoned::finish));
+    const auto writer = std::make_shared<Writer>(pipe);
+    auto one = t.reader(pipe);
+    const auto waiting = t.start(writer->wait_abandoned());
+    one->close();
+    t.settle();
+    CHECK_FALSE(waiting->done);
+    REQUIRE(pipe->finish({}));
+    t.settle();
+    CHECK(waiting->done);
+    CHECK_FALSE(writer->given_up());
+  }
+  SECTION("or is cancelled") {
+    const auto pipe = t.pipe(with_window(1));
+    const auto writer = std::make_shared<Writer>(pipe);
+    auto one = t.reader(pipe);
+    const auto waiting = t.start(writer->wait_abandoned());
+    t.settle();
+    waiting->cancel();
+    t.settle();
+    CHECK(waiting->result->error().code == Errc::cancelled);
+  }
+}
+
 TEST_CASE("Pipe: a disk without space fails the write, and the fill with it", "[streamcache]") {
   using Operation = runtime::FaultyFilesystem::Operation;
   PipeFixture t;

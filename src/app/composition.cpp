@@ -26,6 +26,7 @@
 #include "base/units.hpp"
 #include "descriptors/memory_descriptor_cache.hpp"
 #include "descriptors/null_descriptor_cache.hpp"
+#include "descriptors/redis_descriptor_cache.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
@@ -72,8 +73,8 @@ streamcache::FileCache::Params fill_params(const config::Fill& fill, const store
   params.retain = false;
   params.pipe.hold_back_bytes = 1;
   params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
-  params.pipe.abandoned = fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish
-                                                                     : streamcache::Abandoned::fail;
+  // With `park` too: as long as nothing keeps a part, to stop would be to throw away what has arrived.
+  params.pipe.abandoned = streamcache::Abandoned::finish;
   return params;
 }
 
@@ -112,10 +113,46 @@ upstream::HttpRegistry::Params registry_params(const std::string& name, const co
   return params;
 }
 
-std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Descriptors& from) {
-  if (from.cache == config::DescriptorCache::none) return std::make_unique<descriptors::NullDescriptorCache>();
+descriptors::RedisParams redis_params(const config::Settings& settings) {
+  const config::Redis& from = settings.redis;
+  descriptors::RedisParams params;
+  for (const std::string& text : from.addresses) {
+    const auto address = descriptors::RedisAddress::parse(text);
+    if (!address) throw std::runtime_error(fmt::format("redis.addresses: {} is no address", text));
+    params.addresses.push_back(*address);
+  }
+  params.username = from.username;
+  params.password = from.password;
+  params.database = static_cast<unsigned>(from.db);
+  params.connect_timeout = from.connect_timeout;
+  params.command_timeout = from.command_timeout;
+  params.pool_size = from.pool_size;
+  // As a registry of distribution names them that is a proxy of the default upstream.
+  params.strip_prefix = settings.default_upstream + "/";
+  for (const auto& [name, upstream] : settings.upstreams) params.upstreams.push_back(name);
+  return params;
+}
+
+std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Settings& settings,
+                                                                     runtime::LoopPool& loops, const Clock& clock,
+                                                                     metrics::Registry& registry) {
+  switch (settings.descriptors.cache) {
+    case config::DescriptorCache::none: return std::make_unique<descriptors::NullDescriptorCache>();
+    case config::DescriptorCache::redis:
+      return std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry);
+    case config::DescriptorCache::memory: break;
+  }
   return std::make_unique<descriptors::MemoryDescriptorCache>(
-      descriptors::MemoryDescriptorCache::Params{.max_entries = from.size});
+      descriptors::MemoryDescriptorCache::Params{.max_entries = settings.descriptors.size});
+}
+
+std::string front_name(config::DescriptorCache cache) {
+  switch (cache) {
+    case config::DescriptorCache::none: return "none";
+    case config::DescriptorCache::redis: return "redis";
+    case config::DescriptorCache::memory: break;
+  }
+  return "memory";
 }
 
 // What the access log has buffered reaches its file within a second.
@@ -179,10 +216,10 @@ Application::Application(const config::Settings& settings)
       pool_(settings.store.threads),
       loops_(settings.server.threads),
       store_(store_params(settings), filesystem_, pool_, clock_, registry_),
-      front_(make_front(settings.descriptors)),
+      front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream}),
-      access_({.front_name = settings.descriptors.cache == config::DescriptorCache::none ? "none" : "memory",
+      access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl}},
               *front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(settings.fill, store_), filesystem_, pool_, clock_, fills_, registry_),
@@ -238,6 +275,8 @@ void Application::stop() {
     if (!server_->drain(kCancelTimeout)) log::error("app", "connections did not end in time");
   }
   end_tasks();
+  // Its connections live on the loops, and end there.
+  if (auto* const redis = dynamic_cast<descriptors::RedisDescriptorCache*>(front_.get())) redis->close();
   if (admin_server_) {
     admin_server_->stop_accepting();
     admin_server_->cancel();

@@ -67,6 +67,7 @@ class Client::Pool {
   void release(Host& host) noexcept;
 
   [[nodiscard]] runtime::Loop& loop() noexcept { return loop_; }
+  [[nodiscard]] Resolver& resolver() noexcept { return resolver_; }
   [[nodiscard]] std::size_t idle() const;
 
  private:
@@ -76,6 +77,7 @@ class Client::Pool {
 
   runtime::Loop& loop_;
   const Params params_;
+  Resolver resolver_;
   std::map<Key, Host> hosts_;
   runtime::Deadline reaper_;
   bool reaping_ = false;
@@ -226,7 +228,7 @@ class Client::Lease {
       connection_ = pool_->take_idle(*host_);
       if (connection_) co_return Result<void>{};
     }
-    connection_ = std::make_unique<ClientConnection>(pool_->loop(), host_->channel);
+    connection_ = std::make_unique<ClientConnection>(pool_->loop(), pool_->resolver(), host_->channel);
     co_return co_await connection_->connect(url);
   }
   void keep() { pool_->put_idle(*host_, std::move(connection_)); }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include <boost/asio/ip/basic_resolver.hpp>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/asio/write.hpp>
@@ -17,7 +16,6 @@ namespace {
 
 using std::chrono::steady_clock;
 using tcp = asio::ip::tcp;
-using Timer = asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor>;
 
 constexpr std::size_t kFirstBufferBytes = std::size_t{16} << 10;
 
@@ -32,17 +30,6 @@ bool is_link_local(const asio::ip::address& address) {
   if (v6.is_v4_mapped()) return is_link_local(asio::ip::make_address_v4(asio::ip::v4_mapped, v6));
   return v6.is_link_local();
 }
-
-// A name resolution that nobody may have to wait for: getaddrinfo cannot be interrupted, so whoever loses patience
-// leaves it behind, and it ends by itself.
-struct Resolution {
-  explicit Resolution(runtime::Executor executor) : resolver(executor), done(executor) {}
-  asio::ip::basic_resolver<tcp, runtime::Executor> resolver;
-  Timer done;
-  bool is_done = false;
-  boost::system::error_code error;
-  std::vector<tcp::endpoint> endpoints;
-};
 
 }  // namespace
 
@@ -59,7 +46,8 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca
   if (error) return Error(Errc::config_invalid, "cannot set up TLS: " + error.message());
   if (!ca_file.empty()) {
     context.load_verify_file(ca_file, error);
-    if (error) return Error(Errc::config_invalid, fmt::format("cannot load certificates from {}: {}", ca_file, error.message()));
+    if (error)
+      return Error(Errc::config_invalid, fmt::format("cannot load certificates from {}: {}", ca_file, error.message()));
   }
   return std::shared_ptr<const TlsContext>(new TlsContext(std::move(native)));
 }
@@ -74,8 +62,11 @@ Error connection_error(const ClientConnection::Outcome& outcome, std::string_vie
   return {Errc::upstream_unreachable, fmt::format("{}: {}", where, outcome.error.message())};
 }
 
-ClientConnection::ClientConnection(runtime::Loop& loop, std::shared_ptr<const Channel> channel)
-    : loop_(loop), channel_(std::move(channel)), socket_(loop.get_executor()), deadline_(loop, [this] { close(); }) {}
+ClientConnection::ClientConnection(runtime::Loop& loop, Resolver& resolver, std::shared_ptr<const Channel> channel)
+    : resolver_(resolver),
+      channel_(std::move(channel)),
+      socket_(loop.get_executor()),
+      deadline_(loop, [this] { close(); }) {}
 
 ClientConnection::~ClientConnection() = default;
 
@@ -109,23 +100,11 @@ Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(const Url& u
   const auto address = asio::ip::make_address(url.host, not_an_address);
   if (!not_an_address) co_return Endpoints{tcp::endpoint(address, url.port)};
 
-  const auto resolution = std::make_shared<Resolution>(loop_.get_executor());
-  resolution->done.expires_at(until);
-  resolution->resolver.async_resolve(url.host, std::to_string(url.port), asio::ip::resolver_base::numeric_service,
-                                     [resolution](boost::system::error_code error, const auto& results) {
-                                       resolution->is_done = true;
-                                       resolution->error = error;
-                                       for (const auto& entry : results) resolution->endpoints.push_back(entry.endpoint());
-                                       resolution->done.cancel();
-                                     });
-  const auto [interrupted] = co_await resolution->done.async_wait(runtime::kAwaitTuple);
-  if (!resolution->is_done) {
-    resolution->resolver.cancel();
-    co_return connection_error({asio::error::operation_aborted, 0, !interrupted}, "resolve", url.authority());
-  }
-  if (resolution->error) co_return connection_error({resolution->error, 0, false}, "resolve", url.authority());
-  if (resolution->endpoints.empty()) co_return Error(Errc::upstream_unreachable, "resolve " + url.host + ": no address");
-  co_return std::move(resolution->endpoints);
+  const Result<Resolver::Addresses> addresses = co_await resolver_.resolve(url.host, until);
+  if (!addresses) co_return addresses.error();
+  Endpoints endpoints;
+  for (const asio::ip::address& found : *addresses) endpoints.emplace_back(found, url.port);
+  co_return endpoints;
 }
 
 Result<ClientConnection::Endpoints> ClientConnection::permitted(const Url& url, Endpoints endpoints) const {
@@ -195,8 +174,7 @@ Task<ClientConnection::Outcome> ClientConnection::write_all(std::string_view byt
 }
 
 Task<ClientConnection::Outcome> ClientConnection::read_record(std::span<std::byte> into) {
-  const auto [error, n] =
-      co_await tls_->async_read_some(asio::buffer(into.data(), into.size()), runtime::kAwaitTuple);
+  const auto [error, n] = co_await tls_->async_read_some(asio::buffer(into.data(), into.size()), runtime::kAwaitTuple);
   co_return outcome(error, n);
 }
 

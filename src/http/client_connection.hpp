@@ -24,6 +24,7 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "http/client.hpp"
+#include "http/resolver.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/task.hpp"
@@ -51,7 +52,8 @@ class ClientConnection {
   // not been opened.
   enum class Pending : std::uint8_t { nothing, bytes, unknown };
 
-  ClientConnection(runtime::Loop& loop, std::shared_ptr<const Channel> channel);
+  // `resolver` outlives it.
+  ClientConnection(runtime::Loop& loop, Resolver& resolver, std::shared_ptr<const Channel> channel);
   ClientConnection(const ClientConnection&) = delete;
   ClientConnection& operator=(const ClientConnection&) = delete;
   ~ClientConnection();
@@ -100,7 +102,7 @@ class ClientConnection {
   Task<Outcome> read_record(std::span<std::byte> into);
   [[nodiscard]] Outcome outcome(boost::system::error_code error, std::size_t bytes) const;
 
-  runtime::Loop& loop_;
+  Resolver& resolver_;
   const std::shared_ptr<const Channel> channel_;
   Socket socket_;
   std::optional<asio::ssl::stream<Socket&>> tls_;

@@ -24,10 +24,12 @@ void line(std::string& out, std::size_t depth, std::string_view key, std::string
 }
 
 // Fields that were not set and have no value are left out, since an empty text is not one that may be set.
+bool is_empty(std::string_view value) { return value == "\"\"" || value == "[]"; }
+
 void upstream_lines(std::string& out, const Upstream& upstream) {
   for (const auto& field : upstream_fields()) {
     const std::string value = field.show(upstream);
-    if (value == "\"\"" || value == "[]") continue;
+    if (is_empty(value)) continue;
     if (field.key == "password" && !upstream.password_file.empty()) continue;
     line(out, 2, field.key, value);
   }
@@ -39,13 +41,16 @@ std::string describe(const Settings& settings) {
   std::string out;
   std::vector<std::string_view> open;
   for (const auto& field : settings_fields()) {
+    const std::string value = field.show(settings);
+    if (is_empty(value)) continue;
+    if (field.key == "redis.password" && !settings.redis.password_file.empty()) continue;
     const std::vector<std::string_view> path = split(field.key);
     const std::size_t sections = path.size() - 1;
     std::size_t same = 0;
     while (same < std::min(open.size(), sections) && open[same] == path[same]) ++same;
     for (std::size_t depth = same; depth < sections; ++depth) line(out, depth, path[depth], "");
     open.assign(path.begin(), path.end() - 1);
-    line(out, sections, path.back(), field.show(settings));
+    line(out, sections, path.back(), value);
   }
   line(out, 0, "upstreams", "");
   for (const auto& [name, upstream] : settings.upstreams) {

@@ -42,6 +42,7 @@ class DistributionFile {
     on("storage.cache.layerinfo", [this](const YAML::Node& node, const Place& at) {
       if (!blobdescriptor_seen_) cache(node, at);
     });
+    redis();
     on("http.draintimeout", [this](const YAML::Node& node, const Place& at) { drain(node, at); });
     for (const char* key : {"proxy.remoteurl", "proxy.username", "proxy.password"}) {
       on(key, [this, key](const YAML::Node& node, const Place& at) { proxy_[key] = {node, at}; });
@@ -113,20 +114,60 @@ class DistributionFile {
   void cache(const YAML::Node& node, const Place& at) {
     const auto text = reader_.scalar(node, at, "inmemory or redis");
     if (!text) return;
-    settings_.descriptors.cache = DescriptorCache::memory;
-    if (*text == "inmemory") return;
+    if (*text == "inmemory" || *text == "redis") {
+      const std::string ours = *text == "redis" ? "redis" : "memory";
+      reader_.report().set(own_field("descriptors.cache"), settings_, ours, "descriptors.cache", at);
+      return;
+    }
     // distribution, too, only warns about a provider that it does not know.
-    if (*text != "redis") settings_.descriptors.cache = DescriptorCache::none;
-    reader_.report().warning(fmt::format("{}: found {}; descriptors are cached {}", at.name, in_quotes(*text),
-                                         *text == "redis" ? "in memory instead" : "nowhere"));
+    settings_.descriptors.cache = DescriptorCache::none;
+    reader_.report().warning(fmt::format("{}: found {}; descriptors are cached nowhere", at.name, in_quotes(*text)));
+  }
+
+  // Both forms of the section: `addr` and `pool` of version 2, the options of go-redis in version 3. Connections are
+  // shared here, so what sizes distribution's pool says nothing.
+  void redis() {
+    for (const char* key : {"redis.username", "redis.password", "redis.db"}) given(key, key);
+    given("redis.addr", "redis.addresses");
+    on("redis.addrs", [this](const YAML::Node& node, const Place& at) {
+      reader_.set(own_field("redis.addresses"), settings_, node, "redis.addresses", at);
+      if (node.IsSequence() && node.size() > 1) {
+        reader_.report().warning(
+            fmt::format("{}: several addresses are tried in turn; to distribution they are a cluster", at.name));
+      }
+    });
+    for (const auto& [key, own] : {std::pair("redis.dialtimeout", "redis.connect_timeout"),
+                                   std::pair("redis.readtimeout", "redis.command_timeout")}) {
+      const std::string name = own;
+      on(key, [this, name](const YAML::Node& node, const Place& at) { redis_timeout(node, name, at); });
+    }
+  }
+
+  // As `same`, but Go's zero value, the empty text, is as good as nothing.
+  void given(const std::string& key, const std::string& own) {
+    on(key, [this, own](const YAML::Node& node, const Place& at) {
+      if (node.IsScalar() && node.Scalar().empty()) return;
+      reader_.set(own_field(own), settings_, node, own, at);
+    });
+  }
+
+  void redis_timeout(const YAML::Node& node, const std::string& own, const Place& at) {
+    const auto text = go_duration(node, at);
+    // To go-redis 0 is its default, and less than that no limit, which nobody shall wait for here.
+    if (!text || text->empty() || text->front() == '-' || *text == "0s" || *text == "0ns") return;
+    reader_.report().set(own_field(own), settings_, *text, own, at);
+  }
+
+  // Go reads a bare number as nanoseconds.
+  std::optional<std::string> go_duration(const YAML::Node& node, const Place& at) {
+    auto text = reader_.scalar(node, at, "a duration such as 30s");
+    if (text && !text->empty() && text->find_first_not_of("0123456789") == std::string::npos) *text += "ns";
+    return text;
   }
 
   void drain(const YAML::Node& node, const Place& at) {
-    auto text = reader_.scalar(node, at, "a duration such as 30s");
-    if (!text) return;
-    // Go reads a bare number as nanoseconds.
-    if (text->find_first_not_of("0123456789") == std::string::npos && !text->empty()) *text += "ns";
-    reader_.report().set(own_field("server.drain_timeout"), settings_, *text, "server.drain_timeout", at);
+    const auto text = go_duration(node, at);
+    if (text) reader_.report().set(own_field("server.drain_timeout"), settings_, *text, "server.drain_timeout", at);
   }
 
   void upstream(const YAML::Node& root) {
@@ -176,6 +217,8 @@ class DistributionFile {
     std::string text = "these keys of distribution mean nothing here and are left out: " + names;
     if (has("auth")) text += "; everybody who reaches the port may pull";
     if (has("http.tls")) text += "; the port speaks plain HTTP";
+    if (has("redis.tls")) text += "; Redis is spoken to without TLS";
+    if (has("redis.mastername")) text += "; no sentinel is asked where Redis is";
     reader_.report().warning(std::move(text));
   }
 

@@ -167,27 +167,29 @@ Field<Upstream> url() {
           [](const Upstream& upstream) { return in_quotes(upstream.url); }};
 }
 
-Field<Upstream> realm_hosts() {
-  Field<Upstream> out{"realm_hosts", "a list of host names, without scheme and port",
-                      [](Upstream& upstream, std::string_view value) {
-                        std::vector<std::string> hosts;
-                        while (!value.empty()) {
-                          const std::size_t comma = std::min(value.find(','), value.size());
-                          const std::string_view host = value.substr(0, comma);
-                          if (!is_host(host)) return false;
-                          hosts.emplace_back(host);
-                          value.remove_prefix(std::min(comma + 1, value.size()));
-                        }
-                        upstream.realm_hosts = std::move(hosts);
-                        return true;
-                      },
-                      [](const Upstream& upstream) {
-                        std::string items;
-                        for (const std::string& host : upstream.realm_hosts) {
-                          items += (items.empty() ? "" : ", ") + in_quotes(host);
-                        }
-                        return "[" + items + "]";
-                      }};
+// `is_item` says whether a text may stand in the list.
+template <class Owner, class Get>
+Field<Owner> list(std::string_view key, std::string expected, bool (*is_item)(std::string_view), Get get) {
+  Field<Owner> out{key, std::move(expected),
+                   [get, is_item](Owner& owner, std::string_view value) {
+                     std::vector<std::string> items;
+                     while (!value.empty()) {
+                       const std::size_t comma = std::min(value.find(','), value.size());
+                       const std::string_view item = value.substr(0, comma);
+                       if (!is_item(item)) return false;
+                       items.emplace_back(item);
+                       value.remove_prefix(std::min(comma + 1, value.size()));
+                     }
+                     get(owner) = std::move(items);
+                     return true;
+                   },
+                   [get](const Owner& owner) {
+                     std::string items;
+                     for (const std::string& item : get(owner)) {
+                       items += (items.empty() ? "" : ", ") + in_quotes(item);
+                     }
+                     return "[" + items + "]";
+                   }};
   out.list = true;
   return out;
 }
@@ -201,8 +203,25 @@ constexpr std::array<std::pair<std::string_view, log::Format>, 2> kFormats{
     {{"text", log::Format::text}, {"json", log::Format::json}}};
 constexpr std::array<std::pair<std::string_view, Abandoned>, 2> kAbandoned{
     {{"finish", Abandoned::finish}, {"park", Abandoned::park}}};
-constexpr std::array<std::pair<std::string_view, DescriptorCache>, 2> kDescriptorCaches{
-    {{"memory", DescriptorCache::memory}, {"none", DescriptorCache::none}}};
+constexpr std::array<std::pair<std::string_view, DescriptorCache>, 3> kDescriptorCaches{
+    {{"memory", DescriptorCache::memory}, {"redis", DescriptorCache::redis}, {"none", DescriptorCache::none}}};
+
+void add_redis_fields(std::vector<Field<Settings>>& f) {
+  using S = Settings;
+  f.push_back(list<S>("redis.addresses", "a list of addresses such as 127.0.0.1:6379 or unix:/run/redis.sock",
+                      is_redis_address, [](auto& s) -> auto& { return s.redis.addresses; }));
+  f.push_back(text<S>("redis.username", "a name", [](auto& s) -> auto& { return s.redis.username; }));
+  f.push_back(text<S>("redis.password", "a password", [](auto& s) -> auto& { return s.redis.password; }));
+  f.back().secret = true;
+  f.back().show = [](const S& s) { return in_quotes(s.redis.password.empty() ? "" : "***"); };
+  f.push_back(text<S>("redis.password_file", "a file", [](auto& s) -> auto& { return s.redis.password_file; }));
+  f.push_back(number<S>("redis.db", 0, 65'535, [](auto& s) -> auto& { return s.redis.db; }));
+  f.push_back(
+      duration<S>("redis.connect_timeout", 1ms, 1min, [](auto& s) -> auto& { return s.redis.connect_timeout; }));
+  f.push_back(
+      duration<S>("redis.command_timeout", 1ms, 1min, [](auto& s) -> auto& { return s.redis.command_timeout; }));
+  f.push_back(number<S>("redis.pool_size", 1, 64, [](auto& s) -> auto& { return s.redis.pool_size; }));
+}
 
 std::vector<Field<Settings>> make_settings_fields() {
   using S = Settings;
@@ -235,6 +254,7 @@ std::vector<Field<Settings>> make_settings_fields() {
       "descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; }, " (0: unlimited)"));
   f.push_back(
       duration<S>("descriptors.negative_ttl", 0ms, 24h, [](auto& s) -> auto& { return s.descriptors.negative_ttl; }));
+  add_redis_fields(f);
   f.push_back(duration<S>("tags.ttl", 0ms, 365 * 24h, [](auto& s) -> auto& { return s.tags.ttl; }));
   f.push_back(duration<S>(
       "tags.stale_for", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.tags.stale_for; }, " (0: for ever)"));
@@ -257,7 +277,8 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.back().show = [](const U& u) { return in_quotes(u.password.empty() ? "" : "***"); };
   f.push_back(text<U>("password_file", "a file", [](auto& u) -> auto& { return u.password_file; }));
   f.push_back(text<U>("ca_file", "a PEM file", [](auto& u) -> auto& { return u.ca_file; }));
-  f.push_back(realm_hosts());
+  f.push_back(list<U>("realm_hosts", "a list of host names, without scheme and port", is_host,
+                      [](auto& u) -> auto& { return u.realm_hosts; }));
   f.push_back(flag<U>("library_prefix", [](auto& u) -> auto& { return u.library_prefix; }));
   f.push_back(duration<U>("connect_timeout", 10ms, 10min, [](auto& u) -> auto& { return u.connect_timeout; }));
   f.push_back(duration<U>("headers_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.headers_timeout; }));

@@ -15,35 +15,42 @@ namespace {
 constexpr std::size_t kMaxPasswordBytes = 64 * 1024;
 
 // The first line of a secret's file, as Docker and Kubernetes mount them.
-void read_password(Upstream& upstream, const Place& place, Report& report) {
-  std::ifstream in(upstream.password_file, std::ios::binary);
+void read_password(const std::filesystem::path& file, std::string& password, const Place& place, Report& report) {
+  std::ifstream in(file, std::ios::binary);
   std::string text(kMaxPasswordBytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(in.gcount()));
   text.resize(std::min(text.find_first_of("\r\n"), text.size()));
   if (text.empty() || text.size() > kMaxPasswordBytes) {
     report.problem(place, fmt::format("found {}, expected a readable file with the password on its first line",
-                                      in_quotes(upstream.password_file.string())));
+                                      in_quotes(file.string())));
     return;
   }
-  upstream.password = std::move(text);
+  password = std::move(text);
+}
+
+// The password below `path`, from the one place or the other. False when both were given, which is reported.
+bool settle_password(const std::string& path, std::string& password, std::filesystem::path& password_file,
+                     Report& report) {
+  const Place text = report.origin(path + ".password");
+  const Place file = report.origin(path + ".password_file");
+  if (!password.empty() && !password_file.empty()) {
+    if (text.source == file.source) {
+      report.problem(file, "found beside password, expected only one of the two");
+      return false;
+    }
+    if (text.source < file.source) {
+      password.clear();
+    } else {
+      password_file.clear();
+    }
+  }
+  if (!password_file.empty()) read_password(password_file, password, file, report);
+  return true;
 }
 
 void check_password(const std::string& path, Upstream& upstream, Report& report) {
-  const Place text = report.origin(path + ".password");
-  const Place file = report.origin(path + ".password_file");
-  if (!upstream.password.empty() && !upstream.password_file.empty()) {
-    if (text.source == file.source) {
-      report.problem(file, "found beside password, expected only one of the two");
-      return;
-    }
-    if (text.source < file.source) {
-      upstream.password.clear();
-    } else {
-      upstream.password_file.clear();
-    }
-  }
-  if (!upstream.password_file.empty()) read_password(upstream, file, report);
+  if (!settle_password(path, upstream.password, upstream.password_file, report)) return;
   const bool known = !report.refused(path + ".username") && !report.refused(path + ".password") &&
                      (upstream.password_file.empty() || !upstream.password.empty());
   if (known && upstream.username.empty() != upstream.password.empty()) {
@@ -70,9 +77,29 @@ void check_upstream(const std::string& name, Upstream& upstream, Report& report)
   }
 }
 
+void check_redis(Settings& settings, Report& report) {
+  Redis& redis = settings.redis;
+  if (settings.descriptors.cache != DescriptorCache::redis) {
+    if (!redis.addresses.empty()) {
+      report.warning("redis: its addresses are not used, because descriptors.cache is not redis");
+    }
+    return;
+  }
+  if (redis.addresses.empty() && !report.refused("redis.addresses")) {
+    report.problem(report.origin("descriptors.cache"), "found redis without redis.addresses, expected where Redis is");
+  }
+  if (!settle_password("redis", redis.password, redis.password_file, report)) return;
+  const bool known = !report.refused("redis.password") && (redis.password_file.empty() || !redis.password.empty());
+  if (known && !redis.username.empty() && redis.password.empty()) {
+    report.problem(report.origin("redis.username"),
+                   "found without password or password_file, expected both or neither");
+  }
+}
+
 // What no single key can tell.
 void check(Settings& settings, Report& report) {
   for (auto& [name, upstream] : settings.upstreams) check_upstream(name, upstream, report);
+  check_redis(settings, report);
 
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {
     std::string names;

@@ -73,12 +73,24 @@ struct Fill {
   Abandoned abandoned = Abandoned::finish;
 };
 
-enum class DescriptorCache : std::uint8_t { none, memory };
+enum class DescriptorCache : std::uint8_t { none, memory, redis };
 
 struct Descriptors {
   DescriptorCache cache = DescriptorCache::memory;
   std::size_t size = 10'000;     // entries; 0: unlimited
   Duration negative_ttl{5'000};  // how long "upstream does not have it" is believed; 0: not at all
+};
+
+// Used where descriptors.cache is redis.
+struct Redis {
+  std::vector<std::string> addresses;  // "host:port" or "unix:/path", tried in turn
+  std::string username;                // empty: the default user
+  std::string password;                // from `password` or read from `password_file`; never logged
+  std::filesystem::path password_file;
+  std::size_t db = 0;
+  Duration connect_timeout{1'000};
+  Duration command_timeout{500};  // what a Redis in trouble costs a request at most
+  std::size_t pool_size = 2;      // connections of each event loop
 };
 
 struct Tags {
@@ -118,6 +130,7 @@ struct Settings {
   Log log;
   Fill fill;
   Descriptors descriptors;
+  Redis redis;
   Tags tags;
   Manifests manifests;
   Store store;

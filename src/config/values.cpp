@@ -53,6 +53,17 @@ bool is_host(std::string_view text) {
   return text.front() != '-' && text.back() != '-';
 }
 
+bool is_redis_address(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  // sockaddr_un holds 108 bytes with the zero at the end.
+  constexpr std::size_t kMaxPathBytes = 107;
+  if (text.starts_with(kUnix)) {
+    text.remove_prefix(kUnix.size());
+    return text.starts_with('/') && text.size() <= kMaxPathBytes && text.find('\0') == std::string_view::npos;
+  }
+  return is_authority(lower(text));
+}
+
 bool is_upstream_name(std::string_view text) { return !text.starts_with('[') && is_authority(text); }
 
 std::optional<std::string> parse_upstream_url(std::string_view text) {

@@ -23,6 +23,9 @@ bool is_upstream_name(std::string_view text);
 // A host name or address, without a port.
 bool is_host(std::string_view text);
 
+// "host", "host:port", "[IPv6]:port" or "unix:/path".
+bool is_redis_address(std::string_view text);
+
 // The candidate that `text` probably was meant to be, or nothing.
 template <class Candidates>
 std::optional<std::string_view> closest(std::string_view text, const Candidates& candidates);

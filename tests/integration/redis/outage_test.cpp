@@ -205,7 +205,9 @@ TEST_CASE("Redis outage: one that becomes read-only is done without", "[redis]")
 TEST_CASE("Redis outage: who leaves does not mix up the answers of others", "[redis]") {
   REQUIRE_REDIS();
   RedisServer server;
-  RedisClient client(test::params_for(server.tcp()));
+  descriptors::RedisParams params = test::params_for(server.tcp());
+  params.pool_size = 1;
+  RedisClient client(params);
   const auto a = client.scoped("docker.io/library/a");
   REQUIRE(client.run(a->set_descriptor(kDigest, kDescriptor)));
   server.pause();

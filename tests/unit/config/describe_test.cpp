@@ -36,6 +36,24 @@ TEST_CASE("Printout: secrets are masked", "[config]") {
   CHECK(printed.find("password: \"***\"") != std::string::npos);
 }
 
+TEST_CASE("Printout: Redis's password is masked, and what is not set is left out", "[config]") {
+  CHECK(describe(Settings{}).find("addresses") == std::string::npos);
+  CHECK(describe(Settings{}).find("password") == std::string::npos);
+  const Result<Settings> loaded = load_text(R"(
+descriptors: { cache: redis }
+redis: { addresses: ["10.0.0.1:6379", "unix:/run/redis.sock"], password: hunter2, db: 3, pool_size: 5 }
+)");
+  REQUIRE(loaded.has_value());
+  const std::string printed = describe(*loaded);
+  CHECK(printed.find("hunter2") == std::string::npos);
+  CHECK(printed.find(
+            "redis:\n  addresses: [\"10.0.0.1:6379\", \"unix:/run/redis.sock\"]\n  password: \"***\"\n  db: 3\n") !=
+        std::string::npos);
+  const Result<Settings> second = load_text(printed);
+  REQUIRE(second.has_value());
+  CHECK(describe(*second) == printed);
+}
+
 TEST_CASE("Printout: nested sections are opened once", "[config]") {
   const std::string printed = describe(Settings{});
   CHECK(printed.find(

@@ -100,18 +100,72 @@ TEST_CASE("Distribution: layerinfo counts only where blobdescriptor is absent", 
 }
 
 TEST_CASE("Distribution: another descriptor cache is warned about", "[config]") {
-  const Result<Settings> redis =
-      load_text("version: 0.1\nstorage: { cache: { blobdescriptor: redis } }\nproxy: { remoteurl: 'https://quay.io' }");
-  REQUIRE(redis.has_value());
-  CHECK(redis->descriptors.cache == DescriptorCache::memory);
-  REQUIRE(redis->warnings.size() == 1);
-  CHECK(
-      redis->warnings[0].find(":2: storage.cache.blobdescriptor: found \"redis\"; descriptors are cached in memory") !=
-      std::string::npos);
   const Result<Settings> strange = load_text(
       "version: 0.1\nstorage: { cache: { blobdescriptor: strange } }\nproxy: { remoteurl: 'https://quay.io' }");
   REQUIRE(strange.has_value());
   CHECK(strange->descriptors.cache == DescriptorCache::none);
+}
+
+TEST_CASE("Distribution: Redis in the form of version 2", "[config]") {
+  const Result<Settings> loaded = load_text(R"(
+version: 0.1
+storage: { cache: { blobdescriptor: redis } }
+redis:
+  addr: localhost:6379
+  password: asecret
+  db: 2
+  dialtimeout: 10ms
+  readtimeout: 20000000
+  writetimeout: 10ms
+  pool: { maxidle: 16, maxactive: 64, idletimeout: 300s }
+proxy: { remoteurl: 'https://quay.io' }
+)");
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->descriptors.cache == DescriptorCache::redis);
+  CHECK(loaded->redis.addresses == std::vector<std::string>{"localhost:6379"});
+  CHECK(loaded->redis.password == "asecret");
+  CHECK(loaded->redis.db == 2);
+  CHECK(loaded->redis.connect_timeout == 10ms);
+  CHECK(loaded->redis.command_timeout == 20ms);
+  REQUIRE(loaded->warnings.size() == 1);
+  CHECK(loaded->warnings[0] ==
+        "these keys of distribution mean nothing here and are left out: redis.writetimeout, redis.pool");
+}
+
+TEST_CASE("Distribution: Redis in the form of version 3", "[config]") {
+  const Result<Settings> loaded = load_text(R"(
+version: 0.1
+storage: { cache: { layerinfo: redis } }
+redis:
+  addrs: ["10.0.0.1:6379", "10.0.0.2:6379"]
+  username: me
+  password: asecret
+  db: 0
+  dialtimeout: 0
+  readtimeout: -1
+  tls: { certificate: x }
+  poolsize: 10
+proxy: { remoteurl: 'https://quay.io' }
+)");
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->descriptors.cache == DescriptorCache::redis);
+  CHECK(loaded->redis.addresses == std::vector<std::string>{"10.0.0.1:6379", "10.0.0.2:6379"});
+  CHECK(loaded->redis.username == "me");
+  CHECK(loaded->redis.connect_timeout == Redis{}.connect_timeout);
+  CHECK(loaded->redis.command_timeout == Redis{}.command_timeout);
+  REQUIRE(loaded->warnings.size() == 2);
+  CHECK(loaded->warnings[0].find("redis.addrs: several addresses are tried in turn") != std::string::npos);
+  CHECK(loaded->warnings[1].find("Redis is spoken to without TLS") != std::string::npos);
+
+  // Chosen, and not said where.
+  for (const char* redis : {"", "redis: { addr: '' }", "redis: { db: 1 }"}) {
+    const Result<Settings> nowhere = load_text(
+        "version: 0.1\nstorage: { cache: { blobdescriptor: redis } }\nproxy: { remoteurl: 'https://quay.io' }\n" +
+        std::string(redis));
+    REQUIRE_FALSE(nowhere.has_value());
+    CHECK(nowhere.error().message.find(":2: storage.cache.blobdescriptor: found redis without redis.addresses") !=
+          std::string::npos);
+  }
 }
 
 TEST_CASE("Distribution: dropping its doors is said aloud", "[config]") {

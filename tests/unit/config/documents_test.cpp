@@ -39,7 +39,9 @@ TEST_CASE("Documents: the page of the configuration names every key with its def
   REQUIRE_FALSE(page.empty());
   for (const auto& field : settings_fields()) {
     INFO(field.key);
-    CHECK(documented_default(page, field.key) == without_quotes(field.show(Settings{})));
+    const std::string value = field.show(Settings{});
+    const bool empty = value == "\"\"" || value == "[]";
+    CHECK(documented_default(page, field.key) == (empty ? "none" : without_quotes(value)));
   }
   for (const auto& field : upstream_fields()) {
     INFO(field.key);

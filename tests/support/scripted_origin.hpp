@@ -103,10 +103,11 @@ class ScriptedOrigin {
   };
   // Everything that happened so far; also what wait_until looks at.
   struct Seen {
-    std::vector<Request> requests;  // in the order their heads were complete
-    std::uint64_t body_bytes = 0;   // of bodies, handed to the kernel
-    std::size_t connections = 0;    // accepted
-    std::size_t open = 0;           // of those
+    std::vector<Request> requests;   // in the order their heads were complete
+    std::uint64_t body_bytes = 0;    // of bodies, handed to the kernel
+    std::uint64_t behind_bytes = 0;  // of Reply::behind_body, likewise
+    std::size_t connections = 0;     // accepted
+    std::size_t open = 0;            // of those
     // Those to a path (without the query), of any method or of one.
     [[nodiscard]] std::size_t count(std::string_view path, std::string_view method = {}) const;
   };

@@ -350,7 +350,12 @@ bool ScriptedOrigin::State::send_reply(Wire& wire, const Request& request, const
 
   const bool sends_body = request.method != "HEAD" || reply.body_on_head;
   if (sends_body && !send_body(wire, reply, body, first)) return false;
-  if (!reply.behind_body.empty() && !wire.write(reply.behind_body)) return false;
+  if (!reply.behind_body.empty()) {
+    if (!wire.write(reply.behind_body)) return false;
+    const std::scoped_lock lock(mutex);
+    seen.behind_bytes += reply.behind_body.size();
+    changed.notify_all();
+  }
   return !reply.close && !reply.close_unannounced && reply.framing != Framing::until_close;
 }
 

@@ -209,6 +209,8 @@ TEST_CASE("open_blob: the announced length is a lie", "[upstream]") {
     reply.behind_body = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     bench.origin.script(Bench::blob(name), reply);
     (void)bench.get(name);
+    // What comes after the next request has been sent cannot be told from its answer; by then it has to be there.
+    REQUIRE(bench.origin.wait_until([&](const auto& seen) { return seen.behind_bytes == reply.behind_body.size(); }));
     const Download next = bench.get(name);
     CHECK_FALSE(next.error);
     CHECK(next.bytes == content);

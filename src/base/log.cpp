@@ -1,11 +1,16 @@
 #include "base/log.hpp"
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
+#include <climits>
 #include <memory>
+#include <mutex>
 
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 namespace sluice::log {
@@ -25,9 +30,48 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::off;
 }
 
+// Standard error, without ever waiting for whoever reads it: event loops log, and a pipe that nobody empties must not
+// stop them. A pipe that is ready takes PIPE_BUF bytes at once (pipe(7)), so lines are cut to that. Lines that find it
+// full are dropped and counted.
+class StandardError final : public spdlog::sinks::base_sink<std::mutex> {
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    if (line.size() > PIPE_BUF) {
+      line.resize(PIPE_BUF);
+      line[PIPE_BUF - 1] = '\n';
+    }
+    if (!ready()) {
+      ++dropped_;
+      return;
+    }
+    if (dropped_ != 0) {
+      const std::string note = fmt::format("({} log lines were dropped: standard error was not read)\n", dropped_);
+      dropped_ = 0;
+      put(note.data(), note.size());
+      if (!ready()) return;
+    }
+    put(line.data(), line.size());
+  }
+  void flush_() override {}
+
+ private:
+  static bool ready() {
+    pollfd descriptor{STDERR_FILENO, POLLOUT, 0};
+    return ::poll(&descriptor, 1, 0) == 1 && (descriptor.revents & POLLOUT) != 0;
+  }
+  static void put(const char* text, std::size_t size) {
+    const ssize_t written = ::write(STDERR_FILENO, text, size);
+    static_cast<void>(written);  // There is nowhere to say that it failed.
+  }
+
+  std::size_t dropped_ = 0;
+};
+
 spdlog::logger& sink() {
   static const std::shared_ptr<spdlog::logger> logger = [] {
-    auto made = std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto made = std::make_shared<spdlog::logger>("sluice", std::make_shared<StandardError>());
     made->set_level(spdlog::level::debug);
     made->flush_on(spdlog::level::debug);
     made->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");

@@ -228,7 +228,7 @@ Application::Application(const config::Settings& settings)
                   .tag_ttl = settings.tags.ttl,
                   .stale_for = settings.tags.stale_for,
                   .negative = {.ttl = settings.descriptors.negative_ttl}},
-                 access_, store_, clock_, fills_, metrics_),
+                 access_, store_, pool_, clock_, fills_, metrics_),
       admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {

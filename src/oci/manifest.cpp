@@ -29,6 +29,7 @@ enum Field : std::uint32_t {
   kFsLayers = 1u << 8,
   kDigest = 1u << 9,
   kSize = 1u << 10,
+  kUrls = 1u << 11,
 };
 
 Field top_field(std::string_view key) noexcept {
@@ -51,6 +52,7 @@ Field descriptor_field(std::string_view key) noexcept {
   if (key == "digest") return kDigest;
   if (key == "size") return kSize;
   if (key == "mediaType") return kMediaType;
+  if (key == "urls") return kUrls;
   return kNoField;
 }
 
@@ -65,6 +67,7 @@ struct Body {
   std::vector<Descriptor> layers;
   std::vector<Descriptor> manifests;
   std::optional<Descriptor> subject;
+  std::vector<Digest> foreign;
 };
 
 // Reads the body as events, so that memory grows with what is kept and not with what a stranger nests.
@@ -179,7 +182,7 @@ class BodyReader : public nlohmann::json_sax<json> {
   bool value_of_no_use(bool is_null) {
     if (depth_ == 0) return fail("it is not an object");
     if (depth_ == 2 && list_ != kNoField) return fail("a list of descriptors holds something else");
-    const bool fits = field_ == kNoField || is_null || field_ == kSignatures || field_ == kFsLayers;
+    const bool fits = field_ == kNoField || is_null || (field_ & (kSignatures | kFsLayers | kUrls)) != 0;
     field_ = kNoField;
     return fits || fail("a key has a value of the wrong type");
   }
@@ -220,6 +223,7 @@ class BodyReader : public nlohmann::json_sax<json> {
     if (!entry_has_size_) return fail("a descriptor has no size");
     // Clients pull such images, so they are not refused; the kind of content is unknown then.
     if (entry_.media_type.empty()) entry_.media_type = media_type::kOctetStream;
+    if ((entry_present_ & kUrls) != 0) body_.foreign.push_back(entry_.digest);
     switch (entry_of_) {
       case kConfig:
         body_.config = std::move(entry_);
@@ -333,6 +337,7 @@ Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view con
   info.is_index = is_index(*type);
   info.subject = std::move(body.subject);
   info.artifact_type = std::move(body.artifact_type);
+  info.foreign = std::move(body.foreign);
   if (info.is_index) {
     info.references = std::move(body.manifests);
   } else if (body.has_config) {

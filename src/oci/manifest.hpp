@@ -27,6 +27,9 @@ struct ManifestInfo {
   // `urls` (foreign layers) are among them. Empty for docker schema 1, which does not tell sizes.
   // An entry without a media type has application/octet-stream.
   std::vector<Descriptor> references;
+  // Those of the references that have `urls`: content that may lie elsewhere, so that registries do not insist on
+  // having it when they take the manifest.
+  std::vector<Digest> foreign;
   std::optional<Descriptor> subject;
   std::string artifact_type;  // as written; empty when absent
 

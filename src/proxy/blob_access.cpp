@@ -85,7 +85,8 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
 }
 
 runtime::Task<void> BlobAccess::remember(descriptors::Scope scope, oci::Descriptor descriptor) {
-  if (descriptor.media_type.empty()) descriptor.media_type = oci::media_type::kOctetStream;
+  // Only manifests are told apart. What else strangers call their layers would fill the table of types.
+  if (!oci::is_manifest(descriptor.media_type)) descriptor.media_type = oci::media_type::kOctetStream;
   negative_.erase(key_of(scope, descriptor.digest));
   const Result<void> kept = catalog_.set_now(scope, descriptor.digest, descriptor);
   static_cast<void>(kept);  // What cannot be kept is asked for again.

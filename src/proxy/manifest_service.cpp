@@ -1,5 +1,7 @@
 #include "proxy/manifest_service.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/log.hpp"
@@ -21,6 +23,16 @@ bool is_outage(Errc code) {
     case Errc::manifest_invalid: return true;
     default: return false;
   }
+}
+
+// Parsing takes some 8 ms a MiB: up to this size on the loop, beyond it on the pool.
+constexpr std::size_t kParsedInPlace = 64 * 1024;
+// Images have at most some hundred layers. What names more is asked for blob by blob.
+constexpr std::size_t kMaxVouched = 1000;
+
+bool is_nondistributable(std::string_view media_type) {
+  return media_type.find("nondistributable") != std::string_view::npos ||
+         media_type.find(".foreign.") != std::string_view::npos;
 }
 
 bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
@@ -51,11 +63,12 @@ std::string unknown_key(const Route& route, const oci::Reference& reference, oci
 
 }  // namespace
 
-ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobStore& store, const Clock& clock,
-                                 runtime::TaskGroup& group, const Metrics& metrics)
+ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobStore& store, runtime::DiskPool& pool,
+                                 const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics)
     : params_(std::move(params)),
       access_(access),
       store_(store),
+      pool_(pool),
       clock_(clock),
       metrics_(metrics),
       objects_(params_.memory_bytes),
@@ -77,20 +90,39 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
   co_return co_await open_tag(std::move(route), tag, accepted, head_only);
 }
 
+runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body, std::string content_type) {
+  if (body.size() <= kParsedInPlace) co_return oci::parse_manifest(body, content_type);
+  co_return co_await runtime::offload(
+      pool_, [body = std::move(body), content_type = std::move(content_type)]() -> Result<oci::ManifestInfo> {
+        return oci::parse_manifest(body, content_type);
+      });
+}
+
+// A manifest that a repository has names blobs that this repository has: registries check that when they take it. They
+// do not check the manifests that an index names, nor what may lie elsewhere; for those upstream is asked.
+runtime::Task<void> ManifestService::remember_references(descriptors::Scope scope, oci::ManifestInfo info) {
+  if (info.is_index || info.references.size() > kMaxVouched) co_return;
+  for (const oci::Descriptor& referred : info.references) {
+    const bool foreign = std::find(info.foreign.begin(), info.foreign.end(), referred.digest) != info.foreign.end();
+    if (foreign || oci::is_manifest(referred.media_type) || is_nondistributable(referred.media_type)) continue;
+    co_await access_.remember(scope, referred);
+  }
+}
+
+// `media_type` is what upstream called it for the repository that asks. The bytes of one manifest can have two types,
+// where they do not say themselves, so one repository's word is never another one's answer.
 runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, std::string media_type) {
-  if (Object ready = objects_.find(digest)) {
+  if (Object ready = objects_.find(digest); ready && ready->media_type == media_type) {
     store_.touch(digest);
     co_return ready;
   }
   Result<std::string> body = co_await store_.read_small(digest, oci::kMaxManifestBytes);
   if (!body) co_return nullptr;
-  if (!oci::is_manifest(media_type)) {
-    // The catalog was lost, or upstream said nothing useful: the bytes tell.
-    const Result<oci::ManifestInfo> info = oci::parse_manifest(*body, {});
-    if (!info) co_return nullptr;
-    media_type = info->media_type;
-  }
-  Object made = ready_manifest(digest, std::move(media_type), std::move(*body));
+  Result<oci::ManifestInfo> info = co_await parse(*body, media_type);
+  // A HEAD may be wrong about it; the bytes are not.
+  if (!info) info = co_await parse(*body, {});
+  if (!info) co_return nullptr;
+  Object made = ready_manifest(digest, info->media_type, std::move(*body));
   objects_.insert(digest, made);
   co_return made;
 }
@@ -216,22 +248,20 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
   if (!answer) co_return answer.error();
   metrics_.upstream_bytes.add(answer->body.size());
   const oci::Digest digest = answer->digest;
-  const Result<oci::ManifestInfo> info = oci::parse_manifest(answer->body, answer->media_type);
+  Result<oci::ManifestInfo> info = co_await parse(answer->body, answer->media_type);
   if (!info) {
     co_return info.error().in(fmt::format("{} of {} from upstream", reference.to_string(), route.scope.str()));
   }
   // Before the store, because whoever sees the bytes there must find out whose they are.
   co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type});
-  for (const oci::Descriptor& referred : info->references) {
-    // A manifest that a repository has names blobs that this repository has.
-    co_await access_.remember(route.scope, referred);
-  }
-  const Result<void> stored = co_await store_.put(digest, answer->body, info->media_type);
+  const std::string media_type = info->media_type;
+  co_await remember_references(route.scope, std::move(*info));
+  const Result<void> stored = co_await store_.put(digest, answer->body, media_type);
   if (!stored) {
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
   }
-  Object object = ready_manifest(digest, info->media_type, std::move(answer->body));
+  Object object = ready_manifest(digest, media_type, std::move(answer->body));
   objects_.insert(digest, object);
   co_return Found{std::move(object), digest};
 }

@@ -5,8 +5,9 @@
 //                    upstream is out  served stale, for at most `stale_for` beyond its ttl
 //                    401, 403, 404    upstream's answer is the answer
 //
-// Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client that
-// does not take what a tag then is gets the tag asked for once more with what it does take, under a record of its own.
+// Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client
+// that does not take what a tag then is gets the tag asked for once more with what it does take, under a record of its
+// own.
 //
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
@@ -17,12 +18,14 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
 #include "proxy/access_log.hpp"
 #include "proxy/blob_access.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/ready_object.hpp"
 #include "proxy/upstreams.hpp"
+#include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
 #include "store/blob_store.hpp"
 
@@ -43,12 +46,16 @@ class ManifestService {
     oci::Digest digest;
   };
 
-  ManifestService(Params params, BlobAccess& access, store::BlobStore& store, const Clock& clock,
-                  runtime::TaskGroup& group, const Metrics& metrics);
+  // Large manifests are parsed on `pool`.
+  ManifestService(Params params, BlobAccess& access, store::BlobStore& store, runtime::DiskPool& pool,
+                  const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics);
 
   // `head_only`: the bytes are not needed, so none are fetched for it.
   // Errors: those of upstream::Registry::get_manifest; manifest_invalid for what is no manifest.
   runtime::Task<Result<Opened>> open(Route route, oci::Reference reference, oci::Accept accept, bool head_only);
+
+  // Lets go of what is in memory of a manifest that is at rest no longer. Any thread.
+  void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
  private:
   using Object = std::shared_ptr<const ReadyObject>;
@@ -60,6 +67,8 @@ class ManifestService {
   runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
 
+  runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
+  runtime::Task<void> remember_references(descriptors::Scope scope, oci::ManifestInfo info);
   runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
@@ -70,6 +79,7 @@ class ManifestService {
   const Params params_;
   BlobAccess& access_;
   store::BlobStore& store_;
+  runtime::DiskPool& pool_;
   const Clock& clock_;
   const Metrics metrics_;
   ObjectCache objects_;

@@ -73,7 +73,7 @@ Fixture::Fixture(Params params)
               registry_),
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_(blob_params(params_), access_, store_, cache_, pool_, filesystem_, metrics_),
-      manifests_(manifest_params(params_), access_, store_, clock_, fills_, metrics_) {
+      manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_) {
   if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);

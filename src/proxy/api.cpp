@@ -69,7 +69,7 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
   if (!served) {
     answered.cache = answered.asked ? CacheResult::error : CacheResult::none;
     const ErrorAnswer answer = error_answer(served.error(), answered.request_id);
-    if (answer.status == 500) {
+    if (answer.in_log_only) {
       log::error("proxy", fmt::format("request {}: {}: {}", answered.request_id, name(served.error().code),
                                       served.error().message));
     }

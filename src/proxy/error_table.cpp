@@ -39,13 +39,14 @@ HttpError http_error(Errc code) noexcept {
     case Errc::shutting_down:
     case Errc::abandoned:
     case Errc::superseded:
+    // A disk in trouble is no reason to stop a pull: the client's next mirror may have it.
+    case Errc::no_space:
+    case Errc::io:
     case Errc::overloaded: return {503, unavailable};
 
     case Errc::closed:
     case Errc::exists:
     case Errc::not_found:
-    case Errc::no_space:
-    case Errc::io:
     case Errc::corrupt:
     case Errc::config_invalid:
     case Errc::internal: break;
@@ -53,12 +54,20 @@ HttpError http_error(Errc code) noexcept {
   return {500, unknown};
 }
 
+namespace {
+
+// Whether the message is about our own insides, which may name files.
+bool is_ours(Errc code) { return http_error(code).status == 500 || code == Errc::no_space || code == Errc::io; }
+
+}  // namespace
+
 ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
   const auto [status, code] = http_error(error.code);
   // What went wrong inside is for the log: a client can do nothing with it, and it may name files.
+  const bool in_log_only = is_ours(error.code);
   const std::string message =
-      status == 500 ? fmt::format("internal error; the log has more under request {}", request_id) : error.message;
-  ErrorAnswer out{status, {}, oci::error_body(code, message)};
+      in_log_only ? fmt::format("internal error; the log has more under request {}", request_id) : error.message;
+  ErrorAnswer out{status, in_log_only, {}, oci::error_body(code, message)};
   http::ResponseHead head(status);
   head.add("Content-Type", "application/json").content_length(out.body.size());
   head.add("Docker-Distribution-Api-Version", "registry/2.0");

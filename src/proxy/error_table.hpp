@@ -20,6 +20,7 @@ HttpError http_error(Errc code) noexcept;
 // to the client where the reason is ours and stands in the log only.
 struct ErrorAnswer {
   unsigned status;
+  bool in_log_only;  // the client was not told why: the caller logs it
   std::string head;
   std::string body;
 };

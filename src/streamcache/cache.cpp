@@ -63,10 +63,10 @@ runtime::Task<Result<void>> run_producer(Create create, std::shared_ptr<Writer> 
 NullCache::NullCache(const PipeParams& pipe, const Clock& clock, runtime::TaskGroup& fills, metrics::Registry& registry)
     : params_(bounded(pipe)), clock_(clock), fills_(fills), metrics_(registry) {}
 
-runtime::Task<Result<Lookup>> NullCache::find_or_create(std::string, Create create) {
+runtime::Task<Result<Lookup>> NullCache::find_or_create(std::string, Create create, OpenFile) {
   const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
   auto pipe = std::make_shared<Pipe>(params_, clock_, metrics_);
-  pipe->open(make_memory_storage());
+  pipe->open_unstored(Error(Errc::unsupported, "nothing is stored here"));
   Result<std::unique_ptr<Stream>> stream = pipe->open_reader();
   if (!stream) co_return stream.error();
   const bool spawned = fills_.spawn(

@@ -33,6 +33,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/result.hpp"
 #include "runtime/task.hpp"
@@ -45,6 +46,16 @@ namespace sluice::streamcache {
 // has checked that no write failed and that the size is the announced one. Called once, in the fill's task.
 using Create = std::function<runtime::Task<Result<void>>(std::shared_ptr<Writer> writer)>;
 
+// The file of an entry, open for reading and writing, where it is not one of the cache's own. `part_bytes` of it are
+// there already (see Writer::take_part). The cache removes it when the producer does not release it.
+struct OpenedFile {
+  runtime::File file;
+  runtime::Path path;
+  std::uint64_t part_bytes = 0;
+};
+// Runs on the disk pool, once, when the entry is created. Must not throw.
+using OpenFile = std::function<Result<OpenedFile>()>;
+
 struct Lookup {
   std::unique_ptr<Stream> stream;
   bool created = false;  // this call started the fill
@@ -56,7 +67,11 @@ class Cache {
 
   // Joins the entry of that key, or creates it and starts `create`. Suspends, on creation, until the entry has a file.
   // Errors: that of creating the file (joiners get it from their streams), shutting_down, cancelled (the fill goes on).
-  virtual runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) = 0;
+  // `open` gives the file; without, the cache makes one.
+  virtual runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) = 0;
+  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) {
+    return find_or_create(std::move(key), std::move(create), OpenFile{});
+  }
 
   // Joins only. Errors: not_found.
   virtual Result<std::unique_ptr<Stream>> find(std::string_view key) = 0;
@@ -72,7 +87,8 @@ class NullCache final : public Cache {
   // `pipe.window_bytes` bounds the memory of one stream; none is taken as the default.
   NullCache(const PipeParams& pipe, const Clock& clock, runtime::TaskGroup& fills, metrics::Registry& registry);
 
-  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) override;
+  using Cache::find_or_create;
+  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) override;
   Result<std::unique_ptr<Stream>> find(std::string_view key) override;
   void stop() override {}
 

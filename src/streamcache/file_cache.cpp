@@ -93,7 +93,7 @@ FileCache::~FileCache() {
   metrics_.index_entries.add(-static_cast<std::int64_t>(index_.size()));
 }
 
-runtime::Task<Result<Lookup>> FileCache::find_or_create(std::string key, Create create) {
+runtime::Task<Result<Lookup>> FileCache::find_or_create(std::string key, Create create, OpenFile open) {
   const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
   Lookup lookup;
   std::shared_ptr<Entry> entry;
@@ -103,11 +103,14 @@ runtime::Task<Result<Lookup>> FileCache::find_or_create(std::string key, Create 
     lookup.created = seat.created != nullptr;
     lookup.stream = lookup.created ? std::move(seat.created) : join(*entry);
     if (lookup.stream) break;
+    if (params_.wait_for_abandoned && entry->pipe->given_up()) {
+      if (const Result<void> ended = co_await entry->pipe->wait_ended(); !ended) co_return ended.error();
+    }
     drop(*entry);
   }
   if (!lookup.created) co_return lookup;
 
-  if (!fills_.spawn(executor, fill(Fill(*this, std::move(entry)), std::move(create)))) {
+  if (!fills_.spawn(executor, fill(Fill(*this, std::move(entry)), std::move(create), std::move(open)))) {
     co_return Error(Errc::shutting_down);
   }
   if (Result<void> opened = co_await lookup.stream->wait_open(); !opened) co_return opened.error();
@@ -149,18 +152,38 @@ Result<std::unique_ptr<Stream>> FileCache::find(std::string_view key) {
   return Error(Errc::not_found, "no such entry");
 }
 
-runtime::Task<void> FileCache::fill(Fill fill, Create create) {
-  fill.settle(co_await produce(fill.entry()->pipe, std::move(create)));
+runtime::Task<void> FileCache::fill(Fill fill, Create create, OpenFile open) {
+  fill.settle(co_await produce(fill.entry()->pipe, std::move(create), std::move(open)));
 }
 
-runtime::Task<Result<void>> FileCache::produce(std::shared_ptr<Pipe> pipe, Create create) {
-  Result<Filestore::Created> created =
-      co_await runtime::offload(disk_, [this]() -> Result<Filestore::Created> { return filestore_->create(); });
-  if (!created) co_return created.error();
-  // Before anything else is awaited: from here on the pipe knows which file is to be removed.
-  pipe->open(make_file_storage(std::move(created->file), std::move(created->path), filesystem_, disk_));
+runtime::Task<Result<void>> FileCache::open_pipe(std::shared_ptr<Pipe> pipe, OpenFile open) {
+  Result<OpenedFile> opened =
+      co_await runtime::offload(disk_, [this, open = std::move(open)]() -> Result<OpenedFile> {
+        if (open) {
+          Result<OpenedFile> made = open();
+          if (made) filestore_->protect(made->path);
+          return made;
+        }
+        Result<Filestore::Created> made = filestore_->create();
+        if (!made) return made.error();
+        return OpenedFile{std::move(made->file), std::move(made->path), 0};
+      });
+  if (opened) {
+    // Before anything else is awaited: from here on the pipe knows which file is to be removed.
+    pipe->open(make_file_storage(std::move(opened->file), std::move(opened->path), filesystem_, disk_),
+               opened->part_bytes);
+  } else if (params_.pipe.unstored) {
+    pipe->open_unstored(opened.error());
+  } else {
+    co_return opened.error();
+  }
+  co_return Result<void>{};
+}
+
+runtime::Task<Result<void>> FileCache::produce(std::shared_ptr<Pipe> pipe, Create create, OpenFile open) {
+  if (Result<void> opened = co_await open_pipe(pipe, std::move(open)); !opened) co_return opened;
   Result<void> outcome = co_await run_producer(std::move(create), std::make_shared<Writer>(pipe));
-  if (outcome && !pipe->released()) co_return co_await close_check(std::move(pipe));
+  if (outcome && !pipe->released() && !pipe->unstored()) co_return co_await close_check(std::move(pipe));
   co_return outcome;
 }
 

@@ -29,6 +29,9 @@ class FileCache final : public Cache {
     // true: finished entries stay in the index until max_age, and running ones leave it then too. false: an entry
     // leaves the index when it finishes, because a store has taken its file over, and not before.
     bool retain = true;
+    // A look-up that finds an entry that is being given up waits until it is gone, so that it finds what the producer
+    // leaves. For producers that end soon when they are abandoned.
+    bool wait_for_abandoned = false;
   };
 
   FileCache(Params params, runtime::Filesystem& filesystem, runtime::DiskPool& disk, const Clock& clock,
@@ -36,7 +39,8 @@ class FileCache final : public Cache {
   // All fills have ended.
   ~FileCache() override;
 
-  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) override;
+  using Cache::find_or_create;
+  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) override;
   Result<std::unique_ptr<Stream>> find(std::string_view key) override;
 
   // Evicts what is older than max_age; unlinking happens on the disk pool. Does not block.
@@ -67,8 +71,9 @@ class FileCache final : public Cache {
 
   Seat find_or_insert(const std::string& key);
   std::unique_ptr<Stream> join(const Entry& entry);
-  runtime::Task<void> fill(Fill fill, Create create);
-  runtime::Task<Result<void>> produce(std::shared_ptr<Pipe> pipe, Create create);
+  runtime::Task<void> fill(Fill fill, Create create, OpenFile open);
+  runtime::Task<Result<void>> open_pipe(std::shared_ptr<Pipe> pipe, OpenFile open);
+  runtime::Task<Result<void>> produce(std::shared_ptr<Pipe> pipe, Create create, OpenFile open);
   runtime::Task<Result<void>> close_check(std::shared_ptr<Pipe> pipe);
   void settle(const Entry& entry, Result<void> outcome);
   [[nodiscard]] bool holds(const Entry& entry) const;

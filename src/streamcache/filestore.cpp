@@ -66,6 +66,11 @@ Result<Filestore::Created> Filestore::create() {
   return Created{*std::move(file), std::move(path)};
 }
 
+void Filestore::protect(const runtime::Path& path) {
+  const std::scoped_lock lock(mutex_);
+  in_use_.insert(path.native());
+}
+
 void Filestore::forget(const runtime::Path& path) {
   const std::scoped_lock lock(mutex_);
   in_use_.erase(path.native());

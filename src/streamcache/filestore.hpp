@@ -45,6 +45,8 @@ class Filestore {
   // A new, empty file, open for reading and writing. Folders are made when they are missing, mode 0700.
   Result<Created> create();
 
+  // Protects a file that is not from create().
+  void protect(const runtime::Path& path);
   // From now on a walk may remove `path`, when it is old enough.
   void forget(const runtime::Path& path);
   // Unlinks `path` and forgets it. What is gone already is no error.

@@ -28,12 +28,25 @@ Pipe::Pipe(const PipeParams& params, const Clock& clock, const Metrics& metrics)
 
 Pipe::~Pipe() = default;
 
-void Pipe::open(std::unique_ptr<Storage> storage) {
+void Pipe::open(std::unique_ptr<Storage> storage, std::uint64_t part_bytes) {
   {
     const std::scoped_lock lock(mutex_);
     assert(!storage_);
     storage_ = std::move(storage);
+    part_bytes_ = part_bytes;
   }
+  stage_.advance(kOpen);
+}
+
+void Pipe::open_unstored(Error why) {
+  {
+    const std::scoped_lock lock(mutex_);
+    assert(!storage_);
+    storage_ = make_memory_storage();  // for its lack of a file
+    tail_ = make_memory_storage();
+    unstored_ = std::move(why);
+  }
+  stored_end_.store(0, std::memory_order_release);
   stage_.advance(kOpen);
 }
 
@@ -59,6 +72,12 @@ Result<void> Pipe::finish(Result<void> result) {
   return settled;
 }
 
+runtime::Task<Result<void>> Pipe::wait_ended() {
+  const Result<std::uint64_t> stage = co_await stage_.wait_past(kSizeKnown);
+  if (!stage) co_return stage.error();
+  co_return Result<void>{};
+}
+
 Result<void> Pipe::check() const {
   const std::scoped_lock lock(mutex_);
   return check_locked();
@@ -74,28 +93,39 @@ Result<void> Pipe::check_locked() const {
 }
 
 Result<std::unique_ptr<Stream>> Pipe::open_reader() {
+  auto stream = std::make_unique<Stream>(shared_from_this());
+  stream->closed_ = true;  // until it is one of ours
   {
     const std::scoped_lock lock(mutex_);
     if (outcome_ && !*outcome_) return outcome_->error();
     if (!outcome_ && abandoned_) return Error(Errc::abandoned, "the fill is being given up");
-    ++readers_;
+    // The first one of a pipe that never had a file has missed nothing.
+    if (unstored_ && (!streams_.empty() || written() != 0)) {
+      return Error(Errc::unsupported, "what is not stored cannot be joined");
+    }
+    streams_.push_back(stream.get());
     // Under the lock, so that the writer never sees a reader go and not the next one come.
     mark_.attach();
+    slowest_.attach();
   }
+  stream->closed_ = false;
   metrics_.readers.add(1);
-  return std::make_unique<Stream>(shared_from_this());
+  return stream;
 }
 
-void Pipe::leave() {
+void Pipe::leave(Stream& stream) {
   bool given_up = false;
   {
     const std::scoped_lock lock(mutex_);
-    --readers_;
-    if (readers_ == 0 && !outcome_ && !complete_ && params_.abandoned == Abandoned::fail && !all_read()) {
+    streams_.erase(std::find(streams_.begin(), streams_.end(), &stream));
+    if (streams_.empty() && !outcome_ && !complete_ && (params_.abandoned == Abandoned::fail || unstored_) &&
+        !all_read()) {
       given_up = abandoned_ = true;
     }
   }
   mark_.detach();
+  slowest_.detach();
+  if (unstored()) pass_slowest();
   if (given_up) given_up_.advance(1);
   metrics_.readers.add(-1);
 }
@@ -105,7 +135,7 @@ bool Pipe::all_read() const { return size_ && mark_.position() >= minus(*size_, 
 
 std::size_t Pipe::readers() const {
   const std::scoped_lock lock(mutex_);
-  return readers_;
+  return streams_.size();
 }
 
 bool Pipe::ended() const noexcept { return stage_.position() == kEnded; }
@@ -156,19 +186,57 @@ Result<void> Pipe::may_write() {
 
 // What the mark must have passed before the writer may go on; none: it may.
 std::optional<std::uint64_t> Pipe::mark_needed() const {
-  if (!params_.window_bytes || mark_.idle()) return std::nullopt;
+  // What is in memory is never without bounds.
+  const bool memory = unstored();
+  const std::optional<std::uint64_t> window = memory && !params_.window_bytes ? PipeParams{}.window_bytes
+                                                                             : params_.window_bytes;
+  if (!window || mark_.idle()) return std::nullopt;
   const std::uint64_t written = this->written();
   // The bytes held back do not count: readers cannot come nearer.
-  const std::uint64_t lead = *params_.window_bytes > UINT64_MAX - params_.hold_back_bytes
-                                 ? UINT64_MAX
-                                 : *params_.window_bytes + params_.hold_back_bytes;
-  if (written < lead || mark_.position() > written - lead) return std::nullopt;
+  const std::uint64_t lead =
+      *window > UINT64_MAX - params_.hold_back_bytes ? UINT64_MAX : *window + params_.hold_back_bytes;
+  const std::uint64_t mark = memory ? slowest_.position() : mark_.position();
+  if (written < lead || mark > written - lead) return std::nullopt;
   return written - lead;
 }
 
 void Pipe::note_write_error(const Error& error) {
   const std::scoped_lock lock(mutex_);
   if (!complete_ && !write_error_) write_error_ = error;
+}
+
+Result<void> Pipe::append(std::uint64_t at, std::span<const std::byte> bytes) {
+  if (!unstored()) {
+    Result<void> stored = storage_->write(at, bytes);
+    if (stored || !params_.unstored || !become_unstored(at, stored.error())) return stored;
+  }
+  return tail_->write(at, bytes);
+}
+
+// False where nobody reads: there is nobody to do it for.
+bool Pipe::become_unstored(std::uint64_t at, const Error& why) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (streams_.empty()) return false;
+    tail_ = make_memory_storage(at);
+    unstored_ = why;
+  }
+  stored_end_.store(at, std::memory_order_release);
+  pass_slowest();
+  return true;
+}
+
+// The slowest reader may have moved. What stands in the file is no burden, so nobody counts as slower than that.
+void Pipe::pass_slowest() {
+  std::uint64_t slowest = UINT64_MAX;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (streams_.empty()) slowest = written();
+    for (const Stream* const stream : streams_) slowest = std::min(slowest, stream->reached_.load());
+  }
+  slowest = std::max(slowest, stored_end());
+  tail_->discard_below(slowest);
+  slowest_.advance(slowest);
 }
 
 void Pipe::publish(std::uint64_t written) {

@@ -26,6 +26,10 @@
 // Failing. Readers first get what there is, then the error. The pipe also fails where the producer says success but a
 // write had failed, or the size is not the one announced.
 //
+// Unstored. Where the disk refuses a file or a write, and PipeParams::unstored is set, the pipe goes on in memory from
+// there: what the file has stays readable, the rest passes through a window. Nobody can come back for it, so from then
+// on the slowest reader paces the writer, nobody joins, and the fill is abandoned with its last reader whatever was set.
+//
 //   phase     from              writer                    readers
 //   opening   construction      none yet                  may join, and wait
 //   running   open()            write, set_size, …        join (unless abandoned and failing), read, leave
@@ -37,6 +41,7 @@
 // any loop. Locks are held for a few instructions, never while somebody resumes and never around disk work.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -45,6 +50,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -69,6 +75,8 @@ struct PipeParams {
   // How many bytes at the end are invisible until the producer has succeeded. Never makes the window smaller.
   std::uint64_t hold_back_bytes = 0;
   Abandoned abandoned = Abandoned::fail;
+  // A disk that refuses a file or a write makes the pipe unstored instead of failing it.
+  bool unstored = false;
 };
 
 // The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one
@@ -103,6 +111,20 @@ class Writer {
   // file, which is removed by the cache. Only before the first write. Errors: closed, unsupported (no file here).
   Result<void> adopt(runtime::File file, runtime::Path path, std::uint64_t size_bytes);
 
+  // A file that was opened with a part in it: how many bytes, which are as if they were not there until take_part()
+  // makes them the first that were written, once, before any other write. drop_part() forgets them instead; they are
+  // overwritten then, and the caller cuts off what would stay.
+  [[nodiscard]] std::uint64_t part_bytes() const;
+  void take_part();
+  void drop_part();
+
+  // Why the bytes written last, and those to come, are in memory alone (see above); none where all are in the file.
+  [[nodiscard]] std::optional<Error> unstored() const;
+
+  // Makes it so from the next write on, where PipeParams::unstored allows it. Error: `why` itself, where it does not, or
+  // where nobody reads.
+  Result<void> unstore(Error why);
+
   // Bytes written.
   [[nodiscard]] std::uint64_t position() const noexcept;
   // For reading behind the writer (a verifier), sync and rename. Both live as long as the pipe; not open and empty
@@ -112,6 +134,7 @@ class Writer {
 
   // The producer has taken the file over (renamed it into the store, or keeps the part): the cache does not remove it.
   void release_file();
+  [[nodiscard]] bool released() const;
   // No reader is left at the moment.
   [[nodiscard]] bool abandoned() const noexcept;
   // The fill is being given up for that.
@@ -145,6 +168,13 @@ class Stream {
   // cancelled.
   runtime::Task<Result<std::optional<std::uint64_t>>> wait_size();
 
+  // Up to where the bytes stand in file(); those behind it are for read_at alone. UINT64_MAX: all of them.
+  [[nodiscard]] std::uint64_t stored_end() const noexcept;
+
+  // What stands at `position`, at least a byte; it must be readable and not before where this reader has advanced to.
+  // `bytes`, which is not empty, must live until the task has ended. Errors: io.
+  runtime::Task<Result<std::size_t>> read_at(std::uint64_t position, std::span<std::byte> bytes);
+
   // The next bytes, 0 at the end. `bytes` must live until the task has ended. Errors: as wait_readable, and io.
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> bytes);
 
@@ -166,9 +196,11 @@ class Stream {
   void close();
 
  private:
+  friend class Pipe;
+
   const std::shared_ptr<Pipe> pipe_;
-  std::uint64_t next_ = 0;     // of read()
-  std::uint64_t reached_ = 0;  // of advance()
+  std::uint64_t next_ = 0;                  // of read()
+  std::atomic<std::uint64_t> reached_ = 0;  // of advance(); written by this reader's task
   bool closed_ = false;
 };
 
@@ -182,7 +214,8 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   ~Pipe();
 
   // opening → running.
-  void open(std::unique_ptr<Storage> storage);
+  void open(std::unique_ptr<Storage> storage, std::uint64_t part_bytes = 0);
+  void open_unstored(Error why);
   // opening, running or complete → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn
   // into a failure (see above).
   Result<void> finish(Result<void> outcome);
@@ -195,6 +228,10 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   [[nodiscard]] std::uint64_t written() const noexcept { return written_.load(std::memory_order_acquire); }
   [[nodiscard]] std::size_t readers() const;
   [[nodiscard]] bool ended() const noexcept;
+  [[nodiscard]] bool given_up() const noexcept { return given_up_.position() != 0; }
+  [[nodiscard]] bool unstored() const noexcept { return stored_end() != UINT64_MAX; }
+  // Suspends until finish(). Errors: cancelled.
+  runtime::Task<Result<void>> wait_ended();
   // The storage, once open.
   [[nodiscard]] const runtime::File& file() const;
   [[nodiscard]] const runtime::Path& path() const;
@@ -215,10 +252,15 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
 
   [[nodiscard]] Result<void> may_write();
   [[nodiscard]] std::optional<std::uint64_t> mark_needed() const;
+  [[nodiscard]] Cursor& pacing() noexcept { return unstored() ? slowest_ : mark_; }
+  [[nodiscard]] std::uint64_t stored_end() const noexcept { return stored_end_.load(std::memory_order_acquire); }
+  Result<void> append(std::uint64_t at, std::span<const std::byte> bytes);
+  bool become_unstored(std::uint64_t at, const Error& why);
+  void pass_slowest();
   void note_write_error(const Error& error);
   void publish(std::uint64_t written);
   void show();
-  void leave();
+  void leave(Stream& stream);
   [[nodiscard]] bool all_read() const;
   [[nodiscard]] Result<void> check_locked() const;
   [[nodiscard]] Result<void> outcome() const;
@@ -232,15 +274,20 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   Cursor mark_;     // how far the front-runner has read; moved by the readers
   Cursor stage_;
   Cursor given_up_;  // 1: abandoned, and failing for that
+  Cursor slowest_;   // how far every reader has read; moves only once unstored
   std::atomic<std::uint64_t> written_{0};
+  std::atomic<std::uint64_t> stored_end_{UINT64_MAX};  // from here on bytes stand in tail_
 
   mutable std::mutex mutex_;          // guards everything below
   std::unique_ptr<Storage> storage_;  // set once before anything is visible, so readers use it without the lock
+  std::unique_ptr<Storage> tail_;     // set once, before stored_end_
   std::unique_ptr<Storage> replaced_;
+  std::optional<Error> unstored_;
+  std::uint64_t part_bytes_ = 0;
+  std::vector<Stream*> streams_;
   std::optional<std::uint64_t> size_;
   std::optional<Error> write_error_;
   std::optional<Result<void>> outcome_;
-  std::size_t readers_ = 0;
   bool released_ = false;
   bool complete_ = false;
   bool abandoned_ = false;  // and failing for that

@@ -41,6 +41,8 @@ class FileStorage final : public Storage {
 
 class MemoryStorage final : public Storage {
  public:
+  explicit MemoryStorage(std::uint64_t start) : start_(start) {}
+
   Result<void> write(std::uint64_t, std::span<const std::byte> bytes) override {
     const std::scoped_lock lock(mutex_);
     pieces_.emplace_back(bytes.begin(), bytes.end());
@@ -88,7 +90,7 @@ class MemoryStorage final : public Storage {
 
   std::mutex mutex_;                           // guards everything below
   std::deque<std::vector<std::byte>> pieces_;  // one for each write
-  std::uint64_t start_ = 0;                    // where pieces_ begins
+  std::uint64_t start_;                        // where pieces_ begins
   const runtime::File none_;
   const runtime::Path no_path_;
 };
@@ -100,6 +102,6 @@ std::unique_ptr<Storage> make_file_storage(runtime::File file, runtime::Path pat
   return std::make_unique<FileStorage>(std::move(file), std::move(path), filesystem, disk);
 }
 
-std::unique_ptr<Storage> make_memory_storage() { return std::make_unique<MemoryStorage>(); }
+std::unique_ptr<Storage> make_memory_storage(std::uint64_t start) { return std::make_unique<MemoryStorage>(start); }
 
 }  // namespace sluice::streamcache

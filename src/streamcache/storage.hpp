@@ -35,7 +35,7 @@ class Storage {
 std::unique_ptr<Storage> make_file_storage(runtime::File file, runtime::Path path, runtime::Filesystem& filesystem,
                                            runtime::DiskPool& disk);
 
-// For one sequential reader: holds only what was written and not yet discarded.
-std::unique_ptr<Storage> make_memory_storage();
+// Holds only what was written, from `start` on, and not yet discarded.
+std::unique_ptr<Storage> make_memory_storage(std::uint64_t start = 0);
 
 }  // namespace sluice::streamcache

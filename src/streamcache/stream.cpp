@@ -11,7 +11,7 @@ Stream::~Stream() { close(); }
 
 void Stream::close() {
   if (std::exchange(closed_, true)) return;
-  pipe_->leave();
+  pipe_->leave(*this);
 }
 
 runtime::Task<Result<std::uint64_t>> Stream::wait_readable(std::uint64_t position) {
@@ -57,20 +57,30 @@ runtime::Task<Result<std::size_t>> Stream::read(std::span<std::byte> bytes) {
   if (!end) co_return end.error();
   const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), *end - next_));
   if (length == 0) co_return std::size_t{0};
-  const Result<std::size_t> got = co_await pipe_->storage_->read(next_, bytes.first(length));
+  const Result<std::size_t> got = co_await read_at(next_, bytes.first(length));
   if (!got) co_return got.error();
-  if (*got == 0) co_return Error(Errc::io, "the file is shorter than what was written to it");
   next_ += *got;
   advance(next_);
   co_return *got;
+}
+
+std::uint64_t Stream::stored_end() const noexcept { return pipe_->stored_end(); }
+
+runtime::Task<Result<std::size_t>> Stream::read_at(std::uint64_t position, std::span<std::byte> bytes) {
+  const std::uint64_t stored = stored_end();
+  const bool in_file = position < stored;
+  if (in_file) bytes = bytes.first(static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), stored - position)));
+  Storage& storage = in_file ? *pipe_->storage_ : *pipe_->tail_;
+  Result<std::size_t> got = co_await storage.read(position, bytes);
+  if (got && *got == 0) co_return Error(Errc::io, "the file is shorter than what was written to it");
+  co_return got;
 }
 
 void Stream::advance(std::uint64_t position) {
   if (closed_ || position <= reached_) return;
   reached_ = position;
   pipe_->mark_.advance(position);
-  // Whatever is visible stands in the storage, which does not change from then on.
-  if (readable() != 0) pipe_->storage_->discard_below(position);
+  if (pipe_->unstored()) pipe_->pass_slowest();
 }
 
 const runtime::File& Stream::file() const { return pipe_->file(); }

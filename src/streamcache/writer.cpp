@@ -38,7 +38,7 @@ runtime::Task<Result<void>> Writer::wait_window() {
     const std::optional<std::uint64_t> needed = pipe.mark_needed();
     if (!needed) co_return Result<void>{};
     wait.start();
-    const Result<std::uint64_t> mark = co_await pipe.mark_.wait_past(*needed);
+    const Result<std::uint64_t> mark = co_await pipe.pacing().wait_past(*needed);
     if (!mark) co_return mark.error();
   }
 }
@@ -51,11 +51,13 @@ runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
   }
   if (bytes.empty()) co_return Result<void>{};
   const std::uint64_t at = pipe.written();
-  if (Result<void> written = pipe.storage_->write(at, bytes); !written) {
+  if (Result<void> written = pipe.append(at, bytes); !written) {
     pipe.note_write_error(written.error());
     co_return written;
   }
   pipe.publish(at + bytes.size());
+  // Readers that have gone ahead, to the start of a range, say nothing until it comes.
+  if (pipe.unstored()) pipe.pass_slowest();
   co_return Result<void>{};
 }
 
@@ -103,6 +105,39 @@ Result<void> Writer::adopt(runtime::File file, runtime::Path path, std::uint64_t
   if (size_bytes != 0) pipe_->publish(size_bytes);
   return {};
 }
+
+std::uint64_t Writer::part_bytes() const {
+  const std::scoped_lock lock(pipe_->mutex_);
+  return pipe_->part_bytes_;
+}
+
+void Writer::take_part() {
+  std::uint64_t size = 0;
+  {
+    const std::scoped_lock lock(pipe_->mutex_);
+    if (pipe_->outcome_ || pipe_->written() != 0) return;
+    size = std::exchange(pipe_->part_bytes_, 0);
+  }
+  if (size != 0) pipe_->publish(size);
+}
+
+void Writer::drop_part() {
+  const std::scoped_lock lock(pipe_->mutex_);
+  pipe_->part_bytes_ = 0;
+}
+
+std::optional<Error> Writer::unstored() const {
+  const std::scoped_lock lock(pipe_->mutex_);
+  return pipe_->unstored_;
+}
+
+Result<void> Writer::unstore(Error why) {
+  if (pipe_->unstored()) return {};
+  if (!pipe_->params_.unstored || !pipe_->become_unstored(position(), why)) return why;
+  return {};
+}
+
+bool Writer::released() const { return pipe_->released(); }
 
 std::uint64_t Writer::position() const noexcept { return pipe_->written(); }
 

@@ -24,8 +24,9 @@ class LoggingCache final : public Cache {
 
   explicit LoggingCache(Cache& beneath) : beneath_(beneath) {}
 
-  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create) override {
-    Result<Lookup> lookup = co_await beneath_.find_or_create(key, std::move(create));
+  using Cache::find_or_create;
+  runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) override {
+    Result<Lookup> lookup = co_await beneath_.find_or_create(key, std::move(create), std::move(open));
     Entry entry{std::move(key), lookup && lookup->created, {}};
     if (!lookup) entry.error = lookup.error();
     const std::scoped_lock lock(mutex_);

@@ -1,0 +1,191 @@
+"""Descriptors in a Redis: shared with another sluice, shared with docker-registry, and in trouble."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+
+from harness import case as cases
+from harness import client, faults, origin, sluice
+
+
+class Redis:
+    def __init__(self, case):
+        if not shutil.which("redis-server"):
+            case.skip("redis-server is not installed")
+        self.port = case.port()
+        self.process = case.spawn("redis", ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "",
+                                            "--appendonly", "no", "--dir", case.folder("redis")])
+        self.process.wait_for_port(self.port)
+        case.defer(self.resume)  # one that is stopped does not hear SIGTERM
+
+    def pause(self):
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self):
+        if self.process.alive():
+            os.kill(self.process.pid, signal.SIGCONT)
+
+    def keys(self):
+        """The names of all keys, sorted."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            reader = connection.makefile("rb")
+            connection.sendall(b"*2\r\n$4\r\nKEYS\r\n$1\r\n*\r\n")
+            count = int(reader.readline()[1:])
+            names = []
+            for _ in range(count):
+                length = int(reader.readline()[1:])
+                names.append(reader.read(length + 2)[:-2].decode())
+            return sorted(names)
+
+    @property
+    def config(self):
+        return f"descriptors: {{ cache: redis }}\nredis: {{ addresses: ['127.0.0.1:{self.port}'] }}\n"
+
+
+def sluice_on(case, redis, upstream):
+    return sluice.Sluice(case, upstream, config=redis.config)
+
+
+def docker_registry_on(case, redis, upstream):
+    """Debian's docker-registry as a proxy of `upstream`; returns its port."""
+    port = case.port()
+    settings = {
+        "version": 0.1,
+        "log": {"level": "info", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(case.folder(f"proxy-{port}"))},
+                    "cache": {"blobdescriptor": "redis"}},
+        "redis": {"addr": f"127.0.0.1:{redis.port}", "dialtimeout": "5s", "readtimeout": "5s", "writetimeout": "5s",
+                  "pool": {"maxidle": 4, "maxactive": 16, "idletimeout": "60s"}},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "not one"},
+        "proxy": {"remoteurl": upstream},
+    }
+    config = case.file(f"proxy-{port}.yml", json.dumps(settings))
+    environment = {"PATH": "/usr/bin:/bin", "OTEL_TRACES_EXPORTER": "none"}
+    case.spawn("docker-registry-proxy", ["docker-registry", "serve", config], environment).wait_for_port(port)
+    return port
+
+
+def upstream_of(case):
+    return faults.FaultProxy(case, origin.Registry(case).port)
+
+
+def test_second_sluice_asks_nobody(case):
+    image = case.images["test/medium:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    path = f"/v2/{image.repository}/blobs/{image.layers[0]}"
+    first = sluice_on(case, redis, upstream.url)
+    known = first.get(path, method="HEAD")
+    assert known.status == 200, known
+    asked = upstream.count(match="/blobs/")
+
+    second = sluice_on(case, redis, upstream.url)
+    answer = second.get(path, method="HEAD")
+    assert answer.status == 200, answer
+    for field in ("content-length", "docker-content-digest"):
+        assert answer.headers[field] == known.headers[field], field
+    assert upstream.count(match="/blobs/") == asked
+    # What the one repository has is not another's.
+    other = second.get(f"/v2/test/nowhere/blobs/{image.layers[0]}", method="HEAD")
+    assert other.status == 404, other
+    assert upstream.count(match="/v2/test/nowhere/blobs/") > 0
+
+
+def test_docker_registry_reads_what_sluice_wrote(case):
+    image = case.images["test/medium:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    digest = image.layers[0]
+    path = f"/v2/{image.repository}/blobs/{digest}"
+    known = sluice_on(case, redis, upstream.url).get(path, method="HEAD")
+    assert known.status == 200, known
+    assert redis.keys() == [f"blobs::{digest}", f"repository::{image.repository}::blobs",
+                            f"repository::{image.repository}::blobs::{digest}"], redis.keys()
+
+    proxy = docker_registry_on(case, redis, upstream.url)
+    asked = upstream.count(match="/blobs/")
+    answer = client.request(proxy, path, method="HEAD")
+    assert answer.status == 200, answer
+    assert answer.headers["content-length"] == known.headers["content-length"]
+    assert upstream.count(match="/blobs/") == asked, "it was asked upstream, not read from Redis"
+
+
+def test_sluice_reads_what_docker_registry_wrote(case):
+    image = case.images["test/medium:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    digest = image.layers[0]
+    path = f"/v2/{image.repository}/blobs/{digest}"
+    proxy = docker_registry_on(case, redis, upstream.url)
+
+    def written():
+        # It keeps what it has served in the background, and caches the descriptor when that is asked for again.
+        answer = client.request(proxy, path)
+        assert answer.status == 200 and answer.complete, answer.status
+        return f"repository::{image.repository}::blobs::{digest}" in redis.keys()
+
+    cases.poll("docker-registry has written to Redis", written, 30, 0.2)
+    asked = upstream.count(match="/blobs/")
+    cache = sluice_on(case, redis, upstream.url)
+    answer = cache.get(path, method="HEAD")
+    assert answer.status == 200, answer
+    assert int(answer.headers["content-length"]) == image.blobs[digest]
+    assert upstream.count(match="/blobs/") == asked, "it was asked upstream, not read from Redis"
+
+
+def test_paused_under_load(case):
+    image = case.images["test/medium:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    cache = sluice_on(case, redis, upstream.url)
+    path = f"/v2/{image.repository}/blobs/{image.layers[0]}"
+    assert cache.blob(image.repository, image.layers[0]).status == 200
+    assert cache.get(path, method="HEAD").status == 200
+    asked = upstream.count()
+    seconds, wrong, slowest = [], [], [0.0]
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            start = time.monotonic()
+            answer = cache.get(path, method="HEAD")
+            slowest[0] = max(slowest[0], time.monotonic() - start)
+            seconds.append(int(start))
+            if answer.status != 200:
+                wrong.append(answer.status)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    breaker = "sluice_descriptor_redis_breaker_open"
+    try:
+        redis.pause()
+        cases.poll("the breaker opens", lambda: cache.metrics()[breaker] == 1)
+        before = len(seconds)
+        cases.poll("requests go on without Redis", lambda: len(seconds) > before + 500)
+        redis.resume()
+        cases.poll("the breaker closes", lambda: cache.metrics()[breaker] == 0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    case.say(f"{len(seconds)} requests, the slowest {slowest[0] * 1000:.0f} ms")
+    assert not wrong, wrong
+    assert upstream.count() == asked
+    log = cache.process.log()
+    assert log.count("doing without Redis") == 1 and log.count("Redis answers again") == 1, log
+    assert "could not be asked" not in log, log
+    assert cache.admin("/readyz").status == 200
+
+
+def test_never_there(case):
+    image = case.images["test/medium:1"]
+    upstream = upstream_of(case)
+    port = case.port()
+    cache = sluice.Sluice(case, upstream.url, config=(
+        f"descriptors: {{ cache: redis }}\nredis: {{ addresses: ['127.0.0.1:{port}', 'unix:/nonexistent/redis'] }}\n"))
+    answer = cache.blob(image.repository, image.layers[0])
+    assert answer.status == 200 and answer.complete
+    assert cache.blob(image.repository, image.layers[0]).status == 200
+    assert upstream.count("GET", "/blobs/") == 1
+    assert cache.stop() == 0

@@ -64,6 +64,9 @@ store::BlobStore::Params store_params(const config::Settings& settings) {
   store::BlobStore::Params params;
   params.root = settings.data;
   params.durability = settings.store.fsync ? store::Durability::data : store::Durability::none;
+  params.max_size = settings.store.max_size;
+  params.min_free = settings.store.min_free;
+  params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.max_age);
   return params;
 }
 
@@ -252,6 +255,10 @@ Result<void> Application::start() {
   if (Result<void> listening = admin_server_->listen(settings_.admin.listen.to_string()); !listening) {
     return listening.error().in("admin listener");
   }
+  store_.set_on_evicted([this](const oci::Digest& digest) {
+    blobs_.forget(digest);
+    manifests_.forget(digest);
+  });
   if (Result<void> opened = store_.start(); !opened) {
     return opened.error().in(fmt::format("data directory {}", settings_.data.native()));
   }

@@ -156,6 +156,35 @@ Field<Settings> window() {
           }};
 }
 
+// A size or a percentage of the file system, or off.
+template <class Get>
+Field<Settings> size_limit(std::string_view key, std::uint64_t low, Get get) {
+  return {key, fmt::format("a size from {}, a percentage of the file system from 1% to 100%, or off", exact_bytes(low)),
+          [get, low](Settings& settings, std::string_view value) {
+            if (value == "off") {
+              get(settings) = SizeLimit{};
+              return true;
+            }
+            if (value.ends_with('%')) {
+              unsigned percent = 0;
+              const char* const last = value.data() + value.size() - 1;
+              const auto [end, ec] = std::from_chars(value.data(), last, percent);
+              if (ec != std::errc{} || end != last || percent < 1 || percent > 100) return false;
+              get(settings) = SizeLimit{0, percent};
+              return true;
+            }
+            const Result<std::uint64_t> parsed = parse_bytes(value);
+            if (!parsed || *parsed < low || *parsed > (std::uint64_t{1} << 60)) return false;
+            get(settings) = SizeLimit{*parsed, 0};
+            return true;
+          },
+          [get](const Settings& settings) {
+            const SizeLimit& limit = get(settings);
+            if (limit.off()) return std::string("off");
+            return limit.percent != 0 ? fmt::format("{}%", limit.percent) : exact_bytes(limit.bytes);
+          }};
+}
+
 Field<Upstream> url() {
   return {"url", "a URL such as https://registry.example.com, without user, query and fragment",
           [](Upstream& upstream, std::string_view value) {
@@ -261,6 +290,10 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(bytes<S>("manifests.memory_cache", 0, kGiB * 1024,
                        [](auto& s) -> auto& { return s.manifests.memory_cache_bytes; }));
   f.push_back(flag<S>("store.fsync", [](auto& s) -> auto& { return s.store.fsync; }));
+  f.push_back(size_limit("store.max_size", 16 * kMiB, [](auto& s) -> auto& { return s.store.max_size; }));
+  f.push_back(size_limit("store.min_free", 1, [](auto& s) -> auto& { return s.store.min_free; }));
+  f.push_back(duration<S>(
+      "store.max_age", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.store.max_age; }, " (0: for ever)"));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
   f.push_back(
       text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/size_limit.hpp"
 #include "base/log.hpp"
 
 namespace sluice::config {
@@ -105,6 +106,10 @@ struct Manifests {
 struct Store {
   bool fsync = true;        // a blob is on the disk before it counts as stored
   std::size_t threads = 4;  // for disk work that blocks
+  // What all files below `data` may take, and what must stay free on their file system; off: no limit.
+  SizeLimit max_size{.percent = 90};
+  SizeLimit min_free{.percent = 5};
+  Duration max_age{0};  // blobs that were not used for so long are evicted; 0: never
 };
 
 struct Upstream {

@@ -65,6 +65,9 @@ class BlobService {
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
 
+  // Lets go of what is in memory of a blob that is at rest no longer. Any thread.
+  void forget(const oci::Digest& digest) { objects_.erase(digest); }
+
  private:
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);

@@ -1,17 +1,23 @@
-// BlobIndex: which blobs are at rest, in memory. A few tens of nanoseconds for a look-up, below 150 bytes an entry.
+// BlobIndex: which blobs are at rest, in memory, and which of them goes first when room is needed. A few tens of
+// nanoseconds for a look-up, below 80 bytes an entry.
 //
-// Thread-safe: shards by digest, each under a lock that is held for one look-up. No I/O. Owned by the BlobStore.
+// Thread-safe: shards by digest, each under a lock that is held for one look-up (idle_since: for a look at a sixteenth of
+// all). Changes take the lock of the order as well. No I/O. Owned by the BlobStore.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 
 #include "oci/digest.hpp"
-#include "store/digest_map.hpp"
 #include "store/media_types.hpp"
 
 namespace sluice::store {
@@ -32,31 +38,57 @@ class BlobIndex {
   void clear();
 
   [[nodiscard]] std::optional<IndexEntry> find(const oci::Digest& digest) const;
-  // Inserts or replaces.
-  void set(const oci::Digest& digest, const IndexEntry& entry);
+  // Inserts as the newest, or replaces in place. What was there before.
+  std::optional<IndexEntry> set(const oci::Digest& digest, const IndexEntry& entry);
   // False, and nothing changes, when it is there already.
   bool add(const oci::Digest& digest, const IndexEntry& entry);
   // What was there.
   std::optional<IndexEntry> erase(const oci::Digest& digest);
-  // Moves last_used on to `now` when it is `granularity` seconds old or more; whether it did.
+  // Notes a use. Moves last_used on to `now` when it is `granularity` seconds old or more; whether it did.
   bool touch(const oci::Digest& digest, std::uint32_t now, std::uint32_t granularity);
+
+  struct Victim {
+    oci::Digest digest;
+    IndexEntry entry;
+  };
+  // The blob that the policy (store/eviction_policy.hpp) gives up first; it stays in until it is erased. Nothing when
+  // the index is empty.
+  [[nodiscard]] std::optional<Victim> pick();
+  // For one that was picked and cannot be removed: as if it had been used.
+  void spare(const oci::Digest& digest);
+  // Up to `limit` blobs that were last used before `before`.
+  [[nodiscard]] std::vector<Victim> idle_since(std::uint32_t before, std::size_t limit) const;
+  // After a restart: as if the blobs had come in the order of their last use.
+  void order_by_last_use();
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::size_t entries() const noexcept { return entries_.load(std::memory_order_relaxed); }
 
  private:
-  struct alignas(64) Shard {
-    mutable std::mutex mutex;  // guards map
-    DigestMap<IndexEntry> map;
+  static constexpr std::uint32_t kShards = 16;
+  class Shard;
+
+  // By a byte of the digest itself: the set's own hash must not repeat what chose the shard.
+  [[nodiscard]] Shard& shard(const oci::Digest& digest) const noexcept;
+
+  struct ShardDeleter {
+    void operator()(Shard* shards) const noexcept;
   };
-  static constexpr std::size_t kShards = 16;
+  static Shard* make_shards();
 
-  // By two bytes of the digest itself: the map's own hash must not repeat what chose the shard.
-  [[nodiscard]] Shard& shard(const oci::Digest& digest) const noexcept {
-    return shards_[std::to_integer<std::size_t>(digest.raw()[31]) % kShards];
-  }
+  // The order of arrival across all shards.
+  using Link = std::uint32_t;
+  static constexpr Link kNobody = 0xffffffff;
+  [[nodiscard]] Link link_to(const Shard& in, std::uint32_t id) const noexcept;
+  [[nodiscard]] Shard& shard_of(Link link) const noexcept;
+  void link_newest(Link link) noexcept;
+  void unlink(Link link) noexcept;
 
-  mutable std::array<Shard, kShards> shards_;
+  const std::unique_ptr<Shard, ShardDeleter> shards_{make_shards()};
+  std::mutex order_mutex_;  // guards the order; taken before a shard's. Look-ups and uses do not need it.
+  Link oldest_ = kNobody;
+  Link newest_ = kNobody;
+  Link hand_ = kNobody;
   std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::size_t> entries_{0};
 };

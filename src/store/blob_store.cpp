@@ -69,19 +69,33 @@ runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Dige
   co_return co_await runtime::offload(pool_, [this, digest] { return open_blocking(digest); });
 }
 
+runtime::Task<Result<void>> BlobStore::reserve(Reservation& room, std::uint64_t size_bytes) {
+  co_return co_await ledger_.grow(room, size_bytes);
+}
+
+runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
+                                             std::string media_type, Reservation& room) {
+  if (Result<void> reserved = co_await reserve(room, size); !reserved) co_return reserved;
+  // A task that is cancelled gives its frame up when the work is done, so `room` lives as long.
+  co_return co_await runtime::offload(
+      pool_, [this, from = std::move(from), digest, size, media_type = std::move(media_type), &room] {
+        return adopt_blocking(from, digest, size, media_type, room);
+      });
+}
+
 runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
                                              std::string media_type) {
-  co_return co_await runtime::offload(pool_,
-                                      [this, from = std::move(from), digest, size, media_type = std::move(media_type)] {
-                                        return adopt_blocking(from, digest, size, media_type);
-                                      });
+  Reservation room;
+  co_return co_await adopt(std::move(from), digest, size, std::move(media_type), room);
 }
 
 runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes, std::string media_type) {
-  co_return co_await runtime::offload(pool_,
-                                      [this, digest, bytes = std::move(bytes), media_type = std::move(media_type)] {
-                                        return put_blocking(digest, bytes, media_type);
-                                      });
+  Reservation room;
+  if (Result<void> reserved = co_await reserve(room, bytes.size()); !reserved) co_return reserved;
+  co_return co_await runtime::offload(
+      pool_, [this, digest, bytes = std::move(bytes), media_type = std::move(media_type), &room] {
+        return put_blocking(digest, bytes, media_type, room);
+      });
 }
 
 runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std::size_t limit) {
@@ -111,6 +125,7 @@ Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
   const auto modified = std::chrono::duration_cast<std::chrono::seconds>(status->modified.time_since_epoch()).count();
   const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream};
   index_.set(digest, entry);
+  ledger_.found(entry.size);
   catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
   show_totals();
   return std::optional(entry);
@@ -193,7 +208,7 @@ Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, st
 // --- Writing.
 
 Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
-                                       const std::string& media_type) {
+                                       const std::string& media_type, Reservation& room) {
   {
     const Result<runtime::File> file = filesystem_.open_read(from);
     if (!file) return write_failed(file.error());
@@ -212,7 +227,7 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
     const std::scoped_lock lock(commit_lock(digest));
     if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
     open_files_.erase(digest);
-    enter(digest, size, media_type);
+    enter(digest, size, media_type, room);
   }
   if (params_.durability == Durability::full) {
     // It is stored, and served; only a power failure soon after may still take it away.
@@ -231,6 +246,8 @@ Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& di
   if (renamed || renamed.error().code != Errc::not_found) return renamed;
   // The first blob of its shelf.
   if (Result<void> made = filesystem_.create_directories(layout_.shelf(digest)); !made) return made;
+  shelves_made_.fetch_add(1, std::memory_order_relaxed);
+  ledger_.add_overhead(kBlockBytes);
   if (params_.durability == Durability::full) {
     for (const runtime::Path& parent : {layout_.blobs(digest.algorithm()), layout_.blobs()}) {
       if (Result<void> synced = filesystem_.sync_directory(parent); !synced) return synced;
@@ -240,12 +257,12 @@ Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& di
 }
 
 Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes,
-                                     const std::string& media_type) {
+                                     const std::string& media_type, Reservation& room) {
   const runtime::Path temporary =
       layout_.incoming() / fmt::format("put-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
   Result<void> done = write_new(temporary, bytes);
   if (done) {
-    done = adopt_blocking(temporary, digest, bytes.size(), media_type);
+    done = adopt_blocking(temporary, digest, bytes.size(), media_type, room);
   } else {
     metrics_.write_errors.add();
   }
@@ -267,13 +284,15 @@ Error BlobStore::write_failed(Error error) {
   return error;
 }
 
-void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type) {
+void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room) {
   IndexEntry entry{size, now_seconds(), media_types_.intern(media_type)};
   // Who does not know the type does not take it from one that does.
   if (const std::optional<IndexEntry> known = index_.find(digest); known && media_type.empty()) {
     entry.media_type = known->media_type;
   }
-  index_.set(digest, entry);
+  const std::optional<IndexEntry> replaced = index_.set(digest, entry);
+  ledger_.commit(std::move(room), size);
+  if (replaced) ledger_.gone(replaced->size);
   catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
   show_totals();
 }
@@ -296,15 +315,17 @@ Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
 // Under the commit lock; whether it was known.
 bool BlobStore::forget(const oci::Digest& digest) {
   open_files_.erase(digest);
-  const bool known = index_.erase(digest).has_value();
-  if (known) catalog_.remove_blob(digest);
+  const std::optional<IndexEntry> known = index_.erase(digest);
+  if (known) {
+    ledger_.gone(known->size);
+    catalog_.remove_blob(digest);
+  }
   show_totals();
-  return known;
+  return known.has_value();
 }
 
 // Takes a blob that is not what it should be out of everything, and says that it is not there. Under the commit lock.
 Error BlobStore::drop(const oci::Digest& digest, std::string_view why) {
-  forget(digest);
   metrics_.dropped.add();
   log::warn("store", fmt::format("{} is dropped: {}", digest.to_string(), why));
   const Result<void> removed = filesystem_.remove(layout_.blob(digest));
@@ -312,6 +333,7 @@ Error BlobStore::drop(const oci::Digest& digest, std::string_view why) {
     metrics_.remove_errors.add();
     log::error("store", removed.error().message);
   }
+  forget(digest);
   return {Errc::not_found, fmt::format("{} is not stored: {}", digest.to_string(), why)};
 }
 

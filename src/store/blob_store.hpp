@@ -22,6 +22,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,6 +32,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/result.hpp"
+#include "base/size_limit.hpp"
 #include "oci/digest.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
@@ -38,6 +40,7 @@
 #include "store/blob_index.hpp"
 #include "store/catalog.hpp"
 #include "store/layout.hpp"
+#include "store/ledger.hpp"
 #include "store/media_types.hpp"
 #include "store/open_files.hpp"
 
@@ -68,6 +71,14 @@ class BlobStore {
     std::chrono::milliseconds walk_pause{50};
     // Catalog::Params::batch_delay.
     std::chrono::milliseconds catalog_delay{200};
+    // What the files below the root may take, and what must stay free of their file system; off: no limit. Percentages
+    // are of the file system. Neither is crossed by what reserves its room (docs/eviction.md).
+    SizeLimit max_size;
+    SizeLimit min_free;
+    // Blobs that were not used for so long are evicted; 0: never.
+    std::chrono::seconds max_age{0};
+    // How often the maintenance looks at the free space and at what the catalog takes.
+    std::chrono::milliseconds maintenance_interval{1000};
   };
 
   BlobStore(Params params, runtime::Filesystem& filesystem, runtime::DiskPool& pool, const Clock& clock,
@@ -94,9 +105,18 @@ class BlobStore {
   // Errors: not_found (also for a file that was missing or of another length, and has been dropped), io.
   runtime::Task<Result<std::shared_ptr<const OpenBlob>>> open(oci::Digest digest);
 
+  // Makes `room` enough for a file of `size_bytes`, before it is written; evicts where that is needed, which may take a
+  // moment. Errors: no_space (the blob has no place within the limits: go on without storing it), shutting_down.
+  runtime::Task<Result<void>> reserve(Reservation& room, std::uint64_t size_bytes);
+  // For a file that lies below the root already, such as the part of a broken download.
+  Reservation hold(std::uint64_t size_bytes) { return ledger_.hold(size_bytes); }
+
   // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
-  // is there already is replaced; its readers keep the old file. On an error `from` is left to the caller.
+  // is there already is replaced; its readers keep the old file. `room` is what was reserved for it, and is used up; the
+  // other form reserves it. On an error `from` and `room` are left to the caller.
   // Errors: not_found (no `from`), size_mismatch (its length is not `size`), no_space, io.
+  runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type,
+                                    Reservation& room);
   runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type);
   // Stores bytes that the caller has verified; for small objects. Errors: no_space, io; nothing is left behind.
   runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type);
@@ -117,6 +137,12 @@ class BlobStore {
   [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
   [[nodiscard]] const Catalog& catalog() const noexcept { return catalog_; }
 
+  // Told of each blob that is evicted, on the maintenance thread. Before start.
+  void set_on_evicted(std::function<void(const oci::Digest&)> on_evicted);
+  // Blocks until the maintenance has measured and evicted once more: for tests and for commands. Only while running.
+  void maintain();
+  [[nodiscard]] const Ledger& ledger() const noexcept { return ledger_; }
+
   // Blocks until the walk that start() began has ended: for tests and for commands that need the whole index.
   void wait_for_walk();
 
@@ -134,6 +160,7 @@ class BlobStore {
     metrics::Counter& walk_errors;
   };
   class Walker;
+  class Evictor;
 
   Result<void> take_lock();
   void clean_incoming();
@@ -143,8 +170,9 @@ class BlobStore {
   Result<Stored> stat_blocking(const oci::Digest& digest);
   Result<std::shared_ptr<const OpenBlob>> open_blocking(const oci::Digest& digest);
   Result<void> adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
-                              const std::string& media_type);
-  Result<void> put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type);
+                              const std::string& media_type, Reservation& room);
+  Result<void> put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
+                            Reservation& room);
   Result<std::string> read_small_blocking(const oci::Digest& digest, std::size_t limit);
   Result<void> remove_blocking(const oci::Digest& digest);
   Result<void> write_new(const runtime::Path& path, const std::string& bytes);
@@ -152,7 +180,7 @@ class BlobStore {
   Result<std::optional<IndexEntry>> probe(const oci::Digest& digest);
   Result<OpenBlob> open_checked(const oci::Digest& digest);
 
-  void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type);
+  void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room);
   bool forget(const oci::Digest& digest);
   Error drop(const oci::Digest& digest, std::string_view why);
   Error write_failed(Error error);
@@ -168,6 +196,7 @@ class BlobStore {
   Metrics metrics_;
   MediaTypes media_types_;
   BlobIndex index_;
+  Ledger ledger_;
   OpenFiles open_files_;
   Catalog catalog_;
   runtime::File lock_;
@@ -179,7 +208,10 @@ class BlobStore {
   // so that the two cannot disagree. Held across disk work, therefore taken on the disk pool and by the walker only.
   std::array<std::mutex, 64> commit_locks_;
 
+  std::atomic<std::uint64_t> shelves_made_{0};  // since the directories were measured
+
   std::unique_ptr<Walker> walker_;
+  std::unique_ptr<Evictor> evictor_;
 };
 
 }  // namespace sluice::store

@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "store/blob_store.hpp"
 #include "store/blob_walker.hpp"
+#include "store/evictor.hpp"
 
 namespace sluice::store {
 namespace {
@@ -74,9 +75,12 @@ BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::Di
       pool_(pool),
       clock_(clock),
       metrics_(registry),
+      ledger_([this] { evictor_->wake(); },
+              registry.gauge("sluice_store_reserved_bytes", "Bytes that running fills have taken or will take")),
       open_files_(params_.open_files),
       catalog_(catalog_params(params_, layout_), filesystem, clock, media_types_, registry),
-      walker_(std::make_unique<Walker>(*this)) {}
+      walker_(std::make_unique<Walker>(*this)),
+      evictor_(std::make_unique<Evictor>(*this, registry)) {}
 
 BlobStore::~BlobStore() { stop(); }
 
@@ -88,15 +92,26 @@ Result<void> BlobStore::start() {
   clean_incoming();
   load_catalog();
   started_ = true;
+  evictor_->start();
   walker_->start(rebuilding() ? std::chrono::milliseconds{0} : params_.walk_pause);
   return {};
 }
 
 void BlobStore::stop() {
   walker_->stop();
+  evictor_->stop();
+  ledger_.close();
   catalog_.close();
   open_files_.clear();
   lock_ = runtime::File();
+}
+
+void BlobStore::set_on_evicted(std::function<void(const oci::Digest&)> on_evicted) {
+  evictor_->set_on_evicted(std::move(on_evicted));
+}
+
+void BlobStore::maintain() {
+  if (started_) evictor_->round();
 }
 
 void BlobStore::wait_for_walk() {
@@ -131,11 +146,18 @@ void BlobStore::clean_incoming() {
 }
 
 void BlobStore::load_catalog() {
+  std::uint64_t bytes = 0;
   const auto on_blob = [&](const Catalog::BlobRow& row) {
     index_.set(row.digest, IndexEntry{row.size, row.last_used, row.media_type});
+    bytes += on_disk(row.size);
   };
-  const auto on_discard = [&] { index_.clear(); };
+  const auto on_discard = [&] {
+    index_.clear();
+    bytes = 0;
+  };
   const Catalog::Loaded loaded = catalog_.load(on_blob, on_discard);
+  index_.order_by_last_use();
+  ledger_.found(bytes);
   if (!loaded.discarded.empty()) {
     log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));
   } else {

@@ -1,0 +1,227 @@
+#include "store/evictor.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/units.hpp"
+
+namespace sluice::store {
+namespace {
+
+// In ticks of the maintenance interval.
+constexpr std::uint64_t kTicksForAge = 60;
+constexpr std::uint64_t kTicksForDirectories = 30;
+
+// What SQLite's journal may grow to before it is written back (wal_autocheckpoint, 1000 pages, and a batch). Counted
+// from the start, so that it never comes as a surprise; of a small store no more than a part.
+constexpr std::uint64_t kJournalBytes = 4608 * 1024;
+constexpr std::uint64_t kJournalPart = 16;
+// The directories below incoming/: up to 256, made as they are needed.
+constexpr std::uint64_t kIncomingBytes = 256 * kBlockBytes;
+constexpr std::uint64_t kIncomingPart = 64;
+
+// A disk on which nothing can be removed is left alone until the next round.
+constexpr int kFailuresInARound = 16;
+constexpr std::size_t kIdleInATurn = 1024;
+
+}  // namespace
+
+BlobStore::Evictor::Evictor(BlobStore& store, metrics::Registry& registry)
+    : store_(store),
+      max_bytes_(registry.gauge("sluice_store_max_bytes", "The limit of the store, 0 without one")),
+      evicted_for_size_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "size"}})),
+      evicted_for_free_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "free"}})),
+      evicted_for_age_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "age"}})),
+      evicted_bytes_(registry.counter("sluice_store_evicted_bytes_total", "Bytes of the blobs that were evicted")) {}
+
+void BlobStore::Evictor::start() {
+  measure_space();
+  measure_catalog();
+  thread_ = std::thread([this] { run(); });
+}
+
+void BlobStore::Evictor::stop() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void BlobStore::Evictor::wake() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (woken_) return;
+    woken_ = true;
+  }
+  changed_.notify_all();
+}
+
+void BlobStore::Evictor::round() {
+  std::unique_lock lock(mutex_);
+  const std::uint64_t wanted = ++rounds_wanted_;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return rounds_done_ >= wanted || stop_; });
+}
+
+bool BlobStore::Evictor::stopping() {
+  const std::scoped_lock lock(mutex_);
+  return stop_;
+}
+
+void BlobStore::Evictor::run() {
+  // Not at start: on a cold disk it takes a while.
+  measure_directories();
+  measure_catalog();
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    const bool called = changed_.wait_for(lock, store_.params_.maintenance_interval,
+                                          [this] { return stop_ || woken_ || rounds_wanted_ != rounds_done_; });
+    if (stop_) break;
+    const std::uint64_t asked = rounds_wanted_;
+    const bool everything = asked != rounds_done_;
+    woken_ = false;
+    lock.unlock();
+    // Woken for room: what was measured a moment ago does.
+    if (everything || !called) {
+      work(everything);
+    } else {
+      make_room();
+    }
+    lock.lock();
+    rounds_done_ = asked;
+    changed_.notify_all();
+  }
+}
+
+void BlobStore::Evictor::work(bool everything) {
+  ++ticks_;
+  if (everything || ticks_ % kTicksForDirectories == 0) measure_directories();
+  measure_catalog();
+  measure_space();
+  if (everything || ticks_ % kTicksForAge == 0) evict_idle();
+  make_room();
+}
+
+void BlobStore::Evictor::measure_space() {
+  const Params& params = store_.params_;
+  const Result<runtime::Space> space = store_.filesystem_.space(store_.layout_.root());
+  if (!space) {
+    if (!std::exchange(space_failed_, true)) log::warn("store", space.error().message);
+    return;  // what was measured last holds on
+  }
+  space_failed_ = false;
+  const std::uint64_t limit = params.max_size.off() ? Ledger::kUnlimited : params.max_size.of(space->capacity_bytes);
+  store_.ledger_.set_limit(limit);
+  max_bytes_.set(params.max_size.off() ? 0 : static_cast<std::int64_t>(limit));
+  if (!params.min_free.off()) {
+    store_.ledger_.set_free(space->available_bytes, params.min_free.of(space->capacity_bytes));
+  }
+}
+
+void BlobStore::Evictor::measure_catalog() {
+  const auto bytes_of = [this](const char* suffix) -> std::uint64_t {
+    runtime::Path path = store_.layout_.catalog();
+    path += suffix;
+    const Result<runtime::FileStatus> status = store_.filesystem_.status(path);
+    return status ? on_disk(status->size_bytes) : 0;
+  };
+  const std::uint64_t journal = std::min(kJournalBytes, store_.ledger_.limit() / kJournalPart);
+  catalog_bytes_ = bytes_of("") + std::max(bytes_of("-wal"), journal) + bytes_of("-shm") + kBlockBytes;  // and the lock
+  store_.ledger_.set_overhead(catalog_bytes_ + directory_bytes_ +
+                              store_.shelves_made_.load(std::memory_order_relaxed) * kBlockBytes);
+}
+
+std::uint64_t BlobStore::Evictor::bytes_of_directories(const runtime::Path& directory, int depth) {
+  const Result<runtime::FileStatus> status = store_.filesystem_.status(directory);
+  std::uint64_t sum = status ? on_disk(status->size_bytes) : 0;
+  if (depth == 0 || !status) return sum;
+  const Result<std::vector<runtime::DirectoryEntry>> entries = store_.filesystem_.list(directory);
+  if (!entries) return sum;
+  for (const runtime::DirectoryEntry& entry : *entries) {
+    if (entry.kind == runtime::FileStatus::Kind::directory) sum += bytes_of_directories(directory / entry.name, depth - 1);
+  }
+  return sum;
+}
+
+void BlobStore::Evictor::measure_directories() {
+  if (store_.params_.max_size.off()) return;
+  // Before the look, so that a directory that is made meanwhile counts twice rather than not at all.
+  store_.shelves_made_.store(0, std::memory_order_relaxed);
+  const std::uint64_t incoming = std::min(kIncomingBytes, store_.ledger_.limit() / kIncomingPart);
+  directory_bytes_ = kBlockBytes + bytes_of_directories(store_.layout_.blobs(), 2) +
+                     std::max(incoming, bytes_of_directories(store_.layout_.incoming(), 1));
+}
+
+void BlobStore::Evictor::evict_idle() {
+  const auto max_age = static_cast<std::uint64_t>(store_.params_.max_age.count());
+  const std::uint32_t now = store_.now_seconds();
+  if (max_age == 0 || max_age >= now) return;
+  const auto before = static_cast<std::uint32_t>(now - max_age);
+  for (;;) {
+    const std::vector<BlobIndex::Victim> idle = store_.index_.idle_since(before, kIdleInATurn);
+    std::size_t gone = 0;
+    for (const BlobIndex::Victim& victim : idle) {
+      if (stopping()) return;
+      if (evict(victim.digest, Reason::age)) ++gone;
+    }
+    if (gone == 0 || idle.size() < kIdleInATurn) return;
+  }
+}
+
+void BlobStore::Evictor::make_room() {
+  int failures = 0;
+  for (;;) {
+    const Ledger::Wanted wanted = store_.ledger_.wanted();
+    if (wanted.bytes == 0) {
+      stuck_ = false;
+      return;
+    }
+    for (std::uint64_t freed = 0; freed < wanted.bytes;) {
+      if (stopping()) return;
+      const std::optional<BlobIndex::Victim> victim = store_.index_.pick();
+      if (!victim || failures >= kFailuresInARound) {
+        store_.ledger_.give_up();
+        if (!std::exchange(stuck_, true)) {
+          log::warn("store", fmt::format("{} more are wanted {}, and nothing is left to evict",
+                                         format_bytes(wanted.bytes - freed),
+                                         wanted.for_free_space ? "to keep min_free" : "below max_size"));
+        }
+        return;
+      }
+      if (evict(victim->digest, wanted.for_free_space ? Reason::free : Reason::size)) {
+        freed += on_disk(victim->entry.size);
+      } else {
+        ++failures;
+      }
+    }
+  }
+}
+
+// Unlinks it; whoever has it open keeps it. False when it could not be, or was gone already.
+bool BlobStore::Evictor::evict(const oci::Digest& digest, Reason reason) {
+  std::uint64_t size = 0;
+  {
+    const std::scoped_lock lock(store_.commit_lock(digest));
+    const std::optional<IndexEntry> entry = store_.index_.find(digest);
+    if (!entry) return false;
+    const Result<void> removed = store_.filesystem_.remove(store_.layout_.blob(digest));
+    if (!removed && removed.error().code != Errc::not_found) {
+      store_.metrics_.remove_errors.add();
+      log::error("store", removed.error().message);
+      store_.index_.spare(digest);  // or the hand would come to it again and again
+      return false;
+    }
+    size = entry->size;
+    store_.forget(digest);
+  }
+  evicted_bytes_.add(size);
+  (reason == Reason::size ? evicted_for_size_ : reason == Reason::free ? evicted_for_free_ : evicted_for_age_).add();
+  if (on_evicted_) on_evicted_(digest);
+  return true;
+}
+
+}  // namespace sluice::store

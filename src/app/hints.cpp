@@ -1,9 +1,21 @@
 #include "app/hints.hpp"
 
+#include <string_view>
+#include <vector>
+
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace sluice::app {
 namespace {
+
+bool is_everywhere(const config::Endpoint& listen) {
+  return listen.address.empty() || listen.address == "0.0.0.0" || listen.address == "::";
+}
+
+bool is_loopback(const config::Endpoint& listen) {
+  return listen.address.starts_with("127.") || listen.address == "::1" || listen.address == "localhost";
+}
 
 // The address to type into a client on this machine: one that listens everywhere is reached on loopback.
 std::string reachable(const config::Endpoint& listen) {
@@ -13,16 +25,12 @@ std::string reachable(const config::Endpoint& listen) {
   return at.to_string();
 }
 
-// What containerd's `server` should say: where to go when sluice is not there. Docker Hub's own name is an alias that
-// does not serve the API.
-std::string fallback(const std::string& upstream) {
-  return upstream == "docker.io" ? "https://registry-1.docker.io" : "https://" + upstream;
-}
+constexpr std::string_view kDockerHub = "https://registry-1.docker.io";
 
-std::string others(const config::Settings& settings) {
-  std::string out;
+std::vector<std::string> others(const config::Settings& settings) {
+  std::vector<std::string> out;
   for (const auto& [name, upstream] : settings.upstreams) {
-    if (name != settings.default_upstream) out += (out.empty() ? "" : ", ") + name;
+    if (name != settings.default_upstream) out.push_back(name);
   }
   return out;
 }
@@ -31,12 +39,25 @@ std::string others(const config::Settings& settings) {
 
 std::string client_hints(const config::Settings& settings, const config::Endpoint& listen,
                          const config::Endpoint& admin) {
+  // Whoever collects the log as JSON wants nothing else on standard error.
+  if (settings.log.format == log::Format::json) return {};
   const std::string address = reachable(listen);
   const std::string& name = settings.default_upstream;
   const auto upstream = settings.upstreams.find(name);
-  std::string out = fmt::format("\nsluice listens on http://{} and caches {} ({}).\n", address, name,
-                                upstream == settings.upstreams.end() ? "" : upstream->second.url);
+  const std::string url = upstream == settings.upstreams.end() ? "" : upstream->second.url;
+  std::string out = fmt::format("\nsluice listens on http://{} and caches {} ({}).\n", address, name, url);
   out += fmt::format("Status and metrics: http://{}/\n", reachable(admin));
+  if (is_everywhere(listen)) {
+    out += fmt::format("On other machines write this one's name or address instead of {}.\n",
+                       address.substr(0, address.rfind(':')));
+  } else if (is_loopback(listen)) {
+    out += fmt::format("Only this machine reaches it; --listen :{} opens it to others.\n", listen.port);
+  }
+  // docker speaks plain HTTP to loopback without being told to.
+  if (is_loopback(listen) || is_everywhere(listen)) {
+    out += fmt::format("\nTo try it without configuring anything:\n  docker pull {}/{}\n", address,
+                       url == kDockerHub ? "library/busybox" : "NAME");
+  }
   if (name == "docker.io") {
     out += fmt::format(
         "\ndocker, in /etc/docker/daemon.json, then restart it:\n"
@@ -48,7 +69,7 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
       "  server = \"{1}\"\n"
       "  [host.\"http://{2}\"]\n"
       "    capabilities = [\"pull\", \"resolve\"]\n",
-      name, fallback(name), address);
+      name, url, address);
   out += fmt::format(
       "\npodman, skopeo and buildah, in /etc/containers/registries.conf.d/sluice.conf:\n"
       "  [[registry]]\n"
@@ -58,8 +79,13 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
       "  location = \"{1}\"\n"
       "  insecure = true\n",
       name, address);
-  if (const std::string more = others(settings); !more.empty()) {
-    out += fmt::format("\nThe same containerd file under its own name caches each of: {}.\n", more);
+  if (const std::vector<std::string> more = others(settings); !more.empty()) {
+    out += fmt::format(
+        "\nIt caches these too: {0}.\n"
+        "  containerd: the same file under the other name\n"
+        "  podman, skopeo and buildah: the same with that name, at location = \"{1}/{2}\"\n"
+        "  any client, docker too: pull {1}/{2}/NAME\n",
+        fmt::join(more, ", "), address, more.front());
   }
   return out + "\n";
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -44,6 +46,24 @@ bool is_command(const CLI::App& app, std::string_view word) {
                      [&](const auto* command) { return command->get_name() == word; });
 }
 
+constexpr std::string_view kCommands = "serve, check-config and version";
+constexpr std::string_view kMore = "Run with --help for more information.\n";
+
+// What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
+std::string unexpected(const std::vector<std::string>& left_over, const std::string& command, int argc,
+                       const char* const* argv) {
+  const auto first = std::find_first_of(argv + 1, argv + argc, left_over.begin(), left_over.end(),
+                                        [](std::string_view a, std::string_view b) { return a == b; });
+  const std::string word = first == argv + argc ? left_over.front() : *first;
+  if (!word.starts_with('-')) {
+    return fmt::format("\"{}\" is not expected here; a configuration file is named with --config FILE\n", word);
+  }
+  if (first < std::find(argv + 1, argv + argc, command)) {
+    return fmt::format("{0} stands before the command; options follow it: sluice {1} {0} …\n", word, command);
+  }
+  return fmt::format("{} is no option of {}\n", word, command);
+}
+
 void add_settings(CLI::App& app, CommandLine& out) {
   optional(app, "-c,--config", out.config, "FILE",
            "Configuration: sluice's own YAML, or a config.yml of distribution with a proxy section "
@@ -79,14 +99,21 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   // CLI11 would only say that a subcommand is missing.
   if (const std::string_view first = argc > 1 ? argv[1] : "-"; !first.starts_with('-') && !is_command(app, first)) {
     out.exit_status = kExitUsage;
-    out.to_stderr = fmt::format(
-        "\"{}\" is no command; there are serve, check-config and version\n"
-        "Run with --help for more information.\n",
-        first);
+    out.to_stderr = fmt::format("\"{}\" is no command; there are {}\n{}", first, kCommands, kMore);
     return out;
   }
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    const auto given = app.get_subcommands();
+    out.exit_status = kExitUsage;
+    out.to_stderr = unexpected(app.remaining(true), given.empty() ? "serve" : given.front()->get_name(), argc, argv);
+    out.to_stderr += kMore;
+    return out;
+  } catch (const CLI::RequiredError&) {
+    out.exit_status = kExitUsage;
+    out.to_stderr = fmt::format("a command is missing; there are {}\n{}", kCommands, kMore);
+    return out;
   } catch (const CLI::ParseError& error) {
     std::ostringstream text;
     std::ostringstream errors;

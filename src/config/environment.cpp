@@ -49,6 +49,11 @@ bool is_foreign(std::string_view name) {
 
 std::string unknown_variable(std::string_view name, const std::vector<std::string>& known) {
   const auto meant = closest(name, known);
+  // Names of upstreams are so long that another one's key would pass for a slip of the pen.
+  if (name.starts_with(kUpstreams) && (!meant || edit_distance(name, *meant) > 2)) {
+    return "found an unknown variable, expected an upstream that is built in or stands in the file, and one of its "
+           "keys, such as SLUICE_UPSTREAMS_GHCR_IO_URL";
+  }
   return meant ? fmt::format("found an unknown variable, did you mean {}?", *meant)
                : "found an unknown variable, expected SLUICE_ and the path of a key, such as SLUICE_SERVER_LISTEN";
 }

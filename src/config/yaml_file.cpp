@@ -111,6 +111,17 @@ class OwnFile {
   Settings& settings_;
 };
 
+// Tabs are not allowed there, and the parser's own words do not mention them.
+bool is_indented_with_tab(const std::string& text, int line) {
+  std::istringstream lines(text);
+  std::string found;
+  for (int i = 0; i < line; ++i) {
+    if (!std::getline(lines, found)) return false;
+  }
+  const std::string_view indent = std::string_view(found).substr(0, found.find_first_not_of(" \t"));
+  return indent.find('\t') != std::string_view::npos;
+}
+
 bool read_text(const std::filesystem::path& file, std::string& text, Report& report) {
   const Place place{Source::file, file.string(), 0};
   std::error_code ec;
@@ -219,8 +230,10 @@ void apply_file(const std::filesystem::path& file, Settings& settings, Report& r
     }
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
-    report.problem({Source::file, fmt::format("{}:{}", file.string(), line), line},
-                   fmt::format("is not YAML: {}", error.msg));
+    report.problem(
+        {Source::file, fmt::format("{}:{}", file.string(), line), line},
+        fmt::format("is not YAML: {}{}", error.msg,
+                    is_indented_with_tab(text, line) ? "; the line is indented with a tab, expected spaces" : ""));
   }
 }
 

@@ -40,7 +40,7 @@ class RedisConnection final : public std::enable_shared_from_this<RedisConnectio
   RedisConnection(runtime::Loop& loop, const RedisParams& params, Owner& owner);
   RedisConnection(const RedisConnection&) = delete;
   RedisConnection& operator=(const RedisConnection&) = delete;
-  ~RedisConnection();
+  virtual ~RedisConnection();
 
   // Once. `patience` is how long the greeting may take. May tell the owner before it returns.
   void open(const RedisAddress& address, std::chrono::milliseconds patience);

@@ -1,6 +1,9 @@
 #include "descriptors/redis_descriptor_cache.hpp"
 
+#include <signal.h>
+
 #include <chrono>
+#include <csignal>
 #include <future>
 #include <stdexcept>
 #include <utility>
@@ -29,6 +32,13 @@ constexpr auto kCloseTimeout = 5s;
 metrics::Histogram& latency(metrics::Registry& registry, std::string_view operation) {
   return registry.histogram("sluice_descriptor_redis_seconds", "How long an operation on Redis took, failed ones too",
                             metrics::latency_bounds(), {{"operation", std::string(operation)}});
+}
+
+// hiredis writes without MSG_NOSIGNAL: a connection that Redis has reset would end the process. Whoever has chosen
+// something else for the signal keeps it.
+void ignore_sigpipe() {
+  struct sigaction action{};
+  if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
 }
 
 // From its making to its end.
@@ -82,6 +92,7 @@ class RedisDescriptorCache::Core {
         repository_set_(latency(registry, "repository_set")),
         repository_clear_(latency(registry, "repository_clear")) {
     if (params_.addresses.empty()) throw std::invalid_argument("Redis needs an address");
+    ignore_sigpipe();
     for (std::size_t i = 0; i < loops.size(); ++i) {
       pools_.push_back(std::make_shared<RedisPool>(loops.at(i), params_, breaker_, metrics_));
     }

@@ -36,7 +36,7 @@ namespace sluice::descriptors {
 class RedisDescriptorCache final : public BlobDescriptorCacheProvider {
  public:
   // `loops`, `clock` and `registry` must outlive it. Connects when it is first asked for something. Throws
-  // std::invalid_argument without an address.
+  // std::invalid_argument without an address. SIGPIPE is ignored from then on, where nobody has said otherwise.
   RedisDescriptorCache(RedisParams params, runtime::LoopPool& loops, const Clock& clock, metrics::Registry& registry);
   // The tasks must have ended, and either close() was called or the loops have stopped.
   ~RedisDescriptorCache() override;

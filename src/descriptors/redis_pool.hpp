@@ -43,7 +43,7 @@ class RedisPool final : public std::enable_shared_from_this<RedisPool>, private 
   RedisPool(runtime::Loop& loop, const RedisParams& params, RedisBreaker& breaker, RedisMetrics& metrics);
   RedisPool(const RedisPool&) = delete;
   RedisPool& operator=(const RedisPool&) = delete;
-  ~RedisPool();
+  virtual ~RedisPool();
 
   struct Answer {
     std::vector<RedisReply> replies;  // one for each command

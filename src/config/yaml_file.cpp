@@ -63,6 +63,8 @@ class OwnFile {
         upstreams(value, at);
       } else if (std::find(names.begin(), names.end(), key) != names.end()) {
         section(value, full, at);
+      } else if (full == "proxy" || full == "http") {
+        reader_.report().problem(at, "found a key of distribution's config.yml, expected version: 0.1 above it");
       } else {
         reader_.report().problem(at, unknown_key(key, names));
       }

@@ -39,7 +39,7 @@ AdminHandler::Answer AdminHandler::ready() const {
   for (const Readiness::Check& check : readiness_.checks()) {
     all = all && check.met;
     nlohmann::json entry{{"name", check.name}, {"ready", check.met}};
-    if (!check.met) entry["reason"] = check.reason;
+    if (!check.met || !check.reason.empty()) entry["reason"] = check.reason;
     checks.push_back(std::move(entry));
   }
   const nlohmann::json body{{"ready", all}, {"checks", std::move(checks)}};

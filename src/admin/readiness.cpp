@@ -10,6 +10,12 @@ void Readiness::Condition::met() const {
   entry_->reason.clear();
 }
 
+void Readiness::Condition::met_but(std::string_view remark) const {
+  const std::scoped_lock lock(readiness_->mutex_);
+  entry_->met = true;
+  entry_->reason = remark;
+}
+
 void Readiness::Condition::unmet(std::string_view reason) const {
   const std::scoped_lock lock(readiness_->mutex_);
   entry_->met = false;

@@ -20,7 +20,7 @@ class Readiness {
   struct Entry {
     std::string name;
     bool met = false;
-    std::string reason;  // why it is not met; empty when it is
+    std::string reason;  // why it is not met; when it is, a remark or nothing
   };
 
  public:
@@ -28,6 +28,8 @@ class Readiness {
   class Condition {
    public:
     void met() const;
+    // Met, although something is wrong: `remark` is one line for a person.
+    void met_but(std::string_view remark) const;
     // `reason` is one line for a person.
     void unmet(std::string_view reason) const;
 

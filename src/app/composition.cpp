@@ -35,6 +35,7 @@
 #include "runtime/loop.hpp"
 #include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
+#include "store/parts.hpp"
 #include "streamcache/file_cache.hpp"
 #include "upstream/http_registry.hpp"
 
@@ -74,10 +75,14 @@ streamcache::FileCache::Params fill_params(const config::Fill& fill, const store
   streamcache::FileCache::Params params;
   params.directory = store.layout().incoming();
   params.retain = false;
+  // Parts expire by themselves; this is for what else may lie there.
+  params.max_age = store::Parts::Params{}.max_age + 1h;
+  params.wait_for_abandoned = true;
   params.pipe.hold_back_bytes = 1;
+  params.pipe.unstored = true;
   params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
-  // With `park` too: as long as nothing keeps a part, to stop would be to throw away what has arrived.
-  params.pipe.abandoned = streamcache::Abandoned::finish;
+  params.pipe.abandoned = fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish
+                                                                     : streamcache::Abandoned::fail;
   return params;
 }
 
@@ -171,6 +176,18 @@ runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
   }
 }
 
+runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
+  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
+  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
+                                      runtime::Executor>
+      timer(executor);
+  for (;;) {
+    timer.expires_after(1min);
+    co_await timer.async_wait(runtime::kAwait);
+    co_await runtime::offload(pool, [&parts] { return parts.expire(); });
+  }
+}
+
 // The whole program. Members are destroyed in the reverse order, so what is used stands above who uses it.
 class Application {
  public:
@@ -198,6 +215,7 @@ class Application {
   runtime::TaskGroup upkeep_{"upkeep"};
 
   store::BlobStore store_;
+  store::Parts parts_;
   store::CatalogDescriptorService catalog_{store_};
   const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
   http::Client client_;
@@ -219,6 +237,8 @@ Application::Application(const config::Settings& settings)
       pool_(settings.store.threads),
       loops_(settings.server.threads),
       store_(store_params(settings), filesystem_, pool_, clock_, registry_),
+      parts_({.root = settings.data, .hold = [this](std::uint64_t bytes) { return store_.hold(bytes); }}, filesystem_,
+             clock_, registry_),
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream}),
@@ -226,7 +246,11 @@ Application::Application(const config::Settings& settings)
                .negative = {.ttl = settings.descriptors.negative_ttl}},
               *front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(settings.fill, store_), filesystem_, pool_, clock_, fills_, registry_),
-      blobs_({}, access_, store_, cache_, pool_, filesystem_, metrics_),
+      blobs_({.on_store_trouble =
+                  [this](const std::string& why) {
+                    why.empty() ? store_ready_.met() : store_ready_.met_but("new blobs are not stored: " + why);
+                  }},
+             access_, store_, parts_, cache_, pool_, filesystem_, metrics_),
       manifests_({.memory_bytes = settings.manifests.memory_cache_bytes,
                   .tag_ttl = settings.tags.ttl,
                   .stale_for = settings.tags.stale_for,
@@ -262,6 +286,7 @@ Result<void> Application::start() {
   if (Result<void> opened = store_.start(); !opened) {
     return opened.error().in(fmt::format("data directory {}", settings_.data.native()));
   }
+  parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   store_ready_.met();
 
   api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
@@ -271,6 +296,7 @@ Result<void> Application::start() {
   }
   listener_ready_.met();
   upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
+  upkeep_.spawn(loops_.at(0).get_executor(), expire_parts(parts_, pool_));
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
   return {};
 }

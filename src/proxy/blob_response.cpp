@@ -15,6 +15,8 @@ namespace {
 
 // One step of an answer from a fill in flight: after each the reader's mark moves on, which lets the fill go on.
 constexpr std::uint64_t kStepBytes = 1 << 20;
+// The buffer of a reader whose bytes are in no file.
+constexpr std::uint64_t kMemoryStepBytes = 256 << 10;
 
 std::string etag_of(const oci::Digest& digest) { return '"' + digest.to_string() + '"'; }
 
@@ -47,6 +49,28 @@ runtime::Task<Result<void>> send_piece(http::Exchange& exchange, const ReadyObje
     co_return co_await exchange.write(std::as_bytes(std::span(piece)));
   }
   co_return co_await exchange.send_file(object.file->file, range.first, range.size());
+}
+
+// The bytes of one step of a fill in flight.
+runtime::Task<Result<void>> send_step(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
+                                      std::uint64_t until) {
+  const std::uint64_t in_file = std::min(until, std::max(at, stream.stored_end()));
+  if (in_file > at) {
+    if (Result<void> sent = co_await exchange.send_file(stream.file(), at, in_file - at); !sent) co_return sent;
+  }
+  if (in_file == until) co_return Result<void>{};
+  // Where the disk has refused the fill its bytes pass through memory.
+  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(until - in_file, kMemoryStepBytes)));
+  for (std::uint64_t from = in_file; from < until;) {
+    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(until - from, buffer.size()));
+    const Result<std::size_t> n = co_await stream.read_at(from, std::span(buffer).first(want));
+    if (!n) co_return n.error();
+    if (Result<void> sent = co_await exchange.write(std::span<const std::byte>(buffer).first(*n)); !sent) {
+      co_return sent;
+    }
+    from += *n;
+  }
+  co_return Result<void>{};
 }
 
 std::string make_boundary() {
@@ -206,7 +230,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
       co_return Result<void>{};
     }
     const std::uint64_t until = std::min({end.value_or(*readable), *readable, at + kStepBytes});
-    sent = co_await exchange.send_file(stream.file(), at, until - at);
+    sent = co_await send_step(exchange, stream, at, until);
     at = until;
     stream.advance(at);
   }

@@ -17,11 +17,12 @@ constexpr int kMaxRounds = 4;
 
 }  // namespace
 
-BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& store, streamcache::Cache& fills,
-                         runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics)
+BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
+                         streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics)
     : params_(params),
       access_(access),
       store_(store),
+      parts_(parts),
       fills_(fills),
       pool_(pool),
       filesystem_(filesystem),
@@ -106,7 +107,13 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   };
   std::string key(route.registry->name());
   key.append(" ").append(digest.to_string());
-  Result<streamcache::Lookup> lookup = co_await fills_.find_or_create(std::move(key), std::move(create));
+  streamcache::OpenFile open = [this, digest]() -> Result<streamcache::OpenedFile> {
+    Result<store::Parts::Opened> opened = parts_.open(digest);
+    if (!opened) return opened.error();
+    return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes};
+  };
+  Result<streamcache::Lookup> lookup =
+      co_await fills_.find_or_create(std::move(key), std::move(create), std::move(open));
   if (!lookup) co_return lookup.error();
   const Result<std::optional<std::uint64_t>> size = co_await lookup->stream->wait_size();
   if (!size) {

@@ -4,15 +4,18 @@
 //        └─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
 //
 // One fill for a digest at an upstream, whoever asks: it runs in the task group, hashes behind what it writes, goes on
-// from where a connection broke, and hands the file to the store when the digest is right. Upstreams have fills of their
+// from where a connection broke, or from the part that an earlier one left, and hands the file to the store when the
+// digest is right; when it breaks for good, is given up or cancelled it leaves a part itself. Upstreams have fills of their
 // own, so that one's trouble is nothing to those who ask another. A repository that joins another one's fill has its own
 // access check.
 //
 // Threads: all functions may be called from any loop. Fills must have ended before this is destroyed.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +29,7 @@
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "store/blob_store.hpp"
+#include "store/parts.hpp"
 #include "streamcache/cache.hpp"
 
 namespace sluice::proxy {
@@ -43,6 +47,8 @@ class BlobService {
     // (doubled each time, with jitter, up to 5 s).
     std::size_t resume_attempts = 5;
     std::chrono::milliseconds resume_backoff{200};
+    // Told, on some thread, when new blobs cannot be stored any more: why; and "" when they can be again.
+    std::function<void(const std::string& why)> on_store_trouble;
   };
 
   struct Opened {
@@ -52,8 +58,8 @@ class BlobService {
     std::optional<std::uint64_t> size;             // of the stream, where upstream told
   };
 
-  BlobService(Params params, BlobAccess& access, store::BlobStore& store, streamcache::Cache& fills,
-              runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics);
+  BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
+              streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics);
 
   // Errors: the access check's and upstream's (upstream::Registry).
   runtime::Task<Result<Opened>> open(Route route, oci::Digest digest);
@@ -73,21 +79,41 @@ class BlobService {
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
 
+  // The place of a fill in the store.
+  struct Room {
+    store::Reservation reservation;
+  };
+  struct Download;
+
   // The producer of a fill (fill.cpp).
   runtime::Task<Result<void>> fill(Route route, oci::Digest digest, std::shared_ptr<streamcache::Writer> writer);
   runtime::Task<Result<void>> receive(Route route, oci::Digest digest, streamcache::Writer& writer,
-                                      class TrailingVerifier& verifier);
-  runtime::Task<Result<void>> keep(oci::Digest digest, streamcache::Writer& writer);
+                                      class TrailingVerifier& verifier, Room& room);
+  runtime::Task<Result<void>> make_room(Download& download, std::uint64_t end);
+  runtime::Task<void> receive_into(Result<void>* outcome, Route route, oci::Digest digest, streamcache::Writer& writer,
+                                   class TrailingVerifier& verifier, Room& room);
+  runtime::Task<Result<void>> begin(Download& download, upstream::BlobBody& body);
+  runtime::Task<Result<void>> move(Download& download, upstream::BlobBody& body);
+  runtime::Task<Result<bool>> settle_part(Download& download, Result<std::unique_ptr<upstream::BlobBody>>& body);
+  runtime::Task<Result<void>> drop_part(streamcache::Writer& writer);
+  runtime::Task<Result<void>> verify(Route route, oci::Digest digest, streamcache::Writer& writer,
+                                     class TrailingVerifier& verifier);
+  runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer);
+  runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room);
+  void note_store(const std::optional<Error>& trouble);
+  runtime::Task<void> remove_file(streamcache::Writer& writer);
   runtime::Task<void> back_off(std::size_t failures);
 
   const Params params_;
   BlobAccess& access_;
   store::BlobStore& store_;
+  store::Parts& parts_;
   streamcache::Cache& fills_;
   runtime::DiskPool& pool_;
   runtime::Filesystem& filesystem_;
   const Metrics metrics_;
   ObjectCache objects_;
+  std::atomic<Errc> trouble_{Errc::internal};  // of storing: no_space or io; internal: none
 };
 
 }  // namespace sluice::proxy

@@ -1,10 +1,15 @@
 // The producer of a fill: one download from upstream into the streaming cache, and from there into the store.
 #include <algorithm>
+#include <exception>
 #include <random>
 #include <vector>
 
+#include <boost/asio/cancellation_state.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/system/system_error.hpp>
 
 #include <fmt/format.h>
 
@@ -18,6 +23,9 @@ namespace sluice::proxy {
 namespace {
 
 namespace asio = boost::asio;
+
+// How much room a blob of unknown length is given at a time.
+constexpr std::uint64_t kRoomStep = 1024 * 1024;
 
 // What may be mended by taking the download up again.
 bool is_resumable(Errc code) {
@@ -37,6 +45,17 @@ runtime::Task<Result<void>> skip(upstream::BlobBody& body, std::uint64_t count, 
   co_return Result<void>{};
 }
 
+// Whether what has arrived says nothing against itself, and the disk took it.
+bool is_worth_keeping(Errc code) {
+  return is_resumable(code) || code == Errc::abandoned || code == Errc::cancelled || code == Errc::unauthorized ||
+         code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
+}
+
+runtime::Task<void> until_abandoned(streamcache::Writer& writer) {
+  const Result<void> abandoned = co_await writer.wait_abandoned();
+  static_cast<void>(abandoned);
+}
+
 }  // namespace
 
 runtime::Task<void> BlobService::back_off(std::size_t failures) {
@@ -52,64 +71,156 @@ runtime::Task<void> BlobService::back_off(std::size_t failures) {
   co_await timer.async_wait(runtime::kAwait);
 }
 
-runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest, streamcache::Writer& writer,
-                                                 TrailingVerifier& verifier) {
-  std::vector<std::byte> buffer(params_.read_bytes);
-  std::optional<std::uint64_t> size;
+// The state of one download from upstream, which may take several requests.
+struct BlobService::Download {
+  const Route& route;
+  const oci::Digest& digest;
+  streamcache::Writer& writer;
+  TrailingVerifier& verifier;
+  Room& room;
+  std::vector<std::byte> buffer;
+  std::optional<std::uint64_t> size = std::nullopt;
   std::size_t failures = 0;  // in a row, without a byte in between
-  bool first = true;
+  bool begun = false;        // upstream has answered once
+  bool limited = false;      // it has no place within the limits of the store, and passes through memory
+};
+
+runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest, streamcache::Writer& writer,
+                                                 TrailingVerifier& verifier, Room& room) {
+  Download download{route, digest, writer, verifier, room, std::vector<std::byte>(params_.read_bytes)};
   for (;;) {
     Error broken{Errc::internal};
     Result<std::unique_ptr<upstream::BlobBody>> body =
-        co_await route.registry->open_blob(route.repository, digest, writer.position());
+        co_await route.registry->open_blob(route.repository, digest, writer.position() + writer.part_bytes());
+    if (writer.part_bytes() != 0) {
+      const Result<bool> whole = co_await settle_part(download, body);
+      if (!whole) co_return whole.error();
+      if (*whole) co_return Result<void>{};
+      if (!body) continue;
+    }
     if (body) {
-      if (first) {
-        size = (*body)->size();
-        // Before the size is told: whoever joins for the same repository then finds that it may.
-        if (size) co_await access_.remember(route.scope, {digest, *size, std::string(oci::media_type::kOctetStream)});
-        writer.set_size(size);
-        first = false;
-      } else if (size && (*body)->size() && *(*body)->size() != *size) {
-        co_return Error{Errc::size_mismatch, "upstream's blob has changed its length during the download"};
-      }
-      Result<void> moved{};
-      if ((*body)->offset() < writer.position()) {
-        moved = co_await skip(**body, writer.position() - (*body)->offset(), buffer);
-      }
-      while (moved) {
-        moved = co_await writer.wait_window();
-        if (!moved) co_return moved.error();
-        const Result<std::size_t> n = co_await (*body)->read(buffer);
-        if (!n) {
-          moved = n.error();
-          break;
-        }
-        if (*n == 0) co_return Result<void>{};
-        failures = 0;
-        metrics_.upstream_bytes.add(*n);
-        if (size && *n > *size - writer.position()) {
-          // Readers see nothing beyond the size, so a writer that went on would wait for them for ever.
-          co_return Error{Errc::size_mismatch, "upstream sent more than it had announced"};
-        }
-        const Result<void> written = co_await writer.write(std::span<const std::byte>(buffer).first(*n));
-        if (!written) co_return written.error();
-        co_await verifier.advance(writer.position());
-      }
+      if (Result<void> begun = co_await begin(download, **body); !begun) co_return begun;
+      const Result<void> moved = co_await move(download, **body);
+      if (moved || download.size == writer.position()) co_return Result<void>{};
       broken = moved.error();
-      if (size == writer.position()) co_return Result<void>{};
     } else {
       broken = body.error();
       // Nothing lies behind what is here: the connection broke between the last byte and the end. The digest decides.
-      if (!first && !size && broken.code == Errc::range_invalid) co_return Result<void>{};
+      if (download.begun && !download.size && broken.code == Errc::range_invalid) co_return Result<void>{};
       // The registry has its own retries for the first request.
-      if (first) co_return broken;
+      if (!download.begun) co_return broken;
     }
-    if (!is_resumable(broken.code) || failures >= params_.resume_attempts) co_return broken;
+    if (!is_resumable(broken.code) || download.failures >= params_.resume_attempts) co_return broken;
     log::info("fill", fmt::format("{} of {}: {}; going on from byte {}", digest.to_string(), route.scope.str(),
                                   broken.message, writer.position()));
     metrics_.fills_resumed.add();
-    co_await back_off(failures);
-    ++failures;
+    co_await back_off(download.failures);
+    ++download.failures;
+  }
+}
+
+// Decides, with the first answer of upstream, whether the fill's file goes on from the part in it. True: the part is
+// already the whole blob. `body` is an error where upstream has to be asked again.
+runtime::Task<Result<bool>> BlobService::settle_part(Download& download,
+                                                     Result<std::unique_ptr<upstream::BlobBody>>& body) {
+  streamcache::Writer& writer = download.writer;
+  const std::uint64_t part = writer.part_bytes();
+  std::optional<std::uint64_t> size;
+  if (body) {
+    size = (*body)->size();
+  } else {
+    if (body.error().code != Errc::range_invalid) co_return body.error();
+    // Upstream has no byte behind the part: it may be all there is. Asking also says whether we may have it.
+    const Result<oci::Descriptor> asked =
+        co_await download.route.registry->stat_blob(download.route.repository, download.digest);
+    if (!asked) co_return asked.error();
+    size = asked->size;
+  }
+  const bool whole = !body && size == part;
+  if (!whole && (!body || (size && *size < part))) {
+    log::warn("fill", fmt::format("{}: the part of {} is longer than the blob; fetched whole",
+                                  download.digest.to_string(), format_bytes(part)));
+    if (const Result<void> dropped = co_await drop_part(writer); !dropped) co_return dropped.error();
+    if (body && (*body)->offset() != 0) body = Error{Errc::range_invalid, "the part was too long"};
+    co_return false;
+  }
+  metrics_.parts_adopted.add();
+  metrics_.parts_bytes_saved.add(body ? (*body)->offset() : part);
+  if (whole) {
+    co_await access_.remember(download.route.scope,
+                              {download.digest, part, std::string(oci::media_type::kOctetStream)});
+    writer.set_size(part);
+  }
+  writer.take_part();
+  co_await download.verifier.advance(writer.position());
+  co_return whole;
+}
+
+runtime::Task<Result<void>> BlobService::drop_part(streamcache::Writer& writer) {
+  writer.drop_part();
+  co_return co_await runtime::offload(pool_, [this, &writer] { return filesystem_.truncate(writer.file(), 0); });
+}
+
+// What an answer says of the blob before its bytes come.
+runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::BlobBody& body) {
+  if (download.begun) {
+    if (download.size && body.size() && *body.size() != *download.size) {
+      co_return Error{Errc::size_mismatch, "upstream's blob has changed its length during the download"};
+    }
+    co_return Result<void>{};
+  }
+  download.begun = true;
+  download.size = body.size();
+  // Before the size is told: whoever joins for the same repository then finds that it may.
+  if (download.size) {
+    co_await access_.remember(download.route.scope,
+                              {download.digest, *download.size, std::string(oci::media_type::kOctetStream)});
+  }
+  download.writer.set_size(download.size);
+  co_return Result<void>{};
+}
+
+// To the end of the answer. Errors of the writer are final, those of upstream may be mended.
+runtime::Task<Result<void>> BlobService::move(Download& download, upstream::BlobBody& body) {
+  streamcache::Writer& writer = download.writer;
+  if (body.offset() < writer.position()) {
+    Result<void> skipped = co_await skip(body, writer.position() - body.offset(), download.buffer);
+    if (!skipped) co_return skipped;
+  }
+  for (;;) {
+    if (Result<void> room = co_await writer.wait_window(); !room) co_return room;
+    const Result<std::size_t> n = co_await body.read(download.buffer);
+    if (!n) co_return n.error();
+    if (*n == 0) co_return Result<void>{};
+    download.failures = 0;
+    metrics_.upstream_bytes.add(*n);
+    if (download.size && *n > *download.size - writer.position()) {
+      // Readers see nothing beyond the size, so a writer that went on would wait for them for ever.
+      co_return Error{Errc::size_mismatch, "upstream sent more than it had announced"};
+    }
+    const auto bytes = std::span<const std::byte>(download.buffer).first(*n);
+    if (Result<void> made = co_await make_room(download, writer.position() + *n); !made) co_return made;
+    if (Result<void> written = co_await writer.write(bytes); !written) co_return written;
+    if (const std::optional<Error> trouble = writer.unstored()) {
+      if (!download.limited) note_store(trouble);
+      co_await download.verifier.append(bytes);
+    } else {
+      download.room.reservation.wrote(writer.position());
+      co_await download.verifier.advance(writer.position());
+    }
+  }
+}
+
+// As receive, but never throws: a cancellation is an outcome.
+runtime::Task<void> BlobService::receive_into(Result<void>* outcome, Route route, oci::Digest digest,
+                                              streamcache::Writer& writer, TrailingVerifier& verifier, Room& room) {
+  try {
+    *outcome = co_await receive(std::move(route), digest, writer, verifier, room);
+  } catch (const boost::system::system_error& error) {
+    const bool cancelled = error.code() == asio::error::operation_aborted;
+    *outcome = Error{cancelled ? Errc::cancelled : Errc::internal, error.what()};
+  } catch (const std::exception& error) {
+    *outcome = Error{Errc::internal, error.what()};
   }
 }
 
@@ -117,51 +228,106 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
                                               std::shared_ptr<streamcache::Writer> writer) {
   // Between the caller's look into the store and this fill another one may have ended.
   if (store_.find(digest)) co_return Error{Errc::superseded, "stored meanwhile"};
-  TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm());
-  Result<void> received = co_await receive(route, digest, *writer, verifier);
+  TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
+  Room room;
+  if (const std::uint64_t part = writer->part_bytes(); part != 0) room.reservation = store_.hold(part);
+  Result<void> received{};
+  {
+    using namespace asio::experimental::awaitable_operators;
+    co_await (receive_into(&received, route, digest, *writer, verifier, room) || until_abandoned(*writer));
+  }
+  // What follows takes the disk's time, not upstream's, and is worth it also when the program is about to end.
+  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  if (!received && writer->given_up()) received = Error{Errc::abandoned, "all readers left before the end"};
+  if (received) received = co_await verify(route, digest, *writer, verifier);
   if (!received) {
     metrics_.fills_failed.add();
-    if (!writer->abandoned() || received.error().code != Errc::abandoned) {
+    if (received.error().code != Errc::abandoned) {
       log::warn("fill", fmt::format("{} of {} failed after {}: {}", digest.to_string(), route.scope.str(),
                                     format_bytes(writer->position()), received.error().message));
     }
+    if (is_worth_keeping(received.error().code)) co_await keep_part(digest, *writer);
+    co_await remove_file(*writer);
     co_return received;
   }
-  const std::uint64_t size = writer->position();
-  const Result<oci::Digest> computed = co_await verifier.finish(size);
-  if (!computed) {
-    metrics_.fills_failed.add();
-    co_return computed.error();
-  }
-  if (*computed != digest) {
-    metrics_.fills_failed.add();
-    metrics_.fill_digest_mismatches.add();
-    log::error("fill", fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept",
-                                   digest.to_string(), route.scope.str(), format_bytes(size), computed->to_string()));
-    co_return Error{Errc::digest_mismatch,
-                    fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
-  }
-  // Readers need not wait for the disk.
-  if (const Result<void> complete = writer->complete(); !complete) {
-    metrics_.fills_failed.add();
-    co_return complete;
-  }
-  co_await access_.remember(route.scope, {digest, size, std::string(oci::media_type::kOctetStream)});
+  co_await access_.remember(route.scope, {digest, writer->position(), std::string(oci::media_type::kOctetStream)});
   metrics_.fills_completed.add();
-  co_return co_await keep(digest, *writer);
+  co_await keep(digest, *writer, room);
+  co_return Result<void>{};
 }
 
-runtime::Task<Result<void>> BlobService::keep(oci::Digest digest, streamcache::Writer& writer) {
-  const Result<void> adopted =
-      co_await store_.adopt(writer.path(), digest, writer.position(), std::string(oci::media_type::kOctetStream));
+// When all is right the readers have everything: they need not wait for the disk.
+runtime::Task<Result<void>> BlobService::verify(Route route, oci::Digest digest, streamcache::Writer& writer,
+                                                TrailingVerifier& verifier) {
+  const Result<oci::Digest> computed = co_await verifier.finish(writer.position());
+  if (!computed) co_return computed.error();
+  if (*computed == digest) co_return writer.complete();
+  metrics_.fill_digest_mismatches.add();
+  log::error("fill", fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept",
+                                 digest.to_string(), route.scope.str(), format_bytes(writer.position()),
+                                 computed->to_string()));
+  co_return Error{Errc::digest_mismatch, fmt::format("upstream sent bytes that do not have the digest {}",
+                                                     digest.to_string())};
+}
+
+runtime::Task<void> BlobService::keep_part(oci::Digest digest, streamcache::Writer& writer) {
+  if (writer.unstored()) co_return;
+  // A part that was not looked at is still all there.
+  const std::uint64_t bytes = writer.position() + writer.part_bytes();
+  const bool kept = co_await runtime::offload(
+      pool_, [this, &writer, digest, bytes] { return parts_.keep(writer.path(), digest, bytes); });
+  if (kept) writer.release_file();
+}
+
+// Before bytes up to `end` are written. Of a known size all room is made at once, of an unknown one step by step.
+runtime::Task<Result<void>> BlobService::make_room(Download& download, std::uint64_t end) {
+  if (end <= download.room.reservation.bytes() || download.writer.unstored()) co_return Result<void>{};
+  const Result<void> reserved =
+      co_await store_.reserve(download.room.reservation, download.size ? *download.size : end + kRoomStep);
+  if (reserved) co_return Result<void>{};
+  log::warn("fill", fmt::format("a blob is passed on without being stored: {}", reserved.error().message));
+  download.limited = true;
+  co_return download.writer.unstore(reserved.error());
+}
+
+// Before its room is given back, where nobody has taken it over. Readers have the file open.
+runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
+  if (writer.released() || writer.path().empty()) co_return;
+  (void)co_await runtime::offload(pool_, [this, &writer] { return filesystem_.remove(writer.path()); });
+}
+
+runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room) {
+  if (writer.unstored()) {
+    metrics_.fills_unstored.add();
+    co_await remove_file(writer);
+    co_return;
+  }
+  const Result<void> adopted = co_await store_.adopt(writer.path(), digest, writer.position(),
+                                                     std::string(oci::media_type::kOctetStream), room.reservation);
   if (adopted) {
     writer.release_file();
-  } else {
-    // The readers have their bytes all the same; the next request fetches it again.
-    log::error("fill",
-               fmt::format("{} was received but cannot be stored: {}", digest.to_string(), adopted.error().message));
+    note_store(std::nullopt);
+    co_return;
   }
-  co_return Result<void>{};
+  // The readers have their bytes all the same; the next request fetches it again.
+  log::error("fill", fmt::format("{} was received but cannot be stored: {}", digest.to_string(),
+                                 adopted.error().message));
+  note_store(adopted.error());
+  co_await remove_file(writer);
+}
+
+void BlobService::note_store(const std::optional<Error>& trouble) {
+  Errc now = Errc::internal;
+  if (trouble) now = trouble->code == Errc::no_space ? Errc::no_space : Errc::io;
+  if (trouble_.exchange(now) == now) return;
+  metrics_.degraded_no_space.set(now == Errc::no_space ? 1 : 0);
+  metrics_.degraded_io.set(now == Errc::io ? 1 : 0);
+  if (trouble) {
+    log::error("fill", fmt::format("new blobs are passed on without being stored: {}", trouble->message));
+  } else {
+    log::info("fill", "new blobs are stored again");
+  }
+  if (params_.on_store_trouble) params_.on_store_trouble(trouble ? trouble->message : std::string());
 }
 
 }  // namespace sluice::proxy

@@ -31,6 +31,17 @@ Metrics::Metrics(metrics::Registry& registry)
       fills_resumed(registry.counter("sluice_fills_resumed_total",
                                      "Times that a download went on from the byte where its connection broke")),
       fill_digest_mismatches(registry.counter("sluice_fill_digest_mismatches_total",
-                                              "Downloads whose bytes did not have the digest they were asked by")) {}
+                                              "Downloads whose bytes did not have the digest they were asked by")),
+      fills_unstored(registry.counter("sluice_fills_unstored_total",
+                                      "Downloads that went on in memory because the disk refused them")),
+      parts_adopted(registry.counter("sluice_parts_adopted_total", "Downloads that went on from a part")),
+      parts_bytes_saved(
+          registry.counter("sluice_parts_bytes_saved_total", "Bytes of parts that upstream need not send again")),
+      degraded_no_space(registry.gauge("sluice_store_degraded",
+                                       "1 while new blobs pass through memory because they cannot be stored",
+                                       {{"reason", "no_space"}})),
+      degraded_io(registry.gauge("sluice_store_degraded",
+                                 "1 while new blobs pass through memory because they cannot be stored",
+                                 {{"reason", "io"}})) {}
 
 }  // namespace sluice::proxy

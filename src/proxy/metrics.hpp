@@ -24,6 +24,12 @@ struct Metrics {
   metrics::Counter& fills_failed;
   metrics::Counter& fills_resumed;         // goes on from where a connection broke
   metrics::Counter& fill_digest_mismatches;
+  metrics::Counter& fills_unstored;  // went on in memory because the disk refused them
+
+  metrics::Counter& parts_adopted;
+  metrics::Counter& parts_bytes_saved;  // that upstream need not send again
+  metrics::Gauge& degraded_no_space;    // 1: the last fill could not be stored for that
+  metrics::Gauge& degraded_io;
 };
 
 }  // namespace sluice::proxy

@@ -18,8 +18,12 @@ constexpr std::uint64_t kTurnBytes = 2 << 20;
 
 struct TrailingVerifier::State {
   State(runtime::Filesystem& fs, const runtime::File& read_from, std::shared_ptr<const void> owner,
-        oci::Algorithm algorithm)
-      : filesystem(fs), file(read_from), keep_alive(std::move(owner)), hasher(algorithm) {}
+        oci::Algorithm algorithm, std::uint64_t from_before)
+      : filesystem(fs),
+        file(read_from),
+        keep_alive(std::move(owner)),
+        at_hand(from_before),
+        hasher(algorithm) {}
 
   // Hashes whole pieces up to the target, at most `limit` bytes, and with `last` what is left of it too. Whether there
   // are more whole pieces.
@@ -58,6 +62,7 @@ struct TrailingVerifier::State {
   runtime::Filesystem& filesystem;
   const runtime::File& file;
   const std::shared_ptr<const void> keep_alive;
+  const std::uint64_t at_hand;
   std::atomic<std::uint64_t> target{0};  // written by the task, read by the pool
   std::atomic<std::uint64_t> hashed{0};  // the other way round
   std::atomic<bool> running{false};      // a job is posted
@@ -68,19 +73,34 @@ struct TrailingVerifier::State {
 };
 
 TrailingVerifier::TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem& filesystem, const runtime::File& file,
-                                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm)
-    : pool_(pool), state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm)) {}
+                                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm,
+                                   std::uint64_t at_hand)
+    : pool_(pool),
+      state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm, at_hand)) {}
 
 TrailingVerifier::~TrailingVerifier() { state_->unwanted = true; }
 
 runtime::Task<void> TrailingVerifier::advance(std::uint64_t written_bytes) {
   state_->target.store(written_bytes, std::memory_order_release);
-  const std::uint64_t lag = written_bytes - state_->hashed.load(std::memory_order_relaxed);
-  if (lag > kMaxLagBytes) {
+  const std::uint64_t hashed = state_->hashed.load(std::memory_order_relaxed);
+  const std::uint64_t lag = written_bytes - hashed;
+  if (written_bytes - std::max(hashed, std::min(state_->at_hand, written_bytes)) > kMaxLagBytes) {
     co_await runtime::offload(pool_, [state = state_] { state->hash(false); });
   } else if (lag >= kPieceBytes && !state_->running.exchange(true)) {
     State::run(pool_, state_);
   }
+}
+
+runtime::Task<void> TrailingVerifier::append(std::span<const std::byte> bytes) {
+  co_await runtime::offload(pool_, [state = state_, bytes] {
+    state->hash(true);
+    const std::scoped_lock lock(state->mutex);
+    if (state->error) return;
+    state->hasher.update(bytes);
+    const std::uint64_t end = state->hashed.load(std::memory_order_relaxed) + bytes.size();
+    state->target.store(end, std::memory_order_release);
+    state->hashed.store(end, std::memory_order_relaxed);
+  });
 }
 
 runtime::Task<Result<oci::Digest>> TrailingVerifier::finish(std::uint64_t total_bytes) {

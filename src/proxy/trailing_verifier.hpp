@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "base/result.hpp"
 #include "oci/digest.hpp"
@@ -19,9 +20,10 @@ namespace sluice::proxy {
 
 class TrailingVerifier {
  public:
-  // `file` belongs to `keep_alive`.
+  // `file` belongs to `keep_alive`. `at_hand` bytes are there already, from an earlier download: that much the hashing
+  // may be behind without anybody having to wait for it.
   TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem& filesystem, const runtime::File& file,
-                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm);
+                   std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm, std::uint64_t at_hand = 0);
   TrailingVerifier(const TrailingVerifier&) = delete;
   TrailingVerifier& operator=(const TrailingVerifier&) = delete;
   ~TrailingVerifier();
@@ -29,6 +31,10 @@ class TrailingVerifier {
   // The first `written_bytes` of the file are there and will not change. Never suspends, except when the hashing is so
   // far behind that the pieces would have left the page cache: then until it has caught up.
   runtime::Task<void> advance(std::uint64_t written_bytes);
+
+  // `bytes` follow what was written, and are in no file. Suspends until all before them and they are hashed; they must
+  // live that long. From now on there is no advance().
+  runtime::Task<void> append(std::span<const std::byte> bytes);
 
   // The digest of the first `total_bytes`, which are all written. Once. Errors: those of reading the file.
   runtime::Task<Result<oci::Digest>> finish(std::uint64_t total_bytes);

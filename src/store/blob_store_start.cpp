@@ -24,7 +24,7 @@ Catalog::Params catalog_params(const BlobStore::Params& params, const Layout& la
   return out;
 }
 
-// Removes the files below `directory`, at most `depth` directories down; returns how many.
+// Removes the files below `directory`, at most `depth` directories down, but for parts; returns how many.
 std::size_t remove_files(runtime::Filesystem& filesystem, const runtime::Path& directory, int depth) {
   const Result<std::vector<runtime::DirectoryEntry>> entries = filesystem.list(directory);
   if (!entries) {
@@ -38,6 +38,7 @@ std::size_t remove_files(runtime::Filesystem& filesystem, const runtime::Path& d
       if (depth > 0) removed += remove_files(filesystem, path, depth - 1);
       continue;
     }
+    if (Layout::part_digest(entry.name)) continue;
     const Result<void> done = filesystem.remove(path);
     if (done) {
       ++removed;
@@ -139,7 +140,7 @@ Result<void> BlobStore::take_lock() {
   return {};
 }
 
-// What lies there was being written by a process that is dead, as we hold the lock.
+// What lies there was being written by a process that is dead, as we hold the lock. Parts are for Parts to judge.
 void BlobStore::clean_incoming() {
   const std::size_t removed = remove_files(filesystem_, layout_.incoming(), 2);
   if (removed != 0) log::info("store", fmt::format("removed {} unfinished files of an earlier run", removed));

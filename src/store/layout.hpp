@@ -3,11 +3,12 @@
 //   <root>/lock                                   held by the process that owns the root
 //   <root>/catalog.db                             sizes, media types, memberships, tags (SQLite)
 //   <root>/blobs/<algorithm>/<2 hex>/<hex>        whole, verified content
-//   <root>/incoming/                              what is being written
+//   <root>/incoming/                              what is being written, and what is left of broken downloads
 //
 // Pure functions of a value; any thread.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
@@ -30,8 +31,12 @@ class Layout {
   [[nodiscard]] runtime::Path blobs(oci::Algorithm algorithm) const;
   [[nodiscard]] runtime::Path shelf(const oci::Digest& digest) const;
   [[nodiscard]] runtime::Path blob(const oci::Digest& digest) const;
-  // A blob that is being fetched.
+  // A blob that is being fetched: its usual name, and one for when that is taken.
   [[nodiscard]] runtime::Path part(const oci::Digest& digest) const;
+  [[nodiscard]] runtime::Path part(const oci::Digest& digest, std::uint64_t number) const;
+
+  // The reverse of part(), for a name under incoming(); nothing for any other file.
+  static std::optional<oci::Digest> part_digest(std::string_view name);
 
   // The reverse of blob(): the digest whose file `name` is in the shelf `shelf`; nothing for any other file.
   static std::optional<oci::Digest> digest_of(oci::Algorithm algorithm, std::string_view shelf, std::string_view name);

@@ -33,6 +33,8 @@ streamcache::FileCache::Params fill_params(const Fixture::Params& from, const st
   params.pipe.hold_back_bytes = 1;
   params.pipe.window_bytes = from.window_bytes;
   params.pipe.abandoned = from.abandoned;
+  params.pipe.unstored = true;
+  params.wait_for_abandoned = true;
   return params;
 }
 
@@ -67,12 +69,13 @@ Fixture::Fixture(Params params)
     : params_(std::move(params)),
       data_(params_.data.empty() ? own_.emplace().path() / "data" : params_.data),
       store_(store_params(data_), filesystem_, pool_, clock_, registry_),
+      parts_({.root = data_}, filesystem_, clock_, registry_),
       hub_(add(upstreams_, "docker.io", true)),
       quay_(add(upstreams_, "quay.io", false)),
       access_({.front_name = "memory", .negative = {.ttl = params_.negative_ttl}}, front_, catalog_, clock_, fills_,
               registry_),
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
-      blobs_(blob_params(params_), access_, store_, cache_, pool_, filesystem_, metrics_),
+      blobs_(blob_params(params_), access_, store_, parts_, cache_, pool_, filesystem_, metrics_),
       manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_) {
   if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
@@ -80,6 +83,7 @@ Fixture::Fixture(Params params)
   access_log_ = std::move(*log);
   if (const Result<void> started = store_.start(); !started) throw std::runtime_error(started.error().message);
   store_.wait_for_walk();
+  parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   loops_.start();
   api_ =
       std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);

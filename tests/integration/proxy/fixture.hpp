@@ -30,6 +30,7 @@
 #include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
 #include "store/catalog_descriptor_service.hpp"
+#include "store/parts.hpp"
 #include "streamcache/file_cache.hpp"
 #include "support/temp_directory.hpp"
 
@@ -68,6 +69,7 @@ class Fixture {
   FakeRegistry& quay() { return *quay_; }
   ManualClock& clock() { return clock_; }
   store::BlobStore& store() { return store_; }
+  store::Parts& parts() { return parts_; }
   runtime::FaultyFilesystem& filesystem() { return filesystem_; }
   const std::filesystem::path& data() const { return data_; }
 
@@ -107,6 +109,7 @@ class Fixture {
   runtime::LoopPool loops_{2, std::chrono::milliseconds(5)};
   runtime::TaskGroup fills_{"fill"};
   store::BlobStore store_;
+  store::Parts parts_;
   store::CatalogDescriptorService catalog_{store_};
   descriptors::MemoryDescriptorCache front_;
   http::Client client_{{.loops = 2}};

@@ -1,0 +1,113 @@
+// Parts: what has arrived of blobs whose download broke, and the files that downloads write.
+//
+//   a file under incoming/   called                              in the index
+//   growing                  <algorithm>-<hex>.part, or with a   no
+//                            number before `.part`
+//   a part                   the same                            yes, the largest of its digest alone
+//   stored                   under blobs/, by BlobStore::adopt   no
+//
+// A download writes its file under the name of a part from its first byte, so that what it has survives however the
+// process ends (docs/disk-format.md). The name tells the digest; nothing else about a part is trusted: who goes on from
+// one hashes it again. open() hands a part out to one download alone, because it takes it out of the index; the lock on
+// the store's root keeps other processes away.
+//
+// Owner: the composition root; it outlives the downloads. Threads: thread-safe; all functions but bytes() block on the
+// disk and belong on the disk pool. The lock is not held meanwhile.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "oci/digest.hpp"
+#include "runtime/filesystem.hpp"
+#include "store/layout.hpp"
+#include "store/ledger.hpp"
+
+namespace sluice::store {
+
+class Parts {
+ public:
+  struct Params {
+    runtime::Path root;  // the store's
+    // For how long a part waits to be asked for; zero keeps none.
+    std::chrono::seconds max_age{std::chrono::hours{24}};
+    // Less than that is fetched again rather than kept.
+    std::uint64_t min_bytes = 64 * 1024;
+    // Room in the store's account for what waits (BlobStore::hold); none: it is not counted.
+    std::function<Reservation(std::uint64_t size_bytes)> hold = {};
+  };
+  struct Opened {
+    runtime::File file;  // for reading and writing
+    runtime::Path path;
+    std::uint64_t size_bytes = 0;  // of the part; 0: a new file
+  };
+  // Whether a blob is stored, so that its parts are of no use.
+  using Stored = std::function<bool(const oci::Digest&)>;
+
+  Parts(Params params, runtime::Filesystem& filesystem, const Clock& clock, metrics::Registry& registry);
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+
+  // Finds what earlier processes left; removes what is too old, too small, smaller than another one of its digest or
+  // stored. Once, after BlobStore::start and before anything is opened. Failures are logged.
+  void start(const Stored& stored);
+
+  // The part of that blob, which belongs to the caller from now on, or a new file. Errors: no_space, io.
+  Result<Opened> open(const oci::Digest& digest);
+
+  // Keeps the first `size_bytes` of a file that open() gave out; false where it is not worth it or cannot be done, and
+  // the file is the caller's to remove.
+  bool keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes);
+
+  // Removes the parts that nobody has asked for within max_age; returns how many.
+  std::size_t expire();
+  // Removes all parts, for their space; returns how many bytes.
+  std::uint64_t clear();
+
+  // Of all parts that wait.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Part {
+    runtime::Path path;
+    std::uint64_t size_bytes = 0;
+    Clock::Wall since;
+    Reservation room;
+  };
+  struct Hash {
+    std::size_t operator()(const oci::Digest& digest) const noexcept;
+  };
+
+  [[nodiscard]] bool expired(const Part& part) const;
+  std::optional<runtime::Path> insert(const oci::Digest& digest, Part part);
+  std::optional<Part> take(const oci::Digest& digest);
+  Result<Opened> create(const oci::Digest& digest);
+  Result<Opened> reopen(Part part);
+  void discover(const runtime::DirectoryEntry& entry, const Stored& stored);
+  void remove(const runtime::Path& path);
+  void add_bytes(std::int64_t bytes);
+  template <class Condition>
+  std::uint64_t remove_if(Condition condition, std::size_t& count);
+
+  const Params params_;
+  const Layout layout_;
+  runtime::Filesystem& filesystem_;
+  const Clock& clock_;
+  metrics::Gauge& bytes_metric_;
+  metrics::Counter& expired_metric_;
+  std::atomic<std::uint64_t> bytes_{0};
+  std::atomic<std::uint64_t> next_number_{1};
+
+  std::mutex mutex_;  // guards parts_
+  std::unordered_map<oci::Digest, Part, Hash> parts_;
+};
+
+}  // namespace sluice::store

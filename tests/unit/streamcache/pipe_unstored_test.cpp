@@ -1,0 +1,180 @@
+// Pipes that go on where the disk refuses them, and files that have a part in them.
+#include <cerrno>
+
+#include "cache_fixture.hpp"
+#include "pipe_fixture.hpp"
+
+namespace sluice::streamcache {
+namespace {
+
+using Operation = runtime::FaultyFilesystem::Operation;
+
+PipeParams unstored_params(std::uint64_t window, Abandoned abandoned = Abandoned::finish) {
+  PipeParams params = with_window(window, abandoned);
+  params.hold_back_bytes = 1;
+  params.unstored = true;
+  return params;
+}
+
+void refuse_writes(Fixture& t, int error = ENOSPC) {
+  t.filesystem.set_rule(
+      [=](Operation operation, const runtime::Path&) { return operation == Operation::write_at ? error : 0; });
+}
+
+}  // namespace
+
+TEST_CASE("Pipe: a disk that refuses a write hands over to memory", "[streamcache]") {
+  for (const int error : {ENOSPC, EDQUOT, EIO, EROFS}) {
+    PipeFixture t;
+    const auto pipe = t.pipe(unstored_params(10));
+    const auto writer = std::make_shared<Writer>(pipe);
+    auto one = t.reader(pipe);
+    auto two = t.reader(pipe);
+    const std::string data = pattern(100);
+    REQUIRE(t.run(write_pieces(writer, data.substr(0, 7), 7)));
+    CHECK(one->stored_end() == UINT64_MAX);
+    refuse_writes(t, error);
+    const auto writing = t.start(write_pieces(writer, data.substr(7), 3));
+    const auto first = t.start(read_all(*one, 5));
+    t.settle();
+    // The slowest reader paces it now.
+    CHECK_FALSE(writing->done);
+    CHECK(writer->unstored());
+    CHECK(one->stored_end() == 7);
+    CHECK(pipe->written() <= 7 + 10 + 1 + 3);
+    CHECK(pipe->open_reader().error().code == Errc::unsupported);
+    const auto second = t.start(read_all(*two, 1));
+    t.settle();
+    REQUIRE(writing->done);
+    REQUIRE(*writing->result);
+    REQUIRE(writer->complete());
+    t.settle();
+    CHECK(first->result->value() == data);
+    CHECK(second->result->value() == data);
+    REQUIRE(pipe->finish({}));
+  }
+}
+
+TEST_CASE("Pipe: a slow reader that leaves sets an unstored writer free", "[streamcache]") {
+  PipeFixture t;
+  const auto pipe = t.pipe(unstored_params(10));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto fast = t.reader(pipe);
+  auto slow = t.reader(pipe);
+  refuse_writes(t);
+  const std::string data = pattern(100);
+  const auto writing = t.start(write_pieces(writer, data, 3));
+  const auto read = t.start(read_all(*fast, 5));
+  t.settle();
+  CHECK_FALSE(writing->done);
+  slow->close();
+  t.settle();
+  REQUIRE(writing->done);
+  REQUIRE(writer->complete());
+  t.settle();
+  CHECK(read->result->value() == data);
+  REQUIRE(pipe->finish({}));
+}
+
+TEST_CASE("Pipe: an unstored one is given up with its last reader", "[streamcache]") {
+  PipeFixture t;
+  const auto pipe = t.pipe(unstored_params(10));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto only = t.reader(pipe);
+  refuse_writes(t);
+  const auto writing = t.start(write_pieces(writer, pattern(100), 3));
+  t.settle();
+  CHECK_FALSE(writing->done);
+  only->close();
+  t.settle();
+  CHECK(writing->result->error().code == Errc::abandoned);
+  CHECK(writer->given_up());
+}
+
+TEST_CASE("Pipe: a disk that refuses a write that nobody waits for ends the fill", "[streamcache]") {
+  PipeFixture t;
+  const auto pipe = t.pipe(unstored_params(10));
+  refuse_writes(t);
+  CHECK(t.run(write_pieces(std::make_shared<Writer>(pipe), "abc", 3)).error().code == Errc::no_space);
+}
+
+TEST_CASE("Pipe: a reader that waits ahead does not hold up an unstored writer", "[streamcache]") {
+  PipeFixture t;
+  const auto pipe = t.pipe(unstored_params(10));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto ahead = t.reader(pipe);
+  writer->set_size(100);
+  refuse_writes(t);
+  const auto waiting = t.start(ahead->wait_readable(80));
+  const std::string data = pattern(100);
+  const auto writing = t.start(write_pieces(writer, data, 3));
+  t.settle();
+  REQUIRE(waiting->done);
+  std::string some(5, '\0');
+  CHECK(t.run(ahead->read_at(80, std::as_writable_bytes(std::span<char>(some)))).value() > 0);
+  CHECK(some.front() == data[80]);
+}
+
+TEST_CASE("Pipe: a part counts once it is taken", "[streamcache]") {
+  PipeFixture t;
+  auto pipe = std::make_shared<Pipe>(with_window(std::nullopt), t.clock, t.metrics);
+  auto storage = t.storage();
+  REQUIRE(storage->write(0, bytes_of("abc")));
+  pipe->open(std::move(storage), 3);
+  Writer writer(pipe);
+  auto stream = t.reader(pipe);
+  CHECK(writer.part_bytes() == 3);
+  CHECK(writer.position() == 0);
+  CHECK(stream->readable() == 0);
+  SECTION("taken") {
+    writer.take_part();
+    CHECK(writer.part_bytes() == 0);
+    CHECK(writer.position() == 3);
+    REQUIRE(t.run(writer.write(bytes_of("def"))));
+    REQUIRE(pipe->finish({}));
+    CHECK(t.run(read_all(*stream)).value() == "abcdef");
+  }
+  SECTION("dropped") {
+    writer.drop_part();
+    writer.take_part();
+    CHECK(writer.position() == 0);
+    REQUIRE(t.run(writer.write(bytes_of("xyzuv"))));
+    REQUIRE(pipe->finish({}));
+    CHECK(t.run(read_all(*stream)).value() == "xyzuv");
+  }
+}
+
+TEST_CASE("FileCache: where no file can be made the entry passes through memory", "[streamcache]") {
+  FileCache::Params params = cache_params(4, false, Abandoned::finish);
+  params.pipe.unstored = true;
+  CacheFixture t(params);
+  t.fail(CacheFixture::Operation::create, ENOSPC);
+  const std::string data = pattern(50);
+  Lookup first = t.look_up("key", text(data));
+  // Nobody can come late, so the second one has its own.
+  Lookup second = t.look_up("key", text(data));
+  CHECK(second.created);
+  CHECK(t.read(*first.stream) == data);
+  CHECK(t.read(*second.stream) == data);
+  t.settle();
+  CHECK(t.cache->size() == 0);
+  CHECK(t.file_count() == 0);
+}
+
+TEST_CASE("FileCache: a look-up brings the file", "[streamcache]") {
+  CacheFixture t(cache_params(std::nullopt, false));
+  const runtime::Path path = t.directory.path() / "brought";
+  const auto open = [&]() -> Result<OpenedFile> {
+    Result<runtime::File> file = t.filesystem.create(path);
+    if (!file) return file.error();
+    return OpenedFile{*std::move(file), path, 0};
+  };
+  Result<Lookup> found = t.run(t.cache->find_or_create("key", text("abc"), open));
+  REQUIRE(found);
+  CHECK(t.read(*found->stream) == "abc");
+  t.settle();
+  // Nobody has released it, so it is removed like the cache's own.
+  CHECK(t.file_count() == 0);
+}
+
+}  // namespace sluice::streamcache

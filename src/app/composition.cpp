@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <future>
 #include <memory>
@@ -81,8 +82,8 @@ streamcache::FileCache::Params fill_params(const config::Fill& fill, const store
   params.pipe.hold_back_bytes = 1;
   params.pipe.unstored = true;
   params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
-  params.pipe.abandoned = fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish
-                                                                     : streamcache::Abandoned::fail;
+  params.pipe.abandoned =
+      fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish : streamcache::Abandoned::fail;
   return params;
 }
 
@@ -166,14 +167,20 @@ std::string front_name(config::DescriptorCache cache) {
 // What the access log has buffered reaches its file within a second.
 runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
   const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                      runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>
+  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
+                                      runtime::Executor>
       timer(executor);
   for (;;) {
     timer.expires_after(1s);
     co_await timer.async_wait(runtime::kAwait);
     log.flush();
   }
+}
+
+// What is left would use what is about to be destroyed. All that matters is on the disk or can be fetched again.
+[[noreturn]] void give_up(std::string_view why) {
+  log::error("app", fmt::format("{}; ending without waiting for them", why));
+  std::_Exit(kExitFailure);
 }
 
 runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
@@ -259,7 +266,8 @@ Application::Application(const config::Settings& settings)
       admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from, receive_buffer_bytes), client_, clock_, registry_),
+    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from, receive_buffer_bytes), client_,
+                                                            clock_, registry_),
                    from.library_prefix);
   }
 }
@@ -274,8 +282,8 @@ Result<void> Application::start() {
   loops_.start();
   admin_loops_.start();
   // The admin listener first: whoever watches the start can ask how far it is.
-  admin_server_ = std::make_unique<http::Server>(admin_loops_, admin_handler_,
-                                                 http::Server::Params{.name = "admin", .max_connections = 1000}, registry_);
+  admin_server_ = std::make_unique<http::Server>(
+      admin_loops_, admin_handler_, http::Server::Params{.name = "admin", .max_connections = 1000}, registry_);
   if (Result<void> listening = admin_server_->listen(settings_.admin.listen.to_string()); !listening) {
     return listening.error().in("admin listener");
   }
@@ -289,7 +297,8 @@ Result<void> Application::start() {
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   store_ready_.met();
 
-  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
+  api_ =
+      std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
   server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
   if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {
     return listening.error().in("registry listener");
@@ -305,7 +314,7 @@ Result<void> Application::start() {
 void Application::stop() {
   if (server_) {
     server_->cancel();
-    if (!server_->drain(kCancelTimeout)) log::error("app", "connections did not end in time");
+    if (!server_->drain(kCancelTimeout)) give_up("connections did not end in time");
   }
   end_tasks();
   // Its connections live on the loops, and end there.
@@ -327,7 +336,7 @@ void Application::end_tasks() {
   fills_.cancel();
   upkeep_.cancel();
   if (!fills_.wait_for(kCancelTimeout) || !upkeep_.wait_for(kCancelTimeout)) {
-    log::error("app", "background tasks did not end in time");
+    give_up("background tasks did not end in time");
   }
 }
 

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/size_limit.hpp"
 #include "base/log.hpp"
+#include "base/size_limit.hpp"
 
 namespace sluice::config {
 

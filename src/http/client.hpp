@@ -65,12 +65,12 @@ struct Channel {
   // The host that the configuration names; empty: any. Redirects and realms lead where a server likes: other hosts than
   // this one are not reached at link-local addresses, where clouds tell a machine its credentials (169.254.169.254).
   std::string own_host;
-  metrics::Gauge* connections = nullptr;        // open ones, idle or not
+  metrics::Gauge* connections = nullptr;       // open ones, idle or not
   metrics::Counter* received_bytes = nullptr;  // of bodies
 };
 
 struct ClientRequest {
-  std::string method = "GET";        // GET or HEAD
+  std::string method = "GET";  // GET or HEAD
   Url url;
   std::vector<HeaderField> fields;  // besides Host and User-Agent
   // Instead of the channel's headers time-out.

@@ -170,10 +170,9 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
   const ReadyObject& object = *opened->object;
   std::string head;
   std::string_view body = object.body;
-  if (request.has_header("If-None-Match") &&
-      http::if_none_match(request.joined("If-None-Match"), object.etag)) {
-    head = http::ResponseHead(304).add("ETag", object.etag).add("Docker-Content-Digest",
-                                                                opened->digest.to_string()).str();
+  if (request.has_header("If-None-Match") && http::if_none_match(request.joined("If-None-Match"), object.etag)) {
+    head =
+        http::ResponseHead(304).add("ETag", object.etag).add("Docker-Content-Digest", opened->digest.to_string()).str();
     body = {};
   } else {
     head = object.head;

@@ -1,7 +1,8 @@
 // Who may see what: whether upstream has said that a repository has a blob or a manifest, and what it is.
 //
-// The chain front (memory, Redis, or none) -> catalog -> upstream HEAD, each joint a CachedBlobStatter. Upstream's answer is
-// remembered for that repository alone; that it is down takes nothing back. "Unknown" is remembered for a short time.
+// The chain front (memory, Redis, or none) -> catalog -> upstream HEAD, each joint a CachedBlobStatter. Upstream's
+// answer is remembered for that repository alone; that it is down takes nothing back. "Unknown" is remembered for a
+// short time.
 //
 // Threads: all functions may be called from any loop.
 #pragma once

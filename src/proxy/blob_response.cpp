@@ -117,8 +117,7 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond_head(http::Exchange& e
 runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, const ReadyObject& object,
                                                    oci::Digest digest, std::string extra_fields) {
   const http::Request& request = exchange.request();
-  if (request.has_header("If-None-Match") &&
-      http::if_none_match(request.joined("If-None-Match"), object.etag)) {
+  if (request.has_header("If-None-Match") && http::if_none_match(request.joined("If-None-Match"), object.etag)) {
     const std::string head = not_modified(digest, extra_fields);
     const Result<void> sent = co_await exchange.send(head);
     static_cast<void>(sent);

@@ -18,7 +18,8 @@ constexpr int kMaxRounds = 4;
 }  // namespace
 
 BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
-                         streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics)
+                         streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem,
+                         const Metrics& metrics)
     : params_(params),
       access_(access),
       store_(store),

@@ -5,9 +5,9 @@
 //
 // One fill for a digest at an upstream, whoever asks: it runs in the task group, hashes behind what it writes, goes on
 // from where a connection broke, or from the part that an earlier one left, and hands the file to the store when the
-// digest is right; when it breaks for good, is given up or cancelled it leaves a part itself. Upstreams have fills of their
-// own, so that one's trouble is nothing to those who ask another. A repository that joins another one's fill has its own
-// access check.
+// digest is right; when it breaks for good, is given up or cancelled it leaves a part itself. Upstreams have fills of
+// their own, so that one's trouble is nothing to those who ask another. A repository that joins another one's fill has
+// its own access check.
 //
 // Threads: all functions may be called from any loop. Fills must have ended before this is destroyed.
 #pragma once
@@ -53,13 +53,14 @@ class BlobService {
 
   struct Opened {
     CacheResult result = CacheResult::none;
-    std::shared_ptr<const ReadyObject> object;     // at rest; else null and:
-    std::unique_ptr<streamcache::Stream> stream;   // in flight
-    std::optional<std::uint64_t> size;             // of the stream, where upstream told
+    std::shared_ptr<const ReadyObject> object;    // at rest; else null and:
+    std::unique_ptr<streamcache::Stream> stream;  // in flight
+    std::optional<std::uint64_t> size;            // of the stream, where upstream told
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
-              streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Metrics& metrics);
+              streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem,
+              const Metrics& metrics);
 
   // Errors: the access check's and upstream's (upstream::Registry).
   runtime::Task<Result<Opened>> open(Route route, oci::Digest digest);

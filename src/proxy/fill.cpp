@@ -263,11 +263,11 @@ runtime::Task<Result<void>> BlobService::verify(Route route, oci::Digest digest,
   if (!computed) co_return computed.error();
   if (*computed == digest) co_return writer.complete();
   metrics_.fill_digest_mismatches.add();
-  log::error("fill", fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept",
-                                 digest.to_string(), route.scope.str(), format_bytes(writer.position()),
-                                 computed->to_string()));
-  co_return Error{Errc::digest_mismatch, fmt::format("upstream sent bytes that do not have the digest {}",
-                                                     digest.to_string())};
+  log::error("fill",
+             fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept", digest.to_string(),
+                         route.scope.str(), format_bytes(writer.position()), computed->to_string()));
+  co_return Error{Errc::digest_mismatch,
+                  fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
 }
 
 runtime::Task<void> BlobService::keep_part(oci::Digest digest, streamcache::Writer& writer) {
@@ -310,8 +310,8 @@ runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& w
     co_return;
   }
   // The readers have their bytes all the same; the next request fetches it again.
-  log::error("fill", fmt::format("{} was received but cannot be stored: {}", digest.to_string(),
-                                 adopted.error().message));
+  log::error("fill",
+             fmt::format("{} was received but cannot be stored: {}", digest.to_string(), adopted.error().message));
   note_store(adopted.error());
   co_await remove_file(writer);
 }

@@ -23,8 +23,8 @@ Metrics::Metrics(metrics::Registry& registry)
                                   "Requests for manifests by how they were answered; stale: upstream could not be "
                                   "asked whether the tag has moved")),
       cache_bytes(registry.counter("sluice_cache_sent_bytes_total", "Bytes of bodies sent from what is stored")),
-      upstream_bytes(registry.counter("sluice_fill_received_bytes_total",
-                                      "Bytes of blobs and manifests received from upstream")),
+      upstream_bytes(
+          registry.counter("sluice_fill_received_bytes_total", "Bytes of blobs and manifests received from upstream")),
       client_bytes(registry.counter("sluice_client_sent_bytes_total", "Bytes of bodies sent to clients")),
       fills_completed(registry.counter("sluice_fills_completed_total", "Downloads that ended with the right digest")),
       fills_failed(registry.counter("sluice_fills_failed_total", "Downloads that failed")),

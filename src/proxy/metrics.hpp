@@ -22,7 +22,7 @@ struct Metrics {
 
   metrics::Counter& fills_completed;
   metrics::Counter& fills_failed;
-  metrics::Counter& fills_resumed;         // goes on from where a connection broke
+  metrics::Counter& fills_resumed;  // goes on from where a connection broke
   metrics::Counter& fill_digest_mismatches;
   metrics::Counter& fills_unstored;  // went on in memory because the disk refused them
 

@@ -19,8 +19,8 @@ struct ReadyObject {
   std::string head;  // of a 200 to GET and HEAD alike
   std::string etag;  // the digest, quoted
   std::string media_type;
-  std::uint64_t size = 0;                       // bytes of the body
-  std::string body;                             // all of it, when `in_memory`
+  std::uint64_t size = 0;  // bytes of the body
+  std::string body;        // all of it, when `in_memory`
   bool in_memory = false;
   std::shared_ptr<const store::OpenBlob> file;  // otherwise; null: only the head is known, which does for a HEAD
 };

@@ -19,11 +19,7 @@ constexpr std::uint64_t kTurnBytes = 2 << 20;
 struct TrailingVerifier::State {
   State(runtime::Filesystem& fs, const runtime::File& read_from, std::shared_ptr<const void> owner,
         oci::Algorithm algorithm, std::uint64_t from_before)
-      : filesystem(fs),
-        file(read_from),
-        keep_alive(std::move(owner)),
-        at_hand(from_before),
-        hasher(algorithm) {}
+      : filesystem(fs), file(read_from), keep_alive(std::move(owner)), at_hand(from_before), hasher(algorithm) {}
 
   // Hashes whole pieces up to the target, at most `limit` bytes, and with `last` what is left of it too. Whether there
   // are more whole pieces.
@@ -75,8 +71,7 @@ struct TrailingVerifier::State {
 TrailingVerifier::TrailingVerifier(runtime::DiskPool& pool, runtime::Filesystem& filesystem, const runtime::File& file,
                                    std::shared_ptr<const void> keep_alive, oci::Algorithm algorithm,
                                    std::uint64_t at_hand)
-    : pool_(pool),
-      state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm, at_hand)) {}
+    : pool_(pool), state_(std::make_shared<State>(filesystem, file, std::move(keep_alive), algorithm, at_hand)) {}
 
 TrailingVerifier::~TrailingVerifier() { state_->unwanted = true; }
 

@@ -18,9 +18,9 @@ namespace sluice::proxy {
 
 // Where one request goes.
 struct Route {
-  upstream::Registry* registry;   // never null; lives as long as the Upstreams
-  oci::Repository repository;     // as upstream knows it
-  descriptors::Scope scope;       // "docker.io/library/busybox": what keeps two upstreams' names apart in the cache
+  upstream::Registry* registry;  // never null; lives as long as the Upstreams
+  oci::Repository repository;    // as upstream knows it
+  descriptors::Scope scope;      // "docker.io/library/busybox": what keeps two upstreams' names apart in the cache
 };
 
 class Upstreams {

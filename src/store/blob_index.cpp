@@ -157,8 +157,8 @@ BlobIndex::Link BlobIndex::link_to(const Shard& in, std::uint32_t id) const noex
   return id * kShards + static_cast<Link>(&in - shards_.get());
 }
 
-// The order goes across the shards: a link holds the shard in its lower bits. All of these under order_mutex_. Nodes are
-// made under it too, so that those of other shards can be reached without their locks.
+// The order goes across the shards: a link holds the shard in its lower bits. All of these under order_mutex_. Nodes
+// are made under it too, so that those of other shards can be reached without their locks.
 
 BlobIndex::Shard& BlobIndex::shard_of(Link link) const noexcept { return shards_.get()[link % kShards]; }
 
@@ -280,7 +280,8 @@ std::optional<BlobIndex::Victim> BlobIndex::pick() {
 void BlobIndex::spare(const oci::Digest& digest) {
   Shard& in = shard(digest);
   const std::scoped_lock lock(in.mutex);
-  if (const Id found = in.find(digest); found != kNone) lives(in[found]).store(lives_when_used(in[found].size), std::memory_order_relaxed);
+  if (const Id found = in.find(digest); found != kNone)
+    lives(in[found]).store(lives_when_used(in[found].size), std::memory_order_relaxed);
 }
 
 std::vector<BlobIndex::Victim> BlobIndex::idle_since(std::uint32_t before, std::size_t limit) const {

@@ -1,8 +1,8 @@
 // BlobIndex: which blobs are at rest, in memory, and which of them goes first when room is needed. A few tens of
 // nanoseconds for a look-up, below 80 bytes an entry.
 //
-// Thread-safe: shards by digest, each under a lock that is held for one look-up (idle_since: for a look at a sixteenth of
-// all). Changes take the lock of the order as well. No I/O. Owned by the BlobStore.
+// Thread-safe: shards by digest, each under a lock that is held for one look-up (idle_since: for a look at a sixteenth
+// of all). Changes take the lock of the order as well. No I/O. Owned by the BlobStore.
 #pragma once
 
 #include <array>

@@ -256,8 +256,8 @@ Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& di
   return filesystem_.rename(from, to);
 }
 
-Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes,
-                                     const std::string& media_type, Reservation& room) {
+Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
+                                     Reservation& room) {
   const runtime::Path temporary =
       layout_.incoming() / fmt::format("put-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
   Result<void> done = write_new(temporary, bytes);

@@ -112,9 +112,9 @@ class BlobStore {
   Reservation hold(std::uint64_t size_bytes) { return ledger_.hold(size_bytes); }
 
   // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
-  // is there already is replaced; its readers keep the old file. `room` is what was reserved for it, and is used up; the
-  // other form reserves it. On an error `from` and `room` are left to the caller.
-  // Errors: not_found (no `from`), size_mismatch (its length is not `size`), no_space, io.
+  // is there already is replaced; its readers keep the old file. `room` is what was reserved for it, and is used up;
+  // the other form reserves it. On an error `from` and `room` are left to the caller. Errors: not_found (no `from`),
+  // size_mismatch (its length is not `size`), no_space, io.
   runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type,
                                     Reservation& room);
   runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type);

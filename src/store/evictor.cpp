@@ -31,8 +31,10 @@ constexpr std::size_t kIdleInATurn = 1024;
 BlobStore::Evictor::Evictor(BlobStore& store, metrics::Registry& registry)
     : store_(store),
       max_bytes_(registry.gauge("sluice_store_max_bytes", "The limit of the store, 0 without one")),
-      evicted_for_size_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "size"}})),
-      evicted_for_free_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "free"}})),
+      evicted_for_size_(
+          registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "size"}})),
+      evicted_for_free_(
+          registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "free"}})),
       evicted_for_age_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "age"}})),
       evicted_bytes_(registry.counter("sluice_store_evicted_bytes_total", "Bytes of the blobs that were evicted")) {}
 
@@ -142,7 +144,8 @@ std::uint64_t BlobStore::Evictor::bytes_of_directories(const runtime::Path& dire
   const Result<std::vector<runtime::DirectoryEntry>> entries = store_.filesystem_.list(directory);
   if (!entries) return sum;
   for (const runtime::DirectoryEntry& entry : *entries) {
-    if (entry.kind == runtime::FileStatus::Kind::directory) sum += bytes_of_directories(directory / entry.name, depth - 1);
+    if (entry.kind == runtime::FileStatus::Kind::directory)
+      sum += bytes_of_directories(directory / entry.name, depth - 1);
   }
   return sum;
 }

@@ -148,7 +148,8 @@ runtime::Task<Result<void>> Ledger::grow(Reservation& reservation, std::uint64_t
   // Nothing is awaited from here on, so what was granted cannot get lost.
   if (verdict == Verdict::closed) co_return Error(Errc::shutting_down);
   if (verdict != Verdict::granted) {
-    co_return Error(Errc::no_space, fmt::format("no room for {} within the limits of the store", format_bytes(size_bytes)));
+    co_return Error(Errc::no_space,
+                    fmt::format("no room for {} within the limits of the store", format_bytes(size_bytes)));
   }
   reservation.ledger_ = this;
   reservation.bytes_ = bytes;

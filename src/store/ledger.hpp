@@ -33,8 +33,8 @@ constexpr std::uint64_t on_disk(std::uint64_t size_bytes) noexcept {
   return size_bytes / kBlockBytes * kBlockBytes + (size_bytes % kBlockBytes == 0 ? 0 : kBlockBytes);
 }
 
-// Room for one file that is being written; given back when it is destroyed. Whoever lets go of one has removed the file,
-// or has had it adopted. Used by one task at a time.
+// Room for one file that is being written; given back when it is destroyed. Whoever lets go of one has removed the
+// file, or has had it adopted. Used by one task at a time.
 class Reservation {
  public:
   Reservation() noexcept = default;
@@ -94,7 +94,7 @@ class Ledger {
   // What the file system has left now, and how much of that must stay. kUnlimited: it does not matter.
   void set_free(std::uint64_t available_bytes, std::uint64_t min_free_bytes);
   struct Wanted {
-    std::uint64_t bytes = 0;  // to be made free now; 0: nothing
+    std::uint64_t bytes = 0;      // to be made free now; 0: nothing
     bool for_free_space = false;  // because of min_free rather than the limit
   };
   // With the waiting reservations, and with some slack beyond, so that evictions come in batches.

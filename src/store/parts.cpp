@@ -150,7 +150,8 @@ Result<Parts::Opened> Parts::create(const oci::Digest& digest) {
 }
 
 bool Parts::keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes) {
-  if (size_bytes == 0 || size_bytes < params_.min_bytes || params_.max_age <= std::chrono::seconds::zero()) return false;
+  if (size_bytes == 0 || size_bytes < params_.min_bytes || params_.max_age <= std::chrono::seconds::zero())
+    return false;
   {
     // A write that failed half way may have left more than was counted.
     const Result<runtime::File> file = filesystem_.open_write(path);

@@ -157,17 +157,16 @@ runtime::Task<void> FileCache::fill(Fill fill, Create create, OpenFile open) {
 }
 
 runtime::Task<Result<void>> FileCache::open_pipe(std::shared_ptr<Pipe> pipe, OpenFile open) {
-  Result<OpenedFile> opened =
-      co_await runtime::offload(disk_, [this, open = std::move(open)]() -> Result<OpenedFile> {
-        if (open) {
-          Result<OpenedFile> made = open();
-          if (made) filestore_->protect(made->path);
-          return made;
-        }
-        Result<Filestore::Created> made = filestore_->create();
-        if (!made) return made.error();
-        return OpenedFile{std::move(made->file), std::move(made->path), 0};
-      });
+  Result<OpenedFile> opened = co_await runtime::offload(disk_, [this, open = std::move(open)]() -> Result<OpenedFile> {
+    if (open) {
+      Result<OpenedFile> made = open();
+      if (made) filestore_->protect(made->path);
+      return made;
+    }
+    Result<Filestore::Created> made = filestore_->create();
+    if (!made) return made.error();
+    return OpenedFile{std::move(made->file), std::move(made->path), 0};
+  });
   if (opened) {
     // Before anything else is awaited: from here on the pipe knows which file is to be removed.
     pipe->open(make_file_storage(std::move(opened->file), std::move(opened->path), filesystem_, disk_),

@@ -188,8 +188,8 @@ Result<void> Pipe::may_write() {
 std::optional<std::uint64_t> Pipe::mark_needed() const {
   // What is in memory is never without bounds.
   const bool memory = unstored();
-  const std::optional<std::uint64_t> window = memory && !params_.window_bytes ? PipeParams{}.window_bytes
-                                                                             : params_.window_bytes;
+  const std::optional<std::uint64_t> window =
+      memory && !params_.window_bytes ? PipeParams{}.window_bytes : params_.window_bytes;
   if (!window || mark_.idle()) return std::nullopt;
   const std::uint64_t written = this->written();
   // The bytes held back do not count: readers cannot come nearer.

@@ -19,16 +19,17 @@
 // completes, and a new reader may join it. A reader that leaves when a reader has had every visible byte fails nobody,
 // and neither does one that leaves when the writer has nothing left to write.
 //
-// Completing. What is written may be whole and right long before it is stored: complete() gives readers all of it, while
-// the producer goes on to store it. From then on it has readers no more than it fails them: nobody who leaves abandons
-// it, and a producer that fails later on fails nobody who has joined by then.
+// Completing. What is written may be whole and right long before it is stored: complete() gives readers all of it,
+// while the producer goes on to store it. From then on it has readers no more than it fails them: nobody who leaves
+// abandons it, and a producer that fails later on fails nobody who has joined by then.
 //
 // Failing. Readers first get what there is, then the error. The pipe also fails where the producer says success but a
 // write had failed, or the size is not the one announced.
 //
 // Unstored. Where the disk refuses a file or a write, and PipeParams::unstored is set, the pipe goes on in memory from
 // there: what the file has stays readable, the rest passes through a window. Nobody can come back for it, so from then
-// on the slowest reader paces the writer, nobody joins, and the fill is abandoned with its last reader whatever was set.
+// on the slowest reader paces the writer, nobody joins, and the fill is abandoned with its last reader whatever was
+// set.
 //
 //   phase     from              writer                    readers
 //   opening   construction      none yet                  may join, and wait
@@ -121,8 +122,8 @@ class Writer {
   // Why the bytes written last, and those to come, are in memory alone (see above); none where all are in the file.
   [[nodiscard]] std::optional<Error> unstored() const;
 
-  // Makes it so from the next write on, where PipeParams::unstored allows it. Error: `why` itself, where it does not, or
-  // where nobody reads.
+  // Makes it so from the next write on, where PipeParams::unstored allows it. Error: `why` itself, where it does not,
+  // or where nobody reads.
   Result<void> unstore(Error why);
 
   // Bytes written.
@@ -185,8 +186,9 @@ class Stream {
   // and where the bytes are in memory. Lives as long as the stream is not destroyed.
   [[nodiscard]] const runtime::File& file() const;
 
-  // The producer's result, which comes after the last byte: after complete() it says whether the bytes were stored. Works on a closed stream too. Waiting is not reading: who
-  // only wants a fill to be done, alone, says advance(UINT64_MAX) first. Errors: the producer's, cancelled.
+  // The producer's result, which comes after the last byte: after complete() it says whether the bytes were stored.
+  // Works on a closed stream too. Waiting is not reading: who only wants a fill to be done, alone, says
+  // advance(UINT64_MAX) first. Errors: the producer's, cancelled.
   runtime::Task<Result<void>> wait();
 
   // The producer has ended, well or not.
@@ -216,8 +218,8 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   // opening → running.
   void open(std::unique_ptr<Storage> storage, std::uint64_t part_bytes = 0);
   void open_unstored(Error why);
-  // opening, running or complete → finished or failed, once; later calls are ignored. Returns the outcome: a success can turn
-  // into a failure (see above).
+  // opening, running or complete → finished or failed, once; later calls are ignored. Returns the outcome: a success
+  // can turn into a failure (see above).
   Result<void> finish(Result<void> outcome);
   // What finish(success) would return now.
   [[nodiscard]] Result<void> check() const;

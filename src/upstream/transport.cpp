@@ -9,7 +9,8 @@ namespace {
 
 using runtime::Task;
 
-constexpr std::array<std::string_view, 9> kStatusLabels = {"2xx", "3xx", "401", "403", "404", "429", "4xx", "5xx", "error"};
+constexpr std::array<std::string_view, 9> kStatusLabels = {"2xx", "3xx", "401", "403",  "404",
+                                                           "429", "4xx", "5xx", "error"};
 
 std::size_t status_index(int status) {
   switch (status) {
@@ -28,8 +29,9 @@ std::size_t status_index(int status) {
 std::array<metrics::Counter*, 9> request_counters(metrics::Registry& registry, const std::string& upstream) {
   std::array<metrics::Counter*, 9> out{};
   for (std::size_t i = 0; i < out.size(); ++i) {
-    out.at(i) = &registry.counter("sluice_upstream_requests_total", "Requests sent upstream, by the status of the answer.",
-                                  {{"upstream", upstream}, {"status", std::string(kStatusLabels.at(i))}});
+    out.at(i) =
+        &registry.counter("sluice_upstream_requests_total", "Requests sent upstream, by the status of the answer.",
+                          {{"upstream", upstream}, {"status", std::string(kStatusLabels.at(i))}});
   }
   return out;
 }
@@ -51,8 +53,8 @@ Metrics::Metrics(metrics::Registry& registry, const std::string& upstream)
                                  {{"upstream", upstream}})),
       retries(registry.counter("sluice_upstream_retries_total", "Requests sent upstream again after a failure.",
                                {{"upstream", upstream}})),
-      token_requests(registry.counter("sluice_upstream_token_requests_total", "Requests for a token.",
-                                      {{"upstream", upstream}})),
+      token_requests(
+          registry.counter("sluice_upstream_token_requests_total", "Requests for a token.", {{"upstream", upstream}})),
       token_failures(registry.counter("sluice_upstream_token_failures_total", "Requests for a token that gave none.",
                                       {{"upstream", upstream}})) {}
 

@@ -117,11 +117,12 @@ void describe(const std::vector<Request>& trace) {
   std::size_t top = 0;
   for (std::size_t i = 0; i < counts.size() / 20; ++i) top += counts[i];
   const double n = static_cast<double>(sizes.size()) / 100;
-  fmt::print("{} requests, {} objects, {:.1f} GB; {:.0f} % below 12 kB, {:.0f} % above 10 MB with {:.0f} % of the bytes; "
-             "{:.0f} % asked for once, 5 % take {:.0f} % of the requests\n",
-             trace.size(), sizes.size(), static_cast<double>(unique) / 1e9, static_cast<double>(small) / n,
-             static_cast<double>(large) / n, 100.0 * static_cast<double>(large_bytes) / static_cast<double>(unique),
-             static_cast<double>(once) / n, 100.0 * static_cast<double>(top) / static_cast<double>(trace.size()));
+  fmt::print(
+      "{} requests, {} objects, {:.1f} GB; {:.0f} % below 12 kB, {:.0f} % above 10 MB with {:.0f} % of the bytes; "
+      "{:.0f} % asked for once, 5 % take {:.0f} % of the requests\n",
+      trace.size(), sizes.size(), static_cast<double>(unique) / 1e9, static_cast<double>(small) / n,
+      static_cast<double>(large) / n, 100.0 * static_cast<double>(large_bytes) / static_cast<double>(unique),
+      static_cast<double>(once) / n, 100.0 * static_cast<double>(top) / static_cast<double>(trace.size()));
 }
 
 void simulate(const std::vector<Request>& trace) {
@@ -153,8 +154,9 @@ void simulate(const std::vector<Request>& trace) {
         ++hits;
         bytes += request.size;
       }
-      fmt::print("{:>14}", fmt::format("{:.1f} / {:.1f}", 100.0 * static_cast<double>(hits) / static_cast<double>(trace.size()),
-                                       100.0 * static_cast<double>(bytes) / static_cast<double>(all)));
+      fmt::print("{:>14}",
+                 fmt::format("{:.1f} / {:.1f}", 100.0 * static_cast<double>(hits) / static_cast<double>(trace.size()),
+                             100.0 * static_cast<double>(bytes) / static_cast<double>(all)));
     }
     fmt::print("\n");
   }

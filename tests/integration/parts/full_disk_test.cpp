@@ -50,8 +50,8 @@ TEST_CASE("Full disk: a file that cannot be made does not end the pull", "[parts
     REQUIRE(cache.wait_idle());
   }
   CHECK(cache.metric("sluice_fills_unstored_total") == 2);
-  CHECK(cache.metric("sluice_store_degraded",
-                     {{"reason", error == ENOSPC || error == EDQUOT ? "no_space" : "io"}}) == 1);
+  CHECK(cache.metric("sluice_store_degraded", {{"reason", error == ENOSPC || error == EDQUOT ? "no_space" : "io"}}) ==
+        1);
   check_heals(cache, digest, blob);
 }
 

@@ -148,8 +148,10 @@ TEST_CASE("Redirect: storage that refuses HEAD for a presigned GET", "[upstream]
   bench.origin.respond(Bench::blob(name), [&](const Request&) { return redirect(307, storage.url("/o")); });
   storage.respond("/o", [](const Request& request) {
     Reply reply;
-    if (request.method == "HEAD") reply.status = 403;
-    else reply.body = "content";
+    if (request.method == "HEAD")
+      reply.status = 403;
+    else
+      reply.body = "content";
     return reply;
   });
   CHECK(bench.stat(name)->size == 7);

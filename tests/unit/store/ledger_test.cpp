@@ -153,8 +153,8 @@ TEST_CASE("Ledger: random use never crosses the limit, and the accounts come bac
         case 1: {
           // As the maintenance would: room first, so that nobody has to wait here.
           const std::uint64_t size = random() % (200 * kBlockBytes);
-          while (!at_rest.empty() &&
-                 f.ledger.at_rest() + f.ledger.reserved() + store::on_disk(size) > kLimit) gone(random() % at_rest.size());
+          while (!at_rest.empty() && f.ledger.at_rest() + f.ledger.reserved() + store::on_disk(size) > kLimit)
+            gone(random() % at_rest.size());
           Reservation room;
           const Errc code = f.grow(room, size);
           below = below && (code == Errc{} || code == Errc::no_space);

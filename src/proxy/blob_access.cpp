@@ -13,6 +13,10 @@ std::string key_of(const descriptors::Scope& scope, const oci::Digest& digest) {
 
 }  // namespace
 
+bool is_verdict(Errc code) noexcept {
+  return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
+}
+
 // The end of the chain. It keeps nothing: what stands before it does.
 class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorService {
  public:

@@ -25,6 +25,9 @@
 
 namespace sluice::proxy {
 
+// Whether an error is upstream's word on what a repository has or may see, which says nothing about another repository.
+bool is_verdict(Errc code) noexcept;
+
 class BlobAccess {
  public:
   struct Params {

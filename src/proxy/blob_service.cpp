@@ -7,11 +7,6 @@
 namespace sluice::proxy {
 namespace {
 
-// Upstream's word on a repository, which says nothing about another repository.
-bool is_verdict(Errc code) {
-  return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
-}
-
 // How often a look-up starts again because what it found was gone a moment later.
 constexpr int kMaxRounds = 4;
 

@@ -47,6 +47,9 @@ class BlobService {
     // (doubled each time, with jitter, up to 5 s).
     std::size_t resume_attempts = 5;
     std::chrono::milliseconds resume_backoff{200};
+    // How long a fill whose readers take nothing keeps its connection to upstream, of which there are few. Later it
+    // asks for the rest. 0: for ever.
+    std::chrono::milliseconds window_patience{10'000};
     // Told, on some thread, when new blobs cannot be stored any more: why; and "" when they can be again.
     std::function<void(const std::string& why)> on_store_trouble;
   };
@@ -94,7 +97,7 @@ class BlobService {
   runtime::Task<void> receive_into(Result<void>* outcome, Route route, oci::Digest digest, streamcache::Writer& writer,
                                    class TrailingVerifier& verifier, Room& room);
   runtime::Task<Result<void>> begin(Download& download, upstream::BlobBody& body);
-  runtime::Task<Result<void>> move(Download& download, upstream::BlobBody& body);
+  runtime::Task<Result<void>> move(Download& download, std::unique_ptr<upstream::BlobBody>& body);
   runtime::Task<Result<bool>> settle_part(Download& download, Result<std::unique_ptr<upstream::BlobBody>>& body);
   runtime::Task<Result<void>> drop_part(streamcache::Writer& writer);
   runtime::Task<Result<void>> verify(Route route, oci::Digest digest, streamcache::Writer& writer,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <exception>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/cancellation_state.hpp>
@@ -18,6 +19,8 @@
 #include "oci/media_type.hpp"
 #include "proxy/blob_service.hpp"
 #include "proxy/trailing_verifier.hpp"
+#include "runtime/deadline.hpp"
+#include "runtime/loop.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -47,8 +50,7 @@ runtime::Task<Result<void>> skip(upstream::BlobBody& body, std::uint64_t count, 
 
 // Whether what has arrived says nothing against itself, and the disk took it.
 bool is_worth_keeping(Errc code) {
-  return is_resumable(code) || code == Errc::abandoned || code == Errc::cancelled || code == Errc::unauthorized ||
-         code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
+  return is_resumable(code) || is_verdict(code) || code == Errc::abandoned || code == Errc::cancelled;
 }
 
 runtime::Task<void> until_abandoned(streamcache::Writer& writer) {
@@ -82,6 +84,7 @@ struct BlobService::Download {
   std::optional<std::uint64_t> size = std::nullopt;
   std::size_t failures = 0;  // in a row, without a byte in between
   bool begun = false;        // upstream has answered once
+  bool let_go = false;       // the connection was given up while the readers took nothing
   bool limited = false;      // it has no place within the limits of the store, and passes through memory
 };
 
@@ -100,8 +103,9 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
     }
     if (body) {
       if (Result<void> begun = co_await begin(download, **body); !begun) co_return begun;
-      const Result<void> moved = co_await move(download, **body);
+      const Result<void> moved = co_await move(download, *body);
       if (moved || download.size == writer.position()) co_return Result<void>{};
+      if (std::exchange(download.let_go, false)) continue;
       broken = moved.error();
     } else {
       broken = body.error();
@@ -181,15 +185,25 @@ runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::Blo
 }
 
 // To the end of the answer. Errors of the writer are final, those of upstream may be mended.
-runtime::Task<Result<void>> BlobService::move(Download& download, upstream::BlobBody& body) {
+runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_ptr<upstream::BlobBody>& body) {
   streamcache::Writer& writer = download.writer;
-  if (body.offset() < writer.position()) {
-    Result<void> skipped = co_await skip(body, writer.position() - body.offset(), download.buffer);
+  if (body->offset() < writer.position()) {
+    Result<void> skipped = co_await skip(*body, writer.position() - body->offset(), download.buffer);
     if (!skipped) co_return skipped;
   }
+  // Clients that stop reading must not keep others from upstream. What has no known length could not be taken up again.
+  const auto patience = download.size ? params_.window_patience : std::chrono::milliseconds{0};
+  const runtime::Executor executor = co_await asio::this_coro::executor;
+  runtime::Deadline idle(runtime::Loop::of(executor), [&body, &download] {
+    body.reset();
+    download.let_go = true;
+  });
   for (;;) {
+    idle.arm(patience);
     if (Result<void> room = co_await writer.wait_window(); !room) co_return room;
-    const Result<std::size_t> n = co_await body.read(download.buffer);
+    idle.disarm();
+    if (!body) co_return Error{Errc::upstream_unreachable, "the connection was given up while nobody read"};
+    const Result<std::size_t> n = co_await body->read(download.buffer);
     if (!n) co_return n.error();
     if (*n == 0) co_return Result<void>{};
     download.failures = 0;
@@ -240,12 +254,17 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
   co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
   if (!received && writer->given_up()) received = Error{Errc::abandoned, "all readers left before the end"};
   if (received) received = co_await verify(route, digest, *writer, verifier);
-  if (!received) {
+  if (!received && is_verdict(received.error().code)) {
+    // An answer like another: any client can make it happen, by asking for what is not there.
+    log::debug("fill", fmt::format("{} of {}: {}", digest.to_string(), route.scope.str(), received.error().message));
+  } else if (!received) {
     metrics_.fills_failed.add();
     if (received.error().code != Errc::abandoned) {
       log::warn("fill", fmt::format("{} of {} failed after {}: {}", digest.to_string(), route.scope.str(),
                                     format_bytes(writer->position()), received.error().message));
     }
+  }
+  if (!received) {
     if (is_worth_keeping(received.error().code)) co_await keep_part(digest, *writer);
     co_await remove_file(*writer);
     co_return received;

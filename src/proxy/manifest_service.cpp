@@ -82,7 +82,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
     const oci::Digest digest = reference.digest();
     co_return co_await open_digest(std::move(route), digest, head_only);
   }
-  const oci::Tag tag = reference.tag();
+  const oci::Tag& tag = reference.tag();
   Result<Opened> opened = co_await open_tag(route, tag, oci::kAllManifests, head_only);
   const oci::ManifestClass accepted = accept.manifest_class();
   // A client that names no manifest type at all gets what there is rather than a refusal.

@@ -198,9 +198,8 @@ runtime::Task<Result<void>> FileCache::close_check(std::shared_ptr<Pipe> pipe) {
 
 void FileCache::settle(const Entry& entry, Result<void> outcome) {
   if (outcome) outcome = entry.pipe->check();
-  if (!outcome && outcome.error().code != Errc::cancelled && outcome.error().code != Errc::abandoned) {
-    log::warn(kComponent, fmt::format("fill of {} failed: {}", entry.key, outcome.error().message));
-  }
+  // Whether that is worth a line in the log the producer knows.
+  if (!outcome) log::debug(kComponent, fmt::format("fill of {} failed: {}", entry.key, outcome.error().message));
   // Out of the index first, told to the readers last: whoever hears of a failure and asks again gets a new entry.
   if (!outcome || !params_.retain) drop(entry);
   if (!outcome || !holds(entry)) dispose(entry);

@@ -23,6 +23,9 @@ class FakeRegistry::Body final : public upstream::BlobBody {
         plan_(std::move(plan)),
         offset_(offset),
         at_(offset) {}
+  ~Body() override { registry_.note_closed(); }
+  Body(const Body&) = delete;
+  Body& operator=(const Body&) = delete;
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override {
     if (plan_.hide_size) return std::nullopt;
@@ -64,6 +67,10 @@ void FakeRegistry::note(Change change) {
   const std::scoped_lock lock(mutex_);
   change(seen_);
   changed_.notify_all();
+}
+
+void FakeRegistry::note_closed() {
+  note([](Seen& seen) { --seen.open; });
 }
 
 oci::Digest FakeRegistry::add_blob(const std::string& repository, std::string content, oci::Algorithm algorithm) {
@@ -218,6 +225,7 @@ runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_bl
   std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
   if (plan.ignore_range) offset = 0;
   if (offset > 0 && offset >= content->size()) co_return Error{Errc::range_invalid, "upstream: no byte there"};
+  ++seen_.open;
   std::unique_ptr<upstream::BlobBody> body =
       std::make_unique<Body>(*this, std::move(content), gate(digest), std::move(plan), offset);
   co_return std::move(body);

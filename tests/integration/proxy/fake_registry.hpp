@@ -47,6 +47,7 @@ class FakeRegistry final : public upstream::Registry {
     std::size_t downloads = 0;                // open_blob, those included that were refused
     std::vector<std::uint64_t> offsets = {};  // at which
     std::uint64_t bytes = 0;                  // of blobs, given out
+    int open = 0;                             // downloads whose connection is held
     std::size_t blob_heads = 0;
     std::size_t manifest_gets = 0;
     std::size_t manifest_heads = 0;
@@ -115,6 +116,7 @@ class FakeRegistry final : public upstream::Registry {
 
   template <class Change>
   void note(Change change);
+  void note_closed();
   std::shared_ptr<Cursor> gate(const oci::Digest& digest);
   std::shared_ptr<Cursor> questions() const;
   std::optional<Error> refusal(const std::string& repository) const;

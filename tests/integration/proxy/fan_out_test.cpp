@@ -155,6 +155,26 @@ TEST_CASE("Proxy: when all clients stop reading, upstream's bytes stop within th
   CHECK(cache.hub().seen().bytes == blob.size());
 }
 
+TEST_CASE("Proxy: clients that stop reading do not keep a connection to upstream", "[proxy]") {
+  Fixture::Params params;
+  params.window_patience = std::chrono::milliseconds(1);
+  Fixture cache(params);
+  const std::string blob = content(16'000'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  Client client(cache.port(), 8 * 1024);
+  client.send("GET", blob_path("library/app", digest));
+  Response response = client.read_head();
+  REQUIRE(response.status == 200);
+  while (cache.hub().seen().open != 0) REQUIRE(get(cache.port(), "/v2/").status == 200);
+  const std::size_t downloads = cache.hub().seen().downloads;
+  client.read_rest(response);
+  CHECK(response.complete);
+  CHECK((response.body == blob));
+  // The rest was asked for, and nothing twice.
+  CHECK(cache.hub().seen().downloads > downloads);
+  CHECK(cache.hub().seen().bytes == blob.size());
+}
+
 TEST_CASE("Proxy: a fill that everybody has left is finished, or given up where that is wanted", "[proxy]") {
   Fixture::Params params;
   params.abandoned = GENERATE(streamcache::Abandoned::finish, streamcache::Abandoned::fail);

@@ -44,6 +44,7 @@ proxy::BlobService::Params blob_params(const Fixture::Params& from) {
   params.read_bytes = from.read_bytes;
   params.resume_attempts = from.resume_attempts;
   params.resume_backoff = 1ms;
+  params.window_patience = from.window_patience;
   return params;
 }
 

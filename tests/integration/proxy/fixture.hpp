@@ -45,6 +45,7 @@ class Fixture {
     streamcache::Abandoned abandoned = streamcache::Abandoned::finish;
     std::size_t read_bytes = 64 * 1024;
     std::size_t resume_attempts = 5;
+    std::chrono::milliseconds window_patience{10'000};
     std::chrono::milliseconds tag_ttl{60'000};
     std::chrono::milliseconds stale_for{0};
     std::chrono::milliseconds negative_ttl{5'000};

@@ -215,6 +215,8 @@ TEST_CASE("Proxy: a blob that cannot be stored is served all the same", "[proxy]
   const Response response = get(cache.port(), blob_path("library/app", digest));
   CHECK(response.complete);
   CHECK((response.body == blob));
+  // The client has everything before the store does.
+  REQUIRE(cache.wait_idle());
   cache.filesystem().set_rule({});
   check_recovers(cache, digest, blob);
 }
@@ -230,6 +232,8 @@ TEST_CASE("Proxy: a write that fails ends no pull and leaves nothing behind", "[
   const Response response = get(cache.port(), blob_path("library/app", digest));
   CHECK(response.complete);
   CHECK((response.body == blob));
+  // The client has everything before the store does.
+  REQUIRE(cache.wait_idle());
   cache.filesystem().set_rule({});
   check_recovers(cache, digest, blob);
 }

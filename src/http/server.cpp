@@ -294,7 +294,7 @@ Server::~Server() {
   if (drain(kDestructorPatience)) return;
   log::error(state_->params.name, "the server is destroyed while connections are open: the handler does not return");
   // Their memory is better lost than freed beneath them.
-  (void)state_.release();
+  [[maybe_unused]] State* const lost = state_.release();
 }
 
 Result<void> Server::listen(std::string_view address) {

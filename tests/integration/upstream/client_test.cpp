@@ -175,7 +175,11 @@ TEST_CASE("Client: connections to one host are capped, and waited for in order",
   CHECK(three.get().body == "next");
   CHECK(four.get().body == "held");
   CHECK(five.get().body == "next");
-  CHECK(fixture.origin.requests().at(2).target == "/next");
+  // The third and the fourth go out on two connections at the same time; the fifth is behind them.
+  const auto requests = fixture.origin.requests();
+  REQUIRE(requests.size() == 5);
+  CHECK((requests[2].target == "/next") != (requests[3].target == "/next"));
+  CHECK(requests[4].target == "/next");
   CHECK(fixture.origin.seen().connections <= 2);
 }
 

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <random>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -64,7 +65,9 @@ std::vector<Request> synthetic() {
       if (time < 1) out.push_back({time, object, size});
     }
   }
-  std::stable_sort(out.begin(), out.end(), [](const Request& a, const Request& b) { return a.time < b.time; });
+  // Not std::stable_sort: libstdc++ 12 has it call what it has deprecated itself, and clang says so.
+  std::sort(out.begin(), out.end(),
+            [](const Request& a, const Request& b) { return std::tie(a.time, a.object) < std::tie(b.time, b.object); });
   return out;
 }
 

@@ -19,6 +19,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::blob_unknown: return "blob_unknown";
     case Errc::manifest_unknown: return "manifest_unknown";
     case Errc::name_unknown: return "name_unknown";
+    case Errc::pagination_invalid: return "pagination_invalid";
     case Errc::unsupported: return "unsupported";
     case Errc::unauthorized: return "unauthorized";
     case Errc::denied: return "denied";
@@ -47,7 +48,11 @@ std::string_view name(Errc code) noexcept {
   return "unknown";
 }
 
-Error Error::in(std::string_view where) const { return {code, std::string(where) + ": " + message, retry_after}; }
+Error Error::in(std::string_view where) const {
+  Error out = *this;
+  out.message = std::string(where) + ": " + message;
+  return out;
+}
 
 Error errno_error(int errno_value, std::string_view what) {
   Errc code = Errc::io;
@@ -56,6 +61,9 @@ Error errno_error(int errno_value, std::string_view what) {
     case EEXIST: code = Errc::exists; break;
     case ENOSPC:
     case EDQUOT: code = Errc::no_space; break;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM: code = Errc::overloaded; break;
     default: break;
   }
   return {code, std::string(what) + ": " + std::generic_category().message(errno_value)};

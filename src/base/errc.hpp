@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace sluice {
 
@@ -22,8 +23,9 @@ enum class Errc : std::uint8_t {
   range_invalid,       // no byte of the representation lies in the range asked for
   blob_unknown,
   manifest_unknown,
-  name_unknown,  // unknown repository or upstream
-  unsupported,   // an operation that a pull-through cache does not offer
+  name_unknown,        // unknown repository or upstream
+  pagination_invalid,  // a page size that is no number
+  unsupported,         // an operation that a pull-through cache does not offer
 
   // Upstream answered, and its answer is the answer.
   unauthorized,  // 401 that our credentials did not mend
@@ -64,6 +66,9 @@ struct Error {
   std::string message;
   // How long to wait before another try, where upstream or we ourselves said so (Retry-After); else zero.
   std::chrono::seconds retry_after{0};
+  // The values of WWW-Authenticate with which upstream refused a client's own Authorization (access: passthrough), for
+  // that client; else empty.
+  std::vector<std::string> challenges;
 
   Error() = default;
   explicit(false) Error(Errc c) : code(c), message(name(c)) {}
@@ -74,7 +79,8 @@ struct Error {
   [[nodiscard]] Error in(std::string_view where) const;
 };
 
-// An errno as an Error: ENOENT not_found, EEXIST exists, ENOSPC and EDQUOT no_space, everything else io.
+// An errno as an Error: ENOENT not_found, EEXIST exists, ENOSPC and EDQUOT no_space; EMFILE, ENFILE and
+// ENOMEM, which say nothing about the file, overloaded; everything else io.
 // `what` names the operation and the file.
 Error errno_error(int errno_value, std::string_view what);
 

@@ -17,6 +17,7 @@ HttpError http_error(Errc code) noexcept {
     case Errc::manifest_unknown: return {404, manifest_unknown};
     case Errc::blob_unknown: return {404, blob_unknown};
     case Errc::name_unknown: return {404, name_unknown};
+    case Errc::pagination_invalid: return {400, pagination_number_invalid};
     case Errc::range_invalid: return {416, range_invalid};
     case Errc::unsupported: return {405, unsupported};
 
@@ -72,6 +73,7 @@ ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
   head.add("Content-Type", "application/json").content_length(out.body.size());
   head.add("Docker-Distribution-Api-Version", "registry/2.0");
   if (status == 405) head.add("Allow", "GET, HEAD");
+  for (const std::string& challenge : error.challenges) head.add("WWW-Authenticate", challenge);
   if (error.retry_after.count() > 0) {
     head.add("Retry-After", fmt::to_string(error.retry_after.count()));
   } else if (status == 503) {

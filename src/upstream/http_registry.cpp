@@ -51,6 +51,30 @@ std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head) {
 // Gives the connection back, or closes it, before another is needed: there may be only this one.
 Task<void> let_go(Transport::Answer answer) { co_await answer.response->drain(); }
 
+// As they stand in the head, for a client that answers them itself.
+std::vector<std::string> raw_challenges_of(const http::ReceivedHead& head) {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : head.fields) {
+    if (http::same_field_name(name, "WWW-Authenticate") && !value.empty()) out.push_back(value);
+  }
+  return out;
+}
+
+// Where the next page of a list is, as the head of this one says (RFC 8288): "" for the last one.
+std::string next_link(const http::ReceivedHead& head) {
+  for (const auto& [name, value] : head.fields) {
+    if (!http::same_field_name(name, "Link")) continue;
+    const std::size_t open = value.find('<');
+    const std::size_t close = value.find('>', open);
+    if (close == std::string::npos) continue;
+    const std::string_view parameters = std::string_view(value).substr(close + 1);
+    const bool is_next = parameters.find("rel=\"next\"") != std::string_view::npos ||
+                         parameters.find("rel=next") != std::string_view::npos;
+    if (is_next) return value.substr(open + 1, close - open - 1);
+  }
+  return {};
+}
+
 std::string prefix_of(const http::Url& base) {
   std::string path(base.path());
   while (!path.empty() && path.back() == '/') path.pop_back();
@@ -69,6 +93,8 @@ class HttpRegistry::Exchange {
     std::vector<http::HeaderField> fields;
     Wanted wanted = Wanted::registry;
     bool authenticate = true;
+    // A client's own Authorization, which takes the place of our credentials and tokens.
+    std::optional<std::string> client_authorization = std::nullopt;
   };
   using Answer = Transport::Answer;
 
@@ -94,6 +120,9 @@ class HttpRegistry::Exchange {
     return params.docker_hub_library_prefix && one_part ? "library/" + repository.str() : repository.str();
   }
 
+  // The path behind the base that the Link of an answer to `path` leads to: nowhere but below this registry's /v2/.
+  [[nodiscard]] Result<std::string> next_path(const std::string& path, const std::string& link) const;
+
   Params params;
 
  private:
@@ -106,6 +135,7 @@ class HttpRegistry::Exchange {
   Task<Result<Answer>> authenticated(const Request& request);
   Task<Result<Answer>> send(const Request& request, std::string authorization);
   Task<std::vector<http::Challenge>> challenges_of_registry();
+  Task<Error> refuse_client(Answer answer, Wanted wanted);
   [[nodiscard]] std::chrono::milliseconds backoff(std::size_t retry) const;
 
   Clock& clock_;
@@ -146,6 +176,7 @@ Task<std::vector<http::Challenge>> HttpRegistry::Exchange::challenges_of_registr
 }
 
 Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::authenticated(const Request& request) {
+  if (request.client_authorization) co_return co_await send(request, *request.client_authorization);
   if (!request.authenticate) co_return co_await send(request, {});
   Result<std::string> authorization = co_await authenticator_.authorization(request.repository);
   if (!authorization) co_return authorization.error();
@@ -173,6 +204,21 @@ Task<Error> HttpRegistry::Exchange::refuse(Answer answer, Wanted wanted) {
   co_return refusal(response.status(), wanted, answer.where, said, wait);
 }
 
+// A 401 to a client's own Authorization, with what the client needs to come back with another one.
+Task<Error> HttpRegistry::Exchange::refuse_client(Answer answer, Wanted wanted) {
+  std::vector<std::string> challenges = raw_challenges_of(answer.response->head());
+  Error error = co_await refuse(std::move(answer), wanted);
+  if (challenges.empty()) {
+    Result<Answer> pinged = co_await send({"GET", "/v2/", {}, {}, Wanted::registry, false}, {});
+    if (pinged) {
+      challenges = raw_challenges_of(pinged->response->head());
+      co_await let_go(std::move(*pinged));
+    }
+  }
+  error.challenges = std::move(challenges);
+  co_return error;
+}
+
 Task<HttpRegistry::Exchange::Try> HttpRegistry::Exchange::attempt(const Request& request) {
   Result<Answer> answer = co_await authenticated(request);
   if (!answer) {
@@ -180,11 +226,26 @@ Task<HttpRegistry::Exchange::Try> HttpRegistry::Exchange::attempt(const Request&
     co_return Try{answer.error(), code == Errc::upstream_unreachable || code == Errc::upstream_failed};
   }
   const int status = answer->response->status();
+  if (status == 401 && request.client_authorization && !answer->redirected) {
+    co_return Try{co_await refuse_client(std::move(*answer), request.wanted), false};
+  }
   // 501 is about the method, not about the state upstream is in.
   const bool let_through =
       status != 408 && status != 429 && (status < 500 || status == 501) && (status != 401 || !request.authenticate);
   if (let_through) co_return Try{std::move(answer), false};
   co_return Try{co_await refuse(std::move(*answer), request.wanted), is_transient(status)};
+}
+
+Result<std::string> HttpRegistry::Exchange::next_path(const std::string& path, const std::string& link) const {
+  http::Url here = params.base;
+  here.target = prefix_ + path;
+  const Result<http::Url> next = here.resolve(link);
+  if (!next) return next.error().in("Link to the next page");
+  const bool below = next->target.starts_with(prefix_ + "/v2/");
+  if (!below || !next->same_origin(params.base)) {
+    return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
+  }
+  return next->target.substr(prefix_.size());
 }
 
 std::chrono::milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
@@ -211,9 +272,16 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
 // ----------------------------------------------------------------------------------------------------------- registry
 
 HttpRegistry::HttpRegistry(Params params, http::Client& client, Clock& clock, metrics::Registry& metrics)
-    : exchange_(std::make_unique<Exchange>(std::move(params), client, clock, metrics)) {}
+    : exchange_(std::make_shared<Exchange>(std::move(params), client, clock, metrics)) {}
+
+HttpRegistry::HttpRegistry(std::shared_ptr<Exchange> exchange, std::string client_authorization)
+    : exchange_(std::move(exchange)), client_authorization_(std::move(client_authorization)) {}
 
 HttpRegistry::~HttpRegistry() = default;
+
+std::shared_ptr<Registry> HttpRegistry::on_behalf_of(std::string authorization) {
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization)));
+}
 
 std::string_view HttpRegistry::name() const { return exchange_->params.name; }
 
@@ -258,7 +326,8 @@ bool decides(const http::ClientResponse& response) {
 
 Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
   const std::string name = exchange_->upstream_name(repository);
-  Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob, true};
+  Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
+                            true,   client_authorization_};
   Result<Exchange::Answer> answer = co_await exchange_->ask(request);
   if (!answer) co_return answer.error();
 
@@ -297,7 +366,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                 std::uint64_t offset) {
   const std::string name = exchange_->upstream_name(repository);
-  Exchange::Request request{"GET", blob_path(name, digest), name, {kIdentity}, Wanted::blob, true};
+  Exchange::Request request{"GET", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
+                            true,  client_authorization_};
   if (offset > 0) request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
@@ -314,7 +384,8 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   const Exchange::Request request{
-      "GET", manifest_path(name, reference), name, {{"Accept", std::move(accept)}, kIdentity}, Wanted::manifest, true};
+      "GET", manifest_path(name, reference), name, {{"Accept", std::move(accept)}, kIdentity}, Wanted::manifest,
+      true,  client_authorization_};
   for (bool again = false;; again = true) {
     Result<Exchange::Answer> answer = co_await exchange_->ask(request);
     if (!answer) co_return answer.error();
@@ -351,7 +422,8 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   Exchange::Request request{
-      "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest, true};
+      "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
+      true,   client_authorization_};
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -372,8 +444,40 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   co_return ManifestHead{digest, response.content_length(), media_type_of(response.head())};
 }
 
+Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
+  const std::string name = exchange_->upstream_name(repository);
+  const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
+  Exchange::Request request{"GET",
+                            path,
+                            name,
+                            {{"Accept", fmt::format("{}, application/json", oci::media_type::kOciIndex)}, kIdentity},
+                            Wanted::manifest,
+                            true,
+                            client_authorization_};
+  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
+  if (!answer) co_return answer.error();
+  http::ClientResponse& response = *answer->response;
+  if (response.status() != 200) {
+    if (response.status() / 100 != 2) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
+    co_return Error(Errc::upstream_protocol, fmt::format("{}: status {} for a list", answer->where, response.status()));
+  }
+  if (const Result<void> fits = check_content(response.head()); !fits) co_return fits.error().in(answer->where);
+  ListAnswer out;
+  if (const std::string next = next_link(response.head()); !next.empty()) {
+    const Result<std::string> followed = exchange_->next_path(path, next);
+    if (!followed) co_return followed.error().in(answer->where);
+    out.next = *followed;
+  }
+  out.media_type = media_type_of(response.head());
+  Result<std::string> body = co_await response.read_all(kMaxListBytes);
+  if (!body) co_return body.error().in(answer->where);
+  out.body = std::move(*body);
+  co_return out;
+}
+
 Task<Result<void>> HttpRegistry::ping() {
-  Result<Exchange::Answer> answer = co_await exchange_->ask({"GET", "/v2/", {}, {}, Wanted::registry, false});
+  Result<Exchange::Answer> answer =
+      co_await exchange_->ask({"GET", "/v2/", {}, {}, Wanted::registry, false, client_authorization_});
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   const bool challenged = response.status() == 401 && !challenges_of(response.head()).empty();

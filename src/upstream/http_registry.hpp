@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -79,11 +80,18 @@ class HttpRegistry final : public Registry {
                                                      std::string accept) override;
   runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
                                                     std::string accept) override;
+  runtime::Task<Result<ListAnswer>> list(oci::Repository repository, std::string what) override;
   runtime::Task<Result<void>> ping() override;
+  // Shares connections and metrics with this one, which it may outlive; Client, Clock and metrics registry it may not.
+  [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
 
  private:
   class Exchange;  // what all of them share: http_registry.cpp
-  std::unique_ptr<Exchange> exchange_;
+  HttpRegistry(std::shared_ptr<Exchange> exchange, std::string client_authorization);
+
+  const std::shared_ptr<Exchange> exchange_;
+  // The client's, in place of our credentials; nothing: ours.
+  const std::optional<std::string> client_authorization_;
 };
 
 }  // namespace sluice::upstream

@@ -51,6 +51,14 @@ struct ManifestHead {
   std::string media_type;             // as in ManifestAnswer
 };
 
+// One page of a list: tags, referrers.
+struct ListAnswer {
+  std::string body;        // JSON, as far as its Content-Type says so; not looked into; at most kMaxListBytes
+  std::string media_type;  // as in ManifestAnswer
+  std::string next;        // what to ask for to get the next page (Link, RFC 8288); empty: this was the last one
+};
+inline constexpr std::size_t kMaxListBytes = std::size_t{8} << 20;
+
 // A running download of a blob.
 //
 //   state   | read      | size, offset, media_type | destroy
@@ -101,8 +109,17 @@ class Registry {
   virtual runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
                                                             std::string accept) = 0;
 
+  // `GET /v2/<repository>/<what>`, with `what` "tags/list?n=100" or "referrers/<digest>", or a `next` of before. A 404
+  // is manifest_unknown or name_unknown. Errors: also `unsupported`, from a Registry that does not list.
+  virtual runtime::Task<Result<ListAnswer>> list(oci::Repository repository, std::string what);
+
   // Whether upstream answers `GET /v2/` like a registry: 200, or 401 with a challenge.
   virtual runtime::Task<Result<void>> ping() = 0;
+
+  // The same upstream, asked with the Authorization that a client has sent (or with none, when it is empty) in place of
+  // credentials of ours. That goes to upstream itself and to nobody else, redirects and realms included. A 401 is
+  // handed on: an error with upstream's challenges, also from ping(). Null from a Registry that cannot do that.
+  [[nodiscard]] virtual std::shared_ptr<Registry> on_behalf_of(std::string authorization);
 };
 
 }  // namespace sluice::upstream

@@ -1,0 +1,11 @@
+#include "upstream/registry.hpp"
+
+namespace sluice::upstream {
+
+runtime::Task<Result<ListAnswer>> Registry::list(oci::Repository, std::string) {
+  co_return Error(Errc::unsupported, "this upstream does not list");
+}
+
+std::shared_ptr<Registry> Registry::on_behalf_of(std::string) { return nullptr; }
+
+}  // namespace sluice::upstream

@@ -73,6 +73,15 @@ runtime::Task<Result<void>> send_step(http::Exchange& exchange, streamcache::Str
   co_return Result<void>{};
 }
 
+// The length of what is arriving, once all of it is here, and right.
+runtime::Task<Result<std::uint64_t>> wait_whole(streamcache::Stream& stream) {
+  stream.advance(UINT64_MAX);
+  if (Result<void> verified = co_await stream.wait(); !verified) co_return verified.error();
+  const std::uint64_t size = stream.readable();
+  if (stream.stored_end() < size) co_return Error(Errc::no_space, "the blob found no place to wait for its end in");
+  co_return size;
+}
+
 std::string make_boundary() {
   thread_local std::mt19937_64 random{std::random_device{}()};
   return fmt::format("sluice-{:016x}", random());
@@ -192,6 +201,12 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     // No last byte can be held back, so the head is: an empty body is complete as soon as its length is told.
     const Result<void> verified = co_await stream.wait();
     if (!verified) co_return verified.error();
+  }
+  if (!size && request.version() < 11) {
+    // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends.
+    Result<std::uint64_t> whole = co_await wait_whole(stream);
+    if (!whole) co_return whole.error();
+    size = *whole;
   }
   std::uint64_t at = 0;
   std::optional<std::uint64_t> end = size;  // none: until the fill ends

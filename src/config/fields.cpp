@@ -156,6 +156,20 @@ Field<Settings> window() {
           }};
 }
 
+Field<Settings> host_pattern() {
+  return {"server.host_pattern", "a host name with one * in the place of the upstream's name, such as *.cache.example",
+          [](Settings& settings, std::string_view value) {
+            const std::size_t star = value.find('*');
+            if (star == std::string_view::npos || value.size() == 1) return false;
+            // With a name in its place it has to be a host.
+            std::string host(value);
+            if (!is_host(host.replace(star, 1, "a"))) return false;
+            settings.server.host_pattern = std::string(value);
+            return true;
+          },
+          [](const Settings& settings) { return in_quotes(settings.server.host_pattern); }};
+}
+
 // A size or a percentage of the file system, or off.
 template <class Get>
 Field<Settings> size_limit(std::string_view key, std::uint64_t low, Get get) {
@@ -235,6 +249,9 @@ constexpr std::array<std::pair<std::string_view, Abandoned>, 2> kAbandoned{
 constexpr std::array<std::pair<std::string_view, DescriptorCache>, 3> kDescriptorCaches{
     {{"memory", DescriptorCache::memory}, {"redis", DescriptorCache::redis}, {"none", DescriptorCache::none}}};
 
+constexpr std::array<std::pair<std::string_view, Access>, 2> kAccess{
+    {{"open", Access::open}, {"passthrough", Access::passthrough}}};
+
 void add_redis_fields(std::vector<Field<Settings>>& f) {
   using S = Settings;
   f.push_back(list<S>("redis.addresses", "a list of addresses such as 127.0.0.1:6379 or unix:/run/redis.sock",
@@ -268,6 +285,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(
       number<S>("server.max_connections", 1, 1'000'000, [](auto& s) -> auto& { return s.server.max_connections; }));
   f.push_back(duration<S>("server.drain_timeout", 0ms, 24h, [](auto& s) -> auto& { return s.server.drain_timeout; }));
+  f.push_back(host_pattern());
   f.push_back(endpoint("admin.listen", [](auto& s) -> auto& { return s.admin.listen; }));
   f.push_back(text<S>("data", "a directory", [](auto& s) -> auto& { return s.data; }));
   f.push_back(choice<S>("log.level", kLevels, [](auto& s) -> auto& { return s.log.level; }));
@@ -295,6 +313,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(duration<S>(
       "store.max_age", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.store.max_age; }, " (0: for ever)"));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
+  f.push_back(flag<S>("offline", [](auto& s) -> auto& { return s.offline; }));
   f.push_back(
       text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));
   return f;
@@ -318,6 +337,9 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.push_back(duration<U>("stall_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.stall_timeout; }));
   f.push_back(number<U>("retries", 0, 10, [](auto& u) -> auto& { return u.retries; }));
   f.push_back(number<U>("max_connections", 1, 10'000, [](auto& u) -> auto& { return u.max_connections; }));
+  f.push_back(flag<U>("offline", [](auto& u) -> auto& { return u.offline; }));
+  f.push_back(choice<U>("access", kAccess, [](auto& u) -> auto& { return u.access; }));
+  f.push_back(duration<U>("grant_ttl", 0ms, 1h, [](auto& u) -> auto& { return u.grant_ttl; }));
   return f;
 }
 

@@ -67,6 +67,10 @@ void check_upstream(const std::string& name, Upstream& upstream, Report& report)
     report.problem(report.origin(path + ".ca_file"),
                    fmt::format("found {}, expected a readable PEM file", in_quotes(upstream.ca_file.string())));
   }
+  if (upstream.access == Access::passthrough && !(upstream.username.empty() && upstream.password.empty())) {
+    report.problem(report.origin(path + ".access"),
+                   "found passthrough beside a username, expected clients' own logins alone");
+  }
   if (upstream.url.starts_with("http://")) {
     if (!upstream.ca_file.empty()) {
       report.problem(report.origin(path + ".ca_file"), "found for an http URL, expected an https URL");

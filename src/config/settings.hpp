@@ -45,6 +45,8 @@ struct Server {
   std::size_t max_header_bytes = 16 * 1024;  // request line and fields together; more is answered with 431
   std::size_t max_connections = 10'000;      // of clients; further ones wait in the listener's backlog
   Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
+  // A Host that names the upstream where `*` stands: "*.cache.example". Empty: Host means nothing.
+  std::string host_pattern;
 };
 
 struct Admin {
@@ -112,6 +114,12 @@ struct Store {
   Duration max_age{0};  // blobs that were not used for so long are evicted; 0: never
 };
 
+// Who says what a client may pull from an upstream.
+enum class Access : std::uint8_t {
+  open,         // nobody: whoever reaches the cache pulls what our credentials may
+  passthrough,  // upstream, for each client's own Authorization
+};
+
 struct Upstream {
   std::string url;       // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
   std::string username;  // empty: anonymous
@@ -125,6 +133,9 @@ struct Upstream {
   Duration headers_timeout{30'000};  // from the request to the head of its answer
   Duration stall_timeout{30'000};    // a body that brings no byte for this long is broken off
   std::size_t retries = 3;           // further tries of what may be tried again
+  bool offline = false;              // never asked
+  Access access = Access::open;
+  Duration grant_ttl{60'000};  // how long upstream's yes to a client's Authorization is believed; 0: not at all
   std::size_t max_connections = 64;
 };
 
@@ -139,6 +150,7 @@ struct Settings {
   Tags tags;
   Manifests manifests;
   Store store;
+  bool offline = false;                        // no upstream is asked
   std::string default_upstream = "docker.io";  // a key of `upstreams`
   // By the name that stands in image references, in `ns` and in Host: "docker.io", "registry.example.com:5000".
   std::map<std::string, Upstream, std::less<>> upstreams = embedded_upstreams();

@@ -47,6 +47,11 @@ Result<std::size_t> FaultyFilesystem::read_at(const File& file, std::uint64_t of
   return beneath_.read_at(file, offset, bytes);
 }
 
+Result<std::size_t> FaultyFilesystem::scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) {
+  if (const int error = ask(Operation::read_at, {}); error != 0) return errno_error(error, "injected: scan_at");
+  return beneath_.scan_at(file, offset, bytes);
+}
+
 Result<std::uint64_t> FaultyFilesystem::size(const File& file) {
   if (const int error = ask(Operation::size, {}); error != 0) return errno_error(error, "injected: size");
   return beneath_.size(file);
@@ -55,6 +60,12 @@ Result<std::uint64_t> FaultyFilesystem::size(const File& file) {
 Result<bool> FaultyFilesystem::linked(const File& file) {
   if (const int error = ask(Operation::linked, {}); error != 0) return errno_error(error, "injected: linked");
   return beneath_.linked(file);
+}
+
+Result<bool> FaultyFilesystem::is_at(const File& file, const Path& path) {
+  if (const int error = ask(Operation::is_at, path); error != 0)
+    return errno_error(error, fmt::format("injected: is_at {}", path.native()));
+  return beneath_.is_at(file, path);
 }
 
 Result<void> FaultyFilesystem::truncate(const File& file, std::uint64_t size_bytes) {

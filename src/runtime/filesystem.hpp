@@ -47,6 +47,7 @@ struct FileStatus {
   unsigned mode = 0;  // the permission bits, as set_mode takes them
   std::uint64_t size_bytes = 0;
   std::chrono::system_clock::time_point modified;
+  std::chrono::system_clock::time_point changed;  // the content, the name or the mode
 };
 
 struct DirectoryEntry {
@@ -75,10 +76,14 @@ class Filesystem {
   virtual Result<void> write_at(const File& file, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // Up to bytes.size(); fewer only at the end of the file, 0 at or past it.
   virtual Result<std::size_t> read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) = 0;
+  // As read_at, but leaves the page cache as it was: for reading much that nobody may ask for again.
+  virtual Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) = 0;
   // Loop (no disk access for an open file).
   virtual Result<std::uint64_t> size(const File& file) = 0;
   // Loop. Whether the open file still has a name (its link count is not 0).
   virtual Result<bool> linked(const File& file) = 0;
+  // Whether `path` is that open file, and not another one of the same name, or none.
+  virtual Result<bool> is_at(const File& file, const Path& path) = 0;
   virtual Result<void> truncate(const File& file, std::uint64_t size_bytes) = 0;
   // fdatasync.
   virtual Result<void> sync(const File& file) = 0;
@@ -104,8 +109,10 @@ class PosixFilesystem final : public Filesystem {
   Result<void> close(File file) override;
   Result<void> write_at(const File& file, std::uint64_t offset, std::span<const std::byte> bytes) override;
   Result<std::size_t> read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
+  Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::uint64_t> size(const File& file) override;
   Result<bool> linked(const File& file) override;
+  Result<bool> is_at(const File& file, const Path& path) override;
   Result<void> truncate(const File& file, std::uint64_t size_bytes) override;
   Result<void> sync(const File& file) override;
   Result<void> sync_directory(const Path& path) override;
@@ -127,9 +134,10 @@ class FaultyFilesystem final : public Filesystem {
     create,
     close,
     write_at,
-    read_at,
+    read_at,  // and scan_at
     size,
     linked,
+    is_at,
     truncate,
     sync,
     sync_directory,
@@ -155,8 +163,10 @@ class FaultyFilesystem final : public Filesystem {
   Result<void> close(File file) override;
   Result<void> write_at(const File& file, std::uint64_t offset, std::span<const std::byte> bytes) override;
   Result<std::size_t> read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
+  Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::uint64_t> size(const File& file) override;
   Result<bool> linked(const File& file) override;
+  Result<bool> is_at(const File& file, const Path& path) override;
   Result<void> truncate(const File& file, std::uint64_t size_bytes) override;
   Result<void> sync(const File& file) override;
   Result<void> sync_directory(const Path& path) override;

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,6 +36,11 @@ FileStatus::Kind kind_of(mode_t mode) {
   if (S_ISREG(mode)) return FileStatus::Kind::regular;
   if (S_ISDIR(mode)) return FileStatus::Kind::directory;
   return FileStatus::Kind::other;
+}
+
+std::chrono::system_clock::time_point time_of(const timespec& time) {
+  return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
+      std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec)));
 }
 
 Result<void> ok_or(int rc, const char* operation, const Path& path) {
@@ -90,6 +96,20 @@ Result<std::size_t> PosixFilesystem::read_at(const File& file, std::uint64_t off
   return done;
 }
 
+// What is in memory is read from there and stays. What is not is dropped again after it was read, and not read ahead
+// of, or the pages that came early would be taken for ones that had been there.
+Result<std::size_t> PosixFilesystem::scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) {
+  const iovec to{bytes.data(), bytes.size()};
+  const ssize_t in_memory = ::preadv2(file.fd(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  const std::size_t done = in_memory > 0 ? static_cast<std::size_t>(in_memory) : 0;
+  if (done == bytes.size() || in_memory == 0) return done;
+  (void)::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_RANDOM);
+  const Result<std::size_t> rest = read_at(file, offset + done, bytes.subspan(done));
+  if (!rest) return rest.error();
+  (void)::posix_fadvise(file.fd(), static_cast<off_t>(offset + done), static_cast<off_t>(*rest), POSIX_FADV_DONTNEED);
+  return done + *rest;
+}
+
 Result<std::uint64_t> PosixFilesystem::size(const File& file) {
   struct stat st{};
   if (::fstat(file.fd(), &st) != 0) return failed("stat");
@@ -100,6 +120,17 @@ Result<bool> PosixFilesystem::linked(const File& file) {
   struct stat st{};
   if (::fstat(file.fd(), &st) != 0) return failed("stat");
   return st.st_nlink != 0;
+}
+
+Result<bool> PosixFilesystem::is_at(const File& file, const Path& path) {
+  struct stat open{};
+  struct stat named{};
+  if (::fstat(file.fd(), &open) != 0) return failed("stat");
+  if (::lstat(path.c_str(), &named) != 0) {
+    if (errno == ENOENT) return false;
+    return failed("stat", path);
+  }
+  return open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
 Result<void> PosixFilesystem::truncate(const File& file, std::uint64_t size_bytes) {
@@ -142,8 +173,8 @@ Result<FileStatus> PosixFilesystem::status(const Path& path) {
   out.kind = kind_of(st.st_mode);
   out.mode = st.st_mode & 07777U;
   out.size_bytes = static_cast<std::uint64_t>(st.st_size);
-  out.modified = std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
-      std::chrono::seconds(st.st_mtim.tv_sec) + std::chrono::nanoseconds(st.st_mtim.tv_nsec)));
+  out.modified = time_of(st.st_mtim);
+  out.changed = time_of(st.st_ctim);
   return out;
 }
 

@@ -37,9 +37,16 @@ class Nodes {
     if (used_ == blocks_.size() * kBlock) blocks_.push_back(std::make_unique<Node[]>(kBlock));
     return used_++;
   }
-  void give_back(Id id) noexcept { (*this)[id].newer = std::exchange(free_, id); }
+  void give_back(Id id) noexcept {
+    (*this)[id].newer = std::exchange(free_, id);
+    (*this)[id].lives = kFree;
+  }
+  [[nodiscard]] bool is_free(Id id) const noexcept { return (*this)[id].lives == kFree; }
+  // Those from 0 up to here are taken, or were.
+  [[nodiscard]] Id used() const noexcept { return used_; }
 
  private:
+  static constexpr std::uint8_t kFree = 0xff;  // more lives than anybody has
   static constexpr std::size_t kBlock = 256;
   std::vector<std::unique_ptr<Node[]>> blocks_;
   Id used_ = 0;
@@ -50,6 +57,8 @@ using Tails = boost::unordered_flat_map<Id, std::array<std::byte, 32>>;
 
 // The hand takes no more steps than this under one lock.
 constexpr int kStepsInATurn = 512;
+// Nor are more entries than this looked through.
+constexpr Id kEntriesInATurn = 4096;
 
 }  // namespace
 
@@ -104,6 +113,15 @@ class alignas(64) BlobIndex::Shard {
     for (const Id id : ids_) {
       if (!visit(id)) return;
     }
+  }
+  // In the order of their places, from `from` on; where to go on, or kNone.
+  template <class F>
+  Id for_some(Id from, Id count, F visit) const {
+    const Id end = std::min(nodes_.used(), from + count);
+    for (Id id = from; id < end; ++id) {
+      if (!nodes_.is_free(id)) visit(id);
+    }
+    return end < nodes_.used() ? end : kNone;
   }
   void reserve(std::size_t count) { ids_.reserve(count); }
   void clear() {
@@ -295,6 +313,34 @@ std::vector<BlobIndex::Victim> BlobIndex::idle_since(std::uint32_t before, std::
     if (out.size() >= limit) break;
   }
   return out;
+}
+
+template <class F>
+void BlobIndex::for_each_place(F visit) const {
+  for (const Shard& in : std::span(shards_.get(), kShards)) {
+    for (Id next = 0; next != kNone;) {
+      const std::scoped_lock lock(in.mutex);
+      next = in.for_some(next, kEntriesInATurn, [&](Id id) { visit(in, id); });
+    }
+  }
+}
+
+bool BlobIndex::before(const oci::Digest& a, const oci::Digest& b) noexcept {
+  return std::ranges::lexicographical_compare(a.raw(), b.raw());
+}
+
+std::vector<BlobIndex::Blob> BlobIndex::between(std::uint8_t first, std::uint8_t last) const {
+  std::vector<Blob> out;
+  for_each_place([&](const Shard& in, Id id) {
+    const auto begins = std::to_integer<std::uint8_t>(in[id].head.front());
+    if (begins >= first && begins <= last) out.push_back(in.victim(id));
+  });
+  std::sort(out.begin(), out.end(), [](const Blob& a, const Blob& b) { return before(a.digest, b.digest); });
+  return out;
+}
+
+void BlobIndex::for_each(const std::function<void(const Blob&)>& visit) const {
+  for_each_place([&](const Shard& in, Id id) { visit(in.victim(id)); });
 }
 
 void BlobIndex::order_by_last_use() {

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,10 +48,11 @@ class BlobIndex {
   // Notes a use. Moves last_used on to `now` when it is `granularity` seconds old or more; whether it did.
   bool touch(const oci::Digest& digest, std::uint32_t now, std::uint32_t granularity);
 
-  struct Victim {
+  struct Blob {
     oci::Digest digest;
     IndexEntry entry;
   };
+  using Victim = Blob;
   // The blob that the policy (store/eviction_policy.hpp) gives up first; it stays in until it is erased. Nothing when
   // the index is empty.
   [[nodiscard]] std::optional<Victim> pick();
@@ -58,6 +60,13 @@ class BlobIndex {
   void spare(const oci::Digest& digest);
   // Up to `limit` blobs that were last used before `before`.
   [[nodiscard]] std::vector<Victim> idle_since(std::uint32_t before, std::size_t limit) const;
+  // Those whose digest begins with a byte from `first` to `last`, in the order of their digests. Takes each lock for
+  // some thousand entries at a time, so it may or may not have what comes or goes meanwhile. The order is that of the
+  // raw bytes, whatever the algorithm: before().
+  [[nodiscard]] std::vector<Blob> between(std::uint8_t first, std::uint8_t last) const;
+  [[nodiscard]] static bool before(const oci::Digest& a, const oci::Digest& b) noexcept;
+  // All of them, in no order and under the same conditions. `visit` must not call back.
+  void for_each(const std::function<void(const Blob&)>& visit) const;
   // After a restart: as if the blobs had come in the order of their last use.
   void order_by_last_use();
 
@@ -67,6 +76,9 @@ class BlobIndex {
  private:
   static constexpr std::uint32_t kShards = 16;
   class Shard;
+
+  template <class F>
+  void for_each_place(F visit) const;
 
   // By a byte of the digest itself: the set's own hash must not repeat what chose the shard.
   [[nodiscard]] Shard& shard(const oci::Digest& digest) const noexcept;

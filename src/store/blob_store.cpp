@@ -7,6 +7,7 @@
 
 #include "base/log.hpp"
 #include "store/blob_walker.hpp"
+#include "store/evictor.hpp"
 
 namespace sluice::store {
 
@@ -300,15 +301,18 @@ void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string
 // --- Removing.
 
 Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
-  const std::scoped_lock lock(commit_lock(digest));
-  // The file first: when it cannot be removed, the blob is still there and still counted.
-  const Result<void> removed = filesystem_.remove(layout_.blob(digest));
-  if (!removed && removed.error().code != Errc::not_found) {
-    metrics_.remove_errors.add();
-    return removed.error();
+  {
+    const std::scoped_lock lock(commit_lock(digest));
+    // The file first: when it cannot be removed, the blob is still there and still counted.
+    const Result<void> removed = filesystem_.remove(layout_.blob(digest));
+    if (!removed && removed.error().code != Errc::not_found) {
+      metrics_.remove_errors.add();
+      return removed.error();
+    }
+    const bool known = forget(digest);
+    if (!removed && !known) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }
-  const bool known = forget(digest);
-  if (!removed && !known) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
+  evictor_->tell(digest);
   return {};
 }
 

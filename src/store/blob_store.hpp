@@ -28,6 +28,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -43,6 +44,7 @@
 #include "store/ledger.hpp"
 #include "store/media_types.hpp"
 #include "store/open_files.hpp"
+#include "store/quarantine.hpp"
 
 namespace sluice::store {
 
@@ -77,6 +79,8 @@ class BlobStore {
     SizeLimit min_free;
     // Blobs that were not used for so long are evicted; 0: never.
     std::chrono::seconds max_age{0};
+    // How long damaged blobs are kept in quarantine; 0: they are removed at once.
+    std::chrono::seconds quarantine_max_age{std::chrono::hours{7 * 24}};
     // How often the maintenance looks at the free space and at what the catalog takes.
     std::chrono::milliseconds maintenance_interval{1000};
   };
@@ -137,7 +141,35 @@ class BlobStore {
   [[nodiscard]] Catalog& catalog() noexcept { return catalog_; }
   [[nodiscard]] const Catalog& catalog() const noexcept { return catalog_; }
 
-  // Told of each blob that is evicted, on the maintenance thread. Before start.
+  // --- For the verifier. All of it blocks.
+
+  // See BlobIndex.
+  void for_each_blob(const std::function<void(const BlobIndex::Blob&)>& visit) const { index_.for_each(visit); }
+  [[nodiscard]] std::vector<BlobIndex::Blob> blobs_between(std::uint8_t first, std::uint8_t last) const {
+    return index_.between(first, last);
+  }
+  struct Checked {
+    enum class State : std::uint8_t {
+      sound,
+      damaged,     // other bytes, or another length
+      missing,     // no file
+      unreadable,  // the disk failed
+      gone,        // it was not there, or was removed or replaced meanwhile
+      stopped      // by on_bytes
+    };
+    State state = State::sound;
+    std::string reason = {};            // what is wrong with it
+    runtime::Path quarantined_to = {};  // empty: it is not there
+    bool dropped = false;               // the store has forgotten it
+  };
+  // Reads the blob and compares its digest. One that is damaged, missing or unreadable is dropped, its file goes into
+  // quarantine. `on_bytes` is called with the length of each piece that was read; false ends it.
+  Checked check(const oci::Digest& digest, const std::function<bool(std::uint64_t)>& on_bytes);
+  // Between start and stop.
+  [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
+
+  // Told of each blob that is evicted, removed or taken out because it is damaged, on the thread that did it, without a
+  // lock of the store. Before start.
   void set_on_evicted(std::function<void(const oci::Digest&)> on_evicted);
   // Blocks until the maintenance has measured and evicted once more: for tests and for commands. Only while running.
   void maintain();
@@ -165,6 +197,11 @@ class BlobStore {
   Result<void> take_lock();
   void clean_incoming();
   void load_catalog();
+
+  Checked open_to_check(const oci::Digest& digest, runtime::File& file, std::uint64_t& size);
+  Checked read_to_check(const oci::Digest& digest, const runtime::File& file, std::uint64_t size,
+                        const std::function<bool(std::uint64_t)>& on_bytes);
+  Checked condemn(const oci::Digest& digest, const runtime::File* file, Checked::State state, const Error& why);
 
   // Blocking; on the disk pool or the walker's thread.
   Result<Stored> stat_blocking(const oci::Digest& digest);
@@ -197,11 +234,13 @@ class BlobStore {
   MediaTypes media_types_;
   BlobIndex index_;
   Ledger ledger_;
+  Quarantine quarantine_;
   OpenFiles open_files_;
   Catalog catalog_;
   runtime::File lock_;
   std::atomic<std::uint64_t> next_temporary_{0};
   std::atomic<bool> rebuilding_{false};
+  std::atomic<bool> running_{false};
   bool started_ = false;  // the owner's thread alone
 
   // Each serialises the steps that change the file and the index entry of one digest (those whose digests share it),

@@ -78,6 +78,7 @@ BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::Di
       metrics_(registry),
       ledger_([this] { evictor_->wake(); },
               registry.gauge("sluice_store_reserved_bytes", "Bytes that running fills have taken or will take")),
+      quarantine_(layout_, params_.quarantine_max_age, filesystem, ledger_, clock, registry),
       open_files_(params_.open_files),
       catalog_(catalog_params(params_, layout_), filesystem, clock, media_types_, registry),
       walker_(std::make_unique<Walker>(*this)),
@@ -92,13 +93,16 @@ Result<void> BlobStore::start() {
   if (Result<void> locked = take_lock(); !locked) return locked;
   clean_incoming();
   load_catalog();
+  quarantine_.start();
   started_ = true;
+  running_ = true;
   evictor_->start();
   walker_->start(rebuilding() ? std::chrono::milliseconds{0} : params_.walk_pause);
   return {};
 }
 
 void BlobStore::stop() {
+  running_ = false;
   walker_->stop();
   evictor_->stop();
   ledger_.close();

@@ -104,7 +104,10 @@ void BlobStore::Evictor::work(bool everything) {
   if (everything || ticks_ % kTicksForDirectories == 0) measure_directories();
   measure_catalog();
   measure_space();
-  if (everything || ticks_ % kTicksForAge == 0) evict_idle();
+  if (everything || ticks_ % kTicksForAge == 0) {
+    evict_idle();
+    store_.quarantine_.expire();
+  }
   make_room();
 }
 
@@ -183,7 +186,8 @@ void BlobStore::Evictor::make_room() {
       stuck_ = false;
       return;
     }
-    for (std::uint64_t freed = 0; freed < wanted.bytes;) {
+    // What is of no use to anybody goes first.
+    for (std::uint64_t freed = store_.quarantine_.make_room(wanted.bytes); freed < wanted.bytes;) {
       if (stopping()) return;
       const std::optional<BlobIndex::Victim> victim = store_.index_.pick();
       if (!victim || failures >= kFailuresInARound) {
@@ -223,7 +227,7 @@ bool BlobStore::Evictor::evict(const oci::Digest& digest, Reason reason) {
   }
   evicted_bytes_.add(size);
   (reason == Reason::size ? evicted_for_size_ : reason == Reason::free ? evicted_for_free_ : evicted_for_age_).add();
-  if (on_evicted_) on_evicted_(digest);
+  tell(digest);
   return true;
 }
 

@@ -34,6 +34,10 @@ class BlobStore::Evictor {
 
   // Called, without a lock, with each blob that was evicted. Before start.
   void set_on_evicted(std::function<void(const oci::Digest&)> on_evicted) { on_evicted_ = std::move(on_evicted); }
+  // The same for one that somebody else took out. Any thread.
+  void tell(const oci::Digest& digest) const {
+    if (on_evicted_) on_evicted_(digest);
+  }
 
  private:
   enum class Reason : std::uint8_t { size, free, age };

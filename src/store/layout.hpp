@@ -4,6 +4,7 @@
 //   <root>/catalog.db                             sizes, media types, memberships, tags (SQLite)
 //   <root>/blobs/<algorithm>/<2 hex>/<hex>        whole, verified content
 //   <root>/incoming/                              what is being written, and what is left of broken downloads
+//   <root>/quarantine/<algorithm>-<hex>[.<n>]     blobs that turned out to be damaged
 //
 // Pure functions of a value; any thread.
 #pragma once
@@ -26,6 +27,8 @@ class Layout {
   [[nodiscard]] runtime::Path catalog() const { return root_ / "catalog.db"; }
   [[nodiscard]] runtime::Path blobs() const { return root_ / "blobs"; }
   [[nodiscard]] runtime::Path incoming() const { return root_ / "incoming"; }
+
+  [[nodiscard]] runtime::Path quarantine() const { return root_ / "quarantine"; }
 
   // The directory of all blobs of that algorithm, and the one of a blob.
   [[nodiscard]] runtime::Path blobs(oci::Algorithm algorithm) const;

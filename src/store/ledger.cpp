@@ -31,13 +31,15 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
     ledger_ = std::exchange(other.ledger_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);
     written_ = std::exchange(other.written_, 0);
+    idle_ = std::exchange(other.idle_, false);
   }
   return *this;
 }
 
 void Reservation::release() noexcept {
-  if (ledger_ != nullptr) std::exchange(ledger_, nullptr)->release(bytes_, written_);
+  if (ledger_ != nullptr) std::exchange(ledger_, nullptr)->release(*this);
   bytes_ = written_ = 0;
+  idle_ = false;
 }
 
 void Reservation::wrote(std::uint64_t total_bytes) {
@@ -86,11 +88,11 @@ Ledger::Verdict Ledger::decide(std::uint64_t bytes) {
     reserved_gauge_.set(static_cast<std::int64_t>(reserved_));
     return Verdict::granted;
   }
-  // With everything at rest gone, and after those who came before.
+  // With everything at rest and idle gone, and after those who came before.
   const std::uint64_t ahead = queued_ + bytes;
   const std::uint64_t fixed = reserved_ + overhead_;
   if (limit_ != kUnlimited && (fixed > limit_ || ahead > limit_ - fixed)) return Verdict::no_space;
-  if (watches_free_ && headroom_ + static_cast<std::int64_t>(at_rest_) < static_cast<std::int64_t>(ahead)) {
+  if (watches_free_ && headroom_ + static_cast<std::int64_t>(at_rest_ + idle_) < static_cast<std::int64_t>(ahead)) {
     return Verdict::no_space;
   }
   return Verdict::wait;
@@ -156,27 +158,42 @@ runtime::Task<Result<void>> Ledger::grow(Reservation& reservation, std::uint64_t
   co_return Result<void>{};
 }
 
-Reservation Ledger::hold(std::uint64_t size_bytes) {
+Reservation Ledger::hold(std::uint64_t size_bytes, Kind kind) {
   Reservation out;
   out.ledger_ = this;
-  out.bytes_ = out.written_ = on_disk(size_bytes);
-  change([&] { reserved_ += out.bytes_; });
+  settle(out, size_bytes, kind);
   return out;
 }
 
-void Ledger::release(std::uint64_t bytes, std::uint64_t written) {
+void Ledger::settle(Reservation& reservation, std::uint64_t size_bytes, Kind kind) {
   change([&] {
-    reserved_ -= bytes;
-    unwritten_ -= bytes - written;
-    headroom_ += static_cast<std::int64_t>(bytes);
+    // What was not written is as free as before, what was is counted in the free space already.
+    headroom_ += static_cast<std::int64_t>(reservation.bytes_ - reservation.written_);
+    take_out(reservation);
+    reservation.ledger_ = this;
+    reservation.bytes_ = reservation.written_ = on_disk(size_bytes);
+    reservation.idle_ = kind == Kind::idle;
+    (reservation.idle_ ? idle_ : reserved_) += reservation.bytes_;
+  });
+}
+
+// Under the lock: it counts no more.
+void Ledger::take_out(const Reservation& reservation) noexcept {
+  (reservation.idle_ ? idle_ : reserved_) -= reservation.bytes_;
+  unwritten_ -= reservation.bytes_ - reservation.written_;
+}
+
+void Ledger::release(const Reservation& reservation) {
+  change([&] {
+    take_out(reservation);
+    headroom_ += static_cast<std::int64_t>(reservation.bytes_);
   });
 }
 
 void Ledger::commit(Reservation reservation, std::uint64_t size_bytes) {
   const std::uint64_t bytes = on_disk(size_bytes);
   change([&] {
-    reserved_ -= reservation.bytes_;
-    unwritten_ -= reservation.bytes_ - reservation.written_;
+    take_out(reservation);
     headroom_ += static_cast<std::int64_t>(reservation.bytes_) - static_cast<std::int64_t>(bytes);
     at_rest_ += bytes;
     reservation.ledger_ = nullptr;
@@ -257,6 +274,11 @@ std::uint64_t Ledger::limit() const {
 std::uint64_t Ledger::at_rest() const {
   const std::scoped_lock lock(mutex_);
   return at_rest_;
+}
+
+std::uint64_t Ledger::idle() const {
+  const std::scoped_lock lock(mutex_);
+  return idle_;
 }
 
 std::uint64_t Ledger::reserved() const {

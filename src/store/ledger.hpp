@@ -1,12 +1,13 @@
 // Ledger: one account of the bytes under the store's root, so that its limit is never crossed.
 //
-//   at rest + reserved + overhead  ≤  max size          at rest: blobs, until they are unlinked
-//   reserved, but not yet written  ≤  free − min free   reserved: what running fills will take, or have taken
-//                                                       overhead: the catalog and the directories
+//   at rest + idle + reserved + overhead  ≤  max size     at rest: blobs, until they are unlinked
+//   reserved, but not yet written  ≤  free − min free     idle: parts that wait, and what is in quarantine
+//                                                         reserved: what running fills will take, or have taken
+//                                                         overhead: the catalog and the directories
 //
-// Room is reserved before it is written. Where there is none, but blobs at rest could make it, the reservation waits
-// while the store's maintenance thread evicts; where even that would not help, it fails at once. So nobody ever waits
-// for another fill.
+// Room is reserved before it is written. Where there is none, but what is at rest or idle could make it, the
+// reservation waits while the store's maintenance thread evicts; where even that would not help, it fails at once. So
+// nobody ever waits for another fill.
 //
 // Amounts are what a file takes on the disk, in blocks of 4 KiB. Threads: all functions are thread-safe, one short
 // lock. Owned by the BlobStore; outlives the reservations. A loop on which somebody waits outlives the maintenance.
@@ -33,15 +34,16 @@ constexpr std::uint64_t on_disk(std::uint64_t size_bytes) noexcept {
   return size_bytes / kBlockBytes * kBlockBytes + (size_bytes % kBlockBytes == 0 ? 0 : kBlockBytes);
 }
 
-// Room for one file that is being written; given back when it is destroyed. Whoever lets go of one has removed the
-// file, or has had it adopted. Used by one task at a time.
+// Room for one file that is being written, or waits (idle); given back when it is destroyed. Whoever lets go of one has
+// removed the file, or has had it adopted. Used by one task at a time.
 class Reservation {
  public:
   Reservation() noexcept = default;
   Reservation(Reservation&& other) noexcept
       : ledger_(std::exchange(other.ledger_, nullptr)),
         bytes_(std::exchange(other.bytes_, 0)),
-        written_(std::exchange(other.written_, 0)) {}
+        written_(std::exchange(other.written_, 0)),
+        idle_(std::exchange(other.idle_, false)) {}
   Reservation& operator=(Reservation&& other) noexcept;
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
@@ -57,10 +59,15 @@ class Reservation {
   Ledger* ledger_ = nullptr;
   std::uint64_t bytes_ = 0;
   std::uint64_t written_ = 0;
+  bool idle_ = false;  // then all of it is written
 };
 
 class Ledger {
  public:
+  enum class Kind : std::uint8_t {
+    running,  // of a fill: it stays until that has ended
+    idle,     // of a file that the maintenance may remove to make room
+  };
   static constexpr std::uint64_t kUnlimited = ~std::uint64_t{0};
 
   // Calls `need_room` when the maintenance should look at wanted(): from any thread, without the lock.
@@ -76,7 +83,9 @@ class Ledger {
   // no_space (all that could be evicted would not do; the reservation is as before), shutting_down.
   runtime::Task<Result<void>> grow(Reservation& reservation, std::uint64_t size_bytes);
   // For what is on the disk already: never fails, and may cross the limit, which then makes others go.
-  Reservation hold(std::uint64_t size_bytes);
+  Reservation hold(std::uint64_t size_bytes, Kind kind = Kind::running);
+  // Makes it that of a file of `size_bytes` which is all written, without letting go of it in between.
+  void settle(Reservation& reservation, std::uint64_t size_bytes, Kind kind);
 
   // --- What is at rest; for the store. Sizes of files.
 
@@ -106,6 +115,7 @@ class Ledger {
 
   [[nodiscard]] std::uint64_t limit() const;
   [[nodiscard]] std::uint64_t at_rest() const;
+  [[nodiscard]] std::uint64_t idle() const;
   [[nodiscard]] std::uint64_t reserved() const;
   [[nodiscard]] std::uint64_t overhead() const;
   [[nodiscard]] std::size_t waiting() const;
@@ -119,8 +129,8 @@ class Ledger {
     std::function<void(Verdict)> resume;  // posts
   };
 
-  // These five under the lock.
-  [[nodiscard]] std::uint64_t used() const noexcept { return at_rest_ + reserved_ + overhead_; }
+  // These six under the lock.
+  [[nodiscard]] std::uint64_t used() const noexcept { return at_rest_ + idle_ + reserved_ + overhead_; }
   [[nodiscard]] bool fits(std::uint64_t bytes) const noexcept;
   [[nodiscard]] Wanted wanted_locked() const noexcept;
   Verdict decide(std::uint64_t bytes);
@@ -129,7 +139,8 @@ class Ledger {
   Verdict take(std::uint64_t bytes);
   runtime::Task<Verdict> wait(std::uint64_t bytes);
   void enlist(Waiter waiter);
-  void release(std::uint64_t bytes, std::uint64_t written);
+  void release(const Reservation& reservation);
+  void take_out(const Reservation& reservation) noexcept;
   void fail_waiting(Verdict verdict);
   // `apply` under the lock, then grants what has become possible.
   template <class F>
@@ -140,6 +151,7 @@ class Ledger {
   mutable std::mutex mutex_;  // guards everything below
   std::uint64_t limit_ = kUnlimited;
   std::uint64_t at_rest_ = 0;
+  std::uint64_t idle_ = 0;
   std::uint64_t reserved_ = 0;
   std::uint64_t overhead_ = 0;
   std::uint64_t unwritten_ = 0;  // of what is reserved

@@ -40,6 +40,7 @@ TEST_CASE("Error: errno values become what a caller can act upon", "[base]") {
   CHECK(errno_error(ENOSPC, "write x").code == Errc::no_space);
   CHECK(errno_error(EDQUOT, "write x").code == Errc::no_space);
   CHECK(errno_error(EIO, "read x").code == Errc::io);
+  CHECK(errno_error(EMFILE, "open x").code == Errc::overloaded);
   CHECK(errno_error(EACCES, "open x").message == "open x: Permission denied");
 }
 

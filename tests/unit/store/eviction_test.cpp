@@ -34,7 +34,11 @@ class Spacious final : public runtime::Filesystem {
   Result<std::size_t> read_at(const runtime::File& f, std::uint64_t o, std::span<std::byte> b) override {
     return beneath_.read_at(f, o, b);
   }
+  Result<std::size_t> scan_at(const runtime::File& f, std::uint64_t o, std::span<std::byte> b) override {
+    return beneath_.scan_at(f, o, b);
+  }
   Result<std::uint64_t> size(const runtime::File& f) override { return beneath_.size(f); }
+  Result<bool> is_at(const runtime::File& f, const runtime::Path& p) override { return beneath_.is_at(f, p); }
   Result<bool> linked(const runtime::File& f) override { return beneath_.linked(f); }
   Result<void> truncate(const runtime::File& f, std::uint64_t n) override { return beneath_.truncate(f, n); }
   Result<void> sync(const runtime::File& f) override { return beneath_.sync(f); }

@@ -312,6 +312,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(size_limit("store.min_free", 1, [](auto& s) -> auto& { return s.store.min_free; }));
   f.push_back(duration<S>(
       "store.max_age", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.store.max_age; }, " (0: for ever)"));
+  f.push_back(flag<S>("store.delete.enabled", [](auto& s) -> auto& { return s.store.delete_enabled; }));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
   f.push_back(flag<S>("offline", [](auto& s) -> auto& { return s.offline; }));
   f.push_back(

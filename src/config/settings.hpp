@@ -111,7 +111,8 @@ struct Store {
   // What all files below `data` may take, and what must stay free on their file system; off: no limit.
   SizeLimit max_size{.percent = 90};
   SizeLimit min_free{.percent = 5};
-  Duration max_age{0};  // blobs that were not used for so long are evicted; 0: never
+  Duration max_age{0};          // blobs that were not used for so long are evicted; 0: never
+  bool delete_enabled = false;  // DELETE of blobs and manifests takes them out of the cache
 };
 
 // Who says what a client may pull from an upstream.

@@ -202,6 +202,8 @@ std::string_view name(CacheResult result) noexcept {
     case CacheResult::miss: return "miss";
     case CacheResult::stale: return "stale";
     case CacheResult::error: return "error";
+    case CacheResult::unknown: return "unknown";
+    case CacheResult::denied: return "denied";
   }
   return "none";
 }

@@ -20,13 +20,16 @@ namespace sluice::proxy {
 
 // How the cache came by the answer.
 enum class CacheResult : std::uint8_t {
-  none,   // not a question for the cache: /v2/, a refused request
-  hit,    // from what is stored
-  join,   // from a fill that was in flight already
-  miss,   // upstream was asked for it
-  stale,  // from what is stored, because upstream could not be asked
-  error,  // no answer could be had
+  none,     // not a question for the cache: /v2/, a refused request
+  hit,      // from what is stored
+  join,     // from a fill that was in flight already
+  miss,     // upstream was asked for it
+  stale,    // from what is stored, because upstream could not be asked
+  error,    // no answer could be had
+  unknown,  // upstream does not have it
+  denied,   // upstream does not let us, or the client, have it
 };
+inline constexpr std::size_t kCacheResults = 8;
 
 std::string_view name(CacheResult result) noexcept;
 

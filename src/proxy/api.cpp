@@ -27,6 +27,14 @@ const std::string& ping_head() {
   return head;
 }
 
+// Upstream's "no" is an answer, not a failure.
+CacheResult result_of(const Error& error) {
+  const unsigned status = http_error(error.code).status;
+  if (status == 404) return CacheResult::unknown;
+  if (status == 401 || status == 403) return CacheResult::denied;
+  return CacheResult::error;
+}
+
 // A client's own request id is taken where it can stand in a log line.
 bool is_usable_id(std::string_view id) {
   if (id.empty() || id.size() > 64) return false;
@@ -67,7 +75,7 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
   answered.target = parse_target(exchange.request().path());
   const Result<void> served = co_await dispatch(exchange, answered);
   if (!served) {
-    answered.cache = answered.asked ? CacheResult::error : CacheResult::none;
+    answered.cache = answered.asked ? result_of(served.error()) : CacheResult::none;
     const ErrorAnswer answer = error_answer(served.error(), answered.request_id);
     if (answer.in_log_only) {
       log::error("proxy", fmt::format("request {}: {}: {}", answered.request_id, name(served.error().code),
@@ -115,7 +123,9 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (target.kind == Target::Kind::unknown) {
     co_return Error{Errc::name_unknown, "there is nothing at this path; the registry's API is below /v2/"};
   }
-  if (!request.is_get() && !request.is_head()) {
+  const bool removable = target.kind == Target::Kind::blob || target.kind == Target::Kind::manifest;
+  const bool removes = parts_.removal != nullptr && removable && request.method() == "DELETE";
+  if (!request.is_get() && !request.is_head() && !removes) {
     co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};
   }
   if (target.kind == Target::Kind::upload) {
@@ -134,6 +144,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   Result<Route> route = parts_.upstreams.resolve(ns, target.name);
   if (!route) co_return route.error();
   answered.route = std::move(*route);
+  if (removes) co_return co_await serve_removal(exchange, answered);
   std::string extra_fields;
   if (!ns.empty()) extra_fields = "OCI-Namespace: " + std::string(answered.route->registry->name()) + "\r\n";
   if (target.kind == Target::Kind::blob) {
@@ -181,6 +192,27 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
   const Result<void> sent = co_await exchange.send(head, request.is_head() ? std::string_view{} : body);
   static_cast<void>(sent);
   if (opened->result == CacheResult::hit) metrics_.cache_bytes.add(exchange.body_bytes_sent());
+  co_return Result<void>{};
+}
+
+// distribution-spec, "Content Management". It is about what is kept here; upstream hears nothing of it.
+runtime::Task<Result<void>> Api::serve_removal(http::Exchange& exchange, Answered& answered) {
+  const Target& target = answered.target;
+  Result<void> removed{};
+  if (target.kind == Target::Kind::blob) {
+    const Result<oci::Digest> digest = oci::Digest::parse(target.reference);
+    if (!digest) co_return digest.error();
+    removed = co_await parts_.removal->remove_blob(answered.route->scope, *digest);
+  } else {
+    Result<oci::Reference> reference = oci::Reference::parse(target.reference);
+    if (!reference) co_return reference.error();
+    removed = co_await parts_.removal->remove_manifest(answered.route->scope, std::move(*reference));
+  }
+  if (!removed) co_return removed.error();
+  http::ResponseHead head(202);
+  head.content_length(0).add("Docker-Distribution-Api-Version", "registry/2.0");
+  const Result<void> sent = co_await exchange.send(head.str());
+  static_cast<void>(sent);
   co_return Result<void>{};
 }
 

@@ -13,6 +13,7 @@
 #include "proxy/blob_response.hpp"
 #include "proxy/manifest_service.hpp"
 #include "proxy/metrics.hpp"
+#include "proxy/removal.hpp"
 #include "proxy/upstreams.hpp"
 
 namespace sluice::proxy {
@@ -26,6 +27,7 @@ class Api final : public http::Handler {
     ManifestService& manifests;
     AccessLog& access_log;
     const Clock& clock;
+    Removal* removal = nullptr;  // answers DELETE; none: it is refused
   };
 
   Api(const Parts& parts, const Metrics& metrics);
@@ -40,6 +42,7 @@ class Api final : public http::Handler {
                                          std::string extra_fields);
   runtime::Task<Result<void>> serve_manifest(http::Exchange& exchange, Answered& answered, std::string reference,
                                              std::string extra_fields);
+  runtime::Task<Result<void>> serve_removal(http::Exchange& exchange, Answered& answered);
   void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
   std::string next_request_id();
 

@@ -57,8 +57,16 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::stat_known(descriptors::Scope
   if (!front) co_return front.error();
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(scope.str());
   if (!catalog) co_return catalog.error();
+  const Revocations::Ticket ticket = revocations_.begin();
   descriptors::CachedBlobStatter statter(*front, *catalog, &front_tracker_);
-  co_return co_await statter.stat(digest);
+  Result<oci::Descriptor> found = co_await statter.stat(digest);
+  if (revoked(ticket, scope, digest)) {
+    // What the catalog said before the removal may have reached the front after it.
+    const Result<void> dropped = co_await drop(scope, digest);
+    static_cast<void>(dropped);
+    co_return Error{Errc::blob_unknown};
+  }
+  co_return found;
 }
 
 runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Digest digest) {
@@ -69,11 +77,18 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   if (!front) co_return front.error();
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(route.scope.str());
   if (!catalog) co_return catalog.error();
+  const Revocations::Ticket ticket = revocations_.begin();
   auto upstream = std::make_shared<UpstreamStatter>(*this, route);
   auto behind = std::make_shared<descriptors::CachedBlobStatter>(*catalog, upstream, &catalog_tracker_);
   descriptors::CachedBlobStatter statter(*front, behind, &front_tracker_);
   Result<oci::Descriptor> found = co_await statter.stat(digest);
-  if (found) co_return Known{std::move(*found), upstream->asked()};
+  if (found) {
+    if (revoked(ticket, route.scope, digest)) {
+      const Result<void> dropped = co_await drop(route.scope, digest);
+      static_cast<void>(dropped);
+    }
+    co_return Known{std::move(*found), upstream->asked()};
+  }
   if (found.error().code == Errc::blob_unknown) remember_unknown(route.scope, digest);
   co_return found.error();
 }
@@ -84,11 +99,15 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [registry, repository, digest] {
     return registry->stat_blob(repository, digest);
   };
-  auto outcome = co_await flights_.run(key_of(route.scope, digest), std::move(work));
+  std::string key = key_of(route.scope, digest);
+  key.append(" ").append(std::to_string(revocations_.epoch()));
+  auto outcome = co_await flights_.run(std::move(key), std::move(work));
   co_return std::move(outcome.result);
 }
 
-runtime::Task<void> BlobAccess::remember(descriptors::Scope scope, oci::Descriptor descriptor) {
+runtime::Task<void> BlobAccess::remember(descriptors::Scope scope, oci::Descriptor descriptor,
+                                         const Revocations::Ticket& ticket) {
+  if (revoked(ticket, scope, descriptor.digest)) co_return;
   // Only manifests are told apart. What else strangers call their layers would fill the table of types.
   if (!oci::is_manifest(descriptor.media_type)) descriptor.media_type = oci::media_type::kOctetStream;
   negative_.erase(key_of(scope, descriptor.digest));
@@ -99,6 +118,40 @@ runtime::Task<void> BlobAccess::remember(descriptors::Scope scope, oci::Descript
   const oci::Digest digest = descriptor.digest;
   const Result<void> cached = co_await (*front)->set_descriptor(digest, std::move(descriptor));
   static_cast<void>(cached);
+  if (!revoked(ticket, scope, digest)) co_return;
+  const Result<void> dropped = co_await drop(scope, digest);
+  static_cast<void>(dropped);
+}
+
+bool BlobAccess::revoked(const Revocations::Ticket& ticket, const descriptors::Scope& scope,
+                         const oci::Digest& digest) const {
+  return revocations_.revoked(ticket, key_of(scope, digest));
+}
+
+// The front first: when it cannot be told (Redis is down), it would go on saying that the repository has the blob.
+runtime::Task<Result<void>> BlobAccess::drop(descriptors::Scope scope, oci::Digest digest) {
+  Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
+  if (!front) co_return front.error();
+  const Result<void> cleared = co_await (*front)->clear(digest);
+  if (!cleared && cleared.error().code != Errc::blob_unknown) co_return cleared.error();
+  Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(scope.str());
+  if (!catalog) co_return catalog.error();
+  co_return co_await (*catalog)->clear(digest);
+}
+
+runtime::Task<Result<void>> BlobAccess::forget(descriptors::Scope scope, oci::Digest digest) {
+  const std::string key = key_of(scope, digest);
+  revocations_.revoke(key);
+  negative_.erase(key);
+  co_return co_await drop(std::move(scope), digest);
+}
+
+runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {
+  // Nobody is let in by these.
+  const Result<void> front = co_await front_.clear(digest);
+  static_cast<void>(front);
+  const Result<void> catalog = co_await catalog_.clear(digest);
+  static_cast<void>(catalog);
 }
 
 void BlobAccess::remember_unknown(const descriptors::Scope& scope, const oci::Digest& digest) {

@@ -19,6 +19,7 @@
 #include "descriptors/descriptor_service.hpp"
 #include "oci/descriptor.hpp"
 #include "proxy/negative_cache.hpp"
+#include "proxy/revocations.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/single_flight.hpp"
 #include "store/catalog_descriptor_service.hpp"
@@ -56,8 +57,19 @@ class BlobAccess {
   // Upstream alone; not remembered.
   runtime::Task<Result<oci::Descriptor>> ask_upstream(Route route, oci::Digest digest);
 
-  // Upstream has said so, in an answer for that very repository.
-  runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor);
+  // Upstream has said so, in an answer for that very repository, to a question that was put after `ticket` was taken.
+  // Nothing is remembered that was forgotten since.
+  runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket);
+
+  // What is remembered of it for that repository is taken back, and what is on its way is not remembered. Errors: those
+  // of a front that could not be told; the rest is as it was.
+  runtime::Task<Result<void>> forget(descriptors::Scope scope, oci::Digest digest);
+  // No repository has it any more.
+  runtime::Task<void> forget_globally(oci::Digest digest);
+  [[nodiscard]] Revocations& revocations() noexcept { return revocations_; }
+  // Whether a repository's word on a blob was taken back since the ticket was taken.
+  [[nodiscard]] bool revoked(const Revocations::Ticket& ticket, const descriptors::Scope& scope,
+                             const oci::Digest& digest) const;
 
   // Upstream has said that it is not there.
   void remember_unknown(const descriptors::Scope& scope, const oci::Digest& digest);
@@ -66,11 +78,14 @@ class BlobAccess {
  private:
   class UpstreamStatter;
 
+  runtime::Task<Result<void>> drop(descriptors::Scope scope, oci::Digest digest);
+
   descriptors::BlobDescriptorCacheProvider& front_;
   store::CatalogDescriptorService& catalog_;
   descriptors::Tracker front_tracker_;
   descriptors::Tracker catalog_tracker_;
   NegativeCache negative_;
+  Revocations revocations_;
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
 };
 

@@ -83,9 +83,10 @@ class BlobService {
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
 
-  // The place of a fill in the store.
+  // What a fill holds: its place in the store, and when it began to ask.
   struct Room {
     store::Reservation reservation;
+    Revocations::Ticket ticket;
   };
   struct Download;
 
@@ -104,6 +105,7 @@ class BlobService {
                                      class TrailingVerifier& verifier);
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer);
   runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room);
+  [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   void note_store(const std::optional<Error>& trouble);
   runtime::Task<void> remove_file(streamcache::Writer& writer);
   runtime::Task<void> back_off(std::size_t failures);

@@ -151,8 +151,8 @@ runtime::Task<Result<bool>> BlobService::settle_part(Download& download,
   metrics_.parts_adopted.add();
   metrics_.parts_bytes_saved.add(body ? (*body)->offset() : part);
   if (whole) {
-    co_await access_.remember(download.route.scope,
-                              {download.digest, part, std::string(oci::media_type::kOctetStream)});
+    co_await access_.remember(download.route.scope, {download.digest, part, std::string(oci::media_type::kOctetStream)},
+                              download.room.ticket);
     writer.set_size(part);
   }
   writer.take_part();
@@ -178,7 +178,8 @@ runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::Blo
   // Before the size is told: whoever joins for the same repository then finds that it may.
   if (download.size) {
     co_await access_.remember(download.route.scope,
-                              {download.digest, *download.size, std::string(oci::media_type::kOctetStream)});
+                              {download.digest, *download.size, std::string(oci::media_type::kOctetStream)},
+                              download.room.ticket);
   }
   download.writer.set_size(download.size);
   co_return Result<void>{};
@@ -243,7 +244,7 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
   // Between the caller's look into the store and this fill another one may have ended.
   if (store_.find(digest)) co_return Error{Errc::superseded, "stored meanwhile"};
   TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
-  Room room;
+  Room room{{}, access_.revocations().begin()};
   if (const std::uint64_t part = writer->part_bytes(); part != 0) room.reservation = store_.hold(part);
   Result<void> received{};
   {
@@ -260,19 +261,39 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
   } else if (!received) {
     metrics_.fills_failed.add();
     if (received.error().code != Errc::abandoned) {
-      log::warn("fill", fmt::format("{} of {} failed after {}: {}", digest.to_string(), route.scope.str(),
-                                    format_bytes(writer->position()), received.error().message));
+      // To be stopped, with the program, is no fault of anybody's.
+      const log::Level level = received.error().code == Errc::cancelled ? log::Level::info : log::Level::warn;
+      log::write(level, "fill",
+                 fmt::format("{} of {} ended after {}: {}", digest.to_string(), route.scope.str(),
+                             format_bytes(writer->position()), received.error().message));
     }
   }
   if (!received) {
-    if (is_worth_keeping(received.error().code)) co_await keep_part(digest, *writer);
+    if (is_worth_keeping(received.error().code) && !unwanted(room, route, digest)) co_await keep_part(digest, *writer);
     co_await remove_file(*writer);
     co_return received;
   }
-  co_await access_.remember(route.scope, {digest, writer->position(), std::string(oci::media_type::kOctetStream)});
+  co_await access_.remember(route.scope, {digest, writer->position(), std::string(oci::media_type::kOctetStream)},
+                            room.ticket);
   metrics_.fills_completed.add();
+  if (unwanted(room, route, digest)) {
+    co_await remove_file(*writer);
+    co_return Result<void>{};
+  }
   co_await keep(digest, *writer, room);
+  // A removal that came in between has looked for the file before it was there.
+  if (unwanted(room, route, digest)) {
+    const Result<void> removed = co_await store_.remove(digest);
+    static_cast<void>(removed);
+    forget(digest);
+  }
   co_return Result<void>{};
+}
+
+// The blob was taken out of the repository during the download, and no other one has it: its readers get it, and nobody
+// else.
+bool BlobService::unwanted(const Room& room, const Route& route, const oci::Digest& digest) const {
+  return access_.revoked(room.ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty();
 }
 
 // When all is right the readers have everything: they need not wait for the disk.

@@ -51,14 +51,23 @@ std::string accept_of(oci::ManifestClass accept_class) {
   return out;
 }
 
+// `epoch`: of the removals. Nobody joins a question, or believes an answer, from before one.
 std::string flight_key(const Route& route, const oci::Reference& reference, oci::ManifestClass accept_class,
-                       bool head_only) {
-  return fmt::format("{} {} {} {}", route.scope.str(), reference.to_string(), accept_class, head_only ? "HEAD" : "GET");
+                       bool head_only, std::uint64_t epoch) {
+  return fmt::format("{} {} {} {} {}", route.scope.str(), reference.to_string(), accept_class,
+                     head_only ? "HEAD" : "GET", epoch);
 }
 
 // With the accepted types: what does not exist for one client may for another.
-std::string unknown_key(const Route& route, const oci::Reference& reference, oci::ManifestClass accept_class) {
-  return fmt::format("{} {} {}", route.scope.str(), reference.to_string(), accept_class);
+std::string unknown_key(const Route& route, const oci::Reference& reference, oci::ManifestClass accept_class,
+                        std::uint64_t epoch) {
+  return fmt::format("{} {} {} {}", route.scope.str(), reference.to_string(), accept_class, epoch);
+}
+
+std::string tag_key(const descriptors::Scope& scope, std::string_view tag) {
+  std::string key = scope.str();
+  key.append(":").append(tag);
+  return key;
 }
 
 }  // namespace
@@ -100,12 +109,13 @@ runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body
 
 // A manifest that a repository has names blobs that this repository has: registries check that when they take it. They
 // do not check the manifests that an index names, nor what may lie elsewhere; for those upstream is asked.
-runtime::Task<void> ManifestService::remember_references(descriptors::Scope scope, oci::ManifestInfo info) {
+runtime::Task<void> ManifestService::remember_references(descriptors::Scope scope, oci::ManifestInfo info,
+                                                         const Revocations::Ticket& ticket) {
   if (info.is_index || info.references.size() > kMaxVouched) co_return;
   for (const oci::Descriptor& referred : info.references) {
     const bool foreign = std::find(info.foreign.begin(), info.foreign.end(), referred.digest) != info.foreign.end();
     if (foreign || oci::is_manifest(referred.media_type) || is_nondistributable(referred.media_type)) continue;
-    co_await access_.remember(scope, referred);
+    co_await access_.remember(scope, referred, ticket);
   }
 }
 
@@ -167,6 +177,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
     // A digest that upstream does not have any more means that the tag has moved.
     if (opened || !is_unknown(opened.error().code)) co_return opened;
   }
+  const Revocations::Ticket ticket = access_.revocations().begin();
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool compare = head_only || record.has_value();
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare);
@@ -178,7 +189,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
   }
   const bool moved = record && record->digest != found->digest;
   if (!moved || found->object->in_memory) {
-    store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+    note_tag(route, tag, accept_class, found->digest, ticket);
   }
   if (found->object->in_memory || (head_only && !record)) {
     co_return Opened{CacheResult::miss, found->object, found->digest};
@@ -188,11 +199,28 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
   Result<Opened> opened = co_await open_digest(route, found->digest, head_only && !moved);
   if (!moved) co_return opened;
   if (opened) {
-    store_.catalog().set_tag(route.scope, tag.str(), accept_class, found->digest);
+    note_tag(route, tag, accept_class, found->digest, ticket);
   } else if (is_outage(opened.error().code)) {
     co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
   }
   co_return opened;
+}
+
+// What was taken out while upstream was asked stays out.
+void ManifestService::note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
+                               const oci::Digest& digest, const Revocations::Ticket& ticket) {
+  const auto revoked = [&] {
+    return access_.revocations().revoked(ticket, tag_key(route.scope, tag.str())) ||
+           access_.revoked(ticket, route.scope, digest);
+  };
+  if (revoked()) return;
+  store_.catalog().set_tag(route.scope, tag.str(), accept_class, digest);
+  if (revoked()) store_.catalog().clear_tag(route.scope, tag.str());
+}
+
+bool ManifestService::forget_tag(const descriptors::Scope& scope, std::string_view tag) {
+  access_.revocations().revoke(tag_key(scope, tag));
+  return store_.catalog().clear_tag(scope, tag);
 }
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route route, store::TagRecord record,
@@ -210,7 +238,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route r
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Route route, oci::Reference reference,
                                                                             oci::ManifestClass accept_class,
                                                                             bool head_only) {
-  const std::string unknown = unknown_key(route, reference, accept_class);
+  const std::uint64_t epoch = access_.revocations().epoch();
+  const std::string unknown = unknown_key(route, reference, accept_class, epoch);
   if (negative_.contains(unknown)) {
     co_return Error{Errc::manifest_unknown,
                     fmt::format("upstream said a moment ago that it does not have {}", reference.to_string())};
@@ -219,7 +248,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
     return head_only ? ask_head(route, reference, accept_of(accept_class))
                      : fetch(route, reference, accept_of(accept_class));
   };
-  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only), std::move(work));
+  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only, epoch), std::move(work));
   if (!outcome.result) {
     if (is_unknown(outcome.result.error().code)) negative_.add(unknown);
     co_return outcome.result.error();
@@ -229,6 +258,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route route, oci::Reference reference,
                                                                         std::string accept) {
+  const Revocations::Ticket ticket = access_.revocations().begin();
   Result<upstream::ManifestHead> head = co_await route.registry->stat_manifest(route.repository, reference, accept);
   if (!head) co_return head.error();
   if (reference.is_digest()) head->digest = reference.digest();
@@ -238,28 +268,37 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route ro
   }
   const oci::Digest digest = *head->digest;
   const std::string media_type(oci::canonical_manifest_type(head->media_type));
-  co_await access_.remember(route.scope, {digest, *head->size, media_type});
+  co_await access_.remember(route.scope, {digest, *head->size, media_type}, ticket);
   co_return Found{ready_manifest_head(digest, media_type, *head->size), digest};
 }
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route, oci::Reference reference,
                                                                      std::string accept) {
+  const Revocations::Ticket ticket = access_.revocations().begin();
   Result<upstream::ManifestAnswer> answer = co_await route.registry->get_manifest(route.repository, reference, accept);
   if (!answer) co_return answer.error();
   metrics_.upstream_bytes.add(answer->body.size());
   const oci::Digest digest = answer->digest;
   Result<oci::ManifestInfo> info = co_await parse(answer->body, answer->media_type);
   if (!info) {
-    co_return info.error().in(fmt::format("{} of {} from upstream", reference.to_string(), route.scope.str()));
+    Error error = info.error().in(fmt::format("{} of {} from upstream", reference.to_string(), route.scope.str()));
+    log::warn("manifests", error.message);
+    co_return error;
   }
   // Before the store, because whoever sees the bytes there must find out whose they are.
-  co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type});
+  co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type}, ticket);
   const std::string media_type = info->media_type;
-  co_await remember_references(route.scope, std::move(*info));
+  co_await remember_references(route.scope, std::move(*info), ticket);
   const Result<void> stored = co_await store_.put(digest, answer->body, media_type);
   if (!stored) {
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
+  }
+  if (access_.revoked(ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty()) {
+    // Taken out meanwhile, and no other repository has it: for those who wait alone.
+    const Result<void> removed = co_await store_.remove(digest);
+    static_cast<void>(removed);
+    co_return Found{ready_manifest(digest, media_type, std::move(answer->body)), digest};
   }
   Object object = ready_manifest(digest, media_type, std::move(answer->body));
   objects_.insert(digest, object);

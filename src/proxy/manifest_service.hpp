@@ -54,6 +54,9 @@ class ManifestService {
   // Errors: those of upstream::Registry::get_manifest; manifest_invalid for what is no manifest.
   runtime::Task<Result<Opened>> open(Route route, oci::Reference reference, oci::Accept accept, bool head_only);
 
+  // Forgets what the tag was, whoever asks; false where it was not known. What is on its way is not remembered.
+  bool forget_tag(const descriptors::Scope& scope, std::string_view tag);
+
   // Lets go of what is in memory of a manifest that is at rest no longer. Any thread.
   void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
@@ -68,7 +71,10 @@ class ManifestService {
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
 
   runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
-  runtime::Task<void> remember_references(descriptors::Scope scope, oci::ManifestInfo info);
+  runtime::Task<void> remember_references(descriptors::Scope scope, oci::ManifestInfo info,
+                                          const Revocations::Ticket& ticket);
+  void note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, const oci::Digest& digest,
+                const Revocations::Ticket& ticket);
   runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);

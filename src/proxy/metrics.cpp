@@ -6,7 +6,7 @@ namespace {
 Metrics::ByResult by_result(metrics::Registry& registry, std::string_view name, std::string_view help) {
   Metrics::ByResult out{};
   for (const CacheResult result : {CacheResult::none, CacheResult::hit, CacheResult::join, CacheResult::miss,
-                                   CacheResult::stale, CacheResult::error}) {
+                                   CacheResult::stale, CacheResult::error, CacheResult::unknown, CacheResult::denied}) {
     out[static_cast<std::size_t>(result)] =
         &registry.counter(name, help, {{"result", std::string(proxy::name(result))}});
   }
@@ -18,7 +18,8 @@ Metrics::ByResult by_result(metrics::Registry& registry, std::string_view name, 
 Metrics::Metrics(metrics::Registry& registry)
     : blob_requests(by_result(registry, "sluice_blob_requests_total",
                               "Requests for blobs by how they were answered: hit at rest, join a fill in flight, miss "
-                              "(upstream was asked), error, none (refused before the cache was asked)")),
+                              "(upstream was asked), unknown (upstream does not have it), denied (nor gives it to us), "
+                              "error (no answer could be had), none (refused before the cache was asked)")),
       manifest_requests(by_result(registry, "sluice_manifest_requests_total",
                                   "Requests for manifests by how they were answered; stale: upstream could not be "
                                   "asked whether the tag has moved")),

@@ -12,7 +12,7 @@ struct Metrics {
   explicit Metrics(metrics::Registry& registry);
 
   // Requests by how the cache came by the answer: indexed by CacheResult.
-  using ByResult = std::array<metrics::Counter*, 6>;
+  using ByResult = std::array<metrics::Counter*, kCacheResults>;
   ByResult blob_requests;
   ByResult manifest_requests;
 

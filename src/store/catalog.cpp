@@ -115,6 +115,8 @@ bool Catalog::clear_membership(const Scope& scope, const oci::Digest& digest) {
 
 std::vector<std::string> Catalog::scopes_of(const oci::Digest& digest) const { return memory_->scopes_of(digest); }
 
+std::vector<Member> Catalog::members(const Scope& scope) const { return memory_->members(scope.str()); }
+
 std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class) const {
   return memory_->tag(scope.str(), tag, accept_class);
 }
@@ -127,6 +129,8 @@ void Catalog::set_tag(const Scope& scope, std::string_view tag, oci::ManifestCla
 bool Catalog::clear_tag(const Scope& scope, std::string_view tag) { return memory_->clear_tag(scope.str(), tag); }
 
 std::vector<std::string> Catalog::tags(const Scope& scope) const { return memory_->tags(scope.str()); }
+
+std::vector<NamedTag> Catalog::tag_records(const Scope& scope) const { return memory_->tag_records(scope.str()); }
 
 std::vector<std::string> Catalog::repositories() const { return memory_->repositories(); }
 

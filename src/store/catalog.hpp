@@ -51,6 +51,16 @@ struct TagRecord {
   Clock::Wall checked_at;
 };
 
+struct NamedTag {
+  std::string name;
+  TagRecord record;
+};
+
+struct Member {
+  oci::Digest digest;
+  Membership membership;
+};
+
 class Catalog {
  public:
   struct Params {
@@ -83,6 +93,9 @@ class Catalog {
   // The repositories that have the blob, sorted; the global scope is not among them. Walks all scopes.
   [[nodiscard]] std::vector<std::string> scopes_of(const oci::Digest& digest) const;
 
+  // What the repository has, sorted by digest.
+  [[nodiscard]] std::vector<Member> members(const Scope& scope) const;
+
   // --- Tags. Thread-safe, no I/O.
 
   [[nodiscard]] std::optional<TagRecord> tag(const Scope& scope, std::string_view tag,
@@ -93,6 +106,9 @@ class Catalog {
   bool clear_tag(const Scope& scope, std::string_view tag);
   // Sorted, each once.
   [[nodiscard]] std::vector<std::string> tags(const Scope& scope) const;
+
+  // All records, sorted by tag; one tag has several where clients accept different types.
+  [[nodiscard]] std::vector<NamedTag> tag_records(const Scope& scope) const;
 
   // Every scope that has a membership or a tag, sorted, without the global one.
   [[nodiscard]] std::vector<std::string> repositories() const;

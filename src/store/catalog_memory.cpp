@@ -42,11 +42,30 @@ std::optional<Membership> Catalog::Memory::membership(const std::string& scope, 
   if (space == in.spaces.end()) return std::nullopt;
   const Member* member = space->second.members.find(digest);
   if (member == nullptr) return std::nullopt;
+  return describe(space->second, digest, *member);
+}
+
+Membership Catalog::Memory::describe(const Space& space, const oci::Digest& digest, const Member& member) const {
   Membership out;
-  out.descriptor.digest = member->aliased ? space->second.canonical.at(digest) : digest;
-  out.descriptor.size = member->size;
-  out.descriptor.media_type = media_types_.text(member->media_type);
-  out.checked_at = Clock::Wall(std::chrono::seconds(member->checked_at));
+  out.descriptor.digest = member.aliased ? space.canonical.at(digest) : digest;
+  out.descriptor.size = member.size;
+  out.descriptor.media_type = media_types_.text(member.media_type);
+  out.checked_at = Clock::Wall(std::chrono::seconds(member.checked_at));
+  return out;
+}
+
+std::vector<store::Member> Catalog::Memory::members(const std::string& scope) const {
+  std::vector<store::Member> out;
+  {
+    Shard& in = shard(scope);
+    const std::scoped_lock lock(in.mutex);
+    const auto space = in.spaces.find(scope);
+    if (space == in.spaces.end()) return out;
+    space->second.members.for_each([&](const oci::Digest& digest, const Member& member) {
+      out.push_back({digest, describe(space->second, digest, member)});
+    });
+  }
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.digest < b.digest; });
   return out;
 }
 
@@ -153,6 +172,19 @@ std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {
   if (space == in.spaces.end()) return out;
   for (const auto& [key, value] : space->second.tags) {
     if (out.empty() || out.back() != key.first) out.push_back(key.first);
+  }
+  return out;
+}
+
+std::vector<NamedTag> Catalog::Memory::tag_records(const std::string& scope) const {
+  std::vector<NamedTag> out;
+  const Shard& in = shard(scope);
+  const std::scoped_lock lock(in.mutex);
+  const auto space = in.spaces.find(scope);
+  if (space == in.spaces.end()) return out;
+  for (const auto& [key, value] : space->second.tags) {
+    const Clock::Wall checked_at{std::chrono::milliseconds(value.checked_at)};
+    out.push_back({key.first, TagRecord{value.digest, key.second, checked_at}});
   }
   return out;
 }

@@ -31,6 +31,7 @@ class Catalog::Memory {
                       Clock::Wall now, bool only_if_absent);
   bool clear_membership(const std::string& scope, const oci::Digest& digest);
   [[nodiscard]] std::vector<std::string> scopes_of(const oci::Digest& digest) const;
+  [[nodiscard]] std::vector<store::Member> members(const std::string& scope) const;
 
   [[nodiscard]] std::optional<TagRecord> tag(const std::string& scope, std::string_view tag,
                                              oci::ManifestClass accept_class) const;
@@ -38,6 +39,7 @@ class Catalog::Memory {
                const oci::Digest& digest, Clock::Wall now);
   bool clear_tag(const std::string& scope, std::string_view tag);
   [[nodiscard]] std::vector<std::string> tags(const std::string& scope) const;
+  [[nodiscard]] std::vector<NamedTag> tag_records(const std::string& scope) const;
   [[nodiscard]] std::vector<std::string> repositories() const;
 
   // While loading: a put_membership or put_tag that SQLite has already.
@@ -75,6 +77,7 @@ class Catalog::Memory {
   static constexpr std::size_t kShards = 16;
 
   [[nodiscard]] Shard& shard(const std::string& scope) const;
+  [[nodiscard]] Membership describe(const Space& space, const oci::Digest& digest, const Member& member) const;
   static void place(Space& space, const Change& change);
 
   MediaTypes& media_types_;

@@ -196,6 +196,20 @@ std::size_t Parts::expire() {
   return count;
 }
 
+std::uint64_t Parts::drop(const oci::Digest& digest) {
+  const std::optional<Part> part = take(digest);
+  if (!part) return 0;
+  remove(part->path);
+  return part->size_bytes;
+}
+
+std::optional<std::uint64_t> Parts::find(const oci::Digest& digest) const {
+  const std::scoped_lock lock(mutex_);
+  const auto at = parts_.find(digest);
+  if (at == parts_.end()) return std::nullopt;
+  return at->second.size_bytes;
+}
+
 std::uint64_t Parts::clear() {
   std::size_t count = 0;
   return remove_if([](const Part&) { return true; }, count);

@@ -69,6 +69,10 @@ class Parts {
 
   // Removes the parts that nobody has asked for within max_age; returns how many.
   std::size_t expire();
+  // Removes the part of that blob; returns its bytes, 0 where there was none.
+  std::uint64_t drop(const oci::Digest& digest);
+  // The bytes that wait of that blob. Does not block.
+  [[nodiscard]] std::optional<std::uint64_t> find(const oci::Digest& digest) const;
   // Removes all parts, for their space; returns how many bytes.
   std::uint64_t clear();
 
@@ -106,7 +110,7 @@ class Parts {
   std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::uint64_t> next_number_{1};
 
-  std::mutex mutex_;  // guards parts_
+  mutable std::mutex mutex_;  // guards parts_
   std::unordered_map<oci::Digest, Part, Hash> parts_;
 };
 

@@ -1,0 +1,95 @@
+#include "proxy/removal.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "oci/media_type.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+Error not_here(Errc code, const descriptors::Scope& scope, std::string_view what) {
+  return {code, fmt::format("nothing is known here of {} in {}", what, scope.str())};
+}
+
+}  // namespace
+
+runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::Digest digest) {
+  const Result<oci::Descriptor> known = co_await parts_.access.stat_known(scope, digest);
+  if (!known || oci::is_manifest(known->media_type)) {
+    co_return not_here(Errc::blob_unknown, scope, digest.to_string());
+  }
+  const Result<Freed> freed = co_await forget(scope, digest);
+  if (!freed) co_return freed.error();
+  co_await flush();
+  co_return Result<void>{};
+}
+
+runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, oci::Reference reference) {
+  if (!reference.is_digest()) {
+    const std::string tag = reference.tag().str();
+    if (!forget_tag(scope, tag)) co_return not_here(Errc::manifest_unknown, scope, tag);
+    co_await flush();
+    co_return Result<void>{};
+  }
+  const oci::Digest digest = reference.digest();
+  const Result<oci::Descriptor> known = co_await parts_.access.stat_known(scope, digest);
+  if (!known || !oci::is_manifest(known->media_type)) {
+    co_return not_here(Errc::manifest_unknown, scope, digest.to_string());
+  }
+  const Result<Freed> freed = co_await forget(scope, digest);
+  if (!freed) co_return freed.error();
+  co_await flush();
+  co_return Result<void>{};
+}
+
+runtime::Task<Result<Removal::Freed>> Removal::forget(descriptors::Scope scope, oci::Digest digest) {
+  Freed out;
+  store::Catalog& catalog = parts_.store.catalog();
+  const bool member = catalog.membership(scope, digest).has_value();
+  const Result<void> forgotten = co_await parts_.access.forget(scope, digest);
+  if (!forgotten) co_return forgotten.error().in(fmt::format("{} of {}", digest.to_string(), scope.str()));
+  for (const store::NamedTag& tag : catalog.tag_records(scope)) {
+    if (tag.record.digest == digest && forget_tag(scope, tag.name)) ++out.tags;
+  }
+  if (catalog.scopes_of(digest).empty()) {
+    const Result<Freed> dropped = co_await drop(digest);
+    if (!dropped) co_return dropped.error();
+    out.file = dropped->file;
+    out.bytes = dropped->bytes;
+  }
+  out.known = member || out.file;
+  co_return out;
+}
+
+runtime::Task<Result<Removal::Freed>> Removal::drop(oci::Digest digest) {
+  Freed out;
+  const std::optional<store::Stored> stored = parts_.store.find(digest);
+  const Result<void> removed = co_await parts_.store.remove(digest);
+  if (!removed && removed.error().code != Errc::not_found) co_return removed.error();
+  // After the file: who looks from here on finds neither.
+  parts_.blobs.forget(digest);
+  parts_.manifests.forget(digest);
+  co_await parts_.access.forget_globally(digest);
+  const std::uint64_t part =
+      co_await runtime::offload(parts_.pool, [this, digest] { return parts_.parts.drop(digest); });
+  out.file = removed.has_value();
+  out.known = out.file || part != 0;
+  out.bytes = part + (removed && stored ? stored->size : 0);
+  co_return out;
+}
+
+bool Removal::forget_tag(const descriptors::Scope& scope, std::string_view tag) {
+  return parts_.manifests.forget_tag(scope, tag);
+}
+
+runtime::Task<void> Removal::flush() {
+  const Result<void> flushed =
+      co_await runtime::offload(parts_.pool, [this] { return parts_.store.catalog().flush(); });
+  // It stays in the queue, which is written before the process ends.
+  if (!flushed) log::error("proxy", fmt::format("a removal is not on the disk yet: {}", flushed.error().message));
+}
+
+}  // namespace sluice::proxy

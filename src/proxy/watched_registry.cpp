@@ -1,0 +1,171 @@
+#include "proxy/watched_registry.hpp"
+
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/units.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+using runtime::Task;
+
+// An upstream that comes and goes does not fill the log.
+constexpr std::chrono::minutes kQuiet{1};
+
+bool is_outage(Errc code) {
+  switch (code) {
+    case Errc::upstream_unreachable:
+    case Errc::upstream_timeout:
+    case Errc::upstream_failed:
+    case Errc::throttled: return true;
+    default: return false;
+  }
+}
+
+bool is_nonsense(Errc code) {
+  switch (code) {
+    case Errc::upstream_protocol:
+    case Errc::digest_mismatch:
+    case Errc::size_mismatch:
+    case Errc::manifest_invalid: return true;
+    default: return false;
+  }
+}
+
+// Says nothing about upstream.
+bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overloaded || code == Errc::shutting_down; }
+
+}  // namespace
+
+class WatchedRegistry::Watch {
+ public:
+  Watch(std::string name, const Clock& clock, metrics::Registry& metrics)
+      : name_(std::move(name)),
+        clock_(clock),
+        up_(metrics.gauge("sluice_upstream_up", "0 while upstream does not answer", {{"upstream", name_}})) {
+    up_.set(1);
+  }
+
+  template <class T>
+  void see(const Result<T>& answer) {
+    if (!answer && is_ours(answer.error().code)) return;
+    if (!answer && is_outage(answer.error().code)) {
+      failed(answer.error());
+    } else if (!answer && is_nonsense(answer.error().code)) {
+      puzzled(answer.error());
+    } else if (up_.value() == 0) {
+      answered();
+    }
+  }
+
+ private:
+  void failed(const Error& error) {
+    const std::scoped_lock lock(mutex_);
+    if (down_since_) return;
+    const Clock::Monotonic now = clock_.now();
+    down_since_ = now;
+    up_.set(0);
+    told_ = !last_told_ || now - *last_told_ >= kQuiet;
+    if (!told_) return;
+    last_told_ = now;
+    log::warn("upstream", fmt::format("{} does not answer: {}; what is stored is served", name_, error.message));
+  }
+
+  void answered() {
+    const std::scoped_lock lock(mutex_);
+    if (!down_since_) return;
+    const Clock::Monotonic::duration lasted = clock_.now() - *down_since_;
+    down_since_.reset();
+    up_.set(1);
+    if (!told_) return;
+    log::warn("upstream", fmt::format("{} answers again, after {}", name_,
+                                      format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(lasted))));
+  }
+
+  void puzzled(const Error& error) {
+    const std::scoped_lock lock(mutex_);
+    const Clock::Monotonic now = clock_.now();
+    if (last_puzzled_ && now - *last_puzzled_ < kQuiet) {
+      ++untold_;
+      return;
+    }
+    last_puzzled_ = now;
+    const std::string more = untold_ == 0 ? "" : fmt::format(" ({} others like it before)", untold_);
+    untold_ = 0;
+    log::warn("upstream", fmt::format("{} gives answers that cannot be used: {}{}", name_, error.message, more));
+  }
+
+  const std::string name_;
+  const Clock& clock_;
+  metrics::Gauge& up_;
+  std::mutex mutex_;  // guards what follows
+  std::optional<Clock::Monotonic> down_since_;
+  std::optional<Clock::Monotonic> last_told_;  // of an outage
+  std::optional<Clock::Monotonic> last_puzzled_;
+  std::size_t untold_ = 0;
+  bool told_ = false;  // the outage that there is
+};
+
+WatchedRegistry::WatchedRegistry(std::unique_ptr<upstream::Registry> registry, const Clock& clock,
+                                 metrics::Registry& metrics)
+    : registry_(std::move(registry)), watch_(std::make_shared<Watch>(std::string(registry_->name()), clock, metrics)) {}
+
+WatchedRegistry::WatchedRegistry(std::shared_ptr<upstream::Registry> registry, std::shared_ptr<Watch> watch)
+    : registry_(std::move(registry)), watch_(std::move(watch)) {}
+
+WatchedRegistry::~WatchedRegistry() = default;
+
+Task<Result<oci::Descriptor>> WatchedRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
+  Result<oci::Descriptor> answer = co_await registry_->stat_blob(std::move(repository), digest);
+  watch_->see(answer);
+  co_return answer;
+}
+
+Task<Result<std::unique_ptr<upstream::BlobBody>>> WatchedRegistry::open_blob(oci::Repository repository,
+                                                                             oci::Digest digest, std::uint64_t offset) {
+  Result<std::unique_ptr<upstream::BlobBody>> answer =
+      co_await registry_->open_blob(std::move(repository), digest, offset);
+  watch_->see(answer);
+  co_return answer;
+}
+
+Task<Result<upstream::ManifestAnswer>> WatchedRegistry::get_manifest(oci::Repository repository,
+                                                                     oci::Reference reference, std::string accept) {
+  Result<upstream::ManifestAnswer> answer =
+      co_await registry_->get_manifest(std::move(repository), std::move(reference), std::move(accept));
+  watch_->see(answer);
+  co_return answer;
+}
+
+Task<Result<upstream::ManifestHead>> WatchedRegistry::stat_manifest(oci::Repository repository,
+                                                                    oci::Reference reference, std::string accept) {
+  Result<upstream::ManifestHead> answer =
+      co_await registry_->stat_manifest(std::move(repository), std::move(reference), std::move(accept));
+  watch_->see(answer);
+  co_return answer;
+}
+
+Task<Result<upstream::ListAnswer>> WatchedRegistry::list(oci::Repository repository, std::string what) {
+  Result<upstream::ListAnswer> answer = co_await registry_->list(std::move(repository), std::move(what));
+  watch_->see(answer);
+  co_return answer;
+}
+
+Task<Result<void>> WatchedRegistry::ping() {
+  Result<void> answer = co_await registry_->ping();
+  watch_->see(answer);
+  co_return answer;
+}
+
+std::shared_ptr<upstream::Registry> WatchedRegistry::on_behalf_of(std::string authorization) {
+  std::shared_ptr<upstream::Registry> asked = registry_->on_behalf_of(std::move(authorization));
+  if (!asked) return nullptr;
+  return std::shared_ptr<WatchedRegistry>(new WatchedRegistry(std::move(asked), watch_));
+}
+
+}  // namespace sluice::proxy

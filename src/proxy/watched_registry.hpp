@@ -1,0 +1,44 @@
+// WatchedRegistry: an upstream and whether it answers. The beginning and the end of an outage are a line in the log
+// each, and a gauge (`sluice_upstream_up`); what happens in between is upstream's other metrics.
+//
+// An outage begins with a question that upstream gave no usable answer to, after all its retries: out of reach, timed
+// out, 5xx, 429. It ends with any answer, a refusal too. An answer that is none of what was asked for (another digest,
+// broken HTTP) is told each time, but not more than once a minute: that is not the network's fault.
+//
+// Threads: as the Registry that it watches, which it owns.
+#pragma once
+
+#include <memory>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "upstream/registry.hpp"
+
+namespace sluice::proxy {
+
+class WatchedRegistry final : public upstream::Registry {
+ public:
+  WatchedRegistry(std::unique_ptr<upstream::Registry> registry, const Clock& clock, metrics::Registry& metrics);
+  ~WatchedRegistry() override;
+
+  [[nodiscard]] std::string_view name() const override { return registry_->name(); }
+  runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
+                                                                       std::uint64_t offset) override;
+  runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
+                                                               std::string accept) override;
+  runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
+                                                              std::string accept) override;
+  runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override;
+  runtime::Task<Result<void>> ping() override;
+  [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
+
+ private:
+  class Watch;
+  WatchedRegistry(std::shared_ptr<upstream::Registry> registry, std::shared_ptr<Watch> watch);
+
+  const std::shared_ptr<upstream::Registry> registry_;
+  const std::shared_ptr<Watch> watch_;  // shared with those that ask on behalf of clients
+};
+
+}  // namespace sluice::proxy

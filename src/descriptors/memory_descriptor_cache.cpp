@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "descriptors/sieve_map.hpp"
+#include "base/sieve_map.hpp"
 
 namespace sluice::descriptors {
 namespace {
@@ -69,7 +69,7 @@ class MemoryDescriptorCache::Table {
     {
       Shard& in = shard(digest);
       const std::scoped_lock lock(in.mutex);
-      if (!scope.empty()) in.map.insert_or_assign(Key{std::string(scope), digest}, descriptor);
+      if (!scope.empty()) in.map.insert(Key{std::string(scope), digest}, descriptor);
       new_globally = add_global(in, digest, descriptor);
     }
     if (new_globally && digest.algorithm() != descriptor.digest.algorithm()) {
@@ -104,7 +104,7 @@ class MemoryDescriptorCache::Table {
 
   static bool add_global(Shard& in, const oci::Digest& digest, const oci::Descriptor& descriptor) {
     if (in.map.contains(KeyView{kGlobal, digest})) return false;
-    in.map.insert_or_assign(Key{std::string(), digest}, descriptor);
+    in.map.insert(Key{std::string(), digest}, descriptor);
     return true;
   }
 

@@ -16,13 +16,15 @@ std::shared_ptr<const ReadyObject> ObjectCache::find(const oci::Digest& digest) 
 void ObjectCache::insert(const oci::Digest& digest, std::shared_ptr<const ReadyObject> object) {
   if (!enabled_) return;
   const std::uint64_t cost = sizeof(ReadyObject) + object->head.size() + object->body.size() + 128;
+  std::vector<std::shared_ptr<const ReadyObject>> gone;  // destroyed after the lock
   const std::scoped_lock lock(mutex_);
-  objects_.insert(digest, std::move(object), cost);
+  gone = objects_.insert(digest, std::move(object), cost);
 }
 
 void ObjectCache::erase(const oci::Digest& digest) {
+  std::shared_ptr<const ReadyObject> gone;
   const std::scoped_lock lock(mutex_);
-  objects_.erase(digest);
+  gone = objects_.take(digest);
 }
 
 namespace {

@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "descriptors/sieve_map.hpp"
+#include "base/sieve_map.hpp"
 
 namespace sluice::store {
 
 struct alignas(64) OpenFiles::Shard {
   explicit Shard(std::size_t capacity) : map(capacity) {}
   mutable std::mutex mutex;  // guards map
-  descriptors::SieveMap<oci::Digest, std::shared_ptr<const OpenBlob>, std::hash<oci::Digest>, std::equal_to<>> map;
+  SieveMap<oci::Digest, std::shared_ptr<const OpenBlob>> map;
 };
 
 namespace {
@@ -43,10 +43,10 @@ std::shared_ptr<const OpenBlob> OpenFiles::find(const oci::Digest& digest) {
 
 void OpenFiles::insert(const oci::Digest& digest, std::shared_ptr<const OpenBlob> blob) {
   if (capacity_ == 0) return;
-  std::shared_ptr<const OpenBlob> gone;
+  std::vector<std::shared_ptr<const OpenBlob>> gone;
   Shard& in = shard(digest);
   const std::scoped_lock lock(in.mutex);
-  gone = in.map.insert_or_assign(digest, std::move(blob));
+  gone = in.map.insert(digest, std::move(blob));
 }
 
 void OpenFiles::erase(const oci::Digest& digest) {

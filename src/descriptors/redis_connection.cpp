@@ -4,7 +4,6 @@
 #include <utility>
 
 #include <boost/asio/ip/address.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 
 #include <fmt/format.h>
@@ -20,13 +19,9 @@ constexpr const char* kProbeKey = "blobs::probe";
 
 }  // namespace
 
-class RedisConnection::Resolver : public asio::ip::basic_resolver<asio::ip::tcp, runtime::Executor> {
- public:
-  using basic_resolver::basic_resolver;
-};
-
-RedisConnection::RedisConnection(runtime::Loop& loop, const RedisParams& params, Owner& owner)
-    : loop_(loop), params_(params), owner_(&owner), deadline_(loop, [this] { expired(); }) {}
+RedisConnection::RedisConnection(runtime::Loop& loop, runtime::Resolver& resolver, const RedisParams& params,
+                                 Owner& owner)
+    : loop_(loop), resolver_(resolver), params_(params), owner_(&owner), deadline_(loop, [this] { expired(); }) {}
 
 RedisConnection::~RedisConnection() { close({Reason::closed, "closed"}); }
 
@@ -50,17 +45,17 @@ void RedisConnection::open(const RedisAddress& address, std::chrono::millisecond
 void RedisConnection::resolve() {
   state_ = State::resolving;
   deadline_.arm(params_.connect_timeout);
-  resolver_ = std::make_unique<Resolver>(loop_.get_executor());
-  resolver_->async_resolve(address_.host, std::to_string(address_.port),
-                           [weak = weak_from_this()](const boost::system::error_code& ec,
-                                                     const asio::ip::tcp::resolver::results_type& found) {
-                             const auto self = weak.lock();
-                             if (!self || self->state_ != State::resolving) return;
-                             if (ec) return self->fail(Reason::connect, ec.message());
-                             for (const auto& entry : found)
-                               self->ips_.push_back(entry.endpoint().address().to_string());
-                             self->connect_next();
-                           });
+  auto inquiry = resolver_.inquire(address_.host, loop_.get_executor(),
+                                   [weak = weak_from_this()](const Result<runtime::Resolver::Addresses>& found) {
+                                     const auto self = weak.lock();
+                                     if (!self || self->state_ != State::resolving) return;
+                                     self->inquiry_.reset();
+                                     if (!found) return self->fail(Reason::connect, found.error().message);
+                                     for (const auto& ip : *found) self->ips_.push_back(ip.to_string());
+                                     self->connect_next();
+                                   });
+  if (!inquiry) return fail(Reason::connect, inquiry.error().message);
+  inquiry_ = std::move(*inquiry);
 }
 
 void RedisConnection::connect_next() {
@@ -181,7 +176,7 @@ void RedisConnection::close(const RedisFailure& why) {
   if (state_ == State::closed) return;
   state_ = State::closed;
   deadline_.disarm();
-  if (resolver_) resolver_->cancel();
+  inquiry_.reset();
   if (context_) std::exchange(context_, nullptr)->close();
   for (const auto& batch : std::exchange(batches_, {})) batch->fail(why);
 }

@@ -21,6 +21,7 @@
 #include "descriptors/redis_params.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/resolver.hpp"
 
 namespace sluice::descriptors {
 
@@ -36,8 +37,8 @@ class RedisConnection final : public std::enable_shared_from_this<RedisConnectio
     ~Owner() = default;
   };
 
-  // `params` must outlive it.
-  RedisConnection(runtime::Loop& loop, const RedisParams& params, Owner& owner);
+  // `resolver` and `params` must outlive it.
+  RedisConnection(runtime::Loop& loop, runtime::Resolver& resolver, const RedisParams& params, Owner& owner);
   RedisConnection(const RedisConnection&) = delete;
   RedisConnection& operator=(const RedisConnection&) = delete;
   virtual ~RedisConnection();
@@ -55,7 +56,6 @@ class RedisConnection final : public std::enable_shared_from_this<RedisConnectio
 
  private:
   enum class State : std::uint8_t { idle, resolving, connecting, greeting, ready, closed };
-  class Resolver;
 
   void connected() override;
   void replied(RedisReply reply) override;
@@ -69,13 +69,14 @@ class RedisConnection final : public std::enable_shared_from_this<RedisConnectio
   void fail(RedisFailure::Reason reason, std::string_view why);
 
   runtime::Loop& loop_;
+  runtime::Resolver& resolver_;
   const RedisParams& params_;
   Owner* owner_;
   State state_ = State::idle;
   RedisAddress address_;
   std::chrono::milliseconds patience_{0};
   runtime::Deadline deadline_;
-  std::unique_ptr<Resolver> resolver_;
+  std::shared_ptr<runtime::Resolver::Inquiry> inquiry_;
   std::deque<std::string> ips_;  // still to be tried
   std::string last_failure_;
   std::shared_ptr<RedisContext> context_;

@@ -94,7 +94,7 @@ class RedisDescriptorCache::Core {
     if (params_.addresses.empty()) throw std::invalid_argument("Redis needs an address");
     ignore_sigpipe();
     for (std::size_t i = 0; i < loops.size(); ++i) {
-      pools_.push_back(std::make_shared<RedisPool>(loops.at(i), params_, breaker_, metrics_));
+      pools_.push_back(std::make_shared<RedisPool>(loops.at(i), resolver_, params_, breaker_, metrics_));
     }
   }
 
@@ -115,6 +115,7 @@ class RedisDescriptorCache::Core {
   const RedisKeys keys_;
   RedisMetrics metrics_;
   RedisBreaker breaker_;
+  runtime::Resolver resolver_;
   metrics::Histogram& stat_;
   metrics::Histogram& set_;
   metrics::Histogram& clear_;

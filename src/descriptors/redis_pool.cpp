@@ -38,8 +38,9 @@ RedisMetrics::RedisMetrics(metrics::Registry& registry)
   }
 }
 
-RedisPool::RedisPool(runtime::Loop& loop, const RedisParams& params, RedisBreaker& breaker, RedisMetrics& metrics)
-    : loop_(loop), params_(params), breaker_(breaker), metrics_(metrics) {}
+RedisPool::RedisPool(runtime::Loop& loop, runtime::Resolver& resolver, const RedisParams& params, RedisBreaker& breaker,
+                     RedisMetrics& metrics)
+    : loop_(loop), resolver_(resolver), params_(params), breaker_(breaker), metrics_(metrics) {}
 
 RedisPool::~RedisPool() { close(); }
 
@@ -148,7 +149,7 @@ void RedisPool::open() {
 }
 
 void RedisPool::open_next() {
-  opening_ = std::make_shared<RedisConnection>(loop_, params_, static_cast<RedisConnection::Owner&>(*this));
+  opening_ = std::make_shared<RedisConnection>(loop_, resolver_, params_, static_cast<RedisConnection::Owner&>(*this));
   // Nobody waits for a probe, and one that is patient notices at once when a server that was stopped goes on. With
   // other addresses to try it must not be.
   const bool patient = probing_ && params_.addresses.size() == 1;

@@ -40,7 +40,8 @@ struct RedisMetrics {
 class RedisPool final : public std::enable_shared_from_this<RedisPool>, private RedisConnection::Owner {
  public:
   // All must outlive it.
-  RedisPool(runtime::Loop& loop, const RedisParams& params, RedisBreaker& breaker, RedisMetrics& metrics);
+  RedisPool(runtime::Loop& loop, runtime::Resolver& resolver, const RedisParams& params, RedisBreaker& breaker,
+            RedisMetrics& metrics);
   RedisPool(const RedisPool&) = delete;
   RedisPool& operator=(const RedisPool&) = delete;
   virtual ~RedisPool();
@@ -76,6 +77,7 @@ class RedisPool final : public std::enable_shared_from_this<RedisPool>, private 
   [[nodiscard]] RedisConnection* least_loaded() noexcept;
 
   runtime::Loop& loop_;
+  runtime::Resolver& resolver_;
   const RedisParams& params_;
   RedisBreaker& breaker_;
   RedisMetrics& metrics_;

@@ -67,7 +67,7 @@ class Client::Pool {
   void release(Host& host) noexcept;
 
   [[nodiscard]] runtime::Loop& loop() noexcept { return loop_; }
-  [[nodiscard]] Resolver& resolver() noexcept { return resolver_; }
+  [[nodiscard]] runtime::Resolver& resolver() noexcept { return resolver_; }
   [[nodiscard]] std::size_t idle() const;
 
  private:
@@ -77,7 +77,7 @@ class Client::Pool {
 
   runtime::Loop& loop_;
   const Params params_;
-  Resolver resolver_;
+  runtime::Resolver resolver_;
   std::map<Key, Host> hosts_;
   runtime::Deadline reaper_;
   bool reaping_ = false;

@@ -62,7 +62,8 @@ Error connection_error(const ClientConnection::Outcome& outcome, std::string_vie
   return {Errc::upstream_unreachable, fmt::format("{}: {}", where, outcome.error.message())};
 }
 
-ClientConnection::ClientConnection(runtime::Loop& loop, Resolver& resolver, std::shared_ptr<const Channel> channel)
+ClientConnection::ClientConnection(runtime::Loop& loop, runtime::Resolver& resolver,
+                                   std::shared_ptr<const Channel> channel)
     : resolver_(resolver),
       channel_(std::move(channel)),
       socket_(loop.get_executor()),
@@ -100,7 +101,7 @@ Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(const Url& u
   const auto address = asio::ip::make_address(url.host, not_an_address);
   if (!not_an_address) co_return Endpoints{tcp::endpoint(address, url.port)};
 
-  const Result<Resolver::Addresses> addresses = co_await resolver_.resolve(url.host, until);
+  const Result<runtime::Resolver::Addresses> addresses = co_await resolver_.resolve(url.host, until);
   if (!addresses) co_return addresses.error();
   Endpoints endpoints;
   for (const asio::ip::address& found : *addresses) endpoints.emplace_back(found, url.port);

@@ -24,9 +24,9 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "http/client.hpp"
-#include "http/resolver.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/resolver.hpp"
 #include "runtime/task.hpp"
 
 namespace sluice::http {
@@ -53,7 +53,7 @@ class ClientConnection {
   enum class Pending : std::uint8_t { nothing, bytes, unknown };
 
   // `resolver` outlives it.
-  ClientConnection(runtime::Loop& loop, Resolver& resolver, std::shared_ptr<const Channel> channel);
+  ClientConnection(runtime::Loop& loop, runtime::Resolver& resolver, std::shared_ptr<const Channel> channel);
   ClientConnection(const ClientConnection&) = delete;
   ClientConnection& operator=(const ClientConnection&) = delete;
   ~ClientConnection();
@@ -102,7 +102,7 @@ class ClientConnection {
   Task<Outcome> read_record(std::span<std::byte> into);
   [[nodiscard]] Outcome outcome(boost::system::error_code error, std::size_t bytes) const;
 
-  Resolver& resolver_;
+  runtime::Resolver& resolver_;
   const std::shared_ptr<const Channel> channel_;
   Socket socket_;
   std::optional<asio::ssl::stream<Socket&>> tls_;

@@ -1,12 +1,12 @@
-// Names to addresses, with getaddrinfo on threads of its own. Internal to the client.
+// Names to addresses, with getaddrinfo on threads of its own.
 //
 // Asio resolves on one thread for each loop, and joins it when the loop is destroyed: a name server that does not
 // answer would hold up every other name, and the end of the program, for as long as getaddrinfo tries (a minute is
 // common). Here every name has a thread while it is looked up, whoever asks for it, and nobody waits for that thread to
 // end.
 //
-// Owned by a pool of connections. Threads: resolve() may be awaited on any loop, and the tasks that await it end before
-// the Resolver does. What is still being looked up then is left behind.
+// Owned by a pool of connections. Threads: resolve() may be awaited and inquire() called on any loop, and the tasks
+// that await the one end before the Resolver does. What is still being looked up then is left behind.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,7 @@
 #include "base/result.hpp"
 #include "runtime/task.hpp"
 
-namespace sluice::http {
+namespace sluice::runtime {
 
 class Resolver {
  public:
@@ -42,11 +42,18 @@ class Resolver {
 
   // Suspends at most until `until`. Never an empty list.
   // Errors: upstream_unreachable, no such name; upstream_timeout; overloaded, too many names at once; cancelled.
-  runtime::Task<Result<Addresses>> resolve(std::string host, std::chrono::steady_clock::time_point until);
+  Task<Result<Addresses>> resolve(std::string host, std::chrono::steady_clock::time_point until);
+
+  // The same for code that is no coroutine: `done` is called on `executor` once, unless the inquiry was destroyed
+  // before, which must happen on that executor's thread. Without an end of its own: who waits has a deadline.
+  // Errors of the call itself: overloaded.
+  class Inquiry;
+  Result<std::shared_ptr<Inquiry>> inquire(std::string host, Executor executor,
+                                           std::function<void(Result<Addresses>)> done);
 
  private:
   struct State;
   const std::shared_ptr<State> state_;  // shared with the threads
 };
 
-}  // namespace sluice::http
+}  // namespace sluice::runtime

@@ -1,4 +1,4 @@
-#include "http/resolver.hpp"
+#include "runtime/resolver.hpp"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -19,18 +19,16 @@
 
 #include <fmt/format.h>
 
-namespace sluice::http {
+namespace sluice::runtime {
 namespace {
 
 namespace asio = boost::asio;
 using std::chrono::steady_clock;
 
-// A task that waits. The timer is touched on its own loop alone.
+// Somebody who waits. `done` is touched on the executor's thread alone; empty: he has left.
 struct Waiter {
-  explicit Waiter(const runtime::Executor& on) : executor(on), timer(on) {}
-  const runtime::Executor executor;
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer;
-  std::optional<Result<Resolver::Addresses>> answer;
+  const Executor executor;
+  std::function<void(Result<Resolver::Addresses>)> done;
 };
 
 std::optional<asio::ip::address> address_of(const sockaddr& from) {
@@ -114,10 +112,9 @@ void Resolver::State::finish(const std::string& host, const Result<Addresses>& a
   const std::scoped_lock lock(mutex);
   const auto at = running.find(host);
   for (std::shared_ptr<Waiter>& waiter : at->second) {
-    const runtime::Executor executor = waiter->executor;
+    const Executor executor = waiter->executor;
     asio::post(executor, [waiter = std::move(waiter), answer] {
-      waiter->answer = answer;
-      waiter->timer.cancel();
+      if (const auto done = std::exchange(waiter->done, nullptr)) done(answer);
     });
   }
   running.erase(at);
@@ -127,23 +124,44 @@ Resolver::Resolver() : Resolver(ask_system) {}
 Resolver::Resolver(LookUp look_up) : state_(std::make_shared<State>(std::move(look_up))) {}
 Resolver::~Resolver() = default;
 
-runtime::Task<Result<Resolver::Addresses>> Resolver::resolve(std::string host, steady_clock::time_point until) {
-  // However this ends, also when the task is unwound.
-  struct Membership {
-    State& state;
-    const std::string& host;
-    std::shared_ptr<Waiter> waiter;
-    ~Membership() { state.leave(host, waiter); }
-  };
-  const runtime::Executor executor = co_await asio::this_coro::executor;
-  const Membership member{*state_, host, std::make_shared<Waiter>(executor)};
-  Waiter& waiter = *member.waiter;
-  waiter.timer.expires_at(until);
-  if (Result<void> joined = state_->join(host, member.waiter); !joined) co_return joined.error();
-  const auto [interrupted] = co_await waiter.timer.async_wait(runtime::kAwaitTuple);
-  if (waiter.answer) co_return *waiter.answer;
+class Resolver::Inquiry {
+ public:
+  Inquiry(std::shared_ptr<State> state, std::string host, std::shared_ptr<Waiter> waiter)
+      : state_(std::move(state)), host_(std::move(host)), waiter_(std::move(waiter)) {}
+  Inquiry(const Inquiry&) = delete;
+  Inquiry& operator=(const Inquiry&) = delete;
+  ~Inquiry() {
+    state_->leave(host_, waiter_);
+    waiter_->done = nullptr;
+  }
+
+ private:
+  const std::shared_ptr<State> state_;
+  const std::string host_;
+  const std::shared_ptr<Waiter> waiter_;
+};
+
+Result<std::shared_ptr<Resolver::Inquiry>> Resolver::inquire(std::string host, Executor executor,
+                                                             std::function<void(Result<Addresses>)> done) {
+  const auto waiter = std::make_shared<Waiter>(Waiter{executor, std::move(done)});
+  if (Result<void> joined = state_->join(host, waiter); !joined) return joined.error();
+  return std::make_shared<Inquiry>(state_, std::move(host), waiter);
+}
+
+Task<Result<Resolver::Addresses>> Resolver::resolve(std::string host, steady_clock::time_point until) {
+  const Executor executor = co_await asio::this_coro::executor;
+  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, Executor> timer(executor, until);
+  std::optional<Result<Addresses>> answer;
+  // It leaves however this ends, also when the task is unwound.
+  const auto inquiry = inquire(host, executor, [&timer, &answer](Result<Addresses> found) {
+    answer = std::move(found);
+    timer.cancel();
+  });
+  if (!inquiry) co_return inquiry.error();
+  const auto [interrupted] = co_await timer.async_wait(kAwaitTuple);
+  if (answer) co_return *answer;
   if (!interrupted) co_return Error(Errc::upstream_timeout, fmt::format("resolve {}: timed out", host));
   co_return Error(Errc::cancelled, fmt::format("resolve {}: cancelled", host));
 }
 
-}  // namespace sluice::http
+}  // namespace sluice::runtime

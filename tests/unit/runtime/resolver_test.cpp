@@ -1,13 +1,14 @@
-#include "http/resolver.hpp"
+#include "runtime/resolver.hpp"
 
 #include <atomic>
 #include <future>
 
+#include <boost/asio/post.hpp>
 #include <catch2/catch.hpp>
 
 #include "support/loop_runner.hpp"
 
-namespace sluice::http {
+namespace sluice::runtime {
 namespace {
 
 using std::chrono::steady_clock;
@@ -33,7 +34,7 @@ struct Names {
 
 }  // namespace
 
-TEST_CASE("Resolver: a name that takes its time holds up no other", "[http]") {
+TEST_CASE("Resolver: a name that takes its time holds up no other", "[runtime]") {
   const auto names = std::make_shared<Names>();
   test::LoopRunner loops;
   Resolver resolver(Names::look_up(names));
@@ -48,7 +49,7 @@ TEST_CASE("Resolver: a name that takes its time holds up no other", "[http]") {
   names->released.set_value();
 }
 
-TEST_CASE("Resolver: a name is looked up once for all who wait", "[http]") {
+TEST_CASE("Resolver: a name is looked up once for all who wait", "[runtime]") {
   const auto names = std::make_shared<Names>();
   test::LoopRunner loops;
   Resolver resolver(Names::look_up(names));
@@ -61,7 +62,7 @@ TEST_CASE("Resolver: a name is looked up once for all who wait", "[http]") {
   CHECK(names->asked <= 2);
 }
 
-TEST_CASE("Resolver: names at the same time are bounded", "[http]") {
+TEST_CASE("Resolver: names at the same time are bounded", "[runtime]") {
   const auto names = std::make_shared<Names>();
   test::LoopRunner loops;
   Resolver resolver(Names::look_up(names));
@@ -76,7 +77,7 @@ TEST_CASE("Resolver: names at the same time are bounded", "[http]") {
   names->released.set_value();
 }
 
-TEST_CASE("Resolver: goes while names are being looked up", "[http]") {
+TEST_CASE("Resolver: goes while names are being looked up", "[runtime]") {
   const auto names = std::make_shared<Names>();
   {
     test::LoopRunner loops;
@@ -86,4 +87,28 @@ TEST_CASE("Resolver: goes while names are being looked up", "[http]") {
   names->released.set_value();
 }
 
-}  // namespace sluice::http
+TEST_CASE("Resolver: an inquiry is answered on its executor, or not at all when it is given up", "[runtime]") {
+  const auto names = std::make_shared<Names>();
+  test::LoopRunner loops;
+  Resolver resolver(Names::look_up(names));
+  std::promise<Result<Resolver::Addresses>> answered;
+  const auto fast = resolver.inquire("fast", loops.pool().at(0).get_executor(),
+                                     [&](Result<Resolver::Addresses> found) { answered.set_value(std::move(found)); });
+  REQUIRE(fast.has_value());
+  CHECK(answered.get_future().get().has_value());
+
+  std::atomic<bool> told{false};
+  std::promise<void> given_up;
+  boost::asio::post(loops.pool().at(0).get_executor(), [&] {
+    auto slow = resolver.inquire("slow", loops.pool().at(0).get_executor(), [&](const auto&) { told = true; });
+    slow.value().reset();
+    given_up.set_value();
+  });
+  given_up.get_future().wait();
+  names->released.set_value();
+  CHECK(loops.run(resolver.resolve("slow", kNever)).has_value());
+  loops.stop();
+  CHECK_FALSE(told);
+}
+
+}  // namespace sluice::runtime

@@ -220,7 +220,7 @@ class Client::Lease {
   }
 
   // A kept connection, unless `fresh`, or a new one.
-  Task<Result<void>> connect(const Url& url, bool fresh) {
+  Task<Result<void>> connect(const Url& url, ClientConnection::Duration timeout, bool fresh) {
     connection_.reset();
     if (fresh) {
       pool_->drop_one_idle(*host_);
@@ -229,7 +229,7 @@ class Client::Lease {
       if (connection_) co_return Result<void>{};
     }
     connection_ = std::make_unique<ClientConnection>(pool_->loop(), pool_->resolver(), host_->channel);
-    co_return co_await connection_->connect(url);
+    co_return co_await connection_->connect(url, timeout);
   }
   void keep() { pool_->put_idle(*host_, std::move(connection_)); }
   [[nodiscard]] ClientConnection& connection() noexcept { return *connection_; }
@@ -319,7 +319,8 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
   Lease lease(pool, **host);
 
   for (bool fresh = false;; fresh = true) {
-    const Result<void> connected = co_await lease.connect(request.url, fresh);
+    const Result<void> connected =
+        co_await lease.connect(request.url, request.connect_timeout.value_or(channel->connect_timeout), fresh);
     if (!connected) co_return connected.error();
     ClientConnection& connection = lease.connection();
     connection.arm(request.headers_timeout.value_or(channel->headers_timeout));

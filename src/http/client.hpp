@@ -75,6 +75,8 @@ struct ClientRequest {
   std::vector<HeaderField> fields;  // besides Host and User-Agent
   // Instead of the channel's headers time-out.
   std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+  // Instead of the channel's connect time-out.
+  std::optional<std::chrono::milliseconds> connect_timeout = std::nullopt;
 };
 
 // An answer whose head has been read, and the connection that its body comes over.

@@ -81,8 +81,8 @@ ClientConnection::Outcome ClientConnection::outcome(boost::system::error_code er
   return {error, bytes, error && deadline_.expired()};
 }
 
-Task<Result<void>> ClientConnection::connect(const Url& url) {
-  const auto until = steady_clock::now() + channel_->connect_timeout;
+Task<Result<void>> ClientConnection::connect(const Url& url, Duration timeout) {
+  const auto until = steady_clock::now() + timeout;
   Result<Endpoints> endpoints = co_await resolve(url, until);
   if (endpoints) endpoints = permitted(url, std::move(*endpoints));
   if (!endpoints) co_return endpoints.error();
@@ -159,8 +159,9 @@ Task<Result<void>> ClientConnection::handshake(const Url& url, steady_clock::tim
   close();
   const long verified = SSL_get_verify_result(tls_->native_handle());
   if (verified != X509_V_OK && !ended.timed_out) {
-    co_return Error(Errc::upstream_unreachable, fmt::format("TLS with {}: certificate: {}", url.authority(),
-                                                            X509_verify_cert_error_string(verified)));
+    // Not unreachable: another try would end the same way.
+    co_return Error(Errc::upstream_protocol, fmt::format("TLS with {}: certificate: {}", url.authority(),
+                                                         X509_verify_cert_error_string(verified)));
   }
   co_return connection_error(ended, "TLS with", url.authority());
 }

@@ -58,8 +58,8 @@ class ClientConnection {
   ClientConnection& operator=(const ClientConnection&) = delete;
   ~ClientConnection();
 
-  // Name resolution, TCP to each address in turn, and TLS, all within the connect time-out. The Url stays until then.
-  Task<Result<void>> connect(const Url& url);
+  // Name resolution, TCP to each address in turn, and TLS, all within `timeout`. The Url stays until then.
+  Task<Result<void>> connect(const Url& url, Duration timeout);
 
   // Covers the operations from now on, until it is armed again or disarmed.
   void arm(Duration duration) { deadline_.arm(duration); }

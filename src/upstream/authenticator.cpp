@@ -95,9 +95,10 @@ class Authenticator::Leader {
   std::shared_ptr<Flight> flight_;
 };
 
-Authenticator::Authenticator(const HttpRegistry::Params& params, Transport& transport, Clock& clock, Metrics& metrics)
+Authenticator::Authenticator(const HttpRegistry::Params& params, const http::Url& base, Transport& transport,
+                             Clock& clock, Metrics& metrics)
     : name_(params.name),
-      base_(params.base),
+      base_(base),
       credentials_(params.credentials),
       trusted_realm_hosts_(params.trusted_realm_hosts),
       token_timeout_(params.token_timeout),

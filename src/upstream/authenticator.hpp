@@ -1,9 +1,10 @@
-// Authenticator: what goes into Authorization for one upstream. Answers Bearer and Basic challenges, keeps the tokens.
+// Authenticator: what goes into Authorization for one endpoint of an upstream. Answers Bearer and Basic challenges,
+// keeps the tokens.
 //
 // A token is kept for each repository, until shortly before it ends. However many tasks need the same one, on whatever
 // loop, one fetches it and the others wait; when that one is cancelled, another takes over.
 //
-// Threads: all functions from tasks on any loop. Owned by an HttpRegistry.
+// Threads: all functions from tasks on any loop. Owned by an Endpoint.
 #pragma once
 
 #include <memory>
@@ -23,7 +24,8 @@ namespace sluice::upstream {
 
 class Authenticator {
  public:
-  Authenticator(const HttpRegistry::Params& params, Transport& transport, Clock& clock, Metrics& metrics);
+  Authenticator(const HttpRegistry::Params& params, const http::Url& base, Transport& transport, Clock& clock,
+                Metrics& metrics);
   ~Authenticator();
   Authenticator(const Authenticator&) = delete;
   Authenticator& operator=(const Authenticator&) = delete;

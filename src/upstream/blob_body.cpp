@@ -1,23 +1,33 @@
 #include "upstream/blob_body.hpp"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 namespace sluice::upstream {
 
-HttpBlobBody::HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where)
+HttpBlobBody::HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
+                           OnFailure on_failure)
     : response_(std::move(response)),
       extent_(extent),
       where_(std::move(where)),
       media_type_(media_type_of(response_->head())),
+      on_failure_(std::move(on_failure)),
       position_(extent.offset) {}
+
+Error HttpBlobBody::failed(Error error) {
+  if (on_failure_) std::exchange(on_failure_, nullptr)(error);
+  return error;
+}
 
 runtime::Task<Result<std::size_t>> HttpBlobBody::read(std::span<std::byte> into) {
   const Result<std::size_t> n = co_await response_->read(into);
-  if (!n) co_return n.error().in(where_);
+  if (!n) co_return failed(n.error().in(where_));
   position_ += *n;
   // A Content-Length has been held against the body already; a Content-Range of a chunked answer has not.
   if (extent_.size && (position_ > *extent_.size || (*n == 0 && position_ < *extent_.size))) {
-    co_return Error(Errc::size_mismatch, fmt::format("{}: ends at byte {} of {}", where_, position_, *extent_.size));
+    co_return failed(
+        Error(Errc::size_mismatch, fmt::format("{}: ends at byte {} of {}", where_, position_, *extent_.size)));
   }
   co_return n;
 }

@@ -1,6 +1,7 @@
 // HttpBlobBody: a BlobBody over a ClientResponse.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,7 +13,10 @@ namespace sluice::upstream {
 
 class HttpBlobBody final : public BlobBody {
  public:
-  HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where);
+  // `on_failure` is called once, when a read fails.
+  using OnFailure = std::function<void(const Error&)>;
+  HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
+               OnFailure on_failure);
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return extent_.size; }
   [[nodiscard]] std::uint64_t offset() const override { return extent_.offset; }
@@ -20,10 +24,13 @@ class HttpBlobBody final : public BlobBody {
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override;
 
  private:
+  Error failed(Error error);
+
   std::unique_ptr<http::ClientResponse> response_;
   const Extent extent_;
   const std::string where_;
   const std::string media_type_;
+  OnFailure on_failure_;
   std::uint64_t position_;  // of the next byte in the blob
 };
 

@@ -15,6 +15,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "http/url.hpp"
+#include "upstream/breaker.hpp"
 #include "upstream/registry.hpp"
 
 namespace sluice::http {
@@ -37,6 +38,9 @@ class HttpRegistry final : public Registry {
     std::string name;
     // Where /v2/ hangs: "https://registry-1.docker.io/", or with a path in front of it.
     http::Url base;
+    // Further addresses of the same registry, asked in this order where those before do not answer or do not have what
+    // is asked for.
+    std::vector<http::Url> further;
     Credentials credentials;
     // Hosts, as "host" or "host:port", besides the registry's own registrable domain that may see the credentials when
     // they stand in a challenge's realm.
@@ -56,8 +60,16 @@ class HttpRegistry final : public Registry {
     std::size_t retries = 3;                      // after the first try
     std::chrono::milliseconds backoff_base{200};  // doubled with each retry
     std::chrono::milliseconds backoff_limit{5'000};
+    // Retry-After of a 429 up to which it is waited for; beyond it the 429 is handed on. The one of a 5xx is waited for
+    // up to backoff_limit.
+    std::chrono::milliseconds throttle_wait{5'000};
+    Breaker::Params breaker;
+    // Connecting and headers, for the first request that probes an endpoint that is down; doubled with each that fails.
+    std::chrono::milliseconds probe_timeout{5'000};
     // Uniform in [0, 1); a wait is its backoff times (0.5 + jitter / 2). Thread-safe. Empty: a random one.
     std::function<double()> jitter;
+    // Suspends for so long; false when the task was cancelled. Empty: a timer.
+    std::function<runtime::Task<bool>(std::chrono::milliseconds)> sleep;
 
     std::string user_agent = "sluice/0.1.0";
     std::size_t max_connections_per_host = 64;
@@ -86,7 +98,7 @@ class HttpRegistry final : public Registry {
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
 
  private:
-  class Exchange;  // what all of them share: http_registry.cpp
+  class Exchange;  // what all of them share: exchange.hpp
   HttpRegistry(std::shared_ptr<Exchange> exchange, std::string client_authorization);
 
   const std::shared_ptr<Exchange> exchange_;

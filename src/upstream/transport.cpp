@@ -1,5 +1,6 @@
 #include "upstream/transport.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include <fmt/format.h>
@@ -60,7 +61,8 @@ Metrics::Metrics(metrics::Registry& registry, const std::string& upstream)
 
 void Metrics::count_status(int status) noexcept { requests[status_index(status)]->add(); }
 
-Transport::Transport(const HttpRegistry::Params& params, http::Client& client, Clock& clock, Metrics& metrics)
+Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
+                     Metrics& metrics)
     : client_(client), clock_(clock), metrics_(metrics), max_redirects_(params.max_redirects) {
   auto tls = http::TlsContext::load(params.ca_file);
   if (!tls) throw std::runtime_error(tls.error().message);
@@ -72,7 +74,7 @@ Transport::Transport(const HttpRegistry::Params& params, http::Client& client, C
   channel->max_connections_per_host = params.max_connections_per_host;
   channel->receive_buffer_bytes = params.receive_buffer_bytes;
   channel->user_agent = params.user_agent;
-  channel->own_host = params.base.host;
+  channel->own_host = base.host;
   channel->connections = &metrics.connections;
   channel->received_bytes = &metrics.received_bytes;
   channel_ = std::move(channel);
@@ -84,6 +86,10 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   for (std::size_t hop = 0;; ++hop) {
     const std::string where = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
     http::ClientRequest request{ask.method, url, ask.fields, ask.headers_timeout};
+    if (ask.patience) {
+      request.headers_timeout = std::min(ask.headers_timeout.value_or(channel_->headers_timeout), *ask.patience);
+      request.connect_timeout = std::min(channel_->connect_timeout, *ask.patience);
+    }
     // Same scheme, host and port: a redirect to another port of the same host is another server.
     if (!ask.authorization.empty() && url.same_origin(origin)) {
       request.fields.emplace_back("Authorization", ask.authorization);

@@ -1,6 +1,6 @@
 // Transport: requests to one upstream, redirects followed. Counts and times them.
 //
-// Threads: as http::Client::send. Owned by an HttpRegistry.
+// Threads: as http::Client::send. Owned by an Endpoint.
 #pragma once
 
 #include <array>
@@ -40,6 +40,8 @@ class Transport {
     std::vector<http::HeaderField> fields;
     std::string authorization;  // empty: none. Goes to `url`'s own scheme, host and port only.
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+    // Instead of the connect and headers time-outs, where it is shorter.
+    std::optional<std::chrono::milliseconds> patience = std::nullopt;
   };
   struct Answer {
     std::unique_ptr<http::ClientResponse> response;
@@ -48,7 +50,8 @@ class Transport {
   };
 
   // Throws std::runtime_error when the CA file cannot be loaded.
-  Transport(const HttpRegistry::Params& params, http::Client& client, Clock& clock, Metrics& metrics);
+  Transport(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
+            Metrics& metrics);
 
   // The answer, whatever its status, but for redirects (301, 302, 303, 307, 308) with a Location: those are followed.
   // Errors: those of http::Client::send; upstream_protocol, for a redirect from https to http, to nowhere, or too many.

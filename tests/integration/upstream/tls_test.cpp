@@ -74,7 +74,7 @@ TEST_CASE("TLS: a certificate for somebody else", "[upstream]") {
   bench.params.retries = 0;
   const auto got = bench.get(bench.origin.add_blob("app", "content"));
   REQUIRE(got.opening);
-  CHECK(got.opening->code == Errc::upstream_unreachable);
+  CHECK(got.opening->code == Errc::upstream_protocol);
   CHECK(got.opening->message.find("certificate") != std::string::npos);
   CHECK(bench.origin.requests().empty());
 }
@@ -97,7 +97,7 @@ TEST_CASE("TLS: an authority that nobody knows", "[upstream]") {
   SECTION("nor the file") { bench.params.ca_file = other.certificate_file(); }
   const auto got = bench.get(bench.origin.add_blob("app", "content"));
   REQUIRE(got.opening);
-  CHECK(got.opening->code == Errc::upstream_unreachable);
+  CHECK(got.opening->code == Errc::upstream_protocol);
   CHECK(bench.origin.requests().empty());
 }
 

@@ -1,0 +1,89 @@
+// Endpoint: one address at which an upstream can be asked, with its connections, tokens and health. An upstream has one
+// or several, which Exchange tries in turn.
+//
+// Threads: all functions from tasks on any loop. Owned by an Exchange.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "upstream/authenticator.hpp"
+#include "upstream/breaker.hpp"
+#include "upstream/http_registry.hpp"
+#include "upstream/refusal.hpp"
+#include "upstream/transport.hpp"
+
+namespace sluice::upstream {
+
+class Endpoint {
+ public:
+  using Answer = Transport::Answer;
+  struct Request {
+    std::string method;
+    std::string path;        // behind the base: "/v2/…"
+    std::string repository;  // as upstream names it: what the token is for. Empty: none.
+    std::vector<http::HeaderField> fields;
+    Wanted wanted = Wanted::registry;
+    bool authenticate = true;
+    // A client's own Authorization, which takes the place of our credentials and tokens.
+    std::optional<std::string> client_authorization = std::nullopt;
+
+    // Looks at a 2xx; an error makes it one of this endpoint, and another one may do better.
+    std::function<Result<void>(http::ClientResponse&)> check = nullptr;
+    // Goes on with something that has begun: worth waiting for an endpoint that is down to be tried again.
+    bool patient = false;
+    // Endpoints, by their bits, that are tried behind all others.
+    std::uint64_t avoid = 0;
+    // Instead of the connect and headers time-outs, where it is shorter.
+    std::optional<std::chrono::milliseconds> patience = std::nullopt;
+  };
+
+  Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
+           metrics::Registry& registry, Metrics& metrics);
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  // One try: the answer, whatever its status. Challenges have been answered as far as they can be.
+  runtime::Task<Result<Answer>> ask(const Request& request);
+  // Without Authorization.
+  runtime::Task<Result<Answer>> ask_plain(std::string method, std::string path);
+
+  [[nodiscard]] const http::Url& base() const noexcept { return base_; }
+  // The path in front of /v2/, without a slash at its end.
+  [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
+
+  // Nothing while it counts as down.
+  [[nodiscard]] std::optional<Breaker::Permit> enter() { return breaker_.enter(); }
+  [[nodiscard]] std::chrono::nanoseconds pause_left() const { return breaker_.pause_left(); }
+  // How a request went; `why` goes into the log when it has changed something.
+  void succeeded(Breaker::Permit permit);
+  void failed(Breaker::Permit permit, Breaker::Failure how, const Error& why);
+  // A body that broke after its head was counted as a success.
+  void body_broke(const Error& why);
+
+ private:
+  runtime::Task<Result<Answer>> send(const Request& request, std::string authorization);
+  runtime::Task<std::vector<http::Challenge>> challenges_of_registry();
+  void opened(const Error& why);
+
+  const std::string name_;  // of the upstream
+  const http::Url base_;
+  const std::string prefix_;
+  Metrics& metrics_;
+  metrics::Counter& requests_;
+  metrics::Counter& openings_;
+  metrics::Gauge& up_;
+  Transport transport_;
+  Authenticator authenticator_;
+  Breaker breaker_;
+};
+
+// Those of an answer, parsed.
+std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head);
+
+// Gives the connection back, or closes it, before another is needed: there may be only this one.
+runtime::Task<void> let_go(Transport::Answer answer);
+
+}  // namespace sluice::upstream

@@ -1,0 +1,286 @@
+#include "upstream/exchange.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+namespace asio = boost::asio;
+using runtime::Task;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// Uniform in [0, 1). Each thread has its own generator.
+double random_jitter() {
+  thread_local std::minstd_rand generator{std::random_device{}()};
+  return std::uniform_real_distribution<double>(0.0, 1.0)(generator);
+}
+
+Task<bool> sleep_for(milliseconds duration) {
+  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer(
+      co_await asio::this_coro::executor);
+  timer.expires_after(duration);
+  const auto [interrupted] = co_await timer.async_wait(runtime::kAwaitTuple);
+  co_return !interrupted;
+}
+
+// As they stand in the head, for a client that answers them itself.
+std::vector<std::string> raw_challenges_of(const http::ReceivedHead& head) {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : head.fields) {
+    if (http::same_field_name(name, "WWW-Authenticate") && !value.empty()) out.push_back(value);
+  }
+  return out;
+}
+
+// Whether an error tells that the endpoint is in trouble.
+bool is_trouble(Errc code) {
+  return code == Errc::upstream_unreachable || code == Errc::upstream_timeout || code == Errc::upstream_failed;
+}
+
+// Whether it tells nothing about the endpoint, because the trouble is here.
+bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overloaded || code == Errc::internal; }
+
+// Whether it tells that the endpoint is alive. An answer that is none says nothing: it may be about one blob alone.
+bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code != Errc::upstream_protocol; }
+
+}  // namespace
+
+void BrokenDownloads::add(const std::string& digest, std::size_t endpoint, std::size_t endpoints) {
+  if (endpoints < 2 || endpoint >= 64) return;
+  const std::uint64_t all = endpoints >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << endpoints) - 1;
+  const std::scoped_lock lock(mutex_);
+  // Only a hint: which one goes does not matter.
+  if (entries_.size() >= kMaxEntries && !entries_.contains(digest)) entries_.erase(entries_.begin());
+  std::uint64_t& mask = entries_[digest];
+  mask |= std::uint64_t{1} << endpoint;
+  if (mask == all) mask = std::uint64_t{1} << endpoint;
+}
+
+std::uint64_t BrokenDownloads::of(const std::string& digest) const {
+  const std::scoped_lock lock(mutex_);
+  const auto at = entries_.find(digest);
+  return at == entries_.end() ? 0 : at->second;
+}
+
+HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
+    : params(std::move(settings)), clock_(clock), metrics_(registry, params.name) {
+  if (!params.jitter) params.jitter = random_jitter;
+  if (!params.sleep) params.sleep = sleep_for;
+  endpoints_.push_back(std::make_unique<Endpoint>(params, params.base, client, clock, registry, metrics_));
+  for (const http::Url& base : params.further) {
+    endpoints_.push_back(std::make_unique<Endpoint>(params, base, client, clock, registry, metrics_));
+  }
+}
+
+Task<Error> HttpRegistry::Exchange::refuse(Transport::Answer answer, Wanted wanted) {
+  http::ClientResponse& response = *answer.response;
+  std::optional<oci::RegistryError> said;
+  const Result<std::string> body = co_await response.read_all(oci::kMaxErrorBodyBytes);
+  if (body) said = oci::parse_error_body(*body);
+  const std::string* retry_after = response.find("Retry-After");
+  const auto wait = retry_after == nullptr ? std::chrono::seconds(0) : parse_retry_after(*retry_after, clock_.wall());
+  co_return refusal(response.status(), wanted, answer.where, said, wait);
+}
+
+// A 401 to a client's own Authorization, with what the client needs to come back with another one.
+Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted) {
+  std::vector<std::string> challenges = raw_challenges_of(answer.response->head());
+  Error error = co_await refuse(std::move(answer), wanted);
+  if (challenges.empty()) {
+    Result<Transport::Answer> pinged = co_await endpoints_[endpoint]->ask_plain("GET", "/v2/");
+    if (pinged) {
+      challenges = raw_challenges_of(pinged->response->head());
+      co_await let_go(std::move(*pinged));
+    }
+  }
+  error.challenges = std::move(challenges);
+  co_return error;
+}
+
+Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t endpoint, const Request& request,
+                                                                    Breaker::Permit permit) {
+  Tried tried;
+  Result<Transport::Answer> answer = Error(Errc::internal);
+  if (const auto failed_before = permit.probe()) {
+    // Somebody waits for this one: not for as long as for an endpoint of which nothing bad is known.
+    Request probe = request;
+    const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
+    probe.patience = std::min<milliseconds>(doubled, params.headers_timeout);
+    answer = co_await endpoints_[endpoint]->ask(probe);
+  } else {
+    answer = co_await endpoints_[endpoint]->ask(request);
+  }
+  if (answer) co_return co_await judge(endpoint, request, std::move(*answer), std::move(permit));
+  const Errc code = answer.error().code;
+  tried.error = answer.error();
+  tried.again = code == Errc::upstream_unreachable || code == Errc::upstream_failed;
+  tried.elsewhere =
+      is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
+  if (is_trouble(code)) {
+    const auto how = code == Errc::upstream_timeout ? Breaker::Failure::timeout : Breaker::Failure::quick;
+    endpoints_[endpoint]->failed(std::move(permit), how, answer.error());
+  } else if (is_answer(code)) {
+    endpoints_[endpoint]->succeeded(std::move(permit));
+  }
+  co_return tried;
+}
+
+Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t endpoint, const Request& request,
+                                                                  Transport::Answer answer, Breaker::Permit permit) {
+  Tried tried;
+  const int status = answer.response->status();
+  Endpoint& asked = *endpoints_[endpoint];
+  if (status / 100 == 2 && request.check) {
+    if (const Result<void> fits = request.check(*answer.response); !fits) {
+      tried.error = fits.error().in(answer.where);
+      tried.elsewhere = true;
+      co_return tried;
+    }
+  }
+  const bool down = status == 408 || (status >= 500 && status != 501);
+  if (!down) asked.succeeded(std::move(permit));
+  if (status == 401 && request.client_authorization && !answer.redirected) {
+    tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
+    co_return tried;
+  }
+  // 501 is about the method, not about the state upstream is in.
+  if (!down && status != 429 && (status != 401 || !request.authenticate)) {
+    tried.answer = Answer{std::move(answer), endpoint};
+    co_return tried;
+  }
+  tried.error = co_await refuse(std::move(answer), request.wanted);
+  tried.elsewhere = down || status == 429;
+  tried.wait = tried.error->retry_after;
+  if (status == 429) {
+    // Without a time it is a quota that is spent for hours.
+    tried.again = tried.wait.count() > 0 && tried.wait <= params.throttle_wait;
+  } else {
+    tried.again = is_transient(status) && tried.wait <= params.backoff_limit;
+  }
+  if (down) asked.failed(std::move(permit), Breaker::Failure::quick, *tried.error);
+  co_return tried;
+}
+
+std::vector<std::size_t> HttpRegistry::Exchange::order(const Request& request) const {
+  // A client's own word is for the registry that it means, not for others that stand in for it.
+  if (request.client_authorization) return {0};
+  std::vector<std::size_t> out;
+  for (const bool avoided : {false, true}) {
+    for (std::size_t i = 0; i < endpoints_.size(); ++i) {
+      if ((i < 64 && ((request.avoid >> i) & 1) != 0) == avoided) out.push_back(i);
+    }
+  }
+  return out;
+}
+
+// One try at each endpoint that is not down, until one has an answer.
+Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Request& request) {
+  Tried round;
+  std::optional<Error> unknown;
+  bool all_asked = true;
+  const std::vector<std::size_t> endpoints = order(request);
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    std::optional<Breaker::Permit> permit = endpoints_[endpoints[i]]->enter();
+    if (!permit) {
+      all_asked = false;
+      continue;
+    }
+    Tried tried = co_await attempt(endpoints[i], request, std::move(*permit));
+    if (tried.answer) {
+      const bool is_last = i + 1 == endpoints.size();
+      if (tried.answer->response->status() != 404 || (is_last && all_asked && !round.error)) co_return tried;
+      // The next one may have more, and what only some have said is no answer: the others may be just out of reach.
+      unknown = co_await refuse(std::move(*tried.answer), request.wanted);
+      if (!is_last) metrics_.retries.add();
+      continue;
+    }
+    if (!tried.elsewhere) co_return tried;
+    if (i + 1 < endpoints.size()) {
+      metrics_.retries.add();
+      log::debug("upstream", fmt::format("{}: {}; the next endpoint is asked", params.name, tried.error->message));
+    }
+    round.again = round.again || tried.again;
+    if (tried.again) round.wait = std::max(round.wait, tried.wait);
+    if (round.error) {
+      round.error->message += "; " + tried.error->message;
+    } else {
+      round.error = std::move(tried.error);
+    }
+  }
+  if (round.error) co_return round;
+  co_return all_down(request);
+}
+
+HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& request) const {
+  std::string hosts;
+  auto pause = std::chrono::nanoseconds::max();
+  for (const std::size_t i : order(request)) {
+    const std::chrono::nanoseconds left = endpoints_[i]->pause_left();
+    if (left.count() == 0) continue;
+    hosts += (hosts.empty() ? "" : ", ") + endpoints_[i]->base().authority();
+    pause = std::min(pause, left);
+  }
+  if (hosts.empty()) pause = {};  // answers again in this very moment
+  Tried tried;
+  tried.wait = std::chrono::ceil<milliseconds>(pause);
+  tried.error = Error(Errc::overloaded, fmt::format("{} did not answer a moment ago and is not asked yet", hosts),
+                      std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1)));
+  tried.again = request.patient || hosts.empty();
+  return tried;
+}
+
+milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
+  const auto doubled = params.backoff_base * (std::int64_t{1} << std::min<std::size_t>(retry, 20));
+  const double factor = 0.5 + std::clamp(params.jitter(), 0.0, 1.0) / 2;
+  const auto limited = std::min(doubled, params.backoff_limit);
+  return milliseconds(static_cast<std::int64_t>(static_cast<double>(limited.count()) * factor));
+}
+
+Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request request) {
+  const Clock::Monotonic last_start = clock_.now() + params.total_timeout;
+  std::optional<Error> before;
+  for (std::size_t retry = 0;; ++retry) {
+    Tried tried = co_await go_round(request);
+    if (tried.answer) co_return std::move(*tried.answer);
+    // What upstream said tells more than that it is not asked any more.
+    const bool asked = tried.error->code != Errc::overloaded || !before;
+    const Error error = asked ? *tried.error : *before;
+    if (!tried.again || retry == params.retries) co_return error;
+    const milliseconds wait = std::max(backoff(retry), tried.wait);
+    if (clock_.now() + wait > last_start) co_return error;
+    log::debug("upstream", fmt::format("{}: {}; again in {} ms", params.name, error.message, wait.count()));
+    if (!co_await params.sleep(wait)) co_return Error(Errc::cancelled, "cancelled between two tries");
+    metrics_.retries.add();
+    before = error;
+  }
+}
+
+Result<std::string> HttpRegistry::Exchange::next_path(const Answer& answer, const std::string& path,
+                                                      const std::string& link) const {
+  const Endpoint& endpoint = *endpoints_[answer.endpoint];
+  http::Url here = endpoint.base();
+  here.target = endpoint.prefix() + path;
+  const Result<http::Url> next = here.resolve(link);
+  if (!next) return next.error().in("Link to the next page");
+  if (!next->target.starts_with(endpoint.prefix() + "/v2/") || !next->same_origin(endpoint.base())) {
+    return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
+  }
+  return next->target.substr(endpoint.prefix().size());
+}
+
+void HttpRegistry::Exchange::download_broke(const std::string& digest, std::size_t endpoint, const Error& why) {
+  if (is_ours(why.code)) return;
+  broken_.add(digest, endpoint, endpoints_.size());
+  endpoints_[endpoint]->body_broke(why);
+}
+
+}  // namespace sluice::upstream

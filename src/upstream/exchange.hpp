@@ -1,0 +1,92 @@
+// HttpRegistry::Exchange: one operation upstream, over one or several endpoints: which is asked, what is tried again,
+// when to wait. Used by http_registry.cpp alone.
+//
+// Threads: all functions from tasks on any loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "upstream/endpoint.hpp"
+#include "upstream/http_registry.hpp"
+
+namespace sluice::upstream {
+
+// Which downloads broke at which endpoints, so that they go on elsewhere. Bounded; thread-safe.
+class BrokenDownloads {
+ public:
+  static constexpr std::size_t kMaxEntries = 1024;
+
+  // `endpoints` is how many there are. When a download has broken everywhere, only the last place counts.
+  void add(const std::string& digest, std::size_t endpoint, std::size_t endpoints);
+  // The endpoints, by their bits, to be tried behind all others.
+  [[nodiscard]] std::uint64_t of(const std::string& digest) const;
+
+ private:
+  mutable std::mutex mutex_;  // guards entries_
+  std::unordered_map<std::string, std::uint64_t> entries_;
+};
+
+class HttpRegistry::Exchange {
+ public:
+  using Request = Endpoint::Request;
+  struct Answer : Transport::Answer {
+    std::size_t endpoint = 0;  // which one gave it
+  };
+
+  Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry);
+
+  // The answer, whatever its status, but for 401, 408, 429 and 5xx (not 501): those are errors, after retries where
+  // they may help. A 404 is an error too where another endpoint could not be asked whether it has more.
+  runtime::Task<Result<Answer>> ask(Request request);
+
+  // The error of an answer that ask() let through; reads its body for what upstream says.
+  runtime::Task<Error> refuse(Transport::Answer answer, Wanted wanted);
+
+  [[nodiscard]] std::string upstream_name(const oci::Repository& repository) const {
+    const bool one_part = repository.str().find('/') == std::string::npos;
+    return params.docker_hub_library_prefix && one_part ? "library/" + repository.str() : repository.str();
+  }
+
+  // The path behind the base that the Link of an answer to `path` leads to: nowhere but below this registry's /v2/.
+  [[nodiscard]] Result<std::string> next_path(const Answer& answer, const std::string& path,
+                                              const std::string& link) const;
+
+  // What an endpoint sent of a blob broke off or was not what it should be.
+  void download_broke(const std::string& digest, std::size_t endpoint, const Error& why);
+  [[nodiscard]] std::uint64_t broken_at(const std::string& digest) const { return broken_.of(digest); }
+  [[nodiscard]] bool has_several_endpoints() const noexcept { return endpoints_.size() > 1; }
+
+  Params params;
+
+ private:
+  // What one endpoint, or all of them in turn, gave.
+  struct Tried {
+    std::optional<Answer> answer;
+    std::optional<Error> error;
+    bool again = false;                 // another try may help
+    bool elsewhere = false;             // another endpoint may do better
+    std::chrono::milliseconds wait{0};  // at least, before another try
+  };
+
+  runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit);
+  runtime::Task<Tried> judge(std::size_t endpoint, const Request& request, Transport::Answer answer,
+                             Breaker::Permit permit);
+  runtime::Task<Tried> go_round(const Request& request);
+  runtime::Task<Error> refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted);
+  [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
+  [[nodiscard]] Tried all_down(const Request& request) const;
+  [[nodiscard]] std::chrono::milliseconds backoff(std::size_t retry) const;
+
+  Clock& clock_;
+  Metrics metrics_;
+  std::vector<std::unique_ptr<Endpoint>> endpoints_;
+  BrokenDownloads broken_;
+};
+
+}  // namespace sluice::upstream

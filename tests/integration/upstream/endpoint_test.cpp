@@ -1,0 +1,265 @@
+#include "bench.hpp"
+
+#include "support/test_ca.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+using namespace std::chrono_literals;
+
+Reply status(int code) {
+  Reply reply;
+  reply.status = code;
+  return reply;
+}
+
+// Two registries behind one upstream; both have what is added.
+struct Pair {
+  Pair() {
+    bench.params.further = {*http::Url::parse(second.url("/"))};
+    bench.params.retries = 0;
+  }
+
+  std::string add_blob(const std::string& content) {
+    second.add_blob("app", content);
+    return bench.origin.add_blob("app", content);
+  }
+  // Everything at the first one fails so from now on.
+  void fail(const std::string& path, int code) {
+    bench.origin.respond(path, [code](const Request&) { return status(code); });
+  }
+  double of_endpoint(std::string_view name, const ScriptedOrigin& origin) const {
+    for (const auto& family : bench.metrics.collect()) {
+      if (family.name != name) continue;
+      for (const auto& sample : family.samples) {
+        for (const auto& [key, value] : sample.labels) {
+          if (key == "endpoint" && value == origin.authority()) return sample.value;
+        }
+      }
+    }
+    return -1;
+  }
+
+  ScriptedOrigin second;
+  Bench bench;
+};
+
+}  // namespace
+
+TEST_CASE("Endpoints: the first is asked while it answers", "[upstream]") {
+  Pair pair;
+  const std::string name = pair.add_blob("content");
+  CHECK(pair.bench.get(name).bytes == "content");
+  CHECK(pair.bench.stat(name));
+  CHECK(pair.second.requests().empty());
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_requests_total", pair.bench.origin) == 2);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_requests_total", pair.second) == 0);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.second) == 1);
+}
+
+TEST_CASE("Endpoints: the next one is asked for what the first cannot give", "[upstream]") {
+  Pair pair;
+  const std::string name = pair.add_blob("content");
+  Reply page = status(200);
+  page.body = "<html>please log in</html>";
+  page.fields = {{"Content-Type", "text/html"}};
+  Reply broken;
+  broken.raw = "HTTP/1.1 200 OK\r\nContent-Le";
+  broken.cut_after = broken.raw->size();
+  Reply throttled = status(429);
+  throttled.fields = {{"Retry-After", "1"}};
+  for (const Reply& reply : {status(500), status(503), status(404), throttled, page, broken}) {
+    INFO(reply.status);
+    pair.bench.origin.script(Bench::blob(name), reply);
+    const std::size_t before = pair.second.requests().size();
+    CHECK(pair.bench.get(name).bytes == "content");
+    CHECK(pair.second.requests().size() == before + 1);
+    CHECK(pair.bench.get(name).bytes == "content");
+    CHECK(pair.second.requests().size() == before + 1);
+  }
+}
+
+TEST_CASE("Endpoints: 401 and 403 are answers", "[upstream]") {
+  Pair pair;
+  const std::string name = pair.add_blob("content");
+  for (const auto& [code, wanted] : {std::pair(403, Errc::denied), std::pair(401, Errc::unauthorized)}) {
+    pair.bench.origin.script(Bench::blob(name), 1, status(code));
+    CHECK(pair.bench.get(name).opening->code == wanted);
+  }
+  CHECK(pair.second.requests().empty());
+}
+
+TEST_CASE("Endpoints: unknown is what all of them do not know", "[upstream]") {
+  Pair pair;
+  const std::string name = ScriptedOrigin::digest_of("nowhere");
+  CHECK(pair.bench.get(name).opening->code == Errc::blob_unknown);
+  CHECK(pair.bench.stat(name).error().code == Errc::blob_unknown);
+  CHECK(pair.bench.manifest("latest").error().code == Errc::manifest_unknown);
+  // With one of them out of reach there is no telling.
+  pair.second.script(Bench::blob(name), status(503));
+  CHECK(pair.bench.get(name).opening->code == Errc::upstream_failed);
+  pair.fail(Bench::blob(name), 503);
+  CHECK(pair.bench.get(name).opening->code == Errc::upstream_failed);
+}
+
+TEST_CASE("Endpoints: a download that breaks goes on at the next from the same byte", "[upstream]") {
+  Pair pair;
+  const std::string content = content_of(300'000);
+  const std::string name = pair.add_blob(content);
+  Reply cut;
+  cut.body = content;
+  cut.cut_after = 100'000;
+  pair.bench.origin.script(Bench::blob(name), cut);
+  const Download first = pair.bench.get(name);
+  REQUIRE(first.error);
+  CHECK(first.bytes == content.substr(0, 100'000));
+  const Download second = pair.bench.get(name, first.bytes.size());
+  CHECK(second.offset == 100'000);
+  CHECK(first.bytes + second.bytes == content);
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 1);
+  CHECK(pair.second.requests().at(0).field("Range") == "bytes=100000-");
+
+  // It breaks there too: back to the first.
+  pair.second.script(Bench::blob(name), cut);
+  CHECK(pair.bench.get(name).error);
+  CHECK(pair.bench.get(name).bytes == content);
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 2);
+}
+
+TEST_CASE("Endpoints: a manifest that is not what was asked for comes from the next", "[upstream]") {
+  Pair pair;
+  const std::string type = "application/vnd.oci.image.manifest.v1+json";
+  const std::string name = pair.second.add_manifest("app", "latest", "{}", type);
+  Reply wrong;
+  wrong.body = "{ }";
+  wrong.fields = {{"Content-Type", type}};
+  pair.bench.origin.respond(Bench::manifest_path(name), [wrong](const Request&) { return wrong; });
+  const auto got = pair.bench.manifest(name);
+  REQUIRE(got);
+  CHECK(got->body == "{}");
+  CHECK(pair.bench.origin.count(Bench::manifest_path(name)) == 1);
+}
+
+TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a way back", "[upstream]") {
+  Pair pair;
+  const std::string name = pair.add_blob("content");
+  pair.fail(Bench::blob(name), 503);
+  for (int i = 0; i < 10; ++i) CHECK(pair.bench.get(name).bytes == "content");
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 5);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 0);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.second) == 1);
+  CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
+  pair.bench.clock.advance(1s);
+  for (int i = 0; i < 3; ++i) CHECK(pair.bench.get(name).bytes == "content");
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 6);
+  pair.bench.origin.respond(Bench::blob(name), nullptr);
+  pair.bench.clock.advance(2s);
+  const std::size_t before = pair.second.requests().size();
+  for (int i = 0; i < 3; ++i) CHECK(pair.bench.get(name).bytes == "content");
+  CHECK(pair.second.requests().size() == before);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 1);
+  CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
+}
+
+TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at a time", "[upstream]") {
+  Bench bench;
+  bench.params.headers_timeout = 40ms;
+  bench.params.probe_timeout = 20ms;
+  const std::string name = bench.origin.add_blob("app", "content");
+  const auto stuck = std::make_shared<Gate>();
+  bench.origin.respond(Bench::blob(name), [stuck](const Request&) {
+    Reply reply;
+    reply.head_gate = stuck;
+    return reply;
+  });
+  CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
+  for (int i = 0; i < 5; ++i) {
+    const Download refused = bench.get(name);
+    CHECK(refused.opening->code == Errc::overloaded);
+    CHECK(refused.opening->retry_after == 1s);
+    CHECK(refused.opening->message.find(bench.origin.authority()) != std::string::npos);
+  }
+  CHECK(bench.origin.count(Bench::blob(name)) == 1);
+  bench.clock.advance(1s);
+  CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
+  CHECK(bench.get(name).opening->retry_after == 2s);
+  CHECK(bench.origin.count(Bench::blob(name)) == 2);
+  stuck->open();
+  bench.origin.respond(Bench::blob(name), nullptr);
+  bench.clock.advance(2s);
+  CHECK(bench.get(name).bytes == "content");
+}
+
+TEST_CASE("Endpoints: a download that has begun waits for the probe", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 1;
+  const std::string content = content_of(1000);
+  const std::string name = bench.origin.add_blob("app", content);
+  std::vector<std::chrono::milliseconds> waits;
+  bench.params.sleep = [&](std::chrono::milliseconds wait) -> Task<bool> {
+    waits.push_back(wait);
+    bench.clock.advance(wait);
+    return [](bool said) -> Task<bool> { co_return said; }(true);
+  };
+  bench.origin.script(Bench::blob(name), 5, status(503));
+  for (int i = 0; i < 3; ++i) CHECK(bench.get(name).opening);
+  waits.clear();
+  CHECK(bench.get(name).opening->code == Errc::overloaded);
+  CHECK(waits.empty());
+  CHECK(bench.get(name, 500).bytes == content.substr(500));
+  REQUIRE(waits.size() == 1);
+  CHECK(waits[0] > 900ms);
+}
+
+TEST_CASE("Endpoints: a certificate that is not right is not tried again", "[upstream]") {
+  const test::TestCa ca;
+  ScriptedOrigin::Params params;
+  params.tls = ca.server_context({"DNS:other.example"});
+  Bench bench(1, std::move(params));
+  ScriptedOrigin second;
+  bench.params.ca_file = ca.certificate_file();
+  const std::string name = second.add_blob("app", "content");
+  SECTION("alone") {
+    const auto got = bench.get(name);
+    CHECK(got.opening->code == Errc::upstream_protocol);
+    CHECK(got.opening->message.find("certificate") != std::string::npos);
+    CHECK(bench.metric("sluice_upstream_requests_total", "error") == 1);
+  }
+  SECTION("the next endpoint is asked") {
+    bench.params.further = {*http::Url::parse(second.url("/"))};
+    CHECK(bench.get(name).bytes == "content");
+    CHECK(bench.metric("sluice_upstream_requests_total", "error") == 1);
+  }
+}
+
+TEST_CASE("Retry-After: waited for within its limits, else handed on", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", "content");
+  std::vector<std::chrono::milliseconds> waits;
+  bench.params.sleep = [&](std::chrono::milliseconds wait) -> Task<bool> {
+    waits.push_back(wait);
+    return [](bool said) -> Task<bool> { co_return said; }(true);
+  };
+  for (const int code : {429, 503}) {
+    INFO(code);
+    Reply reply = status(code);
+    reply.fields = {{"Retry-After", "2"}};
+    bench.origin.script(Bench::blob(name), reply);
+    waits.clear();
+    CHECK(bench.get(name).bytes == "content");
+    CHECK(waits == std::vector<std::chrono::milliseconds>{2s});
+
+    reply.fields = {{"Retry-After", "7"}};
+    bench.origin.script(Bench::blob(name), reply);
+    waits.clear();
+    const Download refused = bench.get(name);
+    CHECK(refused.opening->retry_after == 7s);
+    CHECK(waits.empty());
+  }
+  // A quota that is spent for hours comes without a time.
+  bench.origin.script(Bench::blob(name), status(429));
+  CHECK(bench.get(name).opening->code == Errc::throttled);
+  CHECK(waits.empty());
+}
+
+}  // namespace sluice::upstream

@@ -69,15 +69,19 @@ store::BlobStore::Params store_params(const config::Settings& settings) {
   params.max_size = settings.store.max_size;
   params.min_free = settings.store.min_free;
   params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.max_age);
+  params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
+  params.scrub_rate = settings.store.scrub_rate;
+  params.scrub_interval = std::chrono::duration_cast<std::chrono::seconds>(settings.store.scrub_interval);
   return params;
 }
 
-streamcache::FileCache::Params fill_params(const config::Fill& fill, const store::BlobStore& store) {
+streamcache::FileCache::Params fill_params(const config::Settings& settings, const store::BlobStore& store) {
+  const config::Fill& fill = settings.fill;
   streamcache::FileCache::Params params;
   params.directory = store.layout().incoming();
   params.retain = false;
   // Parts expire by themselves; this is for what else may lie there.
-  params.max_age = store::Parts::Params{}.max_age + 1h;
+  params.max_age = settings.store.part_max_age + 1h;
   params.wait_for_abandoned = true;
   params.pipe.hold_back_bytes = 1;
   params.pipe.unstored = true;
@@ -195,6 +199,18 @@ runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
   }
 }
 
+runtime::Task<void> try_store(proxy::BlobService& blobs) {
+  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
+  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
+                                      runtime::Executor>
+      timer(executor);
+  for (;;) {
+    timer.expires_after(5s);
+    co_await timer.async_wait(runtime::kAwait);
+    co_await blobs.try_store();
+  }
+}
+
 // The whole program. Members are destroyed in the reverse order, so what is used stands above who uses it.
 class Application {
  public:
@@ -212,6 +228,7 @@ class Application {
   metrics::Registry registry_;
   admin::Readiness readiness_;
   const admin::Readiness::Condition store_ready_ = readiness_.add("store");
+  const admin::Readiness::Condition catalog_ready_ = readiness_.add("catalog");
   const admin::Readiness::Condition listener_ready_ = readiness_.add("listener");
 
   runtime::PosixFilesystem filesystem_;
@@ -244,15 +261,18 @@ Application::Application(const config::Settings& settings)
       pool_(settings.store.threads),
       loops_(settings.server.threads),
       store_(store_params(settings), filesystem_, pool_, clock_, registry_),
-      parts_({.root = settings.data, .hold = [this](std::uint64_t bytes) { return store_.hold(bytes); }}, filesystem_,
-             clock_, registry_),
+      parts_({.root = settings.data,
+              .max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.part_max_age),
+              .ledger = &store_.ledger(),
+              .sync = settings.store.fsync},
+             filesystem_, clock_, registry_),
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream}),
       access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl}},
               *front_, catalog_, clock_, fills_, registry_),
-      cache_(fill_params(settings.fill, store_), filesystem_, pool_, clock_, fills_, registry_),
+      cache_(fill_params(settings, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_({.on_store_trouble =
                   [this](const std::string& why) {
                     why.empty() ? store_ready_.met() : store_ready_.met_but("new blobs are not stored: " + why);
@@ -291,6 +311,11 @@ Result<void> Application::start() {
     blobs_.forget(digest);
     manifests_.forget(digest);
   });
+  catalog_ready_.met();  // until the store says otherwise
+  store_.set_on_trouble([this](const std::string& why) {
+    why.empty() ? catalog_ready_.met() : catalog_ready_.met_but("what is learnt may be forgotten: " + why);
+  });
+  store_.set_give_up([this](std::uint64_t bytes, std::chrono::seconds idle) { return parts_.give_up(bytes, idle); });
   if (Result<void> opened = store_.start(); !opened) {
     return opened.error().in(fmt::format("data directory {}", settings_.data.native()));
   }
@@ -306,6 +331,7 @@ Result<void> Application::start() {
   listener_ready_.met();
   upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
   upkeep_.spawn(loops_.at(0).get_executor(), expire_parts(parts_, pool_));
+  upkeep_.spawn(loops_.at(0).get_executor(), try_store(blobs_));
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
   return {};
 }

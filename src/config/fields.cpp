@@ -94,8 +94,8 @@ Field<Owner> duration(std::string_view key, Duration low, Duration high, Get get
 }
 
 template <class Owner, class Get>
-Field<Owner> bytes(std::string_view key, std::uint64_t low, std::uint64_t high, Get get) {
-  return {key, fmt::format("a size from {} to {}", exact_bytes(low), exact_bytes(high)),
+Field<Owner> bytes(std::string_view key, std::uint64_t low, std::uint64_t high, Get get, std::string_view note = "") {
+  return {key, fmt::format("a size from {} to {}{}", exact_bytes(low), exact_bytes(high), note),
           [get, low, high](Owner& owner, std::string_view value) {
             const Result<std::uint64_t> parsed = parse_bytes(value);
             if (!parsed || *parsed < low || *parsed > high) return false;
@@ -312,6 +312,16 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(size_limit("store.min_free", 1, [](auto& s) -> auto& { return s.store.min_free; }));
   f.push_back(duration<S>(
       "store.max_age", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.store.max_age; }, " (0: for ever)"));
+  f.push_back(duration<S>(
+      "store.part_max_age", 0ms, 365 * 24h, [](auto& s) -> auto& { return s.store.part_max_age; },
+      " (0: none is kept)"));
+  f.push_back(duration<S>(
+      "store.quarantine_max_age", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.store.quarantine_max_age; },
+      " (0: they are removed)"));
+  f.push_back(
+      bytes<S>("store.scrub.rate", 0, kGiB * 1024, [](auto& s) -> auto& { return s.store.scrub_rate; }, " (0: off)"));
+  f.push_back(
+      duration<S>("store.scrub.interval", 1min, 365 * 24h, [](auto& s) -> auto& { return s.store.scrub_interval; }));
   f.push_back(flag<S>("store.delete.enabled", [](auto& s) -> auto& { return s.store.delete_enabled; }));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
   f.push_back(flag<S>("offline", [](auto& s) -> auto& { return s.offline; }));

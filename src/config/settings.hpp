@@ -111,8 +111,12 @@ struct Store {
   // What all files below `data` may take, and what must stay free on their file system; off: no limit.
   SizeLimit max_size{.percent = 90};
   SizeLimit min_free{.percent = 5};
-  Duration max_age{0};          // blobs that were not used for so long are evicted; 0: never
-  bool delete_enabled = false;  // DELETE of blobs and manifests takes them out of the cache
+  Duration max_age{0};                            // blobs that were not used for so long are evicted; 0: never
+  Duration part_max_age{std::chrono::hours{24}};  // for how long a broken download waits to be gone on with
+  Duration quarantine_max_age{std::chrono::hours{7 * 24}};  // for how long damaged blobs are kept for inspection
+  std::uint64_t scrub_rate = 8 * 1024 * 1024;               // bytes a second that are read again; 0: nothing is
+  Duration scrub_interval{std::chrono::hours{7 * 24}};      // each blob, once in so long
+  bool delete_enabled = false;                              // DELETE of blobs and manifests takes them out of the cache
 };
 
 // Who says what a client may pull from an upstream.

@@ -98,14 +98,16 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   if (access_.known_unknown(route.scope, digest)) {
     co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
   }
-  streamcache::Create create = [this, route, digest](std::shared_ptr<streamcache::Writer> writer) {
-    return fill(route, digest, std::move(writer));
+  const auto part_room = std::make_shared<store::Reservation>();
+  streamcache::Create create = [this, route, digest, part_room](std::shared_ptr<streamcache::Writer> writer) {
+    return fill(route, digest, std::move(writer), part_room);
   };
   std::string key(route.registry->name());
   key.append(" ").append(digest.to_string());
-  streamcache::OpenFile open = [this, digest]() -> Result<streamcache::OpenedFile> {
+  streamcache::OpenFile open = [this, digest, part_room]() -> Result<streamcache::OpenedFile> {
     Result<store::Parts::Opened> opened = parts_.open(digest);
     if (!opened) return opened.error();
+    *part_room = std::move(opened->room);
     return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes};
   };
   Result<streamcache::Lookup> lookup =

@@ -75,6 +75,11 @@ class BlobService {
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
 
+  // While blobs cannot be stored: looks whether they can be again. To be called now and then.
+  runtime::Task<void> try_store();
+  // An answer from the store broke off because the file could not be read.
+  void suspect(const oci::Digest& digest) { store_.suspect(digest); }
+
   // Lets go of what is in memory of a blob that is at rest no longer. Any thread.
   void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
@@ -91,7 +96,9 @@ class BlobService {
   struct Download;
 
   // The producer of a fill (fill.cpp).
-  runtime::Task<Result<void>> fill(Route route, oci::Digest digest, std::shared_ptr<streamcache::Writer> writer);
+  // `part_room`: of the part in the writer's file, if there is one.
+  runtime::Task<Result<void>> fill(Route route, oci::Digest digest, std::shared_ptr<streamcache::Writer> writer,
+                                   std::shared_ptr<store::Reservation> part_room);
   runtime::Task<Result<void>> receive(Route route, oci::Digest digest, streamcache::Writer& writer,
                                       class TrailingVerifier& verifier, Room& room);
   runtime::Task<Result<void>> make_room(Download& download, std::uint64_t end);
@@ -100,10 +107,11 @@ class BlobService {
   runtime::Task<Result<void>> begin(Download& download, upstream::BlobBody& body);
   runtime::Task<Result<void>> move(Download& download, std::unique_ptr<upstream::BlobBody>& body);
   runtime::Task<Result<bool>> settle_part(Download& download, Result<std::unique_ptr<upstream::BlobBody>>& body);
+  runtime::Task<bool> is_right(Download& download, std::uint64_t part);
   runtime::Task<Result<void>> drop_part(streamcache::Writer& writer);
   runtime::Task<Result<void>> verify(Route route, oci::Digest digest, streamcache::Writer& writer,
                                      class TrailingVerifier& verifier);
-  runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer);
+  runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
   runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   void note_store(const std::optional<Error>& trouble);

@@ -141,9 +141,12 @@ runtime::Task<Result<bool>> BlobService::settle_part(Download& download,
     size = asked->size;
   }
   const bool whole = !body && size == part;
-  if (!whole && (!body || (size && *size < part))) {
-    log::warn("fill", fmt::format("{}: the part of {} is longer than the blob; fetched whole",
-                                  download.digest.to_string(), format_bytes(part)));
+  // Nothing has to be waited for but the hashing, so nobody sees a byte of it before it is known to be right.
+  const bool wrong = whole && !co_await is_right(download, part);
+  if (wrong || (!whole && (!body || (size && *size < part)))) {
+    log::warn("fill", fmt::format("{}: the part of {} is {}; fetched whole", download.digest.to_string(),
+                                  format_bytes(part), wrong ? "damaged" : "longer than the blob"));
+    if (wrong) metrics_.fill_digest_mismatches.add();
     if (const Result<void> dropped = co_await drop_part(writer); !dropped) co_return dropped.error();
     if (body && (*body)->offset() != 0) body = Error{Errc::range_invalid, "the part was too long"};
     co_return false;
@@ -158,6 +161,13 @@ runtime::Task<Result<bool>> BlobService::settle_part(Download& download,
   writer.take_part();
   co_await download.verifier.advance(writer.position());
   co_return whole;
+}
+
+// Whether the part, which is as long as the blob, has its digest.
+runtime::Task<bool> BlobService::is_right(Download& download, std::uint64_t part) {
+  const Result<oci::Digest> computed = co_await download.verifier.finish(part);
+  download.verifier.restart();
+  co_return computed && *computed == download.digest;
 }
 
 runtime::Task<Result<void>> BlobService::drop_part(streamcache::Writer& writer) {
@@ -240,12 +250,12 @@ runtime::Task<void> BlobService::receive_into(Result<void>* outcome, Route route
 }
 
 runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
-                                              std::shared_ptr<streamcache::Writer> writer) {
+                                              std::shared_ptr<streamcache::Writer> writer,
+                                              std::shared_ptr<store::Reservation> part_room) {
   // Between the caller's look into the store and this fill another one may have ended.
   if (store_.find(digest)) co_return Error{Errc::superseded, "stored meanwhile"};
   TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
-  Room room{{}, access_.revocations().begin()};
-  if (const std::uint64_t part = writer->part_bytes(); part != 0) room.reservation = store_.hold(part);
+  Room room{std::move(*part_room), access_.revocations().begin()};
   Result<void> received{};
   {
     using namespace asio::experimental::awaitable_operators;
@@ -269,7 +279,9 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     }
   }
   if (!received) {
-    if (is_worth_keeping(received.error().code) && !unwanted(room, route, digest)) co_await keep_part(digest, *writer);
+    if (is_worth_keeping(received.error().code) && !unwanted(room, route, digest)) {
+      co_await keep_part(digest, *writer, room);
+    }
     co_await remove_file(*writer);
     co_return received;
   }
@@ -310,12 +322,13 @@ runtime::Task<Result<void>> BlobService::verify(Route route, oci::Digest digest,
                   fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
 }
 
-runtime::Task<void> BlobService::keep_part(oci::Digest digest, streamcache::Writer& writer) {
+runtime::Task<void> BlobService::keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room) {
   if (writer.unstored()) co_return;
   // A part that was not looked at is still all there.
   const std::uint64_t bytes = writer.position() + writer.part_bytes();
-  const bool kept = co_await runtime::offload(
-      pool_, [this, &writer, digest, bytes] { return parts_.keep(writer.path(), digest, bytes); });
+  const bool kept = co_await runtime::offload(pool_, [this, &writer, &room, digest, bytes] {
+    return parts_.keep(writer.path(), digest, bytes, room.reservation);
+  });
   if (kept) writer.release_file();
 }
 
@@ -354,6 +367,13 @@ runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& w
              fmt::format("{} was received but cannot be stored: {}", digest.to_string(), adopted.error().message));
   note_store(adopted.error());
   co_await remove_file(writer);
+}
+
+// Without it nothing would show that the disk is well again before the next blob is fetched.
+runtime::Task<void> BlobService::try_store() {
+  if (trouble_.load() == Errc::internal) co_return;
+  const Result<void> written = co_await runtime::offload(pool_, [this] { return store_.try_write(); });
+  if (written) note_store(std::nullopt);
 }
 
 void BlobService::note_store(const std::optional<Error>& trouble) {

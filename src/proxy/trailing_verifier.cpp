@@ -108,4 +108,8 @@ runtime::Task<Result<oci::Digest>> TrailingVerifier::finish(std::uint64_t total_
   });
 }
 
+void TrailingVerifier::restart() {
+  state_ = std::make_shared<State>(state_->filesystem, state_->file, state_->keep_alive, state_->hasher.algorithm(), 0);
+}
+
 }  // namespace sluice::proxy

@@ -39,6 +39,9 @@ class TrailingVerifier {
   // The digest of the first `total_bytes`, which are all written. Once. Errors: those of reading the file.
   runtime::Task<Result<oci::Digest>> finish(std::uint64_t total_bytes);
 
+  // From the first byte again, after finish(), with nothing at hand.
+  void restart();
+
  private:
   struct State;
   runtime::DiskPool& pool_;

@@ -28,7 +28,7 @@ void BlobStore::show_totals() {
 std::optional<Stored> BlobStore::find(const oci::Digest& digest) const {
   const std::optional<IndexEntry> entry = index_.find(digest);
   if (!entry) return std::nullopt;
-  return Stored{entry->size, media_types_.text(entry->media_type)};
+  return Stored{entry->size, media_types_.text(entry->media_type), entry->last_used};
 }
 
 std::shared_ptr<const OpenBlob> BlobStore::peek_open(const oci::Digest& digest) {
@@ -138,7 +138,7 @@ Result<Stored> BlobStore::stat_blocking(const oci::Digest& digest) {
   const Result<std::optional<IndexEntry>> probed = probe(digest);
   if (!probed) return probed.error();
   if (!*probed) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
-  return Stored{(*probed)->size, media_types_.text((*probed)->media_type)};
+  return Stored{(*probed)->size, media_types_.text((*probed)->media_type), (*probed)->last_used};
 }
 
 // Opens the file and compares its length with the index. Under the commit lock.
@@ -152,17 +152,18 @@ Result<OpenBlob> BlobStore::open_checked(const oci::Digest& digest) {
   if (!entry) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   Result<runtime::File> file = filesystem_.open_read(layout_.blob(digest));
   if (!file) {
-    if (file.error().code == Errc::not_found) return drop(digest, "its file is missing");
+    if (file.error().code == Errc::not_found) return drop(digest, Error(Errc::not_found, "its file is missing"));
     metrics_.open_errors.add();
-    return file.error();
+    return drop(digest, file.error());
   }
   const Result<std::uint64_t> size = filesystem_.size(*file);
   if (!size) {
     metrics_.open_errors.add();
-    return size.error();
+    return drop(digest, size.error());
   }
   if (*size != entry->size) {
-    return drop(digest, fmt::format("its file has {} bytes instead of {}", *size, entry->size));
+    return drop(digest,
+                Error(Errc::size_mismatch, fmt::format("its file has {} bytes instead of {}", *size, entry->size)));
   }
   return OpenBlob{std::move(*file), entry->size, media_types_.text(entry->media_type)};
 }
@@ -196,11 +197,12 @@ Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, st
       filesystem_.read_at(opened->file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
   if (!size) {
     metrics_.read_errors.add();
-    return size.error();
+    const std::scoped_lock lock(commit_lock(digest));
+    return drop(digest, size.error(), &opened->file);
   }
   if (*size != bytes.size() || oci::digest_of(digest.algorithm(), bytes) != digest) {
     const std::scoped_lock lock(commit_lock(digest));
-    return drop(digest, "its content is damaged");
+    return drop(digest, Error(Errc::corrupt, "its content has another digest"), &opened->file);
   }
   touch(digest);
   return bytes;
@@ -326,19 +328,6 @@ bool BlobStore::forget(const oci::Digest& digest) {
   }
   show_totals();
   return known.has_value();
-}
-
-// Takes a blob that is not what it should be out of everything, and says that it is not there. Under the commit lock.
-Error BlobStore::drop(const oci::Digest& digest, std::string_view why) {
-  metrics_.dropped.add();
-  log::warn("store", fmt::format("{} is dropped: {}", digest.to_string(), why));
-  const Result<void> removed = filesystem_.remove(layout_.blob(digest));
-  if (!removed && removed.error().code != Errc::not_found) {
-    metrics_.remove_errors.add();
-    log::error("store", removed.error().message);
-  }
-  forget(digest);
-  return {Errc::not_found, fmt::format("{} is not stored: {}", digest.to_string(), why)};
 }
 
 }  // namespace sluice::store

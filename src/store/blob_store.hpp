@@ -6,10 +6,10 @@
 //   stopped | no    | no                            | yes
 //
 // What has a final name was whole and verified when it got it. The index in memory answers what is there; a file that
-// turns out to be missing or of another length when it is opened is dropped, and the caller is told not_found, so that
-// he fetches it again within the same request. When the catalog is lost the index is rebuilt by walking the files,
-// while requests are served: during that time (`rebuilding`) a blob that `find` does not know may be there, and `stat`
-// and `open` look on the disk before they say no.
+// turns out to be missing, unreadable or of another length when it is opened is dropped, and the caller is told
+// not_found, so that he fetches it again within the same request. When the catalog is lost the index is rebuilt by
+// walking the files, while requests are served: during that time (`rebuilding`) a blob that `find` does not know may be
+// there, and `stat` and `open` look on the disk before they say no.
 //
 // Threads: start and stop from the owner's thread; everything else from any thread. find, peek_open and touch do no I/O
 // and take one or two short locks. The tasks do their work on the disk pool, in one piece: once begun it is finished
@@ -26,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,7 @@ enum class Durability : std::uint8_t {
 struct Stored {
   std::uint64_t size = 0;       // bytes
   std::string_view media_type;  // lives as long as the store; application/octet-stream when it is not known
+  std::uint32_t last_used = 0;  // seconds since 1970, in steps of the touch granularity
 };
 
 class BlobStore {
@@ -81,6 +83,10 @@ class BlobStore {
     std::chrono::seconds max_age{0};
     // How long damaged blobs are kept in quarantine; 0: they are removed at once.
     std::chrono::seconds quarantine_max_age{std::chrono::hours{7 * 24}};
+    // How many bytes a second are read again in the background (store/scrubber.hpp), 0: none; and how long a pass over
+    // all blobs may wait after the one before has begun.
+    std::uint64_t scrub_rate = 0;
+    std::chrono::seconds scrub_interval{std::chrono::hours{7 * 24}};
     // How often the maintenance looks at the free space and at what the catalog takes.
     std::chrono::milliseconds maintenance_interval{1000};
   };
@@ -106,14 +112,13 @@ class BlobStore {
 
   // The blob when its file is open already; else null, which says nothing. Notes the use.
   [[nodiscard]] std::shared_ptr<const OpenBlob> peek_open(const oci::Digest& digest);
-  // Errors: not_found (also for a file that was missing or of another length, and has been dropped), io.
+  // Errors: not_found (also for a file that was missing, unreadable or of another length, and has been dropped), io
+  // (during a rebuild), overloaded (too many open files).
   runtime::Task<Result<std::shared_ptr<const OpenBlob>>> open(oci::Digest digest);
 
   // Makes `room` enough for a file of `size_bytes`, before it is written; evicts where that is needed, which may take a
   // moment. Errors: no_space (the blob has no place within the limits: go on without storing it), shutting_down.
   runtime::Task<Result<void>> reserve(Reservation& room, std::uint64_t size_bytes);
-  // For a file that lies below the root already, such as the part of a broken download.
-  Reservation hold(std::uint64_t size_bytes) { return ledger_.hold(size_bytes); }
 
   // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
   // is there already is replaced; its readers keep the old file. `room` is what was reserved for it, and is used up;
@@ -125,7 +130,7 @@ class BlobStore {
   // Stores bytes that the caller has verified; for small objects. Errors: no_space, io; nothing is left behind.
   runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type);
   // The whole content, its digest checked again: bytes that do not match are dropped and reported as not_found.
-  // Errors: not_found, size_mismatch (longer than `limit`), io.
+  // Errors: not_found, size_mismatch (longer than `limit`), and those of open.
   runtime::Task<Result<std::string>> read_small(oci::Digest digest, std::size_t limit);
   // Removes file, index entry and catalog row; memberships stay. Open readers are not disturbed.
   // Errors: not_found, io.
@@ -165,15 +170,29 @@ class BlobStore {
   // Reads the blob and compares its digest. One that is damaged, missing or unreadable is dropped, its file goes into
   // quarantine. `on_bytes` is called with the length of each piece that was read; false ends it.
   Checked check(const oci::Digest& digest, const std::function<bool(std::uint64_t)>& on_bytes);
+  // For who could not read a blob that is open: has it checked soon. Does not block.
+  void suspect(const oci::Digest& digest);
+  // Blocks until the suspects are checked and a scrub that is due has ended: for tests. Only while running.
+  void scrub();
   // Between start and stop.
   [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
 
   // Told of each blob that is evicted, removed or taken out because it is damaged, on the thread that did it, without a
   // lock of the store. Before start.
   void set_on_evicted(std::function<void(const oci::Digest&)> on_evicted);
+  // Told what is wrong with the catalog or the directory, "" when it is well again; on some thread. Before start.
+  void set_on_trouble(std::function<void(const std::string& why)> on_trouble);
+  // Whether a file can be written and forced to the disk, after something could not. Blocks. Errors: no_space, io.
+  Result<void> try_write();
+
   // Blocks until the maintenance has measured and evicted once more: for tests and for commands. Only while running.
   void maintain();
   [[nodiscard]] const Ledger& ledger() const noexcept { return ledger_; }
+  [[nodiscard]] Ledger& ledger() noexcept { return ledger_; }
+  // Asked on the maintenance thread to remove files that count as idle in the ledger, such as parts, that have waited
+  // for `idle` or longer, until `bytes` are free; says how many are. Before start.
+  using GiveUp = std::function<std::uint64_t(std::uint64_t bytes, std::chrono::seconds idle)>;
+  void set_give_up(GiveUp give_up);
 
   // Blocks until the walk that start() began has ended: for tests and for commands that need the whole index.
   void wait_for_walk();
@@ -193,10 +212,13 @@ class BlobStore {
   };
   class Walker;
   class Evictor;
+  class Scrubber;
 
   Result<void> take_lock();
+  void mend_root();
+  void give_blobs(const std::function<void(std::span<const Catalog::BlobRow>)>& take) const;
   void clean_incoming();
-  void load_catalog();
+  Catalog::Loaded load_catalog();
 
   Checked open_to_check(const oci::Digest& digest, runtime::File& file, std::uint64_t& size);
   Checked read_to_check(const oci::Digest& digest, const runtime::File& file, std::uint64_t size,
@@ -219,7 +241,7 @@ class BlobStore {
 
   void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room);
   bool forget(const oci::Digest& digest);
-  Error drop(const oci::Digest& digest, std::string_view why);
+  Error drop(const oci::Digest& digest, const Error& why, const runtime::File* file = nullptr);
   Error write_failed(Error error);
   void show_totals();
   [[nodiscard]] std::uint32_t now_seconds() const;
@@ -249,8 +271,12 @@ class BlobStore {
 
   std::atomic<std::uint64_t> shelves_made_{0};  // since the directories were measured
 
+  std::function<void(const std::string&)> on_trouble_;
+  bool root_lost_ = false;  // the maintenance thread alone
+
   std::unique_ptr<Walker> walker_;
   std::unique_ptr<Evictor> evictor_;
+  std::unique_ptr<Scrubber> scrubber_;
 };
 
 }  // namespace sluice::store

@@ -104,4 +104,15 @@ BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::
   return out;
 }
 
+// What `open` and `read_small` say of a blob that turned out to be damaged: that it is not there, so that their caller
+// fetches it again. Under the commit lock.
+Error BlobStore::drop(const oci::Digest& digest, const Error& why, const runtime::File* file) {
+  const auto state = why.code == Errc::not_found ? Checked::State::missing
+                     : why.code == Errc::io      ? Checked::State::unreadable
+                                                 : Checked::State::damaged;
+  if (why.code == Errc::overloaded) return why;
+  condemn(digest, file, state, why);
+  return {Errc::not_found, fmt::format("{} is not stored: {}", digest.to_string(), why.message)};
+}
+
 }  // namespace sluice::store

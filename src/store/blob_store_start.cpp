@@ -13,6 +13,7 @@
 #include "store/blob_store.hpp"
 #include "store/blob_walker.hpp"
 #include "store/evictor.hpp"
+#include "store/scrubber.hpp"
 
 namespace sluice::store {
 namespace {
@@ -82,7 +83,10 @@ BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::Di
       open_files_(params_.open_files),
       catalog_(catalog_params(params_, layout_), filesystem, clock, media_types_, registry),
       walker_(std::make_unique<Walker>(*this)),
-      evictor_(std::make_unique<Evictor>(*this, registry)) {}
+      evictor_(std::make_unique<Evictor>(*this, registry)),
+      scrubber_(std::make_unique<Scrubber>(*this, registry)) {
+  catalog_.set_blob_source([this](const auto& take) { give_blobs(take); });
+}
 
 BlobStore::~BlobStore() { stop(); }
 
@@ -92,17 +96,19 @@ Result<void> BlobStore::start() {
   }
   if (Result<void> locked = take_lock(); !locked) return locked;
   clean_incoming();
-  load_catalog();
+  const Catalog::Loaded loaded = load_catalog();
   quarantine_.start();
   started_ = true;
   running_ = true;
   evictor_->start();
   walker_->start(rebuilding() ? std::chrono::milliseconds{0} : params_.walk_pause);
+  scrubber_->start(loaded.meta);
   return {};
 }
 
 void BlobStore::stop() {
   running_ = false;
+  scrubber_->stop();
   walker_->stop();
   evictor_->stop();
   ledger_.close();
@@ -114,6 +120,8 @@ void BlobStore::stop() {
 void BlobStore::set_on_evicted(std::function<void(const oci::Digest&)> on_evicted) {
   evictor_->set_on_evicted(std::move(on_evicted));
 }
+
+void BlobStore::set_give_up(GiveUp give_up) { evictor_->set_give_up(std::move(give_up)); }
 
 void BlobStore::maintain() {
   if (started_) evictor_->round();
@@ -150,7 +158,7 @@ void BlobStore::clean_incoming() {
   if (removed != 0) log::info("store", fmt::format("removed {} unfinished files of an earlier run", removed));
 }
 
-void BlobStore::load_catalog() {
+Catalog::Loaded BlobStore::load_catalog() {
   std::uint64_t bytes = 0;
   const auto on_blob = [&](const Catalog::BlobRow& row) {
     index_.set(row.digest, IndexEntry{row.size, row.last_used, row.media_type});
@@ -173,6 +181,7 @@ void BlobStore::load_catalog() {
   rebuilding_.store(!loaded.complete, std::memory_order_release);
   metrics_.rebuilding.set(loaded.complete ? 0 : 1);
   show_totals();
+  return loaded;
 }
 
 }  // namespace sluice::store

@@ -30,6 +30,24 @@ Result<runtime::Path> move_aside(runtime::Filesystem& filesystem, const runtime:
   return Error(Errc::exists, fmt::format("there are {} of {}.bad-<n> already", kMost, file.native()));
 }
 
+Change put_change(const Catalog::BlobRow& row) {
+  Change change;
+  change.kind = Change::Kind::put_blob;
+  change.digest = row.digest;
+  change.size = row.size;
+  change.media_type = row.media_type;
+  change.time = row.last_used;
+  return change;
+}
+
+Change meta_change(const std::string& key, const std::string& value) {
+  Change change;
+  change.kind = Change::Kind::set_meta;
+  change.tag = key;
+  change.scope = value;
+  return change;
+}
+
 }  // namespace
 
 Catalog::Catalog(Params params, runtime::Filesystem& filesystem, const Clock& clock, MediaTypes& media_types,
@@ -38,15 +56,64 @@ Catalog::Catalog(Params params, runtime::Filesystem& filesystem, const Clock& cl
       filesystem_(filesystem),
       clock_(clock),
       media_types_(media_types),
-      writer_(std::make_unique<Writer>(params_, registry)) {
+      writer_(std::make_unique<Writer>(params_, filesystem, registry)) {
   memory_ = std::make_unique<Memory>(media_types_, [this](Change change) { writer_->enqueue(std::move(change)); });
 }
 
 Catalog::~Catalog() { close(); }
 
+void Catalog::set_on_trouble(std::function<void(const std::string& why)> on_trouble) {
+  writer_->set_on_trouble(std::move(on_trouble));
+}
+
+// For the writer, later on.
+Result<std::unique_ptr<CatalogFile>> Catalog::open_file() {
+  Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+  if (file || file.error().code != Errc::corrupt) return file;
+  const Result<runtime::Path> aside = move_aside(filesystem_, params_.file);
+  if (!aside) return aside.error();
+  log::error("store", fmt::format("the catalog cannot be used, {} (moved to {})", file.error().message,
+                                  aside->filename().native()));
+  return CatalogFile::open(params_.file, media_types_);
+}
+
+Result<void> Catalog::give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const {
+  Result<void> done{};
+  std::vector<Change> changes;
+  if (blob_source_) {
+    blob_source_([&](std::span<const BlobRow> rows) {
+      changes.clear();
+      for (const BlobRow& row : rows) changes.push_back(put_change(row));
+      if (done) done = take(changes);
+    });
+  }
+  if (done) done = memory_->give_everything(take);
+  if (!done) return done;
+  changes.clear();
+  {
+    const std::scoped_lock lock(meta_mutex_);
+    for (const auto& [key, value] : meta_) changes.push_back(meta_change(key, value));
+  }
+  if (complete_.load(std::memory_order_acquire)) changes.emplace_back().kind = Change::Kind::set_complete;
+  return take(changes);
+}
+
+void Catalog::check_file() { writer_->check_file(); }
+
+void Catalog::set_meta(std::string key, std::string value) {
+  Change change = meta_change(key, value);
+  {
+    const std::scoped_lock lock(meta_mutex_);
+    meta_.insert_or_assign(std::move(key), std::move(value));
+  }
+  writer_->enqueue(std::move(change));
+}
+
 Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob,
                               const std::function<void()>& on_discard) {
   Loaded loaded;
+  const Writer::Source source{[this] { return open_file(); },
+                              [this](const auto& take) { return give_everything(take); }};
   const auto on_row = [&](const Change& row) {
     if (row.kind == Change::Kind::put_blob) {
       ++loaded.blobs;
@@ -63,10 +130,12 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
     const Result<CatalogFile::Summary> summary = (*file)->load(on_row);
     if (summary) {
       loaded.complete = summary->complete;
+      complete_.store(summary->complete, std::memory_order_release);
+      loaded.meta = meta_ = summary->meta;
       if (summary->skipped != 0) {
         log::warn("store", fmt::format("the catalog holds {} rows that make no sense", summary->skipped));
       }
-      writer_->start(std::move(*file));
+      writer_->start(std::move(*file), source);
       return loaded;
     }
     problem = summary.error();
@@ -87,13 +156,13 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
   if (file) {
     const Result<CatalogFile::Summary> summary = (*file)->load([](const Change&) {});
     if (aside || (summary && !summary->complete)) {
-      writer_->start(std::move(*file));
+      writer_->start(std::move(*file), source);
       return loaded;
     }
   }
   log::error("store", fmt::format("no catalog can be written, what is learnt is forgotten at the next start: {}",
                                   file ? problem.message : file.error().message));
-  writer_->start(nullptr);
+  writer_->start(nullptr, source);
   return loaded;
 }
 
@@ -134,15 +203,7 @@ std::vector<NamedTag> Catalog::tag_records(const Scope& scope) const { return me
 
 std::vector<std::string> Catalog::repositories() const { return memory_->repositories(); }
 
-void Catalog::put_blob(const BlobRow& row) {
-  Change change;
-  change.kind = Change::Kind::put_blob;
-  change.digest = row.digest;
-  change.size = row.size;
-  change.media_type = row.media_type;
-  change.time = row.last_used;
-  writer_->enqueue(std::move(change));
-}
+void Catalog::put_blob(const BlobRow& row) { writer_->enqueue(put_change(row)); }
 
 void Catalog::remove_blob(const oci::Digest& digest) {
   Change change;
@@ -160,6 +221,7 @@ void Catalog::touch_blob(const oci::Digest& digest, std::uint32_t last_used) {
 }
 
 void Catalog::set_complete() {
+  complete_.store(true, std::memory_order_release);
   Change change;
   change.kind = Change::Kind::set_complete;
   writer_->enqueue(std::move(change));

@@ -7,20 +7,25 @@
 //   running | yes         | no   | yes       after load() returned, whatever it returned
 //   closed  | yes         | no   | no-op     changes are dropped
 //
-// Losing the file costs a walk of the blobs, and one question to upstream for each membership and tag; never a blob.
-// When SQLite cannot be written, changes wait in memory, bounded, and are tried again; beyond the bound they are
-// dropped (additions first), which is safe for the same reason.
+// Losing the file between two runs costs a walk of the blobs, and one question to upstream for each membership and tag;
+// never a blob. When it is lost or damaged while the program runs it is made again, with all that is in memory. When
+// SQLite cannot be written, changes wait, bounded, and are tried again; beyond the bound they are dropped (additions
+// first), and the whole is written once it can be.
 //
 // Threads: load and close from the thread that owns the store; everything else from any thread, without I/O, except
 // flush, which blocks. Owned by the BlobStore, which calls what is below "for the store".
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +42,8 @@
 namespace sluice::store {
 
 using descriptors::Scope;
+class CatalogFile;
+struct Change;
 
 // Upstream has said that the scope's repository has the blob (or, in the global scope: some repository has it).
 struct Membership {
@@ -131,11 +138,20 @@ class Catalog {
     std::size_t blobs = 0;
     std::size_t memberships = 0;
     std::size_t tags = 0;
+    std::map<std::string, std::string> meta;  // what set_meta has left
   };
 
+  // Gives the rows of all blobs, for a file that has to be made again; it must not block on anything that waits for the
+  // catalog. Before load.
+  using BlobSource = std::function<void(const std::function<void(std::span<const BlobRow>)>& take)>;
+  void set_blob_source(BlobSource source) { blob_source_ = std::move(source); }
+  // Told why the file cannot be written, and "" when it can be again; on the writer's thread. Before load.
+  void set_on_trouble(std::function<void(const std::string& why)> on_trouble);
+
   // Reads everything, giving the blobs to `on_blob`, and starts the writer. A file that cannot be used is moved to
-  // <file>.bad-<n> and a new one is made. When not even that is possible it works without a file. Blocks.
-  // `on_blob` may have been called with rows of a file that then turned out to be bad; `on_discard` tells.
+  // <file>.bad-<n> and a new one is made. When not even that is possible it works without a file, and tries again
+  // later. Blocks. `on_blob` may have been called with rows of a file that then turned out to be bad; `on_discard`
+  // tells.
   Loaded load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_discard);
 
   void put_blob(const BlobRow& row);
@@ -143,6 +159,10 @@ class Catalog {
   void touch_blob(const oci::Digest& digest, std::uint32_t last_used);
   // The walk after an incomplete load has ended.
   void set_complete();
+  // Something small to remember, which load gives back.
+  void set_meta(std::string key, std::string value);
+  // Looks whether the file is still there, and has it made again when it is not. Blocks for a stat.
+  void check_file();
 
   // Blocks until every change made before the call was written once, or could not be. Errors: io, no_space, corrupt,
   // with SQLite's words; the changes are kept and tried again.
@@ -156,12 +176,19 @@ class Catalog {
   class Memory;
   class Writer;
 
+  Result<std::unique_ptr<CatalogFile>> open_file();
+  Result<void> give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const;
+
   const Params params_;
   runtime::Filesystem& filesystem_;
   const Clock& clock_;
   MediaTypes& media_types_;
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Writer> writer_;
+  BlobSource blob_source_;
+  std::atomic<bool> complete_{false};
+  mutable std::mutex meta_mutex_;  // guards meta_
+  std::map<std::string, std::string> meta_;
 };
 
 }  // namespace sluice::store

@@ -18,6 +18,7 @@ struct Change {
     put_membership,  // scope, digest, canonical, size, media_type, time
     put_tag,         // scope, tag, accept_class, digest, time
     set_complete,
+    set_meta,           // tag: the key, scope: the value
     remove_blob,        // digest
     remove_membership,  // scope, digest
     remove_tag,         // scope, tag

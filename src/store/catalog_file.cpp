@@ -47,7 +47,7 @@ CREATE TABLE tags(
 // "sluc": tells our file from other SQLite files.
 constexpr int kApplicationId = 0x736c7563;
 
-constexpr std::array<const char*, 8> kStatements = {
+constexpr std::array<const char*, 9> kStatements = {
     // In the order of Change::Kind. A blob keeps its time of creation.
     "INSERT INTO blobs(digest, size, media_type, created, last_used) VALUES(?1, ?2, ?3, ?4, ?4) "
     "ON CONFLICT(digest) DO UPDATE SET size = ?2, media_type = ?3, last_used = ?4",
@@ -56,6 +56,7 @@ constexpr std::array<const char*, 8> kStatements = {
     "VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     "INSERT OR REPLACE INTO tags(scope, tag, accept_class, digest, checked_at) VALUES(?1, ?2, ?3, ?4, ?5)",
     "UPDATE meta SET value = 1 WHERE key = 'complete'",
+    "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)",
     "DELETE FROM blobs WHERE digest = ?1",
     "DELETE FROM memberships WHERE scope = ?1 AND digest = ?2",
     "DELETE FROM tags WHERE scope = ?1 AND tag = ?2",
@@ -278,6 +279,9 @@ Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Ch
                 return digest_into(row.digest, from, 3);
               });
   if (!done) return done.error();
+  Result<Statement> meta = database_->prepare("SELECT key, value FROM meta WHERE key != 'complete'");
+  if (!meta) return meta.error();
+  while (meta->step() == SQLITE_ROW) summary.meta.emplace(meta->text(0), meta->text(1));
   const Result<std::int64_t> complete = database_->number("SELECT value FROM meta WHERE key = 'complete'");
   summary.complete = complete && *complete == 1;
   return summary;
@@ -306,6 +310,7 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
       to.bind(change.digest).bind(change.time);
       break;
     case Change::Kind::set_complete: break;
+    case Change::Kind::set_meta: to.bind(change.tag).bind(change.scope); break;
     case Change::Kind::remove_blob: to.bind(change.digest); break;
     case Change::Kind::remove_membership: to.bind(change.scope).bind(change.digest); break;
     case Change::Kind::remove_tag: to.bind(change.scope).bind(change.tag); break;
@@ -313,6 +318,15 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
 }
 
 }  // namespace
+
+Result<void> CatalogFile::clear() {
+  Result<void> cleared = database_->run(
+      "BEGIN IMMEDIATE; DELETE FROM blobs; DELETE FROM memberships; DELETE FROM tags;"
+      "UPDATE meta SET value = 0 WHERE key = 'complete'; COMMIT",
+      "clear");
+  if (!cleared) (void)database_->run("ROLLBACK", "roll back");
+  return cleared;
+}
 
 Result<void> CatalogFile::apply(std::span<const Change> changes) {
   if (Result<void> begun = database_->run("BEGIN IMMEDIATE", "begin"); !begun) return begun;

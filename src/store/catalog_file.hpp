@@ -5,8 +5,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "base/result.hpp"
 #include "runtime/filesystem.hpp"
@@ -28,11 +30,14 @@ class CatalogFile {
 
   struct Summary {
     bool complete = false;
-    std::size_t skipped = 0;  // rows that make no sense
+    std::size_t skipped = 0;                  // rows that make no sense
+    std::map<std::string, std::string> meta;  // but for `complete`
   };
   // Calls `on_row` with a put_blob, put_membership or put_tag for each row.
   Result<Summary> load(const std::function<void(const Change&)>& on_row);
 
+  // Forgets all blobs, memberships and tags, and is not complete any more.
+  Result<void> clear();
   // All of them, or on an error none.
   Result<void> apply(std::span<const Change> changes);
 

@@ -201,6 +201,39 @@ std::vector<std::string> Catalog::Memory::repositories() const {
   return out;
 }
 
+Result<void> Catalog::Memory::give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const {
+  for (const Shard& in : shards_) {
+    std::vector<Change> changes;
+    {
+      const std::scoped_lock lock(in.mutex);
+      for (const auto& [scope, space] : in.spaces) {
+        Change change;
+        change.scope = scope;
+        change.kind = Change::Kind::put_membership;
+        space.members.for_each([&](const oci::Digest& digest, const Member& member) {
+          change.digest = digest;
+          change.canonical = member.aliased ? space.canonical.at(digest) : digest;
+          change.size = member.size;
+          change.media_type = member.media_type;
+          change.time = member.checked_at;
+          changes.push_back(change);
+        });
+        change.kind = Change::Kind::put_tag;
+        for (const auto& [key, value] : space.tags) {
+          change.tag = key.first;
+          change.accept_class = key.second;
+          change.digest = value.digest;
+          change.time = value.checked_at;
+          changes.push_back(change);
+        }
+      }
+    }
+    if (changes.empty()) continue;
+    if (Result<void> taken = take(changes); !taken) return taken;
+  }
+  return {};
+}
+
 void Catalog::Memory::restore(const Change& row) {
   Shard& in = shard(row.scope);
   const std::scoped_lock lock(in.mutex);

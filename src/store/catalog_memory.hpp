@@ -42,6 +42,9 @@ class Catalog::Memory {
   [[nodiscard]] std::vector<NamedTag> tag_records(const std::string& scope) const;
   [[nodiscard]] std::vector<std::string> repositories() const;
 
+  // All memberships and tags, in pieces; ends with the first error of `take`, which is called without a lock.
+  Result<void> give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const;
+
   // While loading: a put_membership or put_tag that SQLite has already.
   void restore(const Change& row);
   void clear();

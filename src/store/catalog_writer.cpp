@@ -1,5 +1,6 @@
 #include "store/catalog_writer.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -9,25 +10,57 @@
 
 namespace sluice::store {
 
-Catalog::Writer::Writer(const Params& params, metrics::Registry& registry)
+namespace {
+
+// After so many failures in a row the file is opened anew.
+constexpr int kFailuresBeforeReopening = 2;
+
+}  // namespace
+
+Catalog::Writer::Writer(const Params& params, runtime::Filesystem& filesystem, metrics::Registry& registry)
     : params_(params),
+      filesystem_(filesystem),
       pending_gauge_(registry.gauge("sluice_catalog_pending", "Changes of the catalog that wait to be written")),
       written_(registry.counter("sluice_catalog_writes_total", "Changes of the catalog that were written")),
       dropped_(registry.counter("sluice_catalog_dropped_total",
                                 "Changes of the catalog that were given up because too many waited")),
       errors_(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
-                               {{"operation", "catalog"}})) {}
+                               {{"operation", "catalog"}})),
+      degraded_(registry.gauge("sluice_store_degraded", "1 while something cannot be written to the disk",
+                               {{"reason", "catalog"}})) {}
 
-void Catalog::Writer::start(std::unique_ptr<CatalogFile> file) {
+void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, Source source) {
   const std::scoped_lock lock(mutex_);
   if (state_ != State::made) return;
-  if (!file) {
-    state_ = State::closed;
-    return;
-  }
+  source_ = std::move(source);
   file_ = std::move(file);
+  if (file_) {
+    note_opened();
+  } else {
+    need_ = Need::refill;
+    failing_ = true;  // and so the first attempt is not at once
+    degraded_.set(1);
+  }
   state_ = State::running;
   thread_ = std::thread([this] { run(); });
+}
+
+// Under the lock.
+void Catalog::Writer::note_opened() {
+  Result<runtime::File> file = filesystem_.open_read(params_.file);
+  identity_ = file ? std::move(*file) : runtime::File();
+}
+
+void Catalog::Writer::check_file() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (state_ != State::running || need_ == Need::refill || !identity_.is_open()) return;
+    const Result<bool> there = filesystem_.is_at(identity_, params_.file);
+    if (!there || *there) return;
+    log::error("store", fmt::format("{} is gone; it is made again from what is in memory", params_.file.native()));
+    need_ = Need::refill;
+  }
+  wake_.notify_one();
 }
 
 void Catalog::Writer::enqueue(Change change) {
@@ -50,6 +83,8 @@ void Catalog::Writer::trim() {
   std::erase_if(waiting_, [](const Change& change) { return !change.removes(); });
   if (waiting_.size() >= params_.max_pending) waiting_.clear();
   dropped_.add(before - waiting_.size());
+  // What was given up is still in memory.
+  need_ = Need::refill;
   log::error("store", fmt::format("the catalog cannot be written: {} changes were given up", before - waiting_.size()));
 }
 
@@ -85,12 +120,13 @@ void Catalog::Writer::run() {
   std::unique_lock lock(mutex_);
   const auto urgent = [this] { return state_ == State::closing || flush_wanted_; };
   while (state_ == State::running) {
-    wake_.wait(lock, [&] { return urgent() || !waiting_.empty(); });
+    wake_.wait(lock, [&] { return urgent() || !waiting_.empty() || need_ != Need::nothing; });
     // Let others join the batch; leave a database that has just failed alone for longer.
     if (failing_) {
       wake_.wait_for(lock, params_.retry_delay, urgent);
     } else {
-      wake_.wait_for(lock, params_.batch_delay, [&] { return urgent() || waiting_.size() >= params_.batch_changes; });
+      wake_.wait_for(lock, params_.batch_delay,
+                     [&] { return urgent() || waiting_.size() >= params_.batch_changes || need_ != Need::nothing; });
     }
     write_round(lock);
   }
@@ -108,31 +144,85 @@ void Catalog::Writer::run() {
 void Catalog::Writer::write_round(std::unique_lock<std::mutex>& lock) {
   flush_wanted_ = false;
   ++rounds_begun_;
-  std::vector<Change> batch;
-  batch.swap(waiting_);
-  in_round_ = batch.size();
-
-  lock.unlock();
-  const Result<void> done = batch.empty() ? Result<void>() : file_->apply(batch);
-  if (done) batch.clear();
-  lock.lock();
-
+  Result<void> done = mend(lock);
   if (done) {
-    written_.add(in_round_);
-    if (failing_) log::info("store", "the catalog can be written again");
-  } else {
-    errors_.add();
-    if (!failing_) log::error("store", fmt::format("the catalog cannot be written: {}", done.error().message));
-    // Back to the front, in their order.
-    batch.insert(batch.end(), std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.end()));
-    waiting_.swap(batch);
+    std::vector<Change> batch;
+    batch.swap(waiting_);
+    in_round_ = batch.size();
+
+    lock.unlock();
+    if (!batch.empty()) done = file_->apply(batch);
+    if (done) batch.clear();
+    lock.lock();
+
+    if (done) {
+      written_.add(in_round_);
+    } else {
+      // Back to the front, in their order.
+      batch.insert(batch.end(), std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.end()));
+      waiting_.swap(batch);
+    }
   }
-  failing_ = !done;
+  note_outcome(done);
   in_round_ = 0;
   pending_gauge_.set(static_cast<std::int64_t>(waiting_.size()));
   last_round_ = done;
   rounds_done_ = rounds_begun_;
   round_done_.notify_all();
+}
+
+void Catalog::Writer::note_outcome(const Result<void>& done) {
+  const bool was_failing = std::exchange(failing_, !done);
+  degraded_.set(done ? 0 : 1);
+  if (done) {
+    failures_ = 0;
+    if (was_failing) log::info("store", "the catalog can be written again");
+    if (was_failing && on_trouble_) on_trouble_("");
+    return;
+  }
+  errors_.add();
+  ++failures_;
+  if (done.error().code == Errc::corrupt) {
+    need_ = Need::refill;
+  } else if (need_ == Need::nothing && failures_ >= kFailuresBeforeReopening && done.error().code != Errc::no_space) {
+    need_ = Need::reopen;
+  }
+  if (failures_ != 1) return;
+  log::error("store", fmt::format("the catalog cannot be written: {}", done.error().message));
+  if (on_trouble_) on_trouble_(done.error().message);
+}
+
+// Does what is needed before anything can be written. Without the lock, which it takes back.
+Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
+  const Need need = need_;
+  if (need == Need::nothing) return {};
+  lock.unlock();
+  Result<void> done{};
+  file_.reset();  // before another one is opened under its name
+  Result<std::unique_ptr<CatalogFile>> opened = source_.open();
+  if (opened) {
+    file_ = std::move(*opened);
+    if (need == Need::refill) done = refill();
+    if (!done) file_.reset();
+  } else {
+    done = opened.error();
+  }
+  lock.lock();
+  if (!done) {
+    // What is there now is not what was read at the start, or not all of it.
+    need_ = std::max(need_, need);
+    return done;
+  }
+  // It may have vanished again meanwhile, which the next look tells.
+  need_ = Need::nothing;
+  note_opened();
+  if (need == Need::refill) log::info("store", "the catalog was made again from what is in memory");
+  return done;
+}
+
+Result<void> Catalog::Writer::refill() {
+  if (Result<void> cleared = file_->clear(); !cleared) return cleared;
+  return source_.everything([this](std::span<const Change> changes) { return file_->apply(changes); });
 }
 
 }  // namespace sluice::store

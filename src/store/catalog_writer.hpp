@@ -2,12 +2,18 @@
 //
 //   made ──start()──▶ running ──close()──▶ closed        enqueue works in all three; what comes after close is dropped
 //
-// Thread-safe; flush blocks.
+// A file that cannot be written is tried again, then opened anew. One that is damaged, or not there any more, is made
+// again and filled with all that is in memory.
+//
+// Thread-safe; flush and check_file block.
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -19,13 +25,24 @@ namespace sluice::store {
 
 class Catalog::Writer {
  public:
-  Writer(const Params& params, metrics::Registry& registry);
+  struct Source {
+    // Opens the file, after moving aside what cannot be used.
+    std::function<Result<std::unique_ptr<CatalogFile>>()> open;
+    // Gives everything that is in memory, in pieces.
+    std::function<Result<void>(const std::function<Result<void>(std::span<const Change>)>& take)> everything;
+  };
+
+  Writer(const Params& params, runtime::Filesystem& filesystem, metrics::Registry& registry);
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
   ~Writer() { close(); }
 
-  // Without a file changes are dropped.
-  void start(std::unique_ptr<CatalogFile> file);
+  // Told why the file cannot be written, and "" when it can be again; on the writer's thread. Before start.
+  void set_on_trouble(std::function<void(const std::string&)> on_trouble) { on_trouble_ = std::move(on_trouble); }
+  // Without a file it tries to make one.
+  void start(std::unique_ptr<CatalogFile> file, Source source);
+  // Looks whether the file is still there under its name.
+  void check_file();
   void enqueue(Change change);
   Result<void> flush();
   void close();
@@ -36,13 +53,24 @@ class Catalog::Writer {
 
   void run();
   void write_round(std::unique_lock<std::mutex>& lock);
+  Result<void> mend(std::unique_lock<std::mutex>& lock);
+  Result<void> refill();
+  void note_opened();
+  void note_outcome(const Result<void>& done);
   void trim();
 
+  // What has to be done before anything is written.
+  enum class Need : std::uint8_t { nothing, reopen, refill };
+
   const Params& params_;
+  runtime::Filesystem& filesystem_;
+  Source source_;  // set by start
+  std::function<void(const std::string&)> on_trouble_;
   metrics::Gauge& pending_gauge_;
   metrics::Counter& written_;
   metrics::Counter& dropped_;
   metrics::Counter& errors_;
+  metrics::Gauge& degraded_;
 
   mutable std::mutex mutex_;  // guards everything below but file_, which is the thread's
   std::condition_variable wake_;
@@ -54,6 +82,9 @@ class Catalog::Writer {
   std::uint64_t rounds_done_ = 0;
   bool flush_wanted_ = false;
   bool failing_ = false;
+  int failures_ = 0;  // in a row
+  Need need_ = Need::nothing;
+  runtime::File identity_;  // the file that was opened, to tell it from another one of its name
   Result<void> last_round_;
 
   std::unique_ptr<CatalogFile> file_;

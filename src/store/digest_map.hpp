@@ -54,6 +54,11 @@ class DigestMap {
     for (auto& [key, value] : short_) visit(key.digest(), value);
     for (auto& [digest, value] : others_) visit(digest, value);
   }
+  template <class F>
+  void for_each(F visit) const {
+    for (const auto& [key, value] : short_) visit(key.digest(), value);
+    for (const auto& [digest, value] : others_) visit(digest, value);
+  }
 
  private:
   struct Key {

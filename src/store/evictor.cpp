@@ -26,6 +26,10 @@ constexpr std::uint64_t kIncomingPart = 64;
 constexpr int kFailuresInARound = 16;
 constexpr std::size_t kIdleInATurn = 1024;
 
+// A client whose pull broke asks again soon. A part that has waited for longer goes before any blob does, a younger one
+// after all of them.
+constexpr std::chrono::minutes kPartsAreFresh{10};
+
 }  // namespace
 
 BlobStore::Evictor::Evictor(BlobStore& store, metrics::Registry& registry)
@@ -101,6 +105,7 @@ void BlobStore::Evictor::run() {
 
 void BlobStore::Evictor::work(bool everything) {
   ++ticks_;
+  store_.mend_root();
   if (everything || ticks_ % kTicksForDirectories == 0) measure_directories();
   measure_catalog();
   measure_space();
@@ -179,33 +184,45 @@ void BlobStore::Evictor::evict_idle() {
 }
 
 void BlobStore::Evictor::make_room() {
-  int failures = 0;
   for (;;) {
     const Ledger::Wanted wanted = store_.ledger_.wanted();
     if (wanted.bytes == 0) {
       stuck_ = false;
       return;
     }
-    // What is of no use to anybody goes first.
-    for (std::uint64_t freed = store_.quarantine_.make_room(wanted.bytes); freed < wanted.bytes;) {
-      if (stopping()) return;
-      const std::optional<BlobIndex::Victim> victim = store_.index_.pick();
-      if (!victim || failures >= kFailuresInARound) {
-        store_.ledger_.give_up();
-        if (!std::exchange(stuck_, true)) {
-          log::warn("store", fmt::format("{} more are wanted {}, and nothing is left to evict",
-                                         format_bytes(wanted.bytes - freed),
-                                         wanted.for_free_space ? "to keep min_free" : "below max_size"));
-        }
-        return;
-      }
-      if (evict(victim->digest, wanted.for_free_space ? Reason::free : Reason::size)) {
-        freed += on_disk(victim->entry.size);
-      } else {
-        ++failures;
-      }
+    if (stopping()) return;
+    const std::uint64_t freed = evict_some(wanted);
+    if (freed >= wanted.bytes || stopping()) continue;
+    store_.ledger_.give_up();
+    if (!std::exchange(stuck_, true)) {
+      log::warn("store",
+                fmt::format("{} more are wanted {}, and nothing is left to evict", format_bytes(wanted.bytes - freed),
+                            wanted.for_free_space ? "to keep min_free" : "below max_size"));
+    }
+    return;
+  }
+}
+
+std::uint64_t BlobStore::Evictor::give_up_idle(std::uint64_t bytes, std::chrono::seconds idle) {
+  return give_up_ && bytes != 0 ? give_up_(bytes, idle) : 0;
+}
+
+// In the order in which things are of use (docs/eviction.md); returns how many bytes went.
+std::uint64_t BlobStore::Evictor::evict_some(const Ledger::Wanted& wanted) {
+  std::uint64_t freed = store_.quarantine_.make_room(wanted.bytes);
+  const auto missing = [&] { return wanted.bytes - std::min(freed, wanted.bytes); };
+  freed += give_up_idle(missing(), kPartsAreFresh);
+  for (int failures = 0; missing() != 0 && failures < kFailuresInARound && !stopping();) {
+    const std::optional<BlobIndex::Victim> victim = store_.index_.pick();
+    if (!victim) break;
+    if (evict(victim->digest, wanted.for_free_space ? Reason::free : Reason::size)) {
+      freed += on_disk(victim->entry.size);
+    } else {
+      ++failures;
     }
   }
+  freed += give_up_idle(missing(), std::chrono::seconds{0});
+  return freed;
 }
 
 // Unlinks it; whoever has it open keeps it. False when it could not be, or was gone already.

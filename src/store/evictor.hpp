@@ -34,7 +34,8 @@ class BlobStore::Evictor {
 
   // Called, without a lock, with each blob that was evicted. Before start.
   void set_on_evicted(std::function<void(const oci::Digest&)> on_evicted) { on_evicted_ = std::move(on_evicted); }
-  // The same for one that somebody else took out. Any thread.
+  void set_give_up(GiveUp give_up) { give_up_ = std::move(give_up); }
+  // What on_evicted says, of one that somebody else took out. Any thread.
   void tell(const oci::Digest& digest) const {
     if (on_evicted_) on_evicted_(digest);
   }
@@ -50,6 +51,8 @@ class BlobStore::Evictor {
   void measure_directories();
   void evict_idle();
   void make_room();
+  std::uint64_t evict_some(const Ledger::Wanted& wanted);
+  std::uint64_t give_up_idle(std::uint64_t bytes, std::chrono::seconds idle);
   bool evict(const oci::Digest& digest, Reason reason);
   [[nodiscard]] bool stopping();
 
@@ -60,6 +63,7 @@ class BlobStore::Evictor {
   metrics::Counter& evicted_for_age_;
   metrics::Counter& evicted_bytes_;
   std::function<void(const oci::Digest&)> on_evicted_;
+  GiveUp give_up_;
 
   // The thread's alone once it runs.
   std::uint64_t ticks_ = 0;

@@ -4,6 +4,7 @@
 //   <root>/catalog.db                             sizes, media types, memberships, tags (SQLite)
 //   <root>/blobs/<algorithm>/<2 hex>/<hex>        whole, verified content
 //   <root>/incoming/                              what is being written, and what is left of broken downloads
+//   <root>/boot                                   which run of the machine incoming/ was written in
 //   <root>/quarantine/<algorithm>-<hex>[.<n>]     blobs that turned out to be damaged
 //
 // Pure functions of a value; any thread.
@@ -28,6 +29,7 @@ class Layout {
   [[nodiscard]] runtime::Path blobs() const { return root_ / "blobs"; }
   [[nodiscard]] runtime::Path incoming() const { return root_ / "incoming"; }
 
+  [[nodiscard]] runtime::Path boot() const { return root_ / "boot"; }
   [[nodiscard]] runtime::Path quarantine() const { return root_ / "quarantine"; }
 
   // The directory of all blobs of that algorithm, and the one of a blob.

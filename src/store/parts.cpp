@@ -1,6 +1,10 @@
 #include "store/parts.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <fstream>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -15,8 +19,17 @@ namespace {
 constexpr const char* kComponent = "store";
 // A name that is taken belongs to a running download of the same blob, of which there is one for each upstream.
 constexpr int kMaxNames = 64;
+// The sticky bit, which means nothing on a file, says of a part that all of it was forced to the disk. A file that
+// grows never has it: it is taken off before the first byte is written.
+constexpr unsigned kSyncedMode = 01000;
 
 }  // namespace
+
+std::string Parts::current_boot() {
+  std::string id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
+  return id;
+}
 
 // Any of its bytes are as good as others.
 std::size_t Parts::Hash::operator()(const oci::Digest& digest) const noexcept {
@@ -32,7 +45,10 @@ Parts::Parts(Params params, runtime::Filesystem& filesystem, const Clock& clock,
       clock_(clock),
       bytes_metric_(registry.gauge("sluice_parts_bytes", "Bytes of broken downloads that wait to be gone on with")),
       expired_metric_(
-          registry.counter("sluice_parts_expired_total", "Parts of blobs that nobody has asked for in time")) {}
+          registry.counter("sluice_parts_expired_total", "Parts of blobs that nobody has asked for in time")),
+      given_up_metric_(registry.counter("sluice_parts_given_up_total", "Parts that were removed to make room")),
+      distrusted_metric_(registry.counter("sluice_parts_distrusted_total",
+                                          "Parts that were removed because a power failure may have damaged them")) {}
 
 bool Parts::expired(const Part& part) const { return clock_.wall() - part.since >= params_.max_age; }
 
@@ -42,20 +58,15 @@ void Parts::add_bytes(std::int64_t bytes) {
 }
 
 // Returns the one that is to be removed: the smaller of two.
-std::optional<runtime::Path> Parts::insert(const oci::Digest& digest, Part part) {
-  if (params_.hold) part.room = params_.hold(part.size_bytes);
-  Reservation given_back;  // after the lock
+std::optional<Parts::Part> Parts::insert(const oci::Digest& digest, Part part) {
+  if (params_.ledger != nullptr) params_.ledger->settle(part.room, part.size_bytes, Ledger::Kind::idle);
   const std::scoped_lock lock(mutex_);
   Part& kept = parts_[digest];
-  if (kept.size_bytes >= part.size_bytes) {
-    given_back = std::move(part.room);
-    return std::move(part.path);
-  }
+  if (kept.size_bytes >= part.size_bytes) return part;
   add_bytes(static_cast<std::int64_t>(part.size_bytes) - static_cast<std::int64_t>(kept.size_bytes));
   std::swap(kept, part);
-  given_back = std::move(part.room);
   if (part.size_bytes == 0) return std::nullopt;
-  return std::move(part.path);
+  return part;
 }
 
 std::optional<Parts::Part> Parts::take(const oci::Digest& digest) {
@@ -79,13 +90,33 @@ void Parts::start(const Stored& stored) {
     log::warn(kComponent, entries.error().message);
     return;
   }
-  for (const runtime::DirectoryEntry& entry : *entries) discover(entry, stored);
+  const bool same = same_boot();
+  for (const runtime::DirectoryEntry& entry : *entries) discover(entry, same, stored);
   if (const std::uint64_t kept = bytes(); kept != 0) {
     log::info(kComponent, fmt::format("{} of unfinished downloads of an earlier run are kept", format_bytes(kept)));
   }
 }
 
-void Parts::discover(const runtime::DirectoryEntry& entry, const Stored& stored) {
+// Whether the machine has run on since incoming/ was written to last: then the kernel has had all that was written, and
+// has not lost it. The note of it needs no sync: one that is lost or old tells to be careful.
+bool Parts::same_boot() {
+  const runtime::Path path = layout_.boot();
+  std::array<char, 64> text{};
+  std::size_t size = 0;
+  if (const Result<runtime::File> file = filesystem_.open_read(path)) {
+    const Result<std::size_t> read = filesystem_.read_at(*file, 0, std::as_writable_bytes(std::span(text)));
+    if (read) size = *read;
+  }
+  if (!params_.boot_id.empty() && params_.boot_id == std::string_view(text.data(), size)) return true;
+  Result<runtime::File> file = filesystem_.create(path);
+  if (!file && file.error().code == Errc::exists) file = filesystem_.open_write(path);
+  Result<void> written = file ? filesystem_.truncate(*file, 0) : file.error();
+  if (written) written = filesystem_.write_at(*file, 0, std::as_bytes(std::span(params_.boot_id)));
+  if (!written) log::warn(kComponent, written.error().message);
+  return false;
+}
+
+void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const Stored& stored) {
   const std::optional<oci::Digest> digest = Layout::part_digest(entry.name);
   if (!digest || entry.kind != runtime::FileStatus::Kind::regular) return;
   Part part{layout_.incoming() / entry.name, 0, {}, {}};
@@ -96,10 +127,16 @@ void Parts::discover(const runtime::DirectoryEntry& entry, const Stored& stored)
   }
   part.size_bytes = status->size_bytes;
   part.since = status->modified;
+  const bool trusted = same_boot || (status->mode & kSyncedMode) != 0;
   if (part.size_bytes == 0 || part.size_bytes < params_.min_bytes || expired(part) || stored(*digest)) {
     remove(part.path);
-  } else if (const std::optional<runtime::Path> loser = insert(*digest, std::move(part))) {
-    remove(*loser);
+  } else if (!trusted) {
+    log::info(kComponent, fmt::format("the machine was restarted while {} was fetched, {} of it are given up",
+                                      digest->to_string(), format_bytes(part.size_bytes)));
+    distrusted_metric_.add();
+    remove(part.path);
+  } else if (const std::optional<Part> loser = insert(*digest, std::move(part))) {
+    remove(loser->path);
   }
 }
 
@@ -130,7 +167,13 @@ Result<Parts::Opened> Parts::reopen(Part part) {
     return Error(Errc::corrupt,
                  fmt::format("{} has {} bytes instead of {}", part.path.native(), *size, part.size_bytes));
   }
-  return Opened{*std::move(file), std::move(part.path), part.size_bytes};
+  const Result<runtime::FileStatus> status = filesystem_.status(part.path);
+  if (!status) return status.error();
+  if ((status->mode & kSyncedMode) != 0) {
+    if (Result<void> set = filesystem_.set_mode(part.path, status->mode & ~kSyncedMode); !set) return set.error();
+  }
+  if (params_.ledger != nullptr) params_.ledger->settle(part.room, part.size_bytes, Ledger::Kind::running);
+  return Opened{*std::move(file), std::move(part.path), part.size_bytes, std::move(part.room)};
 }
 
 Result<Parts::Opened> Parts::create(const oci::Digest& digest) {
@@ -146,54 +189,71 @@ Result<Parts::Opened> Parts::create(const oci::Digest& digest) {
     file = filesystem_.create(path);
   }
   if (!file) return file.error();
-  return Opened{*std::move(file), std::move(path), 0};
+  return Opened{*std::move(file), std::move(path)};
 }
 
-bool Parts::keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes) {
-  if (size_bytes == 0 || size_bytes < params_.min_bytes || params_.max_age <= std::chrono::seconds::zero())
-    return false;
-  {
-    // A write that failed half way may have left more than was counted.
-    const Result<runtime::File> file = filesystem_.open_write(path);
-    if (!file) return false;
-    const Result<std::uint64_t> length = filesystem_.size(*file);
-    if (!length || *length < size_bytes) return false;
-    if (*length > size_bytes && !filesystem_.truncate(*file, size_bytes)) return false;
-  }
-  if (const std::optional<runtime::Path> loser = insert(digest, {path, size_bytes, clock_.wall(), {}})) {
-    if (*loser == path) return false;
-    remove(*loser);
+// Cuts off what a write that failed half way has left behind the good bytes, and forces these to the disk.
+bool Parts::finish(const runtime::Path& path, std::uint64_t size_bytes) {
+  const Result<runtime::File> file = filesystem_.open_write(path);
+  if (!file) return false;
+  const Result<std::uint64_t> length = filesystem_.size(*file);
+  if (!length || *length < size_bytes) return false;
+  if (*length > size_bytes && !filesystem_.truncate(*file, size_bytes)) return false;
+  if (!params_.sync) return true;
+  // Where that fails the part is kept for as long as the machine runs.
+  const Result<runtime::FileStatus> status = filesystem_.status(path);
+  if (!status || !filesystem_.sync(*file)) return true;
+  if (const Result<void> set = filesystem_.set_mode(path, status->mode | kSyncedMode); !set) {
+    log::warn(kComponent, set.error().message);
   }
   return true;
 }
 
-template <class Condition>
-std::uint64_t Parts::remove_if(Condition condition, std::size_t& count) {
-  std::vector<Part> gone;
-  std::uint64_t bytes = 0;
-  {
-    const std::scoped_lock lock(mutex_);
-    for (auto at = parts_.begin(); at != parts_.end();) {
-      if (!condition(at->second)) {
-        ++at;
-        continue;
-      }
-      bytes += at->second.size_bytes;
-      gone.push_back(std::move(at->second));
-      at = parts_.erase(at);
-    }
-    add_bytes(-static_cast<std::int64_t>(bytes));
+bool Parts::keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes, Reservation& room) {
+  if (size_bytes == 0 || size_bytes < params_.min_bytes || params_.max_age <= std::chrono::seconds::zero())
+    return false;
+  if (!finish(path, size_bytes)) return false;
+  std::optional<Part> loser = insert(digest, {path, size_bytes, clock_.wall(), std::move(room)});
+  if (!loser) return true;
+  if (loser->path == path) {
+    room = std::move(loser->room);
+    return false;
   }
-  for (const Part& part : gone) remove(part.path);
-  count = gone.size();
-  return bytes;
+  remove(loser->path);
+  return true;
+}
+
+std::optional<Parts::Part> Parts::take_oldest(std::chrono::seconds idle) {
+  const std::scoped_lock lock(mutex_);
+  const auto at = std::min_element(parts_.begin(), parts_.end(),
+                                   [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
+  if (at == parts_.end() || clock_.wall() - at->second.since < idle) return std::nullopt;
+  Part part = std::move(at->second);
+  parts_.erase(at);
+  add_bytes(-static_cast<std::int64_t>(part.size_bytes));
+  return part;
 }
 
 std::size_t Parts::expire() {
   std::size_t count = 0;
-  remove_if([this](const Part& part) { return expired(part); }, count);
+  while (const std::optional<Part> part = take_oldest(params_.max_age)) {
+    remove(part->path);
+    ++count;
+  }
   expired_metric_.add(count);
   return count;
+}
+
+std::uint64_t Parts::give_up(std::uint64_t bytes, std::chrono::seconds idle) {
+  std::uint64_t freed = 0;
+  while (freed < bytes) {
+    const std::optional<Part> part = take_oldest(idle);
+    if (!part) break;
+    remove(part->path);
+    freed += on_disk(part->size_bytes);
+    given_up_metric_.add();
+  }
+  return freed;
 }
 
 std::uint64_t Parts::drop(const oci::Digest& digest) {
@@ -208,11 +268,6 @@ std::optional<std::uint64_t> Parts::find(const oci::Digest& digest) const {
   const auto at = parts_.find(digest);
   if (at == parts_.end()) return std::nullopt;
   return at->second.size_bytes;
-}
-
-std::uint64_t Parts::clear() {
-  std::size_t count = 0;
-  return remove_if([](const Part&) { return true; }, count);
 }
 
 }  // namespace sluice::store

@@ -8,8 +8,9 @@
 //
 // A download writes its file under the name of a part from its first byte, so that what it has survives however the
 // process ends (docs/disk-format.md). The name tells the digest; nothing else about a part is trusted: who goes on from
-// one hashes it again. open() hands a part out to one download alone, because it takes it out of the index; the lock on
-// the store's root keeps other processes away.
+// one hashes it again. One whose bytes a power failure may have taken is not even tried: a part was either forced to
+// the disk when it was kept, or has been written since the machine was started. open() hands a part out to one download
+// alone, because it takes it out of the index; the lock on the store's root keeps other processes away.
 //
 // Owner: the composition root; it outlives the downloads. Threads: thread-safe; all functions but bytes() block on the
 // disk and belong on the disk pool. The lock is not held meanwhile.
@@ -21,6 +22,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 
 #include "base/clock.hpp"
@@ -41,13 +43,21 @@ class Parts {
     std::chrono::seconds max_age{std::chrono::hours{24}};
     // Less than that is fetched again rather than kept.
     std::uint64_t min_bytes = 64 * 1024;
-    // Room in the store's account for what waits (BlobStore::hold); none: it is not counted.
-    std::function<Reservation(std::uint64_t size_bytes)> hold = {};
+    // The store's account, in which what waits counts (BlobStore::ledger); none: it is not counted.
+    Ledger* ledger = nullptr;
+    // Whether parts that are kept are forced to the disk, so that they can be trusted after a power failure.
+    bool sync = true;
+    // Tells one run of the machine from the next; empty: it cannot be told, and every start counts as the next.
+    std::string boot_id = current_boot();
   };
+  // Linux's boot_id, or nothing.
+  static std::string current_boot();
+
   struct Opened {
     runtime::File file;  // for reading and writing
     runtime::Path path;
     std::uint64_t size_bytes = 0;  // of the part; 0: a new file
+    Reservation room = {};         // what the part takes, and counts for as long as it lives
   };
   // Whether a blob is stored, so that its parts are of no use.
   using Stored = std::function<bool(const oci::Digest&)>;
@@ -64,8 +74,8 @@ class Parts {
   Result<Opened> open(const oci::Digest& digest);
 
   // Keeps the first `size_bytes` of a file that open() gave out; false where it is not worth it or cannot be done, and
-  // the file is the caller's to remove.
-  bool keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes);
+  // the file is the caller's to remove. `room` is what was reserved for the file; it is used up where the part is kept.
+  bool keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes, Reservation& room);
 
   // Removes the parts that nobody has asked for within max_age; returns how many.
   std::size_t expire();
@@ -73,8 +83,9 @@ class Parts {
   std::uint64_t drop(const oci::Digest& digest);
   // The bytes that wait of that blob. Does not block.
   [[nodiscard]] std::optional<std::uint64_t> find(const oci::Digest& digest) const;
-  // Removes all parts, for their space; returns how many bytes.
-  std::uint64_t clear();
+  // Removes those that have waited for `idle` or longer, the oldest first, until `bytes` are free; returns how many
+  // are.
+  std::uint64_t give_up(std::uint64_t bytes, std::chrono::seconds idle);
 
   // Of all parts that wait.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
@@ -91,15 +102,16 @@ class Parts {
   };
 
   [[nodiscard]] bool expired(const Part& part) const;
-  std::optional<runtime::Path> insert(const oci::Digest& digest, Part part);
+  std::optional<Part> insert(const oci::Digest& digest, Part part);
   std::optional<Part> take(const oci::Digest& digest);
   Result<Opened> create(const oci::Digest& digest);
   Result<Opened> reopen(Part part);
-  void discover(const runtime::DirectoryEntry& entry, const Stored& stored);
+  bool finish(const runtime::Path& path, std::uint64_t size_bytes);
+  bool same_boot();
+  void discover(const runtime::DirectoryEntry& entry, bool same_boot, const Stored& stored);
   void remove(const runtime::Path& path);
   void add_bytes(std::int64_t bytes);
-  template <class Condition>
-  std::uint64_t remove_if(Condition condition, std::size_t& count);
+  std::optional<Part> take_oldest(std::chrono::seconds idle);
 
   const Params params_;
   const Layout layout_;
@@ -107,6 +119,8 @@ class Parts {
   const Clock& clock_;
   metrics::Gauge& bytes_metric_;
   metrics::Counter& expired_metric_;
+  metrics::Counter& given_up_metric_;
+  metrics::Counter& distrusted_metric_;
   std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::uint64_t> next_number_{1};
 

@@ -28,7 +28,7 @@ struct VerifyOptions {
   std::uint64_t seed = 0;
   // How fast the disk is read; 0: as it goes.
   std::uint64_t bytes_per_second = 0;
-  // Goes on behind this one, where an earlier pass stopped (VerifyReport::last).
+  // Goes on behind this one, where an earlier pass stopped (VerifyProgress::last).
   std::optional<oci::Digest> after = std::nullopt;
 };
 
@@ -37,9 +37,10 @@ struct VerifyProgress {
   std::uint64_t blobs_total = 0;
   std::uint64_t bytes = 0;  // read
   std::uint64_t bytes_total = 0;
-  std::uint64_t damaged = 0;     // other bytes, or another length
-  std::uint64_t missing = 0;     // no file
-  std::uint64_t unreadable = 0;  // the disk failed
+  std::uint64_t damaged = 0;                       // other bytes, or another length
+  std::uint64_t missing = 0;                       // no file
+  std::uint64_t unreadable = 0;                    // the disk failed
+  std::optional<oci::Digest> last = std::nullopt;  // the last blob that was looked at
 };
 
 struct VerifyReport : VerifyProgress {
@@ -49,9 +50,8 @@ struct VerifyReport : VerifyProgress {
     runtime::Path quarantined_to;  // empty: removed, or left where it was because the disk let nothing be done
   };
   static constexpr std::size_t kMaxDamaged = 1000;
-  std::vector<Damaged> found;       // what is damaged, missing or unreadable: the first kMaxDamaged
-  bool stopped = false;             // before the end
-  std::optional<oci::Digest> last;  // the last one looked at
+  std::vector<Damaged> found;  // what is damaged, missing or unreadable: the first kMaxDamaged
+  bool stopped = false;        // before the end
 };
 
 // `on_progress` is called on this thread after each blob and now and then within a large one; it may be empty. Errors:

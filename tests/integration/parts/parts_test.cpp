@@ -24,6 +24,8 @@ void write_part(const std::filesystem::path& data, const oci::Digest& digest, co
   const auto path = store::Layout(data).part(digest);
   std::filesystem::create_directories(path.parent_path());
   std::ofstream(path, std::ios::binary) << bytes;
+  // As a process leaves it that was killed since the machine was started.
+  std::ofstream(store::Layout(data).boot(), std::ios::binary) << store::Parts::current_boot();
 }
 
 Fixture::Params at(const std::filesystem::path& data) {
@@ -165,6 +167,35 @@ TEST_CASE("Parts: one with a hole costs one broken answer and is never kept", "[
   CHECK(cache.incoming_files() == 0);
   check_whole(cache, digest, blob);
   CHECK(cache.hub().seen().offsets == std::vector<std::uint64_t>{150'000, 0});
+}
+
+TEST_CASE("Parts: one as long as the blob that is damaged is fetched whole for the same request", "[parts]") {
+  TempDirectory directory;
+  const std::string blob = content(500'000);
+  const auto data = directory.path() / "data";
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, blob);
+  write_part(data, digest, blob.substr(0, 400'000) + std::string(100'000, '\0'));
+  Fixture cache(at(data));
+  cache.hub().add_blob(kRepository, blob);
+  check_whole(cache, digest, blob);
+  CHECK(cache.hub().seen().bytes == blob.size());
+  CHECK(cache.metric("sluice_parts_adopted_total") == 0);
+  CHECK(cache.metric("sluice_fill_digest_mismatches_total") == 1);
+}
+
+TEST_CASE("Parts: after a power failure the first client gets the right blob", "[parts]") {
+  TempDirectory directory;
+  const std::string blob = content(500'000);
+  const auto data = directory.path() / "data";
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, blob);
+  write_part(data, digest, blob.substr(0, 100'000) + std::string(50'000, '\0'));
+  std::ofstream(store::Layout(data).boot(), std::ios::binary | std::ios::trunc) << "an earlier run of the machine";
+  Fixture cache(at(data));
+  cache.hub().add_blob(kRepository, blob);
+  CHECK(cache.metric("sluice_parts_distrusted_total") == 1);
+  CHECK(cache.incoming_files() == 0);
+  check_whole(cache, digest, blob);
+  CHECK(cache.hub().seen().offsets == std::vector<std::uint64_t>{0});
 }
 
 TEST_CASE("Parts: wrong bytes from upstream leave none", "[parts]") {

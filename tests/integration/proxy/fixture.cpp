@@ -82,6 +82,10 @@ Fixture::Fixture(Params params)
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);
   access_log_ = std::move(*log);
+  store_.set_on_evicted([this](const oci::Digest& gone) {
+    blobs_.forget(gone);
+    manifests_.forget(gone);
+  });
   if (const Result<void> started = store_.start(); !started) throw std::runtime_error(started.error().message);
   store_.wait_for_walk();
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });

@@ -179,24 +179,38 @@ TEST_CASE("BlobStore faults: a small object with a changed byte is dropped when 
   check_absent(fixture, sha256_of("abc"));
 }
 
-TEST_CASE("BlobStore faults: a disk that cannot be read costs no blob", "[store][faults]") {
+TEST_CASE("BlobStore faults: what cannot be read is dropped, and can be fetched again", "[store][faults]") {
   StoreFixture fixture;
   fixture.open();
   REQUIRE(fixture.fill("abc"));
   SECTION("open") {
     fixture.fail(Operation::open_read, GENERATE(EIO, EACCES));
-    CHECK(fixture.content(sha256_of("abc")) == "io");
+    CHECK(fixture.content(sha256_of("abc")) == "not_found");
     CHECK(fixture.metric("sluice_store_errors_total", "open") == 1);
   }
   SECTION("size") {
     fixture.fail(Operation::size, EIO);
-    CHECK(fixture.content(sha256_of("abc")) == "io");
+    CHECK(fixture.content(sha256_of("abc")) == "not_found");
   }
   SECTION("read") {
     fixture.fail(Operation::read_at, EIO);
-    CHECK(code_of(fixture.run(fixture.store->read_small(sha256_of("abc"), 10))) == "io");
+    CHECK(code_of(fixture.run(fixture.store->read_small(sha256_of("abc"), 10))) == "not_found");
     CHECK(fixture.metric("sluice_store_errors_total", "read") == 1);
   }
+  CHECK(fixture.metric("sluice_store_dropped_total") == 1);
+  CHECK_FALSE(fixture.store->find(sha256_of("abc")));
+  fixture.heal();
+  REQUIRE(fixture.fill("abc"));
+  CHECK(fixture.content(sha256_of("abc")) == "abc");
+}
+
+TEST_CASE("BlobStore faults: too many open files cost no blob", "[store][faults]") {
+  StoreFixture fixture;
+  fixture.open();
+  REQUIRE(fixture.fill("abc"));
+  fixture.fail(Operation::open_read, GENERATE(EMFILE, ENFILE, ENOMEM));
+  CHECK(fixture.content(sha256_of("abc")) == "overloaded");
+  CHECK(code_of(fixture.run(fixture.store->read_small(sha256_of("abc"), 10))) == "overloaded");
   fixture.heal();
   CHECK(fixture.content(sha256_of("abc")) == "abc");
 }

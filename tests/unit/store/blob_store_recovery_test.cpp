@@ -197,6 +197,10 @@ TEST_CASE("BlobStore recovery: no catalog can be written, and the blobs are serv
   CHECK(fixture.store->entries() == 2);
   CHECK(fixture.content(sha256_of("abc")) == "abc");
   CHECK(fixture.fill("new"));
-  CHECK(fixture.store->catalog().pending() == 0);
+  // What is learnt waits for a catalog that can be written.
+  CHECK_FALSE(fixture.store->catalog().flush());
+  CHECK(fixture.store->catalog().pending() > 0);
+  fixture.heal();
+  std::filesystem::remove(catalog_of(fixture));
   CHECK(fixture.store->catalog().flush());
 }

@@ -20,6 +20,7 @@
 #include "app/exit_status.hpp"
 #include "app/hints.hpp"
 #include "app/signals.hpp"
+#include "app/upstream_params.hpp"
 #include "app/version.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
@@ -103,27 +104,6 @@ std::size_t receive_buffer(std::uint64_t window_bytes) {
   if (window_bytes == 0 || grown <= window_bytes || allowed < kLeastBytes) return 0;
   // The kernel doubles what it is told, for its own overhead.
   return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
-}
-
-upstream::HttpRegistry::Params registry_params(const std::string& name, const config::Upstream& from,
-                                               std::size_t receive_buffer_bytes) {
-  upstream::HttpRegistry::Params params;
-  params.name = name;
-  const Result<http::Url> base = http::Url::parse(from.url);
-  if (!base) throw std::runtime_error(fmt::format("upstreams.{}.url: {}", name, base.error().message));
-  params.base = *base;
-  params.credentials = {from.username, from.password};
-  params.trusted_realm_hosts = from.realm_hosts;
-  params.ca_file = from.ca_file.native();
-  params.docker_hub_library_prefix = from.library_prefix;
-  params.connect_timeout = from.connect_timeout;
-  params.headers_timeout = from.headers_timeout;
-  params.stall_timeout = from.stall_timeout;
-  params.retries = from.retries;
-  params.max_connections_per_host = from.max_connections;
-  params.receive_buffer_bytes = receive_buffer_bytes;
-  params.user_agent = "sluice/" + std::string(version());
-  return params;
 }
 
 descriptors::RedisParams redis_params(const config::Settings& settings) {
@@ -286,8 +266,9 @@ Application::Application(const config::Settings& settings)
       admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(std::make_unique<upstream::HttpRegistry>(registry_params(name, from, receive_buffer_bytes), client_,
-                                                            clock_, registry_),
+    upstreams_.add(std::make_unique<upstream::HttpRegistry>(
+                       registry_params(settings, name, from, receive_buffer_bytes, clock_, registry_), client_, clock_,
+                       registry_),
                    from.library_prefix);
   }
 }

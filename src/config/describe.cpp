@@ -26,6 +26,19 @@ void line(std::string& out, std::size_t depth, std::string_view key, std::string
 // Fields that were not set and have no value are left out, since an empty text is not one that may be set.
 bool is_empty(std::string_view value) { return value == "\"\"" || value == "[]"; }
 
+void credential_lines(std::string& out, const std::vector<CredentialRule>& rules) {
+  if (!rules.empty()) line(out, 2, "credentials", "");
+  for (const CredentialRule& rule : rules) {
+    bool first = true;
+    for (const auto& field : credential_fields()) {
+      const std::string value = field.show(rule);
+      if (is_empty(value) || (field.key == "password" && !rule.password_file.empty())) continue;
+      out.append(3 * kIndent, ' ').append(first ? "- " : "  ").append(field.key).append(": ").append(value) += '\n';
+      first = false;
+    }
+  }
+}
+
 void upstream_lines(std::string& out, const Upstream& upstream) {
   for (const auto& field : upstream_fields()) {
     const std::string value = field.show(upstream);
@@ -33,6 +46,7 @@ void upstream_lines(std::string& out, const Upstream& upstream) {
     if (field.key == "password" && !upstream.password_file.empty()) continue;
     line(out, 2, field.key, value);
   }
+  credential_lines(out, upstream.credentials);
 }
 
 }  // namespace

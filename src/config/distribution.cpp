@@ -44,7 +44,8 @@ class DistributionFile {
     });
     redis();
     on("http.draintimeout", [this](const YAML::Node& node, const Place& at) { drain(node, at); });
-    for (const char* key : {"proxy.remoteurl", "proxy.username", "proxy.password"}) {
+    for (const char* key :
+         {"proxy.remoteurl", "proxy.username", "proxy.password", "proxy.exec.command", "proxy.exec.lifetime"}) {
       on(key, [this, key](const YAML::Node& node, const Place& at) { proxy_[key] = {node, at}; });
     }
   }
@@ -189,9 +190,22 @@ class DistributionFile {
       const auto& [node, at] = found;
       // Go's zero value: an empty user is none.
       if (node.IsScalar() && node.Scalar().empty()) continue;
-      const std::string ours = name == "remoteurl" ? "url" : name;
+      if (name == "exec.lifetime") {
+        lifetime(target, node, at);
+        continue;
+      }
+      const std::string ours = name == "remoteurl" ? "url" : name == "exec.command" ? "credential_helper" : name;
       reader_.set(upstream_field(ours), target, node, "upstreams." + settings_.default_upstream + "." + ours, at);
     }
+  }
+
+  // Go's durations; what is below zero has always ended already.
+  void lifetime(Upstream& target, const YAML::Node& node, const Place& at) {
+    auto text = go_duration(node, at);
+    if (!text) return;
+    if (text->starts_with('-')) *text = "0s";
+    reader_.report().set(upstream_field("credential_lifetime"), target, *text,
+                         "upstreams." + settings_.default_upstream + ".credential_lifetime", at);
   }
 
   // Which of our upstreams the remote is. One that we do not know takes the place of Docker Hub, since distribution

@@ -97,7 +97,33 @@ class Environment {
 
 }  // namespace
 
+namespace {
+
+// HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in capitals or not, as Go's programs and curl read them. What the file says
+// about proxies stands above them: they were meant for everybody.
+void apply_proxies(const std::map<std::string, std::string>& environment, Settings& settings, Report& report) {
+  const auto apply = [&](const char* capitals, const char* small, std::string_view key, bool is_set) {
+    const auto& fields = settings_fields();
+    const auto& field = *std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.key == key; });
+    for (const char* name : {capitals, small}) {
+      const auto at = environment.find(name);
+      if (at == environment.end() || at->second.empty()) continue;
+      if (!is_set) report.set(field, settings, at->second, std::string(key), Place{Source::environment, name, 0});
+      return;
+    }
+  };
+  // Where it is a CGI script HTTP_PROXY is a header of the request (CVE-2016-5385).
+  if (!environment.contains("REQUEST_METHOD")) {
+    apply("HTTP_PROXY", "http_proxy", "proxy.http", !settings.proxy.http.empty());
+  }
+  apply("HTTPS_PROXY", "https_proxy", "proxy.https", !settings.proxy.https.empty());
+  apply("NO_PROXY", "no_proxy", "proxy.no_proxy", !settings.proxy.no_proxy.empty());
+}
+
+}  // namespace
+
 void apply_environment(const std::map<std::string, std::string>& environment, Settings& settings, Report& report) {
+  apply_proxies(environment, settings, report);
   Environment reader(settings, report);
   for (auto at = environment.lower_bound(std::string(kPrefix)); at != environment.end(); ++at) {
     if (!at->first.starts_with(kPrefix)) break;

@@ -210,6 +210,26 @@ Field<Upstream> url() {
           [](const Upstream& upstream) { return in_quotes(upstream.url); }};
 }
 
+// A proxy's URL; `off` is a value of its own.
+template <class Owner, class Get>
+Field<Owner> proxy(std::string_view key, Get get) {
+  return {key, "a proxy such as http://proxy.example.com:3128, or off",
+          [get](Owner& owner, std::string_view value) {
+            const std::optional<std::string> parsed =
+                value == "off" ? std::optional<std::string>(value) : parse_proxy_url(value);
+            if (!parsed) return false;
+            get(owner) = *parsed;
+            return true;
+          },
+          [get](const Owner& owner) {
+            const std::string& url = get(owner);
+            return url == "off" ? url : in_quotes(masked_proxy_url(url));
+          },
+          true};
+}
+
+bool is_url(std::string_view text) { return parse_upstream_url(text).has_value(); }
+
 // `is_item` says whether a text may stand in the list.
 template <class Owner, class Get>
 Field<Owner> list(std::string_view key, std::string expected, bool (*is_item)(std::string_view), Get get) {
@@ -267,6 +287,37 @@ void add_redis_fields(std::vector<Field<Settings>>& f) {
   f.push_back(
       duration<S>("redis.command_timeout", 1ms, 1min, [](auto& s) -> auto& { return s.redis.command_timeout; }));
   f.push_back(number<S>("redis.pool_size", 1, 64, [](auto& s) -> auto& { return s.redis.pool_size; }));
+  f.push_back(duration<S>("redis.memory_ttl", 0ms, 1min, [](auto& s) -> auto& { return s.redis.memory_ttl; }));
+}
+
+template <class Owner>
+void add_login_fields(std::vector<Field<Owner>>& f) {
+  f.push_back(text<Owner>("username", "a name", [](auto& o) -> auto& { return o.username; }));
+  f.push_back(text<Owner>("password", "a password", [](auto& o) -> auto& { return o.password; }));
+  f.back().secret = true;
+  f.back().show = [](const Owner& o) { return in_quotes(o.password.empty() ? "" : "***"); };
+  f.push_back(text<Owner>("password_file", "a file", [](auto& o) -> auto& { return o.password_file; }));
+  f.push_back(text<Owner>("docker_config", "docker's config.json", [](auto& o) -> auto& { return o.docker_config; }));
+  f.push_back(text<Owner>("credential_helper", "the name of a credential helper, or the path of its program",
+                          [](auto& o) -> auto& { return o.credential_helper; }));
+  f.push_back({"credential_lifetime", "a duration from 0s (asked each time) to 8760h",
+               [](Owner& o, std::string_view value) {
+                 const Result<std::chrono::nanoseconds> parsed = parse_duration(value);
+                 if (!parsed || *parsed < 0ns || *parsed > 365 * 24h) return false;
+                 o.credential_lifetime = std::chrono::ceil<Duration>(*parsed);
+                 return true;
+               },
+               [](const Owner& o) { return o.credential_lifetime ? exact_duration(*o.credential_lifetime) : "\"\""; }});
+}
+
+std::vector<Field<CredentialRule>> make_credential_fields() {
+  using R = CredentialRule;
+  std::vector<Field<R>> f;
+  f.push_back(list<R>("repositories", "a list of patterns such as team/* or team/**", is_repository_pattern,
+                      [](auto& r) -> auto& { return r.repositories; }));
+  f.push_back(flag<R>("anonymous", [](auto& r) -> auto& { return r.anonymous; }));
+  add_login_fields(f);
+  return f;
 }
 
 std::vector<Field<Settings>> make_settings_fields() {
@@ -299,6 +350,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(choice<S>("descriptors.cache", kDescriptorCaches, [](auto& s) -> auto& { return s.descriptors.cache; }));
   f.push_back(number<S>(
       "descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; }, " (0: unlimited)"));
+  f.push_back(duration<S>("descriptors.ttl", 0ms, 10 * 365 * 24h, [](auto& s) -> auto& { return s.descriptors.ttl; }));
   f.push_back(
       duration<S>("descriptors.negative_ttl", 0ms, 24h, [](auto& s) -> auto& { return s.descriptors.negative_ttl; }));
   add_redis_fields(f);
@@ -324,6 +376,10 @@ std::vector<Field<Settings>> make_settings_fields() {
       duration<S>("store.scrub.interval", 1min, 365 * 24h, [](auto& s) -> auto& { return s.store.scrub_interval; }));
   f.push_back(flag<S>("store.delete.enabled", [](auto& s) -> auto& { return s.store.delete_enabled; }));
   f.push_back(number<S>("store.threads", 1, 256, [](auto& s) -> auto& { return s.store.threads; }));
+  f.push_back(proxy<S>("proxy.https", [](auto& s) -> auto& { return s.proxy.https; }));
+  f.push_back(proxy<S>("proxy.http", [](auto& s) -> auto& { return s.proxy.http; }));
+  f.push_back(list<S>("proxy.no_proxy", "a list of hosts, domains and networks, as in NO_PROXY", is_no_proxy,
+                      [](auto& s) -> auto& { return s.proxy.no_proxy; }));
   f.push_back(flag<S>("offline", [](auto& s) -> auto& { return s.offline; }));
   f.push_back(
       text<S>("default_upstream", "the name of an upstream", [](auto& s) -> auto& { return s.default_upstream; }));
@@ -334,12 +390,14 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   using U = Upstream;
   std::vector<Field<U>> f;
   f.push_back(url());
-  f.push_back(text<U>("username", "a name", [](auto& u) -> auto& { return u.username; }));
-  f.push_back(text<U>("password", "a password", [](auto& u) -> auto& { return u.password; }));
-  f.back().secret = true;
-  f.back().show = [](const U& u) { return in_quotes(u.password.empty() ? "" : "***"); };
-  f.push_back(text<U>("password_file", "a file", [](auto& u) -> auto& { return u.password_file; }));
+  f.push_back(list<U>("endpoints",
+                      "a list of URLs such as https://mirror.example.com, without user, query and fragment", is_url,
+                      [](auto& u) -> auto& { return u.endpoints; }));
+  add_login_fields(f);
   f.push_back(text<U>("ca_file", "a PEM file", [](auto& u) -> auto& { return u.ca_file; }));
+  f.push_back(text<U>("cert_file", "a PEM file", [](auto& u) -> auto& { return u.cert_file; }));
+  f.push_back(text<U>("key_file", "a PEM file", [](auto& u) -> auto& { return u.key_file; }));
+  f.push_back(proxy<U>("proxy", [](auto& u) -> auto& { return u.proxy; }));
   f.push_back(list<U>("realm_hosts", "a list of host names, without scheme and port", is_host,
                       [](auto& u) -> auto& { return u.realm_hosts; }));
   f.push_back(flag<U>("library_prefix", [](auto& u) -> auto& { return u.library_prefix; }));
@@ -348,6 +406,8 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.push_back(duration<U>("stall_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.stall_timeout; }));
   f.push_back(number<U>("retries", 0, 10, [](auto& u) -> auto& { return u.retries; }));
   f.push_back(number<U>("max_connections", 1, 10'000, [](auto& u) -> auto& { return u.max_connections; }));
+  f.push_back(number<U>(
+      "requests_per_second", 0, 1'000'000, [](auto& u) -> auto& { return u.requests_per_second; }, " (0: no limit)"));
   f.push_back(flag<U>("offline", [](auto& u) -> auto& { return u.offline; }));
   f.push_back(choice<U>("access", kAccess, [](auto& u) -> auto& { return u.access; }));
   f.push_back(duration<U>("grant_ttl", 0ms, 1h, [](auto& u) -> auto& { return u.grant_ttl; }));
@@ -363,6 +423,11 @@ const std::vector<Field<Settings>>& settings_fields() {
 
 const std::vector<Field<Upstream>>& upstream_fields() {
   static const std::vector<Field<Upstream>> fields = make_upstream_fields();
+  return fields;
+}
+
+const std::vector<Field<CredentialRule>>& credential_fields() {
+  static const std::vector<Field<CredentialRule>> fields = make_credential_fields();
   return fields;
 }
 

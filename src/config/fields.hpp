@@ -26,8 +26,11 @@ struct Field {
 // All keys but those below `upstreams`, in the order in which people read them.
 const std::vector<Field<Settings>>& settings_fields();
 
-// The keys below `upstreams.<name>`.
+// The keys below `upstreams.<name>`, but for `credentials`, which is a list of mappings.
 const std::vector<Field<Upstream>>& upstream_fields();
+
+// The keys of an item of `upstreams.<name>.credentials`.
+const std::vector<Field<CredentialRule>>& credential_fields();
 
 // A double-quoted YAML scalar.
 std::string in_quotes(std::string_view text);

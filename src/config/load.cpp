@@ -49,35 +49,92 @@ bool settle_password(const std::string& path, std::string& password, std::filesy
   return true;
 }
 
-void check_password(const std::string& path, Upstream& upstream, Report& report) {
-  if (!settle_password(path, upstream.password, upstream.password_file, report)) return;
+// A login that cannot be one. `path` is the mapping that it stands in.
+void check_login(const std::string& path, Login& login, Report& report) {
+  if (!settle_password(path, login.password, login.password_file, report)) return;
+  const bool has_password = !login.password.empty() || !login.password_file.empty();
   const bool known = !report.refused(path + ".username") && !report.refused(path + ".password") &&
-                     (upstream.password_file.empty() || !upstream.password.empty());
-  if (known && upstream.username.empty() != upstream.password.empty()) {
-    report.problem(report.origin(path + (upstream.username.empty() ? ".password" : ".username")),
-                   upstream.username.empty() ? "found without username, expected both or neither"
-                                             : "found without password or password_file, expected both or neither");
+                     (login.password_file.empty() || !login.password.empty());
+  if (known && login.username.empty() != login.password.empty()) {
+    report.problem(report.origin(path + (login.username.empty() ? ".password" : ".username")),
+                   login.username.empty() ? "found without username, expected both or neither"
+                                          : "found without password or password_file, expected both or neither");
   }
+  const bool has_helper = !login.credential_helper.empty();
+  if (!login.docker_config.empty()) {
+    const Place place = report.origin(path + ".docker_config");
+    if (has_password || has_helper) {
+      report.problem(place,
+                     "found beside another login, expected one of password, docker_config and credential_helper");
+    }
+    if (!std::ifstream(login.docker_config).good()) {
+      report.problem(place, fmt::format("found {}, expected a readable file", in_quotes(login.docker_config.string())));
+    }
+  } else if (has_helper && has_password) {
+    report.problem(report.origin(path + ".credential_helper"),
+                   "found beside another login, expected one of password, docker_config and credential_helper");
+  }
+  if (login.credential_lifetime && !has_helper) {
+    report.problem(report.origin(path + ".credential_lifetime"), "found without credential_helper, expected both");
+  }
+}
+
+void check_rules(const std::string& path, Upstream& upstream, Report& report) {
+  for (std::size_t i = 0; i < upstream.credentials.size(); ++i) {
+    CredentialRule& rule = upstream.credentials[i];
+    const std::string at = fmt::format("{}.credentials[{}]", path, i);
+    check_login(at, rule, report);
+    if (rule.repositories.empty() && !report.refused(at + ".repositories")) {
+      report.problem(report.origin(at), "found without repositories, expected a list of patterns");
+    }
+    const bool has_login = !rule.username.empty() || !rule.password.empty() || !rule.docker_config.empty() ||
+                           !rule.credential_helper.empty();
+    if (rule.anonymous == has_login) {
+      report.problem(report.origin(at), has_login ? "found anonymous beside a login, expected one of the two"
+                                                  : "found no login, expected one, or anonymous: true");
+    }
+  }
+}
+
+void check_readable(const std::string& path, const std::filesystem::path& file, Report& report) {
+  if (file.empty() || std::ifstream(file).good()) return;
+  report.problem(report.origin(path), fmt::format("found {}, expected a readable PEM file", in_quotes(file.string())));
 }
 
 void check_upstream(const std::string& name, Upstream& upstream, Report& report) {
   const std::string path = "upstreams." + name;
-  check_password(path, upstream, report);
-  if (!upstream.ca_file.empty() && !std::ifstream(upstream.ca_file).good()) {
-    report.problem(report.origin(path + ".ca_file"),
-                   fmt::format("found {}, expected a readable PEM file", in_quotes(upstream.ca_file.string())));
+  check_login(path, upstream, report);
+  check_rules(path, upstream, report);
+  check_readable(path + ".ca_file", upstream.ca_file, report);
+  check_readable(path + ".cert_file", upstream.cert_file, report);
+  check_readable(path + ".key_file", upstream.key_file, report);
+  if (upstream.cert_file.empty() != upstream.key_file.empty()) {
+    report.problem(report.origin(path + (upstream.cert_file.empty() ? ".key_file" : ".cert_file")),
+                   "found alone, expected both cert_file and key_file");
   }
-  if (upstream.access == Access::passthrough && !(upstream.username.empty() && upstream.password.empty())) {
+  const bool has_login =
+      !upstream.docker_config.empty() || !upstream.credential_helper.empty() || !upstream.credentials.empty();
+  const bool has_account = !upstream.username.empty() || !upstream.password.empty();
+  if (upstream.access == Access::passthrough && (has_account || has_login)) {
     report.problem(report.origin(path + ".access"),
-                   "found passthrough beside a username, expected clients' own logins alone");
+                   fmt::format("found passthrough beside a {}, expected clients' own logins alone",
+                               has_account ? "username" : "login"));
   }
-  if (upstream.url.starts_with("http://")) {
-    if (!upstream.ca_file.empty()) {
-      report.problem(report.origin(path + ".ca_file"), "found for an http URL, expected an https URL");
+  std::vector<std::string*> urls{&upstream.url};
+  for (std::string& endpoint : upstream.endpoints) {
+    if (const auto parsed = parse_upstream_url(endpoint)) endpoint = *parsed;
+    urls.push_back(&endpoint);
+  }
+  bool any_tls = false;
+  for (const std::string* url : urls) {
+    if (!url->starts_with("http://")) {
+      any_tls = true;
+    } else if (!upstream.password.empty()) {
+      report.warning(fmt::format("upstreams.{}: the password goes to {} in the clear", name, *url));
     }
-    if (!upstream.password.empty()) {
-      report.warning(fmt::format("upstreams.{}: the password goes to {} in the clear", name, upstream.url));
-    }
+  }
+  if (!any_tls && !upstream.ca_file.empty()) {
+    report.problem(report.origin(path + ".ca_file"), "found for an http URL, expected an https URL");
   }
 }
 

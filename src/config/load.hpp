@@ -27,7 +27,7 @@ struct Overrides {
 
 struct LoadParams {
   std::optional<std::filesystem::path> file;
-  // All of it, or what tests choose; only names that start with SLUICE_ are looked at.
+  // All of it, or what tests choose; names that start with SLUICE_ are looked at, and those of proxies (NO_PROXY).
   std::map<std::string, std::string> environment;
   Overrides overrides;
 };

@@ -29,6 +29,8 @@ class Report {
   template <class Owner>
   bool set(const Field<Owner>& field, Owner& owner, std::string_view text, const std::string& path, const Place& place);
 
+  // Something that is no key of its own stands there.
+  void seen(const std::string& path, const Place& place) { origins_[path] = place; }
   // Where the key was last set; embedded, with the key as its name, when it never was.
   [[nodiscard]] Place origin(const std::string& path) const;
   // Somebody tried to set the key to what it cannot hold.

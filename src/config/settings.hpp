@@ -81,6 +81,7 @@ enum class DescriptorCache : std::uint8_t { none, memory, redis };
 struct Descriptors {
   DescriptorCache cache = DescriptorCache::memory;
   std::size_t size = 10'000;     // entries; 0: unlimited
+  Duration ttl{24 * 3600'000};   // how long upstream's word that a repository has a blob is believed; 0: for ever
   Duration negative_ttl{5'000};  // how long "upstream does not have it" is believed; 0: not at all
 };
 
@@ -94,6 +95,7 @@ struct Redis {
   Duration connect_timeout{1'000};
   Duration command_timeout{500};  // what a Redis in trouble costs a request at most
   std::size_t pool_size = 2;      // connections of each event loop
+  Duration memory_ttl{1'000};     // how long its answers are kept in memory; 0: it is asked each time
 };
 
 struct Tags {
@@ -125,12 +127,37 @@ enum class Access : std::uint8_t {
   passthrough,  // upstream, for each client's own Authorization
 };
 
-struct Upstream {
-  std::string url;       // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
-  std::string username;  // empty: anonymous
+// How to log in at an upstream. At most one of a password, a docker_config and a credential_helper; none: anonymous.
+struct Login {
+  std::string username;
   std::string password;  // from `password` or read from `password_file`; never logged
   std::filesystem::path password_file;
-  std::filesystem::path ca_file;  // PEM; empty: the system's certificates
+  std::filesystem::path docker_config;          // docker's config.json
+  std::string credential_helper;                // "ecr-login" for docker-credential-ecr-login, or a path
+  std::optional<Duration> credential_lifetime;  // of what the helper says; 0: it is asked each time; nothing: once
+};
+
+// How to log in for some repositories of an upstream.
+struct CredentialRule : Login {
+  std::vector<std::string> repositories;  // patterns: `*` within a part of the name, `**` across parts
+  bool anonymous = false;
+};
+
+// Where requests leave by. "off": directly, whatever the environment says; empty: not set.
+struct Proxy {
+  std::string https;                  // "http://user:password@proxy.example:3128"; for https URLs
+  std::string http;                   // for http URLs
+  std::vector<std::string> no_proxy;  // hosts that are reached directly, as in NO_PROXY
+};
+
+struct Upstream : Login {
+  std::string url;                     // "https://registry-1.docker.io": scheme, host, port, path; no slash at its end
+  std::vector<std::string> endpoints;  // further addresses of the same registry, in the same form
+  std::vector<CredentialRule> credentials;  // the first that fits a repository stands above the Login
+  std::filesystem::path ca_file;            // PEM; empty: the system's certificates alone
+  std::filesystem::path cert_file;          // PEM: what we show to a registry that asks for a certificate
+  std::filesystem::path key_file;           // its key
+  std::string proxy;                        // a proxy's URL or "off"; empty: as Settings::proxy says
   // Hosts that may be given the credentials in a token request besides those of upstream's own registrable domain.
   std::vector<std::string> realm_hosts;
   bool library_prefix = false;       // "alpine" is asked for as "library/alpine"; the default for docker.io is true
@@ -140,8 +167,9 @@ struct Upstream {
   std::size_t retries = 3;           // further tries of what may be tried again
   bool offline = false;              // never asked
   Access access = Access::open;
-  Duration grant_ttl{60'000};  // how long upstream's yes to a client's Authorization is believed; 0: not at all
-  std::size_t max_connections = 64;
+  Duration grant_ttl{60'000};        // how long upstream's yes to a client's Authorization is believed; 0: not at all
+  std::size_t max_connections = 64;  // requests to it at a time
+  std::size_t requests_per_second = 0;  // 0: as many as there are
 };
 
 struct Settings {
@@ -155,6 +183,7 @@ struct Settings {
   Tags tags;
   Manifests manifests;
   Store store;
+  Proxy proxy;
   bool offline = false;                        // no upstream is asked
   std::string default_upstream = "docker.io";  // a key of `upstreams`
   // By the name that stands in image references, in `ns` and in Host: "docker.io", "registry.example.com:5000".

@@ -88,6 +88,37 @@ std::string_view url_authority(std::string_view url) {
   return url.substr(0, url.find('/'));
 }
 
+std::optional<std::string> parse_proxy_url(std::string_view text) {
+  constexpr std::string_view kScheme = "http://";
+  if (lower(text.substr(0, kScheme.size())) == kScheme) text.remove_prefix(kScheme.size());
+  const std::size_t at = text.rfind('@');
+  const std::string_view user = at == std::string_view::npos ? std::string_view() : text.substr(0, at + 1);
+  std::string_view rest = text.substr(user.size());
+  while (rest.ends_with('/')) rest.remove_suffix(1);
+  if (user == "@" || user.find_first_of("/?# ") != std::string_view::npos) return std::nullopt;
+  const std::string authority = lower(rest);
+  if (!is_authority(authority)) return std::nullopt;
+  return std::string(kScheme) + std::string(user) + authority;
+}
+
+std::string masked_proxy_url(std::string_view url) {
+  const std::size_t at = url.rfind('@');
+  const std::size_t user = url.find("//") + 2;
+  const std::size_t colon = url.find(':', std::min(user, url.size()));
+  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) return std::string(url);
+  return std::string(url.substr(0, colon)) + ":***" + std::string(url.substr(at));
+}
+
+bool is_no_proxy(std::string_view text) {
+  return !text.empty() && text.find_first_of(" \t,\"\\") == std::string_view::npos && text.size() <= 253;
+}
+
+bool is_repository_pattern(std::string_view text) {
+  return !text.empty() && text.size() <= 255 && std::all_of(text.begin(), text.end(), [](char c) {
+    return is_lower_alnum(c) || c == '*' || c == '/' || c == '.' || c == '_' || c == '-';
+  });
+}
+
 bool is_docker_hub(std::string_view authority) {
   constexpr std::array<std::string_view, 4> kHosts{"registry-1.docker.io", "index.docker.io", "docker.io",
                                                    "registry.docker.io"};

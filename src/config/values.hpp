@@ -14,6 +14,19 @@ std::optional<std::string> parse_upstream_url(std::string_view text);
 // The "host[:port]" of what parse_upstream_url gave.
 std::string_view url_authority(std::string_view url);
 
+// "http://[user:password@]host[:port]", or the same without its scheme; the scheme is put in front, a slash at the end
+// is taken off. Nothing for anything else: proxies that are spoken to with TLS or SOCKS are not known here.
+std::optional<std::string> parse_proxy_url(std::string_view text);
+
+// Such a URL without its password.
+std::string masked_proxy_url(std::string_view url);
+
+// What may stand in NO_PROXY: "*", a host or a domain, an address, a network in CIDR notation, some with a port.
+bool is_no_proxy(std::string_view text);
+
+// A pattern of repositories.
+bool is_repository_pattern(std::string_view text);
+
 // One of Docker Hub's own hosts, where one-part names live under library/.
 bool is_docker_hub(std::string_view authority);
 

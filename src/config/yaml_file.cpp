@@ -63,7 +63,7 @@ class OwnFile {
         upstreams(value, at);
       } else if (std::find(names.begin(), names.end(), key) != names.end()) {
         section(value, full, at);
-      } else if (full == "proxy" || full == "http") {
+      } else if (full == "proxy.remoteurl" || full == "http") {
         reader_.report().problem(at, "found a key of distribution's config.yml, expected version: 0.1 above it");
       } else {
         reader_.report().problem(at, unknown_key(key, names));
@@ -99,14 +99,41 @@ class OwnFile {
     if (added) upstream.url = "https://" + name;
     std::vector<std::string> names;
     for (const auto& field : upstream_fields()) names.emplace_back(field.key);
+    names.emplace_back("credentials");
     const std::string path = "upstreams." + name;
     reader_.each(node, path, where, [&](const std::string& key, const YAML::Node& value, const Place& place) {
       if (const Field<Upstream>* field = find(upstream_fields(), key)) {
         reader_.set(*field, upstream, value, child(path, key), place);
+      } else if (key == "credentials") {
+        credentials(upstream, value, child(path, key), place);
       } else {
         reader_.report().problem(place, unknown_key(key, names));
       }
     });
+  }
+
+  void credentials(Upstream& upstream, const YAML::Node& node, const std::string& path, const Place& where) {
+    if (node.IsNull()) return;
+    if (!node.IsSequence()) {
+      reader_.report().problem(where, "found no list, expected a list of mappings with repositories and a login");
+      return;
+    }
+    std::vector<std::string> names;
+    for (const auto& field : credential_fields()) names.emplace_back(field.key);
+    upstream.credentials.clear();
+    for (const auto& item : node) {
+      const std::string at = fmt::format("{}[{}]", path, upstream.credentials.size());
+      CredentialRule& rule = upstream.credentials.emplace_back();
+      reader_.each(item, at, reader_.place(item, at),
+                   [&](const std::string& key, const YAML::Node& value, const Place& place) {
+                     if (const Field<CredentialRule>* field = find(credential_fields(), key)) {
+                       reader_.set(*field, rule, value, child(at, key), place);
+                     } else {
+                       reader_.report().problem(place, unknown_key(key, names));
+                     }
+                   });
+      reader_.report().seen(at, reader_.place(item, at));
+    }
   }
 
   YamlReader& reader_;

@@ -29,12 +29,17 @@ bool is_safe(std::string_view text) {
                       [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; });
 }
 
-Result<std::string> request_head(const ClientRequest& request, const Channel& channel) {
+// With the body.
+Result<std::string> request_text(const ClientRequest& request, const Channel& channel, const ProxyServer* proxy) {
   if (request.url.target.find(' ') != std::string::npos || !is_safe(request.url.target)) {
     return Error(Errc::internal, "a request target with a space or a control character");
   }
-  std::string head =
-      fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.url.target, request.url.authority());
+  // What a proxy does not see it gets no credentials for: through a tunnel the request is as ever.
+  const bool by_proxy = proxy != nullptr && !request.url.is_tls();
+  // RFC 9112 section 3.2.2.
+  const std::string target = by_proxy ? request.url.to_string() : request.url.target;
+  std::string head = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, target, request.url.authority());
+  if (by_proxy && !proxy->authorization.empty()) head += "Proxy-Authorization: " + proxy->authorization + "\r\n";
   if (!channel.user_agent.empty()) head += "User-Agent: " + channel.user_agent + "\r\n";
   for (const auto& [name, value] : request.fields) {
     if (!is_safe(name) || !is_safe(value)) return Error(Errc::internal, "a control character in a request field");
@@ -43,7 +48,9 @@ Result<std::string> request_head(const ClientRequest& request, const Channel& ch
     head += value;
     head += "\r\n";
   }
+  if (request.method == "POST") head += fmt::format("Content-Length: {}\r\n", request.body.size());
   head += "\r\n";
+  head += request.body;
   return head;
 }
 
@@ -69,6 +76,7 @@ class Client::Pool {
   [[nodiscard]] runtime::Loop& loop() noexcept { return loop_; }
   [[nodiscard]] runtime::Resolver& resolver() noexcept { return resolver_; }
   [[nodiscard]] std::size_t idle() const;
+  [[nodiscard]] std::size_t hosts() const { return hosts_.size(); }
 
  private:
   using Key = std::tuple<const Channel*, std::string, std::string, std::uint16_t>;
@@ -85,6 +93,7 @@ class Client::Pool {
 
 // The connections to one scheme, host and port of one channel.
 struct Client::Pool::Host {
+  std::map<Key, Host>::iterator at;
   std::shared_ptr<const Channel> channel;               // keeps the address in the key from being used again
   std::size_t active = 0;                               // turns given out
   std::size_t limit = 1;                                // of turns
@@ -132,10 +141,11 @@ class Client::Pool::Waiter {
 };
 
 Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::shared_ptr<const Channel> channel) {
-  Host& host = hosts_[Key(channel.get(), url.scheme, url.host, url.port)];
+  const auto at = hosts_.try_emplace(Key(channel.get(), url.scheme, url.host, url.port)).first;
+  Host& host = at->second;
   if (!host.channel) {
-    const std::size_t loops = std::max<std::size_t>(params_.loops, 1);
-    host.limit = std::max<std::size_t>((channel->max_connections_per_host + loops - 1) / loops, 1);
+    host.at = at;
+    host.limit = std::max<std::size_t>(channel->max_connections_per_host, 1);
     host.channel = std::move(channel);
   }
   if (host.active < host.limit && host.waiters.empty()) {
@@ -151,6 +161,8 @@ Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::share
 void Client::Pool::release(Host& host) noexcept {
   if (host.waiters.empty()) {
     --host.active;
+    // Redirects lead to ever new hosts, some of which keep no connection.
+    if (host.active == 0 && host.idle.empty()) hosts_.erase(host.at);
     return;
   }
   Waiter* next = host.waiters.front();
@@ -305,12 +317,14 @@ Client::Pool& Client::pool_of(runtime::Loop& loop) {
   return *pool;
 }
 
+std::size_t Client::hosts(std::size_t loop) const { return pools_.at(loop) ? pools_.at(loop)->hosts() : 0; }
 std::size_t Client::idle_connections(std::size_t loop) const { return pools_.at(loop) ? pools_.at(loop)->idle() : 0; }
 
 Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request,
                                                            std::shared_ptr<const Channel> channel) {
   Pool& pool = pool_of(runtime::Loop::of(co_await asio::this_coro::executor));
-  const Result<std::string> text = request_head(request, *channel);
+  const ProxyServer* const proxy = channel->proxies ? channel->proxies->find(request.url) : nullptr;
+  const Result<std::string> text = request_text(request, *channel, proxy);
   if (!text) co_return text.error();
   if (request.url.is_tls() && !channel->tls) co_return Error(Errc::internal, "https without a TLS context");
 
@@ -329,6 +343,10 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
     if (!answer.head) {
       if (answer.was_dead && !fresh) continue;
       co_return answer.head.error();
+    }
+    if (proxy != nullptr && !request.url.is_tls() && answer.head->status == 407) {
+      co_return Error(Errc::upstream_protocol,
+                      fmt::format("the proxy {} wants other credentials (407)", proxy->authority()));
     }
     const Result<BodyFraming> framing = body_framing(*answer.head, request.method);
     if (!framing) co_return framing.error().in(request.url.authority());

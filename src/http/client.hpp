@@ -1,4 +1,5 @@
-// Client: HTTP/1.1 requests without a body, over kept-alive connections, plain or TLS; bodies of answers are streamed.
+// Client: HTTP/1.1 requests with small bodies or none, over kept-alive connections, plain or TLS; bodies of answers are
+// streamed.
 //
 // One for the program. Inside it has one pool of connections for each loop, so that nothing is shared between threads:
 // a request, its connection and its response stay on the loop of the task that sends it. Answers are read strictly
@@ -21,6 +22,7 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "http/client_framing.hpp"
+#include "http/proxy.hpp"
 #include "http/url.hpp"
 #include "runtime/task.hpp"
 
@@ -34,8 +36,10 @@ namespace sluice::http {
 // the system or `ca_file` knows, over TLS 1.2 or later. Immutable; any thread.
 class TlsContext {
  public:
-  // `ca_file`: PEM certificates to trust besides the system's; empty for none. Errors: config_invalid.
-  static Result<std::shared_ptr<const TlsContext>> load(const std::string& ca_file);
+  // `ca_file`: PEM certificates to trust besides the system's; empty for none. `cert_file` and `key_file`, in PEM: what
+  // to show to a server that asks who we are; both or neither. Errors: config_invalid.
+  static Result<std::shared_ptr<const TlsContext>> load(const std::string& ca_file, const std::string& cert_file = {},
+                                                        const std::string& key_file = {});
 
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
@@ -52,31 +56,35 @@ class TlsContext {
 // How to talk to one upstream and the hosts it refers to. Connections are shared within a channel, never across.
 // Immutable while in use; any thread. What it points to outlives the Client.
 struct Channel {
-  std::shared_ptr<const TlsContext> tls;  // null: https is refused
+  std::shared_ptr<const TlsContext> tls;      // null: https is refused
+  std::shared_ptr<const TlsContext> own_tls;  // for own_host, where it differs; may be null
+  std::shared_ptr<const ProxyRules> proxies;  // null: everything is reached directly
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds headers_timeout{30'000};
   std::chrono::milliseconds stall_timeout{30'000};
-  // To one host, over all loops; each loop has its share, at least one. Who comes too late waits its turn, at most for
-  // the headers time-out.
+  // To one host, on each loop. Who comes too late waits its turn, at most for the headers time-out.
   std::size_t max_connections_per_host = 64;
   // SO_RCVBUF of its connections; 0 leaves it to the kernel, which grows it as far as net.ipv4.tcp_rmem lets it.
   std::size_t receive_buffer_bytes = 0;
   std::string user_agent;
   // The host that the configuration names; empty: any. Redirects and realms lead where a server likes: other hosts than
-  // this one are not reached at link-local addresses, where clouds tell a machine its credentials (169.254.169.254).
+  // this one are not reached at link-local addresses, where clouds tell a machine its credentials (169.254.169.254). Of
+  // what is reached through a proxy only the name is known here: what is written as such an address is refused.
   std::string own_host;
   metrics::Gauge* connections = nullptr;       // open ones, idle or not
   metrics::Counter* received_bytes = nullptr;  // of bodies
 };
 
 struct ClientRequest {
-  std::string method = "GET";  // GET or HEAD
+  std::string method = "GET";  // GET, HEAD or POST
   Url url;
   std::vector<HeaderField> fields;  // besides Host and User-Agent
   // Instead of the channel's headers time-out.
   std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
   // Instead of the channel's connect time-out.
   std::optional<std::chrono::milliseconds> connect_timeout = std::nullopt;
+  // Of a POST. It may be sent a second time when a kept connection proves dead.
+  std::string body = {};
 };
 
 // An answer whose head has been read, and the connection that its body comes over.
@@ -156,8 +164,9 @@ class Client {
   runtime::Task<Result<std::unique_ptr<ClientResponse>>> send(ClientRequest request,
                                                               std::shared_ptr<const Channel> channel);
 
-  // Kept connections on one loop; from that loop's thread, for tests.
+  // Kept connections on one loop, and hosts that it knows; from that loop's thread, for tests.
   [[nodiscard]] std::size_t idle_connections(std::size_t loop) const;
+  [[nodiscard]] std::size_t hosts(std::size_t loop) const;
 
  private:
   friend class ClientResponse;

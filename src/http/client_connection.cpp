@@ -1,5 +1,6 @@
 #include "http/client_connection.hpp"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@ namespace {
 using std::chrono::steady_clock;
 using tcp = asio::ip::tcp;
 
+constexpr std::size_t kMaxTunnelHeadBytes = std::size_t{16} << 10;
 constexpr std::size_t kFirstBufferBytes = std::size_t{16} << 10;
 
 steady_clock::duration left_until(steady_clock::time_point until) {
@@ -31,12 +33,27 @@ bool is_link_local(const asio::ip::address& address) {
   return v6.is_link_local();
 }
 
+// The same of an address as it is written, also in the old ways that getaddrinfo takes: 0xa9fea9fe, 2852039166.
+bool is_link_local_text(const std::string& host) {
+  boost::system::error_code not_one;
+  const auto address = asio::ip::make_address(host, not_one);
+  if (!not_one) return is_link_local(address);
+  in_addr old{};
+  return ::inet_aton(host.c_str(), &old) != 0 && is_link_local(asio::ip::address_v4(ntohl(old.s_addr)));
+}
+
+Error link_local(const Url& url) {
+  return {Errc::upstream_protocol,
+          fmt::format("{}: a link-local address, to which no server may send us", url.authority())};
+}
+
 }  // namespace
 
 TlsContext::TlsContext(std::unique_ptr<Native> native) : native_(std::move(native)) {}
 TlsContext::~TlsContext() = default;
 
-Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca_file) {
+Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca_file, const std::string& cert_file,
+                                                           const std::string& key_file) {
   auto native = std::make_unique<Native>();
   asio::ssl::context& context = native->context;
   boost::system::error_code error;
@@ -48,6 +65,16 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca
     context.load_verify_file(ca_file, error);
     if (error)
       return Error(Errc::config_invalid, fmt::format("cannot load certificates from {}: {}", ca_file, error.message()));
+  }
+  if (!cert_file.empty()) {
+    context.use_certificate_chain_file(cert_file, error);
+    if (error)
+      return Error(Errc::config_invalid,
+                   fmt::format("cannot load a certificate from {}: {}", cert_file, error.message()));
+    context.use_private_key_file(key_file, asio::ssl::context::pem, error);
+    if (error)
+      return Error(Errc::config_invalid,
+                   fmt::format("cannot load the key of {} from {}: {}", cert_file, key_file, error.message()));
   }
   return std::shared_ptr<const TlsContext>(new TlsContext(std::move(native)));
 }
@@ -83,10 +110,15 @@ ClientConnection::Outcome ClientConnection::outcome(boost::system::error_code er
 
 Task<Result<void>> ClientConnection::connect(const Url& url, Duration timeout) {
   const auto until = steady_clock::now() + timeout;
-  Result<Endpoints> endpoints = co_await resolve(url, until);
-  if (endpoints) endpoints = permitted(url, std::move(*endpoints));
+  const ProxyServer* const proxy = channel_->proxies ? channel_->proxies->find(url) : nullptr;
+  if (proxy != nullptr && is_foreign(url) && is_link_local_text(url.host)) co_return link_local(url);
+  Result<Endpoints> endpoints = proxy != nullptr ? co_await resolve(proxy->host, proxy->port, until)
+                                                 : co_await resolve(url.host, url.port, until);
+  if (endpoints && proxy == nullptr) endpoints = permitted(url, std::move(*endpoints));
   if (!endpoints) co_return endpoints.error();
-  Result<void> connected = co_await connect_tcp(url, *endpoints, until);
+  const std::string authority = proxy != nullptr ? "the proxy " + proxy->authority() : url.authority();
+  Result<void> connected = co_await connect_tcp(authority, std::move(*endpoints), until);
+  if (connected && proxy != nullptr && url.is_tls()) connected = co_await tunnel(url, *proxy, until);
   if (!connected) co_return connected.error();
   if (url.is_tls()) {
     connected = co_await handshake(url, until);
@@ -96,56 +128,73 @@ Task<Result<void>> ClientConnection::connect(const Url& url, Duration timeout) {
   co_return Result<void>{};
 }
 
-Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(const Url& url, steady_clock::time_point until) {
+Task<Result<ClientConnection::Endpoints>> ClientConnection::resolve(std::string host, std::uint16_t port,
+                                                                    steady_clock::time_point until) {
   boost::system::error_code not_an_address;
-  const auto address = asio::ip::make_address(url.host, not_an_address);
-  if (!not_an_address) co_return Endpoints{tcp::endpoint(address, url.port)};
+  const auto address = asio::ip::make_address(host, not_an_address);
+  if (!not_an_address) co_return Endpoints{tcp::endpoint(address, port)};
 
-  const Result<runtime::Resolver::Addresses> addresses = co_await resolver_.resolve(url.host, until);
+  const Result<runtime::Resolver::Addresses> addresses = co_await resolver_.resolve(std::move(host), until);
   if (!addresses) co_return addresses.error();
   Endpoints endpoints;
-  for (const asio::ip::address& found : *addresses) endpoints.emplace_back(found, url.port);
+  for (const asio::ip::address& found : *addresses) endpoints.emplace_back(found, port);
   co_return endpoints;
 }
 
-Result<ClientConnection::Endpoints> ClientConnection::permitted(const Url& url, Endpoints endpoints) const {
-  if (channel_->own_host.empty() || url.host == channel_->own_host) return endpoints;
-  std::erase_if(endpoints, [](const tcp::endpoint& endpoint) { return is_link_local(endpoint.address()); });
-  if (!endpoints.empty()) return endpoints;
-  return Error(Errc::upstream_protocol,
-               fmt::format("{}: a link-local address, to which no server may send us", url.authority()));
+bool ClientConnection::is_foreign(const Url& url) const {
+  return !channel_->own_host.empty() && url.host != channel_->own_host;
 }
 
-Task<Result<void>> ClientConnection::connect_tcp(const Url& url, const Endpoints& endpoints,
+Result<ClientConnection::Endpoints> ClientConnection::permitted(const Url& url, Endpoints endpoints) const {
+  if (!is_foreign(url)) return endpoints;
+  std::erase_if(endpoints, [](const tcp::endpoint& endpoint) { return is_link_local(endpoint.address()); });
+  if (!endpoints.empty()) return endpoints;
+  return link_local(url);
+}
+
+Task<Result<void>> ClientConnection::connect_tcp(std::string authority, Endpoints endpoints,
                                                  steady_clock::time_point until) {
-  Outcome last;
-  for (std::size_t i = 0; i < endpoints.size(); ++i) {
-    if (steady_clock::now() >= until) {
-      last = {asio::error::timed_out, 0, true};
-      break;
-    }
-    boost::system::error_code ignored;
-    socket_.close(ignored);
-    // An address that swallows packets must leave time for those behind it.
-    deadline_.arm(left_until(until) / static_cast<long>(endpoints.size() - i));
-    const auto [error] = co_await socket_.async_connect(endpoints[i], runtime::kAwaitTuple);
-    if (!error) {
-      socket_.set_option(tcp::no_delay(true), ignored);
-      if (const std::size_t bytes = channel_->receive_buffer_bytes; bytes != 0) {
-        socket_.set_option(asio::socket_base::receive_buffer_size(static_cast<int>(bytes)), ignored);
-      }
-      if (channel_->connections != nullptr) counted_.emplace(*channel_->connections);
-      co_return Result<void>{};
-    }
-    last = outcome(error, 0);
-    if (error == asio::error::operation_aborted && !last.timed_out) break;  // cancelled
+  RaceOutcome race = co_await race_to_connect(alternate_families(endpoints), until, kConnectionAttemptDelay);
+  if (race.error) co_return connection_error({race.error, 0, race.timed_out}, "connect to", authority);
+  socket_ = std::move(race.socket);
+  boost::system::error_code ignored;
+  socket_.set_option(tcp::no_delay(true), ignored);
+  if (const std::size_t bytes = channel_->receive_buffer_bytes; bytes != 0) {
+    socket_.set_option(asio::socket_base::receive_buffer_size(static_cast<int>(bytes)), ignored);
   }
-  deadline_.disarm();
-  co_return connection_error(last, "connect to", url.authority());
+  if (channel_->connections != nullptr) counted_.emplace(*channel_->connections);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> ClientConnection::tunnel(const Url& url, const ProxyServer& proxy, steady_clock::time_point until) {
+  const std::string target = host_and_port(url);
+  std::string text = fmt::format("CONNECT {} HTTP/1.1\r\nHost: {}\r\n", target, target);
+  if (!channel_->user_agent.empty()) text += "User-Agent: " + channel_->user_agent + "\r\n";
+  if (!proxy.authorization.empty()) text += "Proxy-Authorization: " + proxy.authorization + "\r\n";
+  text += "\r\n";
+  const std::string where = fmt::format("tunnel to {} through the proxy", url.authority());
+  deadline_.arm(left_until(until));
+  Outcome done = co_await write_all(text);
+  std::size_t end = std::string_view::npos;
+  while (!done.error && (end = buffered().find("\r\n\r\n")) == std::string_view::npos) {
+    if (buffered().size() > kMaxTunnelHeadBytes) co_return Error(Errc::upstream_protocol, where + ": head too long");
+    done = co_await fill();
+  }
+  if (done.error) co_return connection_error(done, where, proxy.authority());
+  const Result<ReceivedHead> head = parse_received_head(buffered().substr(0, end + 4));
+  if (!head) co_return head.error().in(where);
+  consume(end + 4);
+  if (head->status / 100 == 2 && buffered().empty()) co_return Result<void>{};
+  if (head->status / 100 == 2) co_return Error(Errc::upstream_protocol, where + ": bytes that nobody asked for");
+  // 5xx is about the other end, and may pass; everything else is about us.
+  const Errc code = head->status >= 500 ? Errc::upstream_unreachable : Errc::upstream_protocol;
+  co_return Error(code, fmt::format("{} {}: refused with {}{}", where, proxy.authority(), head->status,
+                                    head->status == 407 ? ", it wants other credentials" : ""));
 }
 
 Task<Result<void>> ClientConnection::handshake(const Url& url, steady_clock::time_point until) {
-  tls_.emplace(socket_, channel_->tls->native().context);
+  const TlsContext& context = channel_->own_tls && !is_foreign(url) ? *channel_->own_tls : *channel_->tls;
+  tls_.emplace(socket_, context.native().context);
   // RFC 6066 section 3: no addresses in SNI.
   if (!url.has_ip_host()) SSL_set_tlsext_host_name(tls_->native_handle(), url.host.c_str());
   boost::system::error_code error;

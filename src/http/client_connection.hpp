@@ -16,7 +16,6 @@
 #include <string_view>
 #include <vector>
 
-#include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
@@ -24,6 +23,7 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "http/client.hpp"
+#include "http/connect_race.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/resolver.hpp"
@@ -58,7 +58,8 @@ class ClientConnection {
   ClientConnection& operator=(const ClientConnection&) = delete;
   ~ClientConnection();
 
-  // Name resolution, TCP to each address in turn, and TLS, all within `timeout`. The Url stays until then.
+  // Name resolution, TCP to the first address that answers, the tunnel through a proxy, and TLS, all within `timeout`.
+  // The Url stays until then.
   Task<Result<void>> connect(const Url& url, Duration timeout);
 
   // Covers the operations from now on, until it is armed again or disarmed.
@@ -89,15 +90,19 @@ class ClientConnection {
   bool used = false;  // at least one answer came over it
 
  private:
-  using Socket = asio::basic_stream_socket<asio::ip::tcp, runtime::Executor>;
-  using Endpoints = std::vector<asio::ip::tcp::endpoint>;
+  using Socket = TcpSocket;
+  using Endpoints = TcpEndpoints;
   static constexpr std::size_t kGatherBytes = std::size_t{128} << 10;
 
-  Task<Result<Endpoints>> resolve(const Url& url, std::chrono::steady_clock::time_point until);
+  Task<Result<Endpoints>> resolve(std::string host, std::uint16_t port, std::chrono::steady_clock::time_point until);
+  // Some server has sent us there.
+  [[nodiscard]] bool is_foreign(const Url& url) const;
   // Those of `endpoints` to which this channel may talk. Errors: upstream_protocol where none is left.
   [[nodiscard]] Result<Endpoints> permitted(const Url& url, Endpoints endpoints) const;
-  Task<Result<void>> connect_tcp(const Url& url, const Endpoints& endpoints,
+  Task<Result<void>> connect_tcp(std::string authority, Endpoints endpoints,
                                  std::chrono::steady_clock::time_point until);
+  // Through a proxy to which there is a connection (RFC 9110 section 9.3.6).
+  Task<Result<void>> tunnel(const Url& url, const ProxyServer& proxy, std::chrono::steady_clock::time_point until);
   Task<Result<void>> handshake(const Url& url, std::chrono::steady_clock::time_point until);
   Task<Outcome> read_record(std::span<std::byte> into);
   [[nodiscard]] Outcome outcome(boost::system::error_code error, std::size_t bytes) const;

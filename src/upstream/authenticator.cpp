@@ -2,12 +2,7 @@
 
 #include <algorithm>
 
-#include <boost/asio/basic_waitable_timer.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/this_coro.hpp>
-
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include "base/log.hpp"
 #include "upstream/realm.hpp"
@@ -16,110 +11,111 @@
 namespace sluice::upstream {
 namespace {
 
-namespace asio = boost::asio;
 using runtime::Task;
-using std::chrono::steady_clock;
 
 // Clients choose which repositories they ask for, so the table must not grow with them.
 constexpr std::size_t kMaxEntries = 4096;
 constexpr std::string_view kBearer = "Bearer ";
 
-std::string basic_authorization(const Credentials& credentials) {
-  if (credentials.empty()) return {};
-  const std::string text = credentials.username + ":" + credentials.password;
-  std::string encoded(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  encoded.resize(static_cast<std::size_t>(n));
-  return "Basic " + encoded;
+// The parameters of an HTML form, or of a query.
+std::string form(const std::vector<std::pair<std::string_view, std::string_view>>& parameters) {
+  std::string out;
+  for (const auto& [name, value] : parameters) {
+    if (value.empty()) continue;
+    if (!out.empty()) out += '&';
+    out += fmt::format("{}={}", name, http::percent_encode(value));
+  }
+  return out;
 }
 
-// A task that waits for a token somebody else fetches. Its timer is touched on its own loop alone.
-struct Waiter {
-  explicit Waiter(runtime::Executor on) : executor(on), timer(on) { timer.expires_at(steady_clock::time_point::max()); }
-  runtime::Executor executor;
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer;
-  bool woken = false;
-};
+// The names of the schemes, for a message.
+std::string schemes_of(const std::vector<http::Challenge>& challenges) {
+  std::string out;
+  for (const http::Challenge& challenge : challenges) {
+    if (out.size() < 100) out += (out.empty() ? "" : ", ") + challenge.scheme.substr(0, 40);
+  }
+  return out;
+}
 
-void wake(const std::shared_ptr<Waiter>& waiter) {
-  asio::post(waiter->executor, [waiter] {
-    waiter->woken = true;
-    waiter->timer.cancel();
-  });
+// Whether a token server's answer says that it is the credentials that are wrong.
+bool refuses_credentials(const Result<Token>& answer) {
+  return !answer && (answer.error().code == Errc::unauthorized || answer.error().code == Errc::denied);
 }
 
 }  // namespace
-
-// A token being fetched, and who waits for it.
-struct Authenticator::Flight {
-  bool done = false;
-  bool abandoned = false;  // the leader was cancelled: somebody else must fetch
-  Result<std::string> result{Error(Errc::cancelled)};
-  std::vector<std::shared_ptr<Waiter>> waiters;
-};
-
-// Whoever fetches; ends the flight in any case.
-class Authenticator::Leader {
- public:
-  Leader(Authenticator& owner, std::string repository, std::shared_ptr<Flight> flight)
-      : owner_(owner), repository_(std::move(repository)), flight_(std::move(flight)) {}
-  Leader(const Leader&) = delete;
-  Leader& operator=(const Leader&) = delete;
-  ~Leader() {
-    if (flight_) end(Error(Errc::cancelled), nullptr, {});
-  }
-
-  void end(Result<std::string> result, const Token* token, Clock::Monotonic renew_at) {
-    const std::shared_ptr<Flight> flight = std::move(flight_);
-    std::vector<std::shared_ptr<Waiter>> waiters;
-    {
-      const std::scoped_lock lock(owner_.mutex_);
-      flight->done = true;
-      flight->abandoned = !result && result.error().code == Errc::cancelled;
-      flight->result = std::move(result);
-      waiters.swap(flight->waiters);
-      const auto at = owner_.entries_.find(repository_);
-      if (at != owner_.entries_.end() && at->second.flight == flight) {
-        at->second.flight.reset();
-        at->second.token = token == nullptr ? std::string() : token->text;
-        at->second.renew_at = renew_at;
-      }
-    }
-    for (const auto& waiter : waiters) wake(waiter);
-  }
-
- private:
-  Authenticator& owner_;
-  const std::string repository_;
-  std::shared_ptr<Flight> flight_;
-};
 
 Authenticator::Authenticator(const HttpRegistry::Params& params, const http::Url& base, Transport& transport,
                              Clock& clock, Metrics& metrics)
     : name_(params.name),
       base_(base),
-      credentials_(params.credentials),
+      source_(params.credential_source
+                  ? params.credential_source
+                  : std::make_shared<CredentialSource>(
+                        CredentialSource::Params{params.name, configured(params.credentials), std::nullopt}, clock)),
+      rules_(params.credential_rules),
       trusted_realm_hosts_(params.trusted_realm_hosts),
       token_timeout_(params.token_timeout),
-      basic_authorization_(basic_authorization(params.credentials)),
       transport_(transport),
       clock_(clock),
       metrics_(metrics) {}
 
 Authenticator::~Authenticator() = default;
 
-Task<Result<std::string>> Authenticator::authorization(std::string repository) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (basic_wanted_) co_return basic_authorization_;
-    const auto at = entries_.find(repository);
-    if (at == entries_.end()) co_return std::string();
-    if (!at->second.token.empty() && clock_.now() < at->second.renew_at) {
-      co_return std::string(kBearer) + at->second.token;
+// Null: anonymous.
+CredentialSource* Authenticator::source_for(const std::string& repository) const {
+  for (const CredentialRule& rule : rules_) {
+    for (const std::string& pattern : rule.repositories) {
+      if (matches_repository(pattern, repository)) return rule.source.get();
     }
   }
+  return source_.get();
+}
+
+Task<Result<Credentials>> Authenticator::credentials(std::string repository, std::optional<Credentials> refused) {
+  CredentialSource* const source = source_for(repository);
+  if (source == nullptr) co_return Credentials{};
+  co_return co_await source->get(base_.authority(), std::move(refused));
+}
+
+std::string Authenticator::at_hand(const std::string& repository, const std::string& refused) const {
+  const std::scoped_lock lock(mutex_);
+  const auto at = entries_.find(repository);
+  if (at == entries_.end() || at->second.token.empty() || at->second.token == refused) return {};
+  if (clock_.now() >= at->second.renew_at) return {};
+  return std::string(kBearer) + at->second.token;
+}
+
+Task<Result<std::string>> Authenticator::authorization(std::string repository) {
+  bool basic_wanted = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    basic_wanted = basic_wanted_;
+    if (!basic_wanted && !entries_.contains(repository)) co_return std::string();
+  }
+  if (basic_wanted) {
+    const Result<Credentials> ours = co_await credentials(std::move(repository), std::nullopt);
+    if (!ours) co_return ours.error();
+    co_return basic_authorization(*ours);
+  }
+  if (std::string ready = at_hand(repository, {}); !ready.empty()) co_return ready;
   co_return co_await token(std::move(repository), {});
+}
+
+// For a challenge that asks for Basic.
+Task<Result<std::string>> Authenticator::basic(std::string repository, std::string refused) {
+  Result<Credentials> ours = co_await credentials(repository, std::nullopt);
+  if (ours && !ours->empty() && basic_authorization(*ours) == refused) {
+    // They may have been changed since they were looked up.
+    const Credentials before = *ours;
+    ours = co_await credentials(repository, before);
+  }
+  if (!ours) co_return ours.error();
+  std::string authorization = basic_authorization(*ours);
+  if (authorization.empty()) co_return Error(Errc::unauthorized, "upstream wants credentials and there are none");
+  if (authorization == refused) co_return Error(Errc::unauthorized, "upstream does not take the credentials");
+  const std::scoped_lock lock(mutex_);
+  basic_wanted_ = true;
+  co_return authorization;
 }
 
 Task<Result<std::string>> Authenticator::answer(std::string repository, std::vector<http::Challenge> challenges,
@@ -127,44 +123,40 @@ Task<Result<std::string>> Authenticator::answer(std::string repository, std::vec
   std::optional<Error> unusable;
   for (const http::Challenge& challenge : challenges) {
     if (challenge.scheme != "bearer") continue;
-    Result<Source> source = source_of(challenge, repository);
-    if (!source) {
-      unusable = source.error();
+    Result<Origin> origin = origin_of(challenge, repository);
+    if (!origin) {
+      unusable = origin.error();
       continue;
     }
     {
       const std::scoped_lock lock(mutex_);
       basic_wanted_ = false;  // it may have changed its mind
       if (!entries_.contains(repository)) make_room();
-      entries_[repository].source = std::move(*source);
+      entries_[repository].origin = std::move(*origin);
     }
     if (refused.starts_with(kBearer)) refused.erase(0, kBearer.size());
     co_return co_await token(std::move(repository), std::move(refused));
   }
-  const bool basic = std::any_of(challenges.begin(), challenges.end(),
-                                 [](const http::Challenge& challenge) { return challenge.scheme == "basic"; });
-  if (basic && !basic_authorization_.empty() && refused != basic_authorization_) {
-    const std::scoped_lock lock(mutex_);
-    basic_wanted_ = true;
-    co_return basic_authorization_;
-  }
+  const bool wants_basic = std::any_of(challenges.begin(), challenges.end(),
+                                       [](const http::Challenge& challenge) { return challenge.scheme == "basic"; });
+  if (wants_basic) co_return co_await basic(std::move(repository), std::move(refused));
   if (unusable) co_return *unusable;
-  co_return Error(Errc::unauthorized, basic_authorization_.empty() ? "upstream wants credentials and there are none"
-                                                                   : "upstream does not take the credentials");
+  if (challenges.empty()) co_return Error(Errc::unauthorized, "upstream wants credentials and does not say which");
+  co_return Error(Errc::unauthorized,
+                  fmt::format("upstream wants a login that is not known here ({})", schemes_of(challenges)));
 }
 
 // Makes room for one more entry: the one whose token ends first goes.
 void Authenticator::make_room() {
   if (entries_.size() < kMaxEntries) return;
-  auto victim = entries_.end();
+  auto victim = entries_.begin();
   for (auto at = entries_.begin(); at != entries_.end(); ++at) {
-    if (at->second.flight) continue;
-    if (victim == entries_.end() || at->second.renew_at < victim->second.renew_at) victim = at;
+    if (at->second.renew_at < victim->second.renew_at) victim = at;
   }
   if (victim != entries_.end()) entries_.erase(victim);
 }
 
-Result<Authenticator::Source> Authenticator::source_of(const http::Challenge& challenge,
+Result<Authenticator::Origin> Authenticator::origin_of(const http::Challenge& challenge,
                                                        const std::string& repository) const {
   const auto realm = challenge.parameter("realm");
   if (!realm) return Error(Errc::upstream_protocol, "a Bearer challenge without a realm");
@@ -173,61 +165,45 @@ Result<Authenticator::Source> Authenticator::source_of(const http::Challenge& ch
   if (base_.is_tls() && !url->is_tls()) {
     return Error(Errc::unauthorized, "a https registry with a realm over http, on " + url->host);
   }
-  Source source;
-  source.realm = std::move(*url);
+  Origin origin;
+  origin.realm = std::move(*url);
   // Google Artifact Registry leaves it out.
-  source.service = std::string(challenge.parameter("service").value_or(source.realm.host));
+  origin.service = std::string(challenge.parameter("service").value_or(origin.realm.host));
   if (const auto scope = challenge.parameter("scope")) {
-    source.scope = std::string(*scope);
+    origin.scope = std::string(*scope);
   } else if (!repository.empty()) {
-    source.scope = "repository:" + repository + ":pull";
+    origin.scope = "repository:" + repository + ":pull";
   }
-  return source;
+  return origin;
 }
 
 Task<Result<std::string>> Authenticator::token(std::string repository, std::string refused) {
-  const runtime::Executor executor = co_await asio::this_coro::executor;
-  while (true) {
-    std::shared_ptr<Flight> flight;
-    std::shared_ptr<Waiter> waiter;
-    Source source;
-    {
-      const std::scoped_lock lock(mutex_);
-      const auto at = entries_.find(repository);
-      // Made room for another in the meantime: as if it had never been asked for.
-      if (at == entries_.end()) co_return std::string();
-      Entry& entry = at->second;
-      if (!entry.token.empty() && entry.token != refused && clock_.now() < entry.renew_at) {
-        co_return std::string(kBearer) + entry.token;
-      }
-      if (entry.flight) {
-        flight = entry.flight;
-        waiter = std::make_shared<Waiter>(executor);
-        flight->waiters.push_back(waiter);
-      } else {
-        flight = entry.flight = std::make_shared<Flight>();
-        source = entry.source;
-      }
-    }
-    if (waiter) {
-      if (!waiter->woken) co_await waiter->timer.async_wait(runtime::kAwaitTuple);
-      // Interrupted by something else than the end of the flight: this task has been cancelled.
-      if (!waiter->woken) co_return Error(Errc::cancelled, "cancelled while waiting for a token");
-      const std::scoped_lock lock(mutex_);
-      if (flight->abandoned) continue;
-      co_return flight->result;
-    }
-    Leader leader(*this, repository, flight);
-    const Clock::Monotonic asked = clock_.now();
-    const Result<Token> fetched = co_await fetch(std::move(source));
-    if (!fetched) {
-      leader.end(fetched.error(), nullptr, {});
-      co_return fetched.error();
-    }
-    std::string value = std::string(kBearer) + fetched->text;
-    leader.end(value, &*fetched, asked + fetched->lifetime - renewal_margin(fetched->lifetime));
-    co_return value;
+  if (std::string ready = at_hand(repository, refused); !ready.empty()) co_return ready;
+  Flights<std::string>::Work work = [this, repository, refused] { return renew(repository, refused); };
+  co_return co_await flights_.run(repository, std::move(work));
+}
+
+Task<Result<std::string>> Authenticator::renew(std::string repository, std::string refused) {
+  // Whoever fetched before may have ended between the look and the flight.
+  if (std::string ready = at_hand(repository, refused); !ready.empty()) co_return ready;
+  Origin origin;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto at = entries_.find(repository);
+    // Made room for another in the meantime: as if it had never been asked for.
+    if (at == entries_.end()) co_return std::string();
+    origin = at->second.origin;
   }
+  const Clock::Monotonic asked = clock_.now();
+  const Result<Token> fetched = co_await fetch(repository, std::move(origin));
+  const std::scoped_lock lock(mutex_);
+  const auto at = entries_.find(repository);
+  if (at != entries_.end()) {
+    at->second.token = fetched ? fetched->text : std::string();
+    if (fetched) at->second.renew_at = asked + fetched->lifetime - renewal_margin(fetched->lifetime);
+  }
+  if (!fetched) co_return fetched.error();
+  co_return std::string(kBearer) + fetched->text;
 }
 
 void Authenticator::warn_about(const http::Url& realm) {
@@ -241,22 +217,42 @@ void Authenticator::warn_about(const http::Url& realm) {
                                     name_, realm.authority(), base_.authority()));
 }
 
-Task<Result<Token>> Authenticator::fetch(Source source) {
-  const bool trusted = may_see_credentials(base_, source.realm, trusted_realm_hosts_);
-  const bool with_credentials = trusted && !credentials_.empty();
-  if (!trusted && !credentials_.empty()) warn_about(source.realm);
+Task<Result<Token>> Authenticator::fetch(std::string repository, Origin origin) {
+  Result<Credentials> ours = co_await credentials(repository, std::nullopt);
+  if (!ours) co_return ours.error();
+  const bool trusted = may_see_credentials(base_, origin.realm, trusted_realm_hosts_);
+  if (!trusted && !ours->empty()) {
+    warn_about(origin.realm);
+    co_return co_await request_token(std::move(origin), Credentials{});
+  }
+  if (!ours->registry_token.empty()) co_return Token{ours->registry_token};
+  Result<Token> token = co_await request_token(origin, *ours);
+  if (ours->empty() || !refuses_credentials(token)) co_return token;
+  // They may have been changed, or have expired, since they were looked up.
+  const Credentials before = *ours;
+  const Result<Credentials> others = co_await credentials(std::move(repository), before);
+  if (!others || *others == before) co_return token;
+  co_return co_await request_token(std::move(origin), *others);
+}
 
-  http::Url url = source.realm;
-  std::string query = "service=" + http::percent_encode(source.service);
-  if (!source.scope.empty()) query += "&scope=" + http::percent_encode(source.scope);
-  if (with_credentials) query += "&account=" + http::percent_encode(credentials_.username);
-  url.target += url.target.find('?') == std::string::npos ? "?" : "&";
-  url.target += query;
-
-  metrics_.token_requests.add();
-  Transport::Ask ask{
-      "GET", std::move(url), {}, with_credentials ? basic_authorization_ : std::string(), token_timeout_};
+// With a password by GET (distribution's token specification), with an identity token by POST (its OAuth2 one).
+Task<Result<Token>> Authenticator::request_token(Origin origin, Credentials credentials) {
+  Transport::Ask ask{"GET", std::move(origin.realm), {}, {}, token_timeout_};
   ask.fields.emplace_back("Accept", "application/json");
+  if (credentials.identity_token.empty()) {
+    ask.url.target += ask.url.target.find('?') == std::string::npos ? "?" : "&";
+    ask.url.target += form({{"service", origin.service}, {"scope", origin.scope}, {"account", credentials.username}});
+    ask.authorization = basic_authorization(credentials);
+  } else {
+    ask.method = "POST";
+    ask.fields.emplace_back("Content-Type", "application/x-www-form-urlencoded");
+    ask.body = form({{"grant_type", "refresh_token"},
+                     {"service", origin.service},
+                     {"client_id", "sluice"},
+                     {"scope", origin.scope},
+                     {"refresh_token", credentials.identity_token}});
+  }
+  metrics_.token_requests.add();
   Result<Transport::Answer> answer = co_await transport_.send(std::move(ask));
   if (!answer) {
     metrics_.token_failures.add();
@@ -280,6 +276,7 @@ Task<Result<Token>> Authenticator::fetch(Source source) {
               retry_after == nullptr ? std::chrono::seconds(0) : parse_retry_after(*retry_after, clock_.wall()));
   // Some token servers refuse an unknown user or scope with 400 or 404.
   if (error.code == Errc::upstream_protocol) error.code = Errc::unauthorized;
+  error.message = without_secrets(std::move(error.message), credentials);
   co_return error;
 }
 

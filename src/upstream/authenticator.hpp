@@ -16,6 +16,8 @@
 #include "base/clock.hpp"
 #include "http/challenge.hpp"
 #include "http/url.hpp"
+#include "upstream/credential_source.hpp"
+#include "upstream/flights.hpp"
 #include "upstream/http_registry.hpp"
 #include "upstream/token.hpp"
 #include "upstream/transport.hpp"
@@ -42,37 +44,42 @@ class Authenticator {
 
  private:
   // Where a repository's token comes from.
-  struct Source {
+  struct Origin {
     http::Url realm;
     std::string service;
     std::string scope;
   };
-  struct Flight;
-  class Leader;
   struct Entry {
-    Source source;
+    Origin origin;
     std::string token;  // empty: none
     Clock::Monotonic renew_at;
-    std::shared_ptr<Flight> flight;  // null: nobody is fetching
   };
 
+  [[nodiscard]] CredentialSource* source_for(const std::string& repository) const;
+  runtime::Task<Result<Credentials>> credentials(std::string repository, std::optional<Credentials> refused);
+  runtime::Task<Result<std::string>> basic(std::string repository, std::string refused);
+  // An Authorization with a token that is at hand; empty when there is none.
+  [[nodiscard]] std::string at_hand(const std::string& repository, const std::string& refused) const;
   runtime::Task<Result<std::string>> token(std::string repository, std::string refused);
-  runtime::Task<Result<Token>> fetch(Source source);
-  Result<Source> source_of(const http::Challenge& challenge, const std::string& repository) const;
+  runtime::Task<Result<std::string>> renew(std::string repository, std::string refused);
+  runtime::Task<Result<Token>> fetch(std::string repository, Origin origin);
+  runtime::Task<Result<Token>> request_token(Origin origin, Credentials credentials);
+  Result<Origin> origin_of(const http::Challenge& challenge, const std::string& repository) const;
   void warn_about(const http::Url& realm);
   void make_room();
 
   const std::string name_;
   const http::Url base_;
-  const Credentials credentials_;
+  const std::shared_ptr<CredentialSource> source_;  // never null
+  const std::vector<CredentialRule> rules_;
   const std::vector<std::string> trusted_realm_hosts_;
   const std::chrono::milliseconds token_timeout_;
-  const std::string basic_authorization_;  // empty when anonymous
   Transport& transport_;
   Clock& clock_;
   Metrics& metrics_;
+  Flights<std::string> flights_;  // by repository
 
-  std::mutex mutex_;  // guards everything below, and the Flights
+  mutable std::mutex mutex_;  // guards everything below
   bool basic_wanted_ = false;
   bool warned_ = false;
   std::unordered_map<std::string, Entry> entries_;  // by repository

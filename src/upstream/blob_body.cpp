@@ -7,8 +7,9 @@
 namespace sluice::upstream {
 
 HttpBlobBody::HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
-                           OnFailure on_failure)
-    : response_(std::move(response)),
+                           OnFailure on_failure, Admission::Turn turn)
+    : turn_(std::move(turn)),
+      response_(std::move(response)),
       extent_(extent),
       where_(std::move(where)),
       media_type_(media_type_of(response_->head())),

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "http/client.hpp"
+#include "upstream/admission.hpp"
 #include "upstream/content.hpp"
 #include "upstream/registry.hpp"
 
@@ -16,7 +17,7 @@ class HttpBlobBody final : public BlobBody {
   // `on_failure` is called once, when a read fails.
   using OnFailure = std::function<void(const Error&)>;
   HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
-               OnFailure on_failure);
+               OnFailure on_failure, Admission::Turn turn);
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return extent_.size; }
   [[nodiscard]] std::uint64_t offset() const override { return extent_.offset; }
@@ -26,6 +27,7 @@ class HttpBlobBody final : public BlobBody {
  private:
   Error failed(Error error);
 
+  Admission::Turn turn_;
   std::unique_ptr<http::ClientResponse> response_;
   const Extent extent_;
   const std::string where_;

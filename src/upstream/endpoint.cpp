@@ -30,7 +30,7 @@ std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head) {
 Task<void> let_go(Transport::Answer answer) { co_await answer.response->drain(); }
 
 Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
-                   metrics::Registry& registry, Metrics& metrics)
+                   metrics::Registry& registry, Metrics& metrics, Admission& admission)
     : name_(params.name),
       base_(base),
       prefix_(prefix_of(base)),
@@ -43,7 +43,7 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
                                  {{"upstream", name_}, {"endpoint", base.authority()}})),
       up_(registry.gauge("sluice_upstream_endpoint_up", "1, or 0 while an endpoint of an upstream counts as down.",
                          {{"upstream", name_}, {"endpoint", base.authority()}})),
-      transport_(params, base, client, clock, metrics),
+      transport_(params, base, client, clock, metrics, admission),
       authenticator_(params, base, transport_, clock, metrics),
       breaker_(params.breaker, clock) {
   up_.set(1);
@@ -74,6 +74,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   Transport::Ask ask{request.method, base_, request.fields, std::move(authorization)};
   ask.url.target = prefix_ + request.path;
   ask.patience = request.patience;
+  ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
   // A presigned address has run out, or a copy behind a redirect is gone: the registry gives a new one.

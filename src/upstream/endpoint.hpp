@@ -41,7 +41,7 @@ class Endpoint {
   };
 
   Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
-           metrics::Registry& registry, Metrics& metrics);
+           metrics::Registry& registry, Metrics& metrics, Admission& admission);
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 

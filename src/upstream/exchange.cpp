@@ -72,12 +72,16 @@ std::uint64_t BrokenDownloads::of(const std::string& digest) const {
 }
 
 HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
-    : params(std::move(settings)), clock_(clock), metrics_(registry, params.name) {
+    : params(std::move(settings)),
+      clock_(clock),
+      metrics_(registry, params.name),
+      admission_({{params.max_connections, params.requests_per_second}, params.headers_timeout}, clock,
+                 &metrics_.wait_seconds, &metrics_.waiting) {
   if (!params.jitter) params.jitter = random_jitter;
   if (!params.sleep) params.sleep = sleep_for;
-  endpoints_.push_back(std::make_unique<Endpoint>(params, params.base, client, clock, registry, metrics_));
+  endpoints_.push_back(std::make_unique<Endpoint>(params, params.base, client, clock, registry, metrics_, admission_));
   for (const http::Url& base : params.further) {
-    endpoints_.push_back(std::make_unique<Endpoint>(params, base, client, clock, registry, metrics_));
+    endpoints_.push_back(std::make_unique<Endpoint>(params, base, client, clock, registry, metrics_, admission_));
   }
 }
 
@@ -88,7 +92,9 @@ Task<Error> HttpRegistry::Exchange::refuse(Transport::Answer answer, Wanted want
   if (body) said = oci::parse_error_body(*body);
   const std::string* retry_after = response.find("Retry-After");
   const auto wait = retry_after == nullptr ? std::chrono::seconds(0) : parse_retry_after(*retry_after, clock_.wall());
-  co_return refusal(response.status(), wanted, answer.where, said, wait);
+  Error error = refusal(response.status(), wanted, answer.where, said, wait);
+  error.message = without_secrets(std::move(error.message), answer.authorization);
+  co_return error;
 }
 
 // A 401 to a client's own Authorization, with what the client needs to come back with another one.

@@ -85,6 +85,7 @@ class HttpRegistry::Exchange {
 
   Clock& clock_;
   Metrics metrics_;
+  Admission admission_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
   BrokenDownloads broken_;
 };

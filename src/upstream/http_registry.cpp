@@ -118,8 +118,10 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   std::string media_type = status == 416 ? std::string() : media_type_of(response.head());
   if (media_type.empty()) media_type = oci::media_type::kOctetStream;
+  // By another algorithm than was asked for: a registry's own name of it (OCI distribution-spec, "Pulling blobs").
+  const oci::Digest claimed = digest_of(response.head()).value_or(digest);
   co_await response.drain();
-  co_return oci::Descriptor{digest, *size, std::move(media_type)};
+  co_return oci::Descriptor{claimed, *size, std::move(media_type)};
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
@@ -146,8 +148,8 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository 
                                         endpoint = answer->endpoint](const Error& why) {
     exchange->download_broke(digest.to_string(), endpoint, why);
   };
-  co_return std::unique_ptr<BlobBody>(
-      std::make_unique<HttpBlobBody>(std::move(answer->response), extent, answer->where, std::move(on_failure)));
+  co_return std::unique_ptr<BlobBody>(std::make_unique<HttpBlobBody>(std::move(answer->response), extent, answer->where,
+                                                                     std::move(on_failure), std::move(answer->turn)));
 }
 
 namespace {

@@ -16,19 +16,22 @@
 #include "base/metrics.hpp"
 #include "http/url.hpp"
 #include "upstream/breaker.hpp"
+#include "upstream/credentials.hpp"
 #include "upstream/registry.hpp"
 
 namespace sluice::http {
 class Client;
-}
+class ProxyRules;
+}  // namespace sluice::http
 
 namespace sluice::upstream {
 
-struct Credentials {
-  std::string username;  // both empty: anonymous
-  std::string password;
+class CredentialSource;
 
-  [[nodiscard]] bool empty() const noexcept { return username.empty() && password.empty(); }
+// Other credentials for some repositories.
+struct CredentialRule {
+  std::vector<std::string> repositories;     // patterns, as in matches_repository, of names as upstream has them
+  std::shared_ptr<CredentialSource> source;  // null: anonymous
 };
 
 class HttpRegistry final : public Registry {
@@ -42,11 +45,19 @@ class HttpRegistry final : public Registry {
     // is asked for.
     std::vector<http::Url> further;
     Credentials credentials;
+    // Where they come from, in place of `credentials`; may be null.
+    std::shared_ptr<CredentialSource> credential_source;
+    // Stand above those: the first one that fits a repository counts.
+    std::vector<CredentialRule> credential_rules;
     // Hosts, as "host" or "host:port", besides the registry's own registrable domain that may see the credentials when
     // they stand in a challenge's realm.
     std::vector<std::string> trusted_realm_hosts;
     // PEM certificates to trust besides the system's; empty for none. Also used for redirects and realms.
     std::string ca_file;
+    // PEM: what is shown to a registry that asks for a certificate; both or neither. Not to redirects and realms.
+    std::string cert_file;
+    std::string key_file;
+    std::shared_ptr<const http::ProxyRules> proxies;  // null: everything is reached directly
     // Docker Hub: one-part names live under library/.
     bool docker_hub_library_prefix = false;
 
@@ -72,13 +83,16 @@ class HttpRegistry final : public Registry {
     std::function<runtime::Task<bool>(std::chrono::milliseconds)> sleep;
 
     std::string user_agent = "sluice/0.1.0";
-    std::size_t max_connections_per_host = 64;
+    // Requests at a time, over all loops and endpoints, those for tokens apart; who comes too late waits for
+    // headers_timeout at most.
+    std::size_t max_connections = 64;
+    double requests_per_second = 0;  // 0: no limit
     std::size_t max_redirects = 5;
     // http::Channel::receive_buffer_bytes.
     std::size_t receive_buffer_bytes = 0;
   };
 
-  // Throws std::runtime_error when ca_file cannot be loaded.
+  // Throws std::runtime_error when ca_file, cert_file or key_file cannot be loaded.
   HttpRegistry(Params params, http::Client& client, Clock& clock, metrics::Registry& metrics);
   ~HttpRegistry() override;
   HttpRegistry(const HttpRegistry&) = delete;

@@ -94,6 +94,8 @@ class Registry {
 
   // Whether `repository` has the blob, and its size; downloads no body. Where HEAD is refused in an odd way (404 from
   // a cache, 403 or 405, no Content-Length) a ranged GET of one byte decides. The size is always known.
+  // The descriptor's digest is the one asked for, or, where upstream calls the blob by another algorithm's, that one:
+  // its word, which nothing has verified.
   virtual runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) = 0;
 
   // Starts a download at `offset`; returns when the headers are there. range_invalid when upstream has no byte there.

@@ -37,6 +37,13 @@ std::array<metrics::Counter*, 9> request_counters(metrics::Registry& registry, c
   return out;
 }
 
+std::shared_ptr<const http::TlsContext> load_tls(const std::string& ca, const std::string& cert,
+                                                 const std::string& key) {
+  auto tls = http::TlsContext::load(ca, cert, key);
+  if (!tls) throw std::runtime_error(tls.error().message);
+  return std::move(*tls);
+}
+
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
@@ -57,21 +64,28 @@ Metrics::Metrics(metrics::Registry& registry, const std::string& upstream)
       token_requests(
           registry.counter("sluice_upstream_token_requests_total", "Requests for a token.", {{"upstream", upstream}})),
       token_failures(registry.counter("sluice_upstream_token_failures_total", "Requests for a token that gave none.",
-                                      {{"upstream", upstream}})) {}
+                                      {{"upstream", upstream}})),
+      wait_seconds(registry.histogram("sluice_upstream_wait_seconds",
+                                      "How long requests waited for their turn before they were sent upstream.",
+                                      metrics::latency_bounds(), {{"upstream", upstream}})),
+      waiting(registry.gauge("sluice_upstream_waiting", "Requests that wait for their turn to be sent upstream.",
+                             {{"upstream", upstream}})),
+      rate_limit(registry, upstream) {}
 
 void Metrics::count_status(int status) noexcept { requests[status_index(status)]->add(); }
 
 Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
-                     Metrics& metrics)
-    : client_(client), clock_(clock), metrics_(metrics), max_redirects_(params.max_redirects) {
-  auto tls = http::TlsContext::load(params.ca_file);
-  if (!tls) throw std::runtime_error(tls.error().message);
+                     Metrics& metrics, Admission& admission)
+    : client_(client), clock_(clock), metrics_(metrics), admission_(admission), max_redirects_(params.max_redirects) {
   auto channel = std::make_shared<http::Channel>();
-  channel->tls = std::move(*tls);
+  channel->tls = load_tls(params.ca_file, {}, {});
+  // Who we are is for the registry, not for whoever it sends us to.
+  if (!params.cert_file.empty()) channel->own_tls = load_tls(params.ca_file, params.cert_file, params.key_file);
+  channel->proxies = params.proxies;
   channel->connect_timeout = params.connect_timeout;
   channel->headers_timeout = params.headers_timeout;
   channel->stall_timeout = params.stall_timeout;
-  channel->max_connections_per_host = params.max_connections_per_host;
+  channel->max_connections_per_host = params.max_connections;
   channel->receive_buffer_bytes = params.receive_buffer_bytes;
   channel->user_agent = params.user_agent;
   channel->own_host = base.host;
@@ -83,6 +97,12 @@ Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, 
 Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   const http::Url origin = ask.url;
   http::Url url = origin;
+  Admission::Turn turn;
+  if (ask.lane) {
+    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane);
+    if (!entered) co_return entered.error().in(fmt::format("{} {}{}", ask.method, url.authority(), url.path()));
+    turn = std::move(*entered);
+  }
   for (std::size_t hop = 0;; ++hop) {
     const std::string where = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
     http::ClientRequest request{ask.method, url, ask.fields, ask.headers_timeout};
@@ -90,6 +110,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       request.headers_timeout = std::min(ask.headers_timeout.value_or(channel_->headers_timeout), *ask.patience);
       request.connect_timeout = std::min(channel_->connect_timeout, *ask.patience);
     }
+    request.body = ask.body;
     // Same scheme, host and port: a redirect to another port of the same host is another server.
     if (!ask.authorization.empty() && url.same_origin(origin)) {
       request.fields.emplace_back("Authorization", ask.authorization);
@@ -104,8 +125,10 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     metrics_.request_seconds.observe(std::chrono::duration<double>(clock_.now() - begin).count());
 
     const std::string* location = (*response)->find("Location");
-    if (!is_redirect((*response)->status()) || location == nullptr) {
-      co_return Answer{std::move(*response), hop > 0, where};
+    // A POST holds a secret, and is for the one that it was meant for.
+    if (!is_redirect((*response)->status()) || location == nullptr || ask.method == "POST") {
+      if (hop == 0) metrics_.rate_limit.observe((*response)->head());
+      co_return Answer{std::move(*response), hop > 0, where, ask.authorization, std::move(turn)};
     }
     if (hop == max_redirects_) {
       co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", where, max_redirects_));

@@ -14,7 +14,9 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "http/client.hpp"
+#include "upstream/admission.hpp"
 #include "upstream/http_registry.hpp"
+#include "upstream/rate_limit.hpp"
 
 namespace sluice::upstream {
 
@@ -30,6 +32,9 @@ struct Metrics {
   metrics::Counter& retries;
   metrics::Counter& token_requests;
   metrics::Counter& token_failures;
+  metrics::Histogram& wait_seconds;
+  metrics::Gauge& waiting;
+  RateLimit rate_limit;
 };
 
 class Transport {
@@ -42,25 +47,32 @@ class Transport {
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
     // Instead of the connect and headers time-outs, where it is shorter.
     std::optional<std::chrono::milliseconds> patience = std::nullopt;
+    std::string body = {};  // of a POST, which is not redirected
+    // Counts towards what the upstream gets at a time; nothing: not at all (token servers).
+    std::optional<Lane> lane = std::nullopt;
   };
   struct Answer {
     std::unique_ptr<http::ClientResponse> response;
     bool redirected = false;
-    std::string where;  // "GET host/path" of the last request, for messages; without a query
+    std::string where;          // "GET host/path" of the last request, for messages; without a query
+    std::string authorization;  // what was sent, which an error body may repeat
+    Admission::Turn turn = {};  // for as long as the response is needed
   };
 
   // Throws std::runtime_error when the CA file cannot be loaded.
   Transport(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
-            Metrics& metrics);
+            Metrics& metrics, Admission& admission);
 
   // The answer, whatever its status, but for redirects (301, 302, 303, 307, 308) with a Location: those are followed.
-  // Errors: those of http::Client::send; upstream_protocol, for a redirect from https to http, to nowhere, or too many.
+  // Errors: those of http::Client::send; overloaded, its turn did not come in time; upstream_protocol, for a redirect
+  // from https to http, to nowhere, or too many.
   runtime::Task<Result<Answer>> send(Ask ask);
 
  private:
   http::Client& client_;
   Clock& clock_;
   Metrics& metrics_;
+  Admission& admission_;
   const std::size_t max_redirects_;
   std::shared_ptr<const http::Channel> channel_;
 };

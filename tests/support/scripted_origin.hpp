@@ -57,6 +57,7 @@ struct Request {
   std::string target;  // with the query
   std::vector<std::pair<std::string, std::string>> fields;
   std::size_t connection = 0;  // counted from 0 in the order of acceptance
+  std::string body;            // as announced by Content-Length
 
   [[nodiscard]] std::string path() const { return target.substr(0, target.find('?')); }
   // The first field of that name (any case); empty when there is none.

@@ -154,6 +154,17 @@ std::optional<Request> read_request(Wire& wire, std::string& buffer) {
     request.fields.emplace_back(line.substr(0, colon), value);
   }
   buffer.erase(0, end + 4);
+  const std::string length = request.field("Content-Length");
+  while (!length.empty() && buffer.size() < std::stoull(length)) {
+    char bytes[8192];
+    const std::size_t n = wire.read(bytes, sizeof bytes);
+    if (n == 0) return std::nullopt;
+    buffer.append(bytes, n);
+  }
+  if (!length.empty()) {
+    request.body = buffer.substr(0, std::stoull(length));
+    buffer.erase(0, request.body.size());
+  }
   return request;
 }
 

@@ -217,7 +217,7 @@ TEST_CASE("Challenge: missing on the request, taken from /v2/", "[upstream]") {
   Bench bench;
   const std::string name = bench.origin.add_blob("app", "content");
   bench.origin.require_token(bench.origin.url("/token"));
-  bench.params.max_connections_per_host = 1;
+  bench.params.max_connections = 1;
   Reply bare;
   bare.status = 401;
   bare.framing = Framing::until_close;

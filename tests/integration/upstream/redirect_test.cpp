@@ -125,7 +125,7 @@ TEST_CASE("Redirect: a presigned address that has run out is asked for again", "
 
 TEST_CASE("Redirect: one connection is enough", "[upstream]") {
   Bench bench;
-  bench.params.max_connections_per_host = 1;
+  bench.params.max_connections = 1;
   const std::string name = bench.origin.add_blob("app", "content");
   Reply endless = redirect(307, "/o");
   endless.body = "x";

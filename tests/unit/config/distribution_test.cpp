@@ -191,3 +191,23 @@ TEST_CASE("Distribution: what cannot be mapped stops the start", "[config]") {
   CHECK(complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io', username: me }")
             .find("sluice.yml:2: proxy.username: found without password") == 0);
 }
+
+TEST_CASE("Distribution: a credential helper and its lifetime", "[config]") {
+  const auto lifetime = [](const std::string& exec) {
+    const Result<Settings> loaded = load_text(
+        "version: 0.1\nproxy: { remoteurl: 'https://quay.io', exec: { command: docker-credential-x" + exec + " } }");
+    REQUIRE(loaded.has_value());
+    const Upstream& upstream = loaded->upstreams.at("quay.io");
+    CHECK(upstream.credential_helper == "docker-credential-x");
+    return upstream.credential_lifetime;
+  };
+  using namespace std::chrono_literals;
+  CHECK_FALSE(lifetime("").has_value());
+  CHECK((lifetime(", lifetime: 0") == 0ms));
+  CHECK((lifetime(", lifetime: 0s") == 0ms));
+  CHECK((lifetime(", lifetime: 12h") == 12h));
+  CHECK((lifetime(", lifetime: 1h30m") == 90min));
+  CHECK((lifetime(", lifetime: 250ms") == 250ms));
+  CHECK((lifetime(", lifetime: 60000000000") == 1min));
+  CHECK((lifetime(", lifetime: -1s") == 0ms));
+}

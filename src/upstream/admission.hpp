@@ -1,0 +1,119 @@
+// Admission: how many requests one upstream gets at a time, and how many a second, and who waits in the meantime.
+//
+// There are two lanes: heavy requests carry blobs and last, light ones are HEADs and manifests that somebody waits for.
+// A part of the slots is never given to heavy ones, and where both wait the light ones come first, but for every fourth
+// turn. Within a lane it is first come, first served.
+//
+// Threads: all functions are thread-safe; enter() from tasks on any loop. Outlives all Turns and waits.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "runtime/task.hpp"
+
+namespace sluice::upstream {
+
+enum class Lane : std::uint8_t { light, heavy };
+
+// The rules without the waiting. Not thread-safe.
+class AdmissionRules {
+ public:
+  struct Params {
+    std::size_t slots = 64;
+    double per_second = 0;  // 0: as many as there are. A second's worth may come at once.
+  };
+
+  AdmissionRules(const Params& params, Clock::Monotonic now);
+
+  // Whether a request of that lane may begin now, and begins; `others_wait` says whether some of the other lane do.
+  bool begin(Lane lane, bool others_wait, Clock::Monotonic now);
+  void end(Lane lane) noexcept;
+
+  // How long until the rate allows another one; zero when it is not what stands in the way.
+  [[nodiscard]] std::chrono::nanoseconds until_next(Clock::Monotonic now);
+  // Which lane is looked at first when both wait.
+  [[nodiscard]] Lane preferred() const noexcept { return in_a_row_ >= kLightInARow ? Lane::heavy : Lane::light; }
+  // Slots that heavy requests never get.
+  [[nodiscard]] std::size_t reserved() const noexcept { return reserved_; }
+
+ private:
+  static constexpr std::size_t kLightInARow = 3;
+  void refill(Clock::Monotonic now);
+
+  const Params params_;
+  const std::size_t reserved_;
+  std::array<std::size_t, 2> active_{};  // by lane
+  std::size_t in_a_row_ = 0;             // light ones begun while heavy ones waited
+  double tokens_;
+  Clock::Monotonic filled_at_;
+};
+
+class Admission {
+ public:
+  struct Params {
+    AdmissionRules::Params rules;
+    std::chrono::milliseconds patience{30'000};  // of who waits
+  };
+
+  class Turn {
+   public:
+    Turn() = default;
+    Turn(Turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), lane_(other.lane_) {}
+    Turn& operator=(Turn&& other) noexcept {
+      std::swap(owner_, other.owner_);
+      std::swap(lane_, other.lane_);
+      return *this;
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    ~Turn() {
+      if (owner_ != nullptr) owner_->leave(lane_);
+    }
+
+   private:
+    friend class Admission;
+    Turn(Admission& owner, Lane lane) noexcept : owner_(&owner), lane_(lane) {}
+    Admission* owner_ = nullptr;
+    Lane lane_ = Lane::light;
+  };
+
+  // `wait_seconds` and `waiting` may be null.
+  Admission(const Params& params, const Clock& clock, metrics::Histogram* wait_seconds, metrics::Gauge* waiting);
+  ~Admission();
+  Admission(const Admission&) = delete;
+  Admission& operator=(const Admission&) = delete;
+
+  // Errors: overloaded, when the turn did not come in time; cancelled.
+  runtime::Task<Result<Turn>> enter(Lane lane);
+
+ private:
+  struct Waiter;
+  using Queue = std::list<std::shared_ptr<Waiter>>;
+
+  void leave(Lane lane);
+  void wake_next();
+  [[nodiscard]] bool begin(Lane lane);
+
+  const Params params_;
+  const Clock& clock_;
+  metrics::Histogram* const wait_seconds_;
+  metrics::Gauge* const waiting_;
+
+  std::mutex mutex_;  // guards what is below
+  AdmissionRules rules_;
+  std::array<Queue, 2> queues_;  // by lane
+};
+
+}  // namespace sluice::upstream

@@ -1,0 +1,104 @@
+#include "bench.hpp"
+
+#include "upstream/admission.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A slow body, and how many there are.
+Reply held(const std::shared_ptr<Gate>& gate) {
+  Reply reply;
+  reply.body = "content";
+  reply.gate = gate;
+  return reply;
+}
+
+Task<bool> nothing() { co_return true; }
+
+}  // namespace
+
+TEST_CASE("Admission: over all loops, and HEADs do not wait behind blobs", "[upstream]") {
+  Bench bench(2);
+  bench.params.max_connections = 3;
+  const std::string name = bench.origin.add_blob("app", "content");
+  bench.origin.add_manifest("app", "latest", "{}", "application/vnd.oci.image.manifest.v1+json");
+  const auto gate = std::make_shared<Gate>();
+  bench.origin.respond(Bench::blob(name), [&](const Request& request) {
+    return request.method == "GET" ? held(gate) : bench.origin.regular(request);
+  });
+  HttpRegistry& registry = bench.registry();
+  std::vector<std::future<Download>> running;
+  for (std::size_t i = 0; i < 6; ++i) {
+    running.push_back(bench.loops.start(download(registry, repository("app"), digest(name), 0, 100), i % 2));
+  }
+  REQUIRE(bench.origin.wait_until([&](const auto& seen) { return seen.count(Bench::blob(name), "GET") == 2; }));
+  for (const std::size_t loop : {0U, 1U}) (void)bench.loops.run(nothing(), loop);
+  CHECK(bench.metric("sluice_upstream_waiting") == 4);
+  // The third slot is for these.
+  CHECK(bench.manifest_head("latest"));
+  CHECK(bench.manifest("latest"));
+  CHECK(bench.stat(name));
+  CHECK(bench.origin.count(Bench::blob(name), "GET") == 2);
+  gate->open();
+  for (auto& one : running) CHECK(one.get().bytes == "content");
+  CHECK(bench.metric("sluice_upstream_waiting") == 0);
+  CHECK(bench.metric("sluice_upstream_wait_seconds") == 9);
+}
+
+TEST_CASE("Admission: whose turn does not come, and who is cancelled", "[upstream]") {
+  Bench bench;
+  bench.params.max_connections = 1;
+  bench.params.headers_timeout = 30ms;
+  const std::string name = bench.origin.add_blob("app", "content");
+  const auto gate = std::make_shared<Gate>();
+  bench.origin.script(Bench::blob(name), held(gate));
+  HttpRegistry& registry = bench.registry();
+  auto first = bench.loops.start(download(registry, repository("app"), digest(name), 0, 100));
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.requests.size() == 1; }));
+  bench.params.retries = 0;
+  const auto late = bench.stat(name);
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == Errc::overloaded);
+
+  runtime::TaskGroup group("one");
+  auto second = bench.loops.start_in(group, registry.stat_blob(repository("app"), digest(name)));
+  group.cancel();
+  CHECK(group.wait_for(20s));
+  gate->open();
+  CHECK(first.get().bytes == "content");
+  CHECK(bench.stat(name));
+}
+
+TEST_CASE("Admission: a rate makes wait and lets through, whoever leaves", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  metrics::Registry metrics;
+  metrics::Histogram& waits = metrics.histogram("wait", "", metrics::latency_bounds());
+  Admission admission({{.slots = 10, .per_second = 200}, 20s}, clock, &waits, nullptr);
+  const auto enter = [](Admission* in) -> Task<bool> {
+    const Result<Admission::Turn> turn = co_await in->enter(Lane::light);
+    co_return turn.has_value();
+  };
+  std::vector<std::future<bool>> running;
+  for (int i = 0; i < 210; ++i) running.push_back(loops.start(enter(&admission)));
+  for (auto& one : running) CHECK(one.get());
+  CHECK(waits.snapshot().count == 210);
+  loops.stop();
+}
+
+TEST_CASE("Rate limit: Docker Hub's fields become metrics", "[upstream]") {
+  Bench bench;
+  Reply reply;
+  reply.status = 429;
+  reply.fields = {{"ratelimit-limit", "100;w=21600"},
+                  {"ratelimit-remaining", "0;w=21600"},
+                  {"docker-ratelimit-source", "203.0.113.7"}};
+  bench.origin.script(Bench::manifest_path("latest"), reply);
+  CHECK(bench.manifest_head("latest").error().code == Errc::throttled);
+  CHECK(bench.metric("sluice_upstream_ratelimit_limit") == 100);
+  CHECK(bench.metric("sluice_upstream_ratelimit_remaining") == 0);
+}
+
+}  // namespace sluice::upstream

@@ -32,6 +32,8 @@
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
+#include "proxy/offline_registry.hpp"
+#include "proxy/watched_registry.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
@@ -104,6 +106,13 @@ std::size_t receive_buffer(std::uint64_t window_bytes) {
   if (window_bytes == 0 || grown <= window_bytes || allowed < kLeastBytes) return 0;
   // The kernel doubles what it is told, for its own overhead.
   return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
+}
+
+proxy::Upstreams::Options upstream_options(const config::Upstream& from) {
+  proxy::Upstreams::Options options;
+  options.library_prefix = from.library_prefix;
+  if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
+  return options;
 }
 
 descriptors::RedisParams redis_params(const config::Settings& settings) {
@@ -199,6 +208,8 @@ class Application {
   int run();
 
  private:
+  std::unique_ptr<upstream::Registry> make_registry(const std::string& name, const config::Upstream& from,
+                                                    std::size_t receive_buffer_bytes);
   Result<void> start();
   void stop();
   void end_tasks();
@@ -229,12 +240,24 @@ class Application {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  proxy::Listings listings_;
+  proxy::Referrers referrers_;
+  proxy::AccessGate gate_;
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
   admin::AdminHandler admin_handler_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<http::Server> admin_server_;
 };
+
+std::unique_ptr<upstream::Registry> Application::make_registry(const std::string& name, const config::Upstream& from,
+                                                               std::size_t receive_buffer_bytes) {
+  if (settings_.offline || from.offline) return std::make_unique<proxy::OfflineRegistry>(name);
+  return std::make_unique<proxy::WatchedRegistry>(
+      std::make_unique<upstream::HttpRegistry>(
+          registry_params(settings_, name, from, receive_buffer_bytes, clock_, registry_), client_, clock_, registry_),
+      clock_, registry_);
+}
 
 Application::Application(const config::Settings& settings)
     : settings_(settings),
@@ -248,7 +271,7 @@ Application::Application(const config::Settings& settings)
              filesystem_, clock_, registry_),
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
-      upstreams_({settings.default_upstream}),
+      upstreams_({settings.default_upstream, settings.server.host_pattern}),
       access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl}},
               *front_, catalog_, clock_, fills_, registry_),
@@ -263,13 +286,15 @@ Application::Application(const config::Settings& settings)
                   .stale_for = settings.tags.stale_for,
                   .negative = {.ttl = settings.descriptors.negative_ttl}},
                  access_, store_, pool_, clock_, fills_, metrics_),
+      listings_({.tag_ttl = settings.tags.ttl, .negative = {.ttl = settings.descriptors.negative_ttl}}, upstreams_,
+                store_, pool_, clock_, fills_),
+      referrers_({.tag_ttl = settings.tags.ttl, .stale_for = settings.tags.stale_for}, manifests_, store_, pool_,
+                 clock_, fills_),
+      gate_({}, clock_, fills_, registry_),
       admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(std::make_unique<upstream::HttpRegistry>(
-                       registry_params(settings, name, from, receive_buffer_bytes, clock_, registry_), client_, clock_,
-                       registry_),
-                   from.library_prefix);
+    upstreams_.add(make_registry(name, from, receive_buffer_bytes), upstream_options(from));
   }
 }
 
@@ -303,8 +328,15 @@ Result<void> Application::start() {
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   store_ready_.met();
 
-  api_ =
-      std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
+  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{.upstreams = upstreams_,
+                                                        .blobs = blobs_,
+                                                        .manifests = manifests_,
+                                                        .access_log = *access_log_,
+                                                        .clock = clock_,
+                                                        .listings = &listings_,
+                                                        .referrers = &referrers_,
+                                                        .gate = &gate_},
+                                      metrics_);
   server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
   if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {
     return listening.error().in("registry listener");

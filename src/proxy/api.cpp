@@ -1,22 +1,21 @@
 #include "proxy/api.hpp"
 
-#include <optional>
+#include <algorithm>
 #include <random>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "http/client_framing.hpp"
 #include "http/conditional.hpp"
 #include "http/response_head.hpp"
 #include "proxy/error_table.hpp"
-#include "proxy/target.hpp"
+#include "proxy/stale_warning.hpp"
 
 namespace sluice::proxy {
 namespace {
 
 constexpr std::string_view kPingBody = "{}";
-// RFC 7234 section 5.5.1; RFC 9111 has dropped the field, but it is the one that people look for.
-constexpr std::string_view kStaleWarning = "Warning: 110 - \"Response is Stale\"\r\n";
 
 const std::string& ping_head() {
   static const std::string head = http::ResponseHead(200)
@@ -35,6 +34,19 @@ CacheResult result_of(const Error& error) {
   return CacheResult::error;
 }
 
+bool is_list(Target::Kind kind) {
+  return kind == Target::Kind::tags || kind == Target::Kind::referrers || kind == Target::Kind::catalog;
+}
+
+// The client's own login. Two of them are none: upstream would see one, and we might have checked the other.
+Result<std::string> authorization_of(const http::Request& request) {
+  const auto is_one = [](const http::Field& field) { return http::same_field_name(field.name, "Authorization"); };
+  if (std::count_if(request.fields().begin(), request.fields().end(), is_one) > 1) {
+    return Error{Errc::denied, "a request has one Authorization"};
+  }
+  return std::string(request.header("Authorization"));
+}
+
 // A client's own request id is taken where it can stand in a log line.
 bool is_usable_id(std::string_view id) {
   if (id.empty() || id.size() > 64) return false;
@@ -47,15 +59,6 @@ bool is_usable_id(std::string_view id) {
 }
 
 }  // namespace
-
-// What the access log wants to know, as it becomes known.
-struct Api::Answered {
-  std::string request_id;
-  Target target;
-  std::optional<Route> route;
-  bool asked = false;  // the request was understood, and put to the cache
-  CacheResult cache = CacheResult::none;
-};
 
 Api::Api(const Parts& parts, const Metrics& metrics)
     : parts_(parts),
@@ -97,6 +100,7 @@ void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Mon
   const auto result = static_cast<std::size_t>(answered.cache);
   if (answered.target.kind == Target::Kind::blob) metrics_.blob_requests[result]->add();
   if (answered.target.kind == Target::Kind::manifest) metrics_.manifest_requests[result]->add();
+  if (is_list(answered.target.kind)) metrics_.list_requests[result]->add();
   AccessRecord record;
   record.request_id = answered.request_id;
   record.client = request.peer();
@@ -131,26 +135,62 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (target.kind == Target::Kind::upload) {
     co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};
   }
-  if (target.kind == Target::Kind::ping) {
-    // Whatever upstream's state: clients take another answer for a mirror that is no registry.
-    const Result<void> sent = co_await exchange.send(ping_head(), kPingBody);
-    static_cast<void>(sent);
-    co_return Result<void>{};
-  }
-  if (target.kind != Target::Kind::blob && target.kind != Target::Kind::manifest) {
-    co_return Error{Errc::name_unknown, "this cache does not list; it serves blobs and manifests"};
-  }
   const std::string ns = query_parameter(request.query(), "ns");
-  Result<Route> route = parts_.upstreams.resolve(ns, target.name);
+  const Named named{ns, request.host()};
+  if (target.kind == Target::Kind::ping) co_return co_await serve_ping(exchange, named);
+  if (target.kind == Target::Kind::catalog) co_return co_await serve_catalog(exchange, answered, named);
+  Result<Route> route = parts_.upstreams.resolve(named, target.name);
   if (!route) co_return route.error();
   answered.route = std::move(*route);
+  if (answered.route->passthrough != nullptr) {
+    const Result<void> admitted = co_await admit(exchange, answered, !removes && removable);
+    if (!admitted) co_return admitted.error();
+  }
   if (removes) co_return co_await serve_removal(exchange, answered);
   std::string extra_fields;
   if (!ns.empty()) extra_fields = "OCI-Namespace: " + std::string(answered.route->registry->name()) + "\r\n";
   if (target.kind == Target::Kind::blob) {
     co_return co_await serve_blob(exchange, answered, target.reference, std::move(extra_fields));
   }
+  if (target.kind == Target::Kind::tags) {
+    co_return co_await serve_tags(exchange, answered, ns, std::move(extra_fields));
+  }
+  if (target.kind == Target::Kind::referrers) {
+    co_return co_await serve_referrers(exchange, answered, std::move(extra_fields));
+  }
   co_return co_await serve_manifest(exchange, answered, target.reference, std::move(extra_fields));
+}
+
+// 200 whatever upstream's state: clients take another answer for a mirror that is no registry. Where they are to log in
+// at upstream, they learn here how (docker and podman do, containerd asks nothing of /v2/).
+runtime::Task<Result<void>> Api::serve_ping(http::Exchange& exchange, Named named) {
+  const Result<const Upstreams::Upstream*> upstream = parts_.upstreams.resolve(named);
+  if (upstream && (*upstream)->options.passthrough && parts_.gate != nullptr) {
+    Result<std::string> authorization = authorization_of(exchange.request());
+    if (!authorization) co_return authorization.error();
+    const Result<void> pinged = co_await parts_.gate->ping(**upstream, std::move(*authorization));
+    if (!pinged) co_return pinged.error();
+  }
+  const Result<void> sent = co_await exchange.send(ping_head(), kPingBody);
+  static_cast<void>(sent);
+  co_return Result<void>{};
+}
+
+runtime::Task<Result<void>> Api::admit(http::Exchange& exchange, Answered& answered, bool pulls) {
+  if (parts_.gate == nullptr) co_return Error{Errc::internal, "nothing checks who may pull from this upstream"};
+  Result<std::string> authorization = authorization_of(exchange.request());
+  if (!authorization) co_return authorization.error();
+  AccessGate::Wants wants = AccessGate::Wants::list;
+  if (pulls) {
+    const bool blob = answered.target.kind == Target::Kind::blob;
+    wants = blob ? AccessGate::Wants::blob : AccessGate::Wants::manifest;
+  }
+  answered.asked = true;
+  Result<Route> admitted = co_await parts_.gate->admit(*answered.route, std::move(*authorization), wants,
+                                                       pulls ? answered.target.reference : std::string());
+  if (!admitted) co_return admitted.error();
+  answered.route = std::move(*admitted);
+  co_return Result<void>{};
 }
 
 runtime::Task<Result<void>> Api::serve_blob(http::Exchange& exchange, Answered& answered, std::string reference,

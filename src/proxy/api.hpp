@@ -5,15 +5,20 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "base/clock.hpp"
 #include "http/exchange.hpp"
+#include "proxy/access_gate.hpp"
 #include "proxy/access_log.hpp"
 #include "proxy/blob_response.hpp"
+#include "proxy/listings.hpp"
 #include "proxy/manifest_service.hpp"
 #include "proxy/metrics.hpp"
+#include "proxy/referrers.hpp"
 #include "proxy/removal.hpp"
+#include "proxy/target.hpp"
 #include "proxy/upstreams.hpp"
 
 namespace sluice::proxy {
@@ -27,7 +32,10 @@ class Api final : public http::Handler {
     ManifestService& manifests;
     AccessLog& access_log;
     const Clock& clock;
-    Removal* removal = nullptr;  // answers DELETE; none: it is refused
+    Removal* removal = nullptr;      // answers DELETE; none: it is refused
+    Listings* listings = nullptr;    // answers tags/list and _catalog; none: they are refused
+    Referrers* referrers = nullptr;  // likewise
+    AccessGate* gate = nullptr;      // none: nobody may pull from an upstream with access: passthrough
   };
 
   Api(const Parts& parts, const Metrics& metrics);
@@ -35,7 +43,14 @@ class Api final : public http::Handler {
   runtime::Task<void> serve(http::Exchange& exchange) override;
 
  private:
-  struct Answered;
+  // What the access log wants to know, as it becomes known.
+  struct Answered {
+    std::string request_id;
+    Target target;
+    std::optional<Route> route;
+    bool asked = false;  // the request was understood, and put to the cache
+    CacheResult cache = CacheResult::none;
+  };
 
   runtime::Task<Result<void>> dispatch(http::Exchange& exchange, Answered& answered);
   runtime::Task<Result<void>> serve_blob(http::Exchange& exchange, Answered& answered, std::string reference,
@@ -43,6 +58,14 @@ class Api final : public http::Handler {
   runtime::Task<Result<void>> serve_manifest(http::Exchange& exchange, Answered& answered, std::string reference,
                                              std::string extra_fields);
   runtime::Task<Result<void>> serve_removal(http::Exchange& exchange, Answered& answered);
+  runtime::Task<Result<void>> serve_ping(http::Exchange& exchange, Named named);
+  // Replaces the route by one that asks for the client.
+  runtime::Task<Result<void>> admit(http::Exchange& exchange, Answered& answered, bool pulls);
+  // api_lists.cpp
+  runtime::Task<Result<void>> serve_tags(http::Exchange& exchange, Answered& answered, std::string ns,
+                                         std::string extra_fields);
+  runtime::Task<Result<void>> serve_catalog(http::Exchange& exchange, Answered& answered, Named named);
+  runtime::Task<Result<void>> serve_referrers(http::Exchange& exchange, Answered& answered, std::string extra_fields);
   void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
   std::string next_request_id();
 

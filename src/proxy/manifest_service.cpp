@@ -6,24 +6,10 @@
 
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
+#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
-
-// Upstream gave no answer, as opposed to an answer that one does not like.
-bool is_outage(Errc code) {
-  switch (code) {
-    case Errc::upstream_unreachable:
-    case Errc::upstream_timeout:
-    case Errc::upstream_failed:
-    case Errc::upstream_protocol:
-    case Errc::throttled:
-    case Errc::overloaded:
-    case Errc::digest_mismatch:
-    case Errc::manifest_invalid: return true;
-    default: return false;
-  }
-}
 
 // Parsing takes some 8 ms a MiB: up to this size on the loop, beyond it on the pool.
 constexpr std::size_t kParsedInPlace = 64 * 1024;

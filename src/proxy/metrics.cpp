@@ -23,6 +23,9 @@ Metrics::Metrics(metrics::Registry& registry)
       manifest_requests(by_result(registry, "sluice_manifest_requests_total",
                                   "Requests for manifests by how they were answered; stale: upstream could not be "
                                   "asked whether the tag has moved")),
+      list_requests(by_result(registry, "sluice_list_requests_total",
+                              "Requests for tags, referrers and the catalog by how they were answered; stale: upstream "
+                              "could not be asked")),
       cache_bytes(registry.counter("sluice_cache_sent_bytes_total", "Bytes of bodies sent from what is stored")),
       upstream_bytes(
           registry.counter("sluice_fill_received_bytes_total", "Bytes of blobs and manifests received from upstream")),

@@ -15,6 +15,7 @@ struct Metrics {
   using ByResult = std::array<metrics::Counter*, kCacheResults>;
   ByResult blob_requests;
   ByResult manifest_requests;
+  ByResult list_requests;
 
   metrics::Counter& cache_bytes;     // of bodies, sent from what was at rest
   metrics::Counter& upstream_bytes;  // of blobs and manifests, received

@@ -96,7 +96,7 @@ Target parse_target(std::string_view path) {
   return target;
 }
 
-std::string query_parameter(std::string_view query, std::string_view name) {
+std::optional<std::string> find_query_parameter(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::size_t end = query.find('&');
     const std::string_view pair = query.substr(0, end);
@@ -105,7 +105,11 @@ std::string query_parameter(std::string_view query, std::string_view name) {
     if (pair.substr(0, equals) != name || equals == std::string_view::npos) continue;
     return percent_decode(pair.substr(equals + 1)).value_or(std::string{});
   }
-  return {};
+  return std::nullopt;
+}
+
+std::string query_parameter(std::string_view query, std::string_view name) {
+  return find_query_parameter(query, name).value_or(std::string{});
 }
 
 }  // namespace sluice::proxy

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,7 +29,10 @@ struct Target {
 // `%2e%2e` stays what it is and fails the name's grammar.
 Target parse_target(std::string_view path);
 
-// The value of one parameter of a raw query string, percent-decoded; empty where it is absent or broken.
+// The value of one parameter of a raw query string, percent-decoded; empty where it is broken, nothing where it is
+// absent. The first one counts.
+std::optional<std::string> find_query_parameter(std::string_view query, std::string_view name);
+// The same, empty where it is absent too.
 std::string query_parameter(std::string_view query, std::string_view name);
 
 }  // namespace sluice::proxy

@@ -27,47 +27,79 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-}  // namespace
-
-void Upstreams::add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
-  std::string name = normalized(registry->name());
-  by_name_[std::move(name)] = Entry{std::move(registry), library_prefix};
+Error unknown(std::string_view upstream_name) {
+  return {Errc::name_unknown, fmt::format("no upstream named \"{}\" is configured", printable(upstream_name))};
 }
 
-const Upstreams::Entry* Upstreams::entry(std::string_view name) const {
+}  // namespace
+
+Upstreams::Upstreams(Params params) : params_(std::move(params)) {
+  const std::size_t star = params_.host_pattern.find('*');
+  if (star == std::string::npos) return;
+  host_prefix_ = params_.host_pattern.substr(0, star);
+  host_suffix_ = params_.host_pattern.substr(star + 1);
+}
+
+void Upstreams::add(std::unique_ptr<upstream::Registry> registry, Options options) {
+  std::string name = normalized(registry->name());
+  by_name_[std::move(name)] = Upstream{std::move(registry), options};
+}
+
+const Upstreams::Upstream* Upstreams::upstream(std::string_view name) const {
   auto at = by_name_.find(name);
   if (at == by_name_.end()) at = by_name_.find(normalized(name));
   return at == by_name_.end() ? nullptr : &at->second;
 }
 
 upstream::Registry* Upstreams::find(std::string_view name) const {
-  const Entry* found = entry(name);
+  const Upstream* found = upstream(name);
   return found == nullptr ? nullptr : found->registry.get();
 }
 
-Result<Route> Upstreams::resolve(std::string_view ns, std::string_view name) const {
-  std::string_view upstream_name = params_.default_name;
-  const Entry* chosen = nullptr;
-  if (!ns.empty()) {
-    upstream_name = ns;
-    chosen = entry(ns);
-  } else {
+std::optional<std::string> Upstreams::name_in(std::string_view host) const {
+  if (params_.host_pattern.empty()) return std::nullopt;
+  // Names compare without case (RFC 9110 section 4.2.3), and a port says nothing here.
+  const std::string name = normalized(host.substr(0, host.rfind(':')));
+  if (name.size() <= host_prefix_.size() + host_suffix_.size()) return std::nullopt;
+  if (!name.starts_with(host_prefix_) || !name.ends_with(host_suffix_)) return std::nullopt;
+  return name.substr(host_prefix_.size(), name.size() - host_prefix_.size() - host_suffix_.size());
+}
+
+bool Upstreams::names_one(const Named& named) const { return !named.ns.empty() || name_in(named.host).has_value(); }
+
+Result<const Upstreams::Upstream*> Upstreams::resolve(const Named& named) const {
+  std::string name(named.ns);
+  if (name.empty()) name = name_in(named.host).value_or(params_.default_name);
+  if (const Upstream* found = upstream(name)) return found;
+  return unknown(name);
+}
+
+Result<Route> Upstreams::resolve(const Named& named, std::string_view name) const {
+  const Upstream* chosen = nullptr;
+  if (named.ns.empty()) {
     const std::size_t slash = name.find('/');
     const std::string_view first = name.substr(0, slash);
     // As in image references only what has a dot or a port is a host, so that library/… never costs a look-up.
-    if (slash != std::string_view::npos && first.find_first_of(".:") != std::string_view::npos) chosen = entry(first);
+    const bool is_host = slash != std::string_view::npos && first.find_first_of(".:") > 0 &&
+                         first.find_first_of(".:") != std::string_view::npos;
+    if (is_host) chosen = upstream(first);
     if (chosen != nullptr) {
       name.remove_prefix(slash + 1);
-    } else {
-      chosen = entry(upstream_name);
+    } else if (is_host && !names_one(named)) {
+      // A registry that is not configured. Where the default one may have such a name it is a repository's: Docker
+      // Hub, which is what library/ tells, allows no dots in front.
+      const Upstream* fallback = upstream(params_.default_name);
+      if (fallback != nullptr && fallback->options.library_prefix) return unknown(first);
     }
   }
   if (chosen == nullptr) {
-    return Error{Errc::name_unknown, fmt::format("no upstream named \"{}\" is configured", printable(upstream_name))};
+    Result<const Upstream*> found = resolve(named);
+    if (!found) return found.error();
+    chosen = *found;
   }
   Result<oci::Repository> repository = oci::Repository::parse(name);
   if (!repository) return repository.error();
-  if (chosen->library_prefix && name.find('/') == std::string_view::npos) {
+  if (chosen->options.library_prefix && name.find('/') == std::string_view::npos) {
     repository = oci::Repository::parse("library/" + std::string(name));
     if (!repository) return repository.error();
   }
@@ -75,7 +107,9 @@ Result<Route> Upstreams::resolve(std::string_view ns, std::string_view name) con
   scope_text.append("/").append(repository->str());
   Result<descriptors::Scope> scope = descriptors::Scope::repository(scope_text);
   if (!scope) return scope.error();
-  return Route{chosen->registry.get(), std::move(*repository), std::move(*scope)};
+  const std::optional<Passthrough>& passthrough = chosen->options.passthrough;
+  return Route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr,
+               nullptr};
 }
 
 }  // namespace sluice::proxy

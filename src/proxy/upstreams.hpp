@@ -1,11 +1,13 @@
 // The upstreams that the configuration names, and which of them a request means.
 //
-// A closed world: a name in `ns` or in front of the path is looked up here and never dialled.
+// A closed world: a name in `ns`, in front of the path or in Host is looked up here and never dialled.
 // Threads: read from any thread once it is filled.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,11 +18,26 @@
 
 namespace sluice::proxy {
 
+// Upstream says, for each client's own Authorization, who may pull (access_gate.hpp).
+struct Passthrough {
+  std::chrono::milliseconds grant_ttl{60'000};  // how long its yes is believed; 0: not at all
+};
+
 // Where one request goes.
 struct Route {
-  upstream::Registry* registry;  // never null; lives as long as the Upstreams
+  upstream::Registry* registry;  // never null; lives as long as the Upstreams, or as `on_behalf`
   oci::Repository repository;    // as upstream knows it
   descriptors::Scope scope;      // "docker.io/library/busybox": what keeps two upstreams' names apart in the cache
+  // Null: whoever reaches the cache may pull. Lives as long as the Upstreams.
+  const Passthrough* passthrough = nullptr;
+  // `registry`, where it asks with one client's Authorization.
+  std::shared_ptr<upstream::Registry> on_behalf = nullptr;
+};
+
+// What of a request says which upstream it means.
+struct Named {
+  std::string_view ns;    // the query parameter that containerd sends; empty where there is none
+  std::string_view host;  // Host, with its port
 };
 
 class Upstreams {
@@ -28,30 +45,50 @@ class Upstreams {
   struct Params {
     // The upstream for requests that name none. Must be added before the first resolve().
     std::string default_name = "docker.io";
+    // A host name with one `*` for the upstream's name: "*.cache.example". Empty: hosts mean nothing.
+    std::string host_pattern = {};
+  };
+  struct Options {
+    bool library_prefix = false;             // one-part names live under library/, as on Docker Hub
+    std::optional<Passthrough> passthrough;  // nothing: open
+  };
+  struct Upstream {
+    std::unique_ptr<upstream::Registry> registry;
+    Options options;
   };
 
-  explicit Upstreams(Params params) : params_(std::move(params)) {}
+  explicit Upstreams(Params params);
 
-  // `library_prefix`: one-part names live under library/, as on Docker Hub.
-  void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix);
+  void add(std::unique_ptr<upstream::Registry> registry, Options options);
+  void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
+    add(std::move(registry), Options{library_prefix, std::nullopt});
+  }
 
-  // `ns` is the query parameter that containerd sends, empty where there is none; `name` the repository in the path.
-  // Without `ns`, a first part of `name` that is a configured upstream names it: ghcr.io/owner/app.
+  // `name` is the repository in the path. The first of these that is there counts: `ns`; a first part of `name` that is
+  // a configured upstream, as in ghcr.io/owner/app; the host; the default. Suspends never, allocates only the names.
   // Errors: name_invalid; name_unknown for an upstream that is not configured.
-  [[nodiscard]] Result<Route> resolve(std::string_view ns, std::string_view name) const;
+  [[nodiscard]] Result<Route> resolve(const Named& named, std::string_view name) const;
+  [[nodiscard]] Result<Route> resolve(std::string_view ns, std::string_view name) const {
+    return resolve(Named{ns, {}}, name);
+  }
+
+  // The upstream of a request that has no repository: by `ns`, host, or the default one. Errors: name_unknown.
+  [[nodiscard]] Result<const Upstream*> resolve(const Named& named) const;
+  // Whether `ns` or the host names one, so that names in answers need no upstream in front.
+  [[nodiscard]] bool names_one(const Named& named) const;
 
   [[nodiscard]] upstream::Registry* find(std::string_view name) const;
+  [[nodiscard]] const Upstream* upstream(std::string_view name) const;
   [[nodiscard]] const std::string& default_name() const noexcept { return params_.default_name; }
 
  private:
-  struct Entry {
-    std::unique_ptr<upstream::Registry> registry;
-    bool library_prefix = false;
-  };
-  [[nodiscard]] const Entry* entry(std::string_view name) const;
+  // The upstream's name in a host that fits the pattern; nothing for any other.
+  [[nodiscard]] std::optional<std::string> name_in(std::string_view host) const;
 
   const Params params_;
-  std::map<std::string, Entry, std::less<>> by_name_;
+  std::string host_prefix_;
+  std::string host_suffix_;
+  std::map<std::string, Upstream, std::less<>> by_name_;
 };
 
 }  // namespace sluice::proxy

@@ -61,7 +61,8 @@ void Client::close() {
 
 void Client::send(std::string_view method, std::string_view target, const Fields& fields, std::string_view version) {
   std::string text;
-  text.append(method).append(" ").append(target).append(" ").append(version).append("\r\nHost: cache\r\n");
+  text.append(method).append(" ").append(target).append(" ").append(version).append("\r\n");
+  if (fields.empty() || fields.front().first != "Host") text.append("Host: cache\r\n");
   for (const auto& [name, value] : fields) text.append(name).append(": ").append(value).append("\r\n");
   send_raw(text.append("\r\n"));
 }

@@ -125,6 +125,11 @@ void FakeRegistry::hide_digests(bool hide) {
   hide_digests_ = hide;
 }
 
+void FakeRegistry::claim(const oci::Digest& digest, const oci::Digest& canonical) {
+  const std::scoped_lock lock(mutex_);
+  claims_.insert_or_assign(digest, canonical);
+}
+
 void FakeRegistry::spoil(const oci::Digest& digest, bool spoilt) {
   const std::scoped_lock lock(mutex_);
   if (spoilt) {
@@ -199,7 +204,9 @@ runtime::Task<Result<oci::Descriptor>> FakeRegistry::stat_blob(oci::Repository r
   const std::scoped_lock lock(mutex_);
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
-  co_return oci::Descriptor{digest, contents_.at(digest)->size(), std::string(oci::media_type::kOctetStream)};
+  const auto claimed = claims_.find(digest);
+  co_return oci::Descriptor{claimed == claims_.end() ? digest : claimed->second, contents_.at(digest)->size(),
+                            std::string(oci::media_type::kOctetStream)};
 }
 
 runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_blob(oci::Repository repository,
@@ -286,6 +293,126 @@ runtime::Task<Result<upstream::ManifestHead>> FakeRegistry::stat_manifest(oci::R
   co_return head;
 }
 
-runtime::Task<Result<void>> FakeRegistry::ping() { co_return Result<void>{}; }
+void FakeRegistry::set_page_size(std::size_t tags) {
+  const std::scoped_lock lock(mutex_);
+  page_size_ = tags;
+}
+
+void FakeRegistry::set_tags_body(std::optional<std::string> body) {
+  const std::scoped_lock lock(mutex_);
+  tags_body_ = std::move(body);
+}
+
+void FakeRegistry::set_referrers(const std::string& repository, const oci::Digest& subject, std::string index) {
+  const std::scoped_lock lock(mutex_);
+  referrers_[{repository, subject}] = std::move(index);
+}
+
+void FakeRegistry::allow(const std::string& authorization, const std::string& repository) {
+  const std::scoped_lock lock(mutex_);
+  allowed_.emplace(authorization, repository);
+}
+
+void FakeRegistry::disallow(const std::string& authorization, const std::string& repository) {
+  const std::scoped_lock lock(mutex_);
+  allowed_.erase({authorization, repository});
+}
+
+runtime::Task<Result<upstream::ListAnswer>> FakeRegistry::list(oci::Repository repository, std::string what) {
+  note([&](Seen& seen) { seen.lists.push_back(what); });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
+  if (what.starts_with("referrers/")) {
+    const Result<oci::Digest> subject = oci::Digest::parse(what.substr(10));
+    if (!subject || referrers_.empty()) co_return Error{Errc::manifest_unknown, "upstream: 404"};
+    const auto at = referrers_.find({repository.str(), *subject});
+    const std::string none = R"({"schemaVersion":2,"manifests":[]})";
+    co_return upstream::ListAnswer{at == referrers_.end() ? none : at->second, std::string(oci::media_type::kOciIndex),
+                                   ""};
+  }
+  std::vector<std::string> tags;
+  for (const auto& [key, made] : manifests_) {
+    if (key.first == repository.str() && key.second.find(':') == std::string::npos) tags.push_back(key.second);
+  }
+  if (tags.empty() && !tags_body_) co_return Error{Errc::name_unknown, "upstream: name unknown"};
+  std::reverse(tags.begin(), tags.end());
+  // The page is a number in what next() gave: "/page/3".
+  const std::size_t from = what.starts_with("/page/") ? std::stoul(what.substr(6)) : 0;
+  std::string body = R"({"name":"x","tags":[)";
+  std::size_t at = from;
+  for (; at < tags.size() && (page_size_ == 0 || at < from + page_size_); ++at) {
+    body += (at == from ? "\"" : ",\"") + tags[at] + "\"";
+  }
+  body += "]}";
+  co_return upstream::ListAnswer{tags_body_.value_or(body), "application/json",
+                                 at < tags.size() ? "/page/" + std::to_string(at) : std::string()};
+}
+
+runtime::Task<Result<void>> FakeRegistry::ping() {
+  note([](Seen& seen) { ++seen.pings; });
+  const std::scoped_lock lock(mutex_);
+  if (failure_) co_return *failure_;
+  co_return Result<void>{};
+}
+
+std::optional<Error> FakeRegistry::check(const std::string& authorization, const std::string& repository) {
+  note([&](Seen& seen) { seen.behalves.push_back(authorization); });
+  const std::scoped_lock lock(mutex_);
+  if (failure_ || allowed_.contains({authorization, repository})) return std::nullopt;
+  if (!authorization.empty() && !repository.empty()) return Error{Errc::denied, "upstream: denied"};
+  if (!authorization.empty()) return std::nullopt;
+  Error error{Errc::unauthorized, "upstream: authentication required"};
+  error.challenges = {R"(Bearer realm="https://auth.test/token",service="registry.test",scope="repository:)" +
+                      repository + R"(:pull")"};
+  return error;
+}
+
+// What a client gets that sends `authorization`.
+class FakeRegistry::OnBehalf final : public upstream::Registry {
+ public:
+  OnBehalf(FakeRegistry& registry, std::string authorization)
+      : registry_(registry), authorization_(std::move(authorization)) {}
+
+  [[nodiscard]] std::string_view name() const override { return registry_.name(); }
+  runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.stat_blob(std::move(repository), digest);
+  }
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
+                                                                       std::uint64_t offset) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.open_blob(std::move(repository), digest, offset);
+  }
+  runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
+                                                               std::string accept) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.get_manifest(std::move(repository), std::move(reference), std::move(accept));
+  }
+  runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
+                                                              std::string accept) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.stat_manifest(std::move(repository), std::move(reference), std::move(accept));
+  }
+  runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.list(std::move(repository), std::move(what));
+  }
+  runtime::Task<Result<void>> ping() override {
+    if (const auto refused = registry_.check(authorization_, {})) co_return *refused;
+    co_return co_await registry_.ping();
+  }
+
+ private:
+  FakeRegistry& registry_;
+  const std::string authorization_;
+};
+
+std::shared_ptr<upstream::Registry> FakeRegistry::on_behalf_of(std::string authorization) {
+  return std::make_shared<OnBehalf>(*this, std::move(authorization));
+}
 
 }  // namespace sluice::test

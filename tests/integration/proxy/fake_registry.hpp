@@ -52,9 +52,12 @@ class FakeRegistry final : public upstream::Registry {
     std::size_t manifest_gets = 0;
     std::size_t manifest_heads = 0;
     std::vector<std::string> accepts = {};  // of both, in order
+    std::vector<std::string> lists = {};    // what was asked to be listed, in order
+    std::size_t pings = 0;
+    std::vector<std::string> behalves = {};  // the Authorization of each question on behalf of a client, in order
 
     [[nodiscard]] std::size_t manifests() const { return manifest_gets + manifest_heads; }
-    [[nodiscard]] std::size_t all() const { return downloads + blob_heads + manifest_gets + manifest_heads; }
+    [[nodiscard]] std::size_t all() const { return downloads + blob_heads + manifests() + lists.size(); }
   };
 
   explicit FakeRegistry(std::string name = "docker.io") : name_(std::move(name)) {}
@@ -75,10 +78,22 @@ class FakeRegistry final : public upstream::Registry {
   void refuse(const std::string& repository, std::optional<Error> error);
   // Every question at all.
   void fail_all(std::optional<Error> error);
+  // HEADs of that blob name it so.
+  void claim(const oci::Digest& digest, const oci::Digest& canonical);
   // GETs of that manifest give other bytes.
   void spoil(const oci::Digest& digest, bool spoilt);
   // HEADs of manifests tell no digest.
   void hide_digests(bool hide);
+
+  // So many tags on a page; 0, as it stands: all.
+  void set_page_size(std::size_t tags);
+  // What tags/list says instead of the tags that there are.
+  void set_tags_body(std::optional<std::string> body);
+  // What the referrers API says of a subject. Without one for any, there is no such API.
+  void set_referrers(const std::string& repository, const oci::Digest& subject, std::string index);
+  // on_behalf_of(): who sends this Authorization may pull from that repository; nobody else gets anything.
+  void allow(const std::string& authorization, const std::string& repository);
+  void disallow(const std::string& authorization, const std::string& repository);
 
   // The next downloads of that blob, in order.
   void plan(const oci::Digest& digest, Plan plan);
@@ -103,10 +118,14 @@ class FakeRegistry final : public upstream::Registry {
                                                                std::string accept) override;
   runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
                                                               std::string accept) override;
+  // Tags in an order that is not the lexical one.
+  runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override;
   runtime::Task<Result<void>> ping() override;
+  [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
 
  private:
   class Body;
+  class OnBehalf;
   struct Manifest {
     std::string content;
     std::string media_type;
@@ -120,6 +139,7 @@ class FakeRegistry final : public upstream::Registry {
   std::shared_ptr<Cursor> gate(const oci::Digest& digest);
   std::shared_ptr<Cursor> questions() const;
   std::optional<Error> refusal(const std::string& repository) const;
+  std::optional<Error> check(const std::string& authorization, const std::string& repository);
   Result<Manifest> manifest(const oci::Repository& repository, const oci::Reference& reference,
                             const std::string& accept) const;
 
@@ -134,10 +154,15 @@ class FakeRegistry final : public upstream::Registry {
   std::map<std::string, Error> refusals_;
   std::optional<Error> failure_;
   bool hide_digests_ = false;
+  std::map<oci::Digest, oci::Digest> claims_;
   std::set<oci::Digest> spoilt_;
   std::map<oci::Digest, std::deque<Plan>> plans_;
   std::map<oci::Digest, std::shared_ptr<Cursor>> gates_;
   std::shared_ptr<Cursor> questions_;
+  std::size_t page_size_ = 0;
+  std::optional<std::string> tags_body_;
+  std::map<std::pair<std::string, oci::Digest>, std::string> referrers_;
+  std::set<std::pair<std::string, std::string>> allowed_;
 };
 
 }  // namespace sluice::test

@@ -57,10 +57,10 @@ proxy::ManifestService::Params manifest_params(const Fixture::Params& from) {
   return params;
 }
 
-FakeRegistry* add(proxy::Upstreams& upstreams, std::string name, bool library_prefix) {
+FakeRegistry* add(proxy::Upstreams& upstreams, std::string name, proxy::Upstreams::Options options) {
   auto made = std::make_unique<FakeRegistry>(std::move(name));
   FakeRegistry* const registry = made.get();
-  upstreams.add(std::move(made), library_prefix);
+  upstreams.add(std::move(made), options);
   return registry;
 }
 
@@ -71,13 +71,19 @@ Fixture::Fixture(Params params)
       data_(params_.data.empty() ? own_.emplace().path() / "data" : params_.data),
       store_(store_params(data_), filesystem_, pool_, clock_, registry_),
       parts_({.root = data_}, filesystem_, clock_, registry_),
-      hub_(add(upstreams_, "docker.io", true)),
-      quay_(add(upstreams_, "quay.io", false)),
+      upstreams_({"docker.io", params_.host_pattern}),
+      hub_(add(upstreams_, "docker.io", {true, std::nullopt})),
+      quay_(add(upstreams_, "quay.io", {false, params_.quay_passthrough})),
       access_({.front_name = "memory", .negative = {.ttl = params_.negative_ttl}}, front_, catalog_, clock_, fills_,
               registry_),
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_(blob_params(params_), access_, store_, parts_, cache_, pool_, filesystem_, metrics_),
-      manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_) {
+      manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_),
+      listings_({.tag_ttl = params_.tag_ttl, .negative = {.ttl = params_.negative_ttl}}, upstreams_, store_, pool_,
+                clock_, fills_),
+      referrers_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for}, manifests_, store_, pool_, clock_,
+                 fills_),
+      gate_({}, clock_, fills_, registry_) {
   if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);
@@ -90,8 +96,15 @@ Fixture::Fixture(Params params)
   store_.wait_for_walk();
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   loops_.start();
-  api_ =
-      std::make_unique<proxy::Api>(proxy::Api::Parts{upstreams_, blobs_, manifests_, *access_log_, clock_}, metrics_);
+  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{.upstreams = upstreams_,
+                                                        .blobs = blobs_,
+                                                        .manifests = manifests_,
+                                                        .access_log = *access_log_,
+                                                        .clock = clock_,
+                                                        .listings = &listings_,
+                                                        .referrers = &referrers_,
+                                                        .gate = &gate_},
+                                      metrics_);
   http::Server::Params server;
   server.send_buffer_bytes = 32 * 1024;
   server.disk_pool = &pool_;

@@ -53,6 +53,9 @@ class Fixture {
     std::uint64_t blob_memory_bytes = 1 << 20;
     // The URL of a third upstream, called origin.test, which is asked over HTTP; empty: there is none.
     std::string origin_url = {};
+    // Set: quay.io is asked with each client's own Authorization.
+    std::optional<proxy::Passthrough> quay_passthrough = {};
+    std::string host_pattern = {};
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -114,7 +117,7 @@ class Fixture {
   store::CatalogDescriptorService catalog_{store_};
   descriptors::MemoryDescriptorCache front_;
   http::Client client_{{.loops = 2}};
-  proxy::Upstreams upstreams_{{"docker.io"}};
+  proxy::Upstreams upstreams_;
   FakeRegistry* hub_;
   FakeRegistry* quay_;
   const proxy::Metrics metrics_{registry_};
@@ -122,6 +125,9 @@ class Fixture {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  proxy::Listings listings_;
+  proxy::Referrers referrers_;
+  proxy::AccessGate gate_;
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
   std::unique_ptr<http::Server> server_;

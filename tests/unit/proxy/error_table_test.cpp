@@ -29,6 +29,7 @@ constexpr Row kRows[] = {
     {Errc::blob_unknown, 404, "BLOB_UNKNOWN"},
     {Errc::manifest_unknown, 404, "MANIFEST_UNKNOWN"},
     {Errc::name_unknown, 404, "NAME_UNKNOWN"},
+    {Errc::pagination_invalid, 400, "PAGINATION_NUMBER_INVALID"},
     {Errc::unsupported, 405, "UNSUPPORTED"},
     {Errc::unauthorized, 401, "UNAUTHORIZED"},
     {Errc::denied, 403, "DENIED"},

@@ -67,8 +67,7 @@ TEST_CASE("Upstreams: where a request goes", "[proxy]") {
       {"", "ghcr.io/owner/app", "ghcr.io", "owner/app"},
       {"", "ghcr.io/app", "ghcr.io", "app"},
       {"", "localhost:5001/app", "localhost:5001", "app"},
-      // Not configured, so it is a repository's name.
-      {"", "gcr.io/project/app", "docker.io", "gcr.io/project/app"},
+      {"", "GHCR.io/owner/app", "ghcr.io", "owner/app"},
       {"", "ghcr.io", "docker.io", "library/ghcr.io"},
 
       {"docker.io", "library/app", "docker.io", "library/app"},
@@ -116,13 +115,81 @@ TEST_CASE("Upstreams: what is not configured or not a name is refused", "[proxy]
       {"", "ghcr.io/../app", "name_invalid"},
       {"", "App", "name_invalid"},
       {"", "%2e%2e/app", "name_invalid"},
-      {"", "evil.example:80/app", "name_invalid"},
+      {"", "evil.example:80/app", "name_unknown"},
+      {"", "gcr.io/project/app", "name_unknown"},
+      {"", "..x/app", "name_invalid"},
       {"quay.io", "", "name_invalid"},
   }));
   INFO(row.ns << ' ' << row.name);
   Configured configured;
   const Result<Route> route = configured.upstreams.resolve(row.ns, row.name);
   CHECK(test::code_of(route) == row.code);
+}
+
+TEST_CASE("Upstreams: a host in front that is not configured is a name where the default upstream may have it",
+          "[proxy]") {
+  Upstreams upstreams({"registry.test"});
+  upstreams.add(std::make_unique<NamedRegistry>("registry.test"), false);
+  const Result<Route> route = upstreams.resolve("", "gcr.io/project/app");
+  REQUIRE(route.has_value());
+  CHECK(route->scope.str() == "registry.test/gcr.io/project/app");
+  CHECK(test::code_of(upstreams.resolve("", "evil.example:80/app")) == "name_invalid");
+}
+
+TEST_CASE("Upstreams: a host that fits the pattern names one", "[proxy]") {
+  struct Row {
+    std::string_view host;
+    std::string_view ns;
+    std::string_view name;
+    std::string_view scope;  // or the error
+  };
+  const Row row = GENERATE(values<Row>({
+      {"ghcr.io.cache.example", "", "owner/app", "ghcr.io/owner/app"},
+      {"ghcr.io.cache.example:5000", "", "owner/app", "ghcr.io/owner/app"},
+      {"GHCR.IO.Cache.Example", "", "app", "ghcr.io/app"},
+      {"docker.io.cache.example", "", "app", "docker.io/library/app"},
+      {"registry-1.docker.io.cache.example", "", "app", "docker.io/library/app"},
+      // What is said more clearly counts.
+      {"ghcr.io.cache.example", "quay.io", "owner/app", "quay.io/owner/app"},
+      {"ghcr.io.cache.example", "", "quay.io/owner/app", "quay.io/owner/app"},
+      {"ghcr.io.cache.example", "", "my.team/app", "ghcr.io/my.team/app"},
+      {"evil.test.cache.example", "", "owner/app", "name_unknown"},
+      {"evil.test.cache.example", "", "library/app", "name_unknown"},
+      // These do not fit.
+      {"cache.example", "", "app", "docker.io/library/app"},
+      {".cache.example", "", "app", "docker.io/library/app"},
+      {"ghcr.io", "", "app", "docker.io/library/app"},
+      {"ghcr.io.cache.example.org", "", "app", "docker.io/library/app"},
+      {"127.0.0.1:5000", "", "app", "docker.io/library/app"},
+      {"[::1]:5000", "", "app", "docker.io/library/app"},
+      {"[::1]", "", "app", "docker.io/library/app"},
+      {"", "", "app", "docker.io/library/app"},
+  }));
+  INFO(row.host << ' ' << row.ns << ' ' << row.name);
+  Upstreams upstreams({"docker.io", "*.cache.example"});
+  for (const char* name : {"ghcr.io", "quay.io"}) upstreams.add(std::make_unique<NamedRegistry>(name), false);
+  upstreams.add(std::make_unique<NamedRegistry>("docker.io"), true);
+  const Result<Route> route = upstreams.resolve(Named{row.ns, row.host}, row.name);
+  if (route) {
+    CHECK(route->scope.str() == row.scope);
+  } else {
+    CHECK(test::code_of(route) == row.scope);
+  }
+}
+
+TEST_CASE("Upstreams: the upstream of a request without a repository", "[proxy]") {
+  Upstreams upstreams({"docker.io", "*.cache.example"});
+  upstreams.add(std::make_unique<NamedRegistry>("ghcr.io"), Upstreams::Options{false, Passthrough{}});
+  upstreams.add(std::make_unique<NamedRegistry>("docker.io"), true);
+  CHECK((*upstreams.resolve(Named{"", "ghcr.io.cache.example"}))->registry->name() == "ghcr.io");
+  CHECK((*upstreams.resolve(Named{"ghcr.io", ""}))->options.passthrough.has_value());
+  CHECK((*upstreams.resolve(Named{"", "127.0.0.1"}))->registry->name() == "docker.io");
+  CHECK(test::code_of(upstreams.resolve(Named{"evil.test", ""})) == "name_unknown");
+  CHECK(upstreams.names_one(Named{"x", ""}));
+  CHECK(upstreams.names_one(Named{"", "ghcr.io.cache.example"}));
+  CHECK_FALSE(upstreams.names_one(Named{"", "127.0.0.1"}));
+  CHECK(upstreams.resolve("ghcr.io", "owner/app")->passthrough != nullptr);
+  CHECK(upstreams.resolve("", "app")->passthrough == nullptr);
 }
 
 TEST_CASE("Upstreams: a name that library/ makes too long is refused", "[proxy]") {

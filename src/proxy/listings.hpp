@@ -1,0 +1,80 @@
+// What can be listed: the tags of a repository, and the repositories of the cache.
+//
+//   tags    listed less than tag_ttl ago  ──▶ the same list
+//           else upstream's list, all its pages; one question for all who ask
+//           upstream is out               ──▶ the tags that are known here, said to be stale
+//
+// Repositories are those that the cache knows something of. Upstream is not asked: nobody could tell its answer from
+// ours, and public registries give none.
+//
+// Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/sieve_map.hpp"
+#include "proxy/access_log.hpp"
+#include "proxy/negative_cache.hpp"
+#include "proxy/upstreams.hpp"
+#include "runtime/disk_pool.hpp"
+#include "runtime/single_flight.hpp"
+#include "store/blob_store.hpp"
+
+namespace sluice::proxy {
+
+class Listings {
+ public:
+  struct Params {
+    std::chrono::milliseconds tag_ttl{60'000};
+    std::uint64_t memory_bytes = 16 * 1024 * 1024;  // of lists that are kept for that time
+    // A list beyond these is not handed on: half of one would look like the whole.
+    std::size_t max_pages = 1'000;
+    std::size_t max_tags = 200'000;
+    NegativeCache::Params negative;
+  };
+  using Names = std::shared_ptr<const std::vector<std::string>>;
+  struct Listed {
+    CacheResult result = CacheResult::none;  // hit, miss or stale
+    Names names;                             // as sort_names leaves them
+  };
+
+  // Long answers are read on `pool`.
+  Listings(Params params, const Upstreams& upstreams, store::BlobStore& store, runtime::DiskPool& pool,
+           const Clock& clock, runtime::TaskGroup& group);
+
+  // Errors: those of upstream::Registry::list; name_unknown for a repository that upstream does not have.
+  runtime::Task<Result<Listed>> tags(Route route);
+
+  // As a client would pull them here: with the upstream's name in front, unless it is the default one. With `only`
+  // those of that upstream, without its name. Those of upstreams with access: passthrough are left out: who may see
+  // them is not known.
+  runtime::Task<Listed> repositories(const Upstreams::Upstream* only);
+
+ private:
+  struct Kept {
+    Names names;
+    Clock::Monotonic listed_at;
+  };
+
+  [[nodiscard]] Names fresh(const std::string& scope);
+  runtime::Task<Result<Names>> ask(Route route);
+  runtime::Task<Result<std::vector<std::string>>> read_page(std::string body);
+
+  const Params params_;
+  const Upstreams& upstreams_;
+  store::BlobStore& store_;
+  runtime::DiskPool& pool_;
+  const Clock& clock_;
+  std::mutex mutex_;  // guards kept_
+  SieveMap<std::string, Kept> kept_;
+  NegativeCache unknown_;
+  runtime::SingleFlight<std::string, Names> flights_;
+};
+
+}  // namespace sluice::proxy

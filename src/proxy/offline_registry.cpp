@@ -1,0 +1,34 @@
+#include "proxy/offline_registry.hpp"
+
+namespace sluice::proxy {
+
+using runtime::Task;
+
+Error OfflineRegistry::offline() const {
+  return {Errc::upstream_unreachable, "this is not stored here, and " + name_ + " is not asked (offline)"};
+}
+
+Task<Result<oci::Descriptor>> OfflineRegistry::stat_blob(oci::Repository, oci::Digest) { co_return offline(); }
+
+Task<Result<std::unique_ptr<upstream::BlobBody>>> OfflineRegistry::open_blob(oci::Repository, oci::Digest,
+                                                                             std::uint64_t) {
+  co_return offline();
+}
+
+Task<Result<upstream::ManifestAnswer>> OfflineRegistry::get_manifest(oci::Repository, oci::Reference, std::string) {
+  co_return offline();
+}
+
+Task<Result<upstream::ManifestHead>> OfflineRegistry::stat_manifest(oci::Repository, oci::Reference, std::string) {
+  co_return offline();
+}
+
+Task<Result<upstream::ListAnswer>> OfflineRegistry::list(oci::Repository, std::string) { co_return offline(); }
+
+Task<Result<void>> OfflineRegistry::ping() { co_return offline(); }
+
+std::shared_ptr<upstream::Registry> OfflineRegistry::on_behalf_of(std::string) {
+  return std::make_shared<OfflineRegistry>(name_);
+}
+
+}  // namespace sluice::proxy

@@ -1,0 +1,320 @@
+// Tags, referrers and the catalog: from upstream while it answers, from what is here while it does not.
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "client.hpp"
+#include "fixture.hpp"
+#include "oci/media_type.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+namespace {
+
+const std::string kOciManifest(oci::media_type::kOciManifest);
+const std::string kOciIndex(oci::media_type::kOciIndex);
+const std::string kTags = "/v2/library/app/tags/list";
+
+void add_tags(FakeRegistry& registry, const std::string& repository, const std::vector<std::string>& tags) {
+  for (unsigned i = 0; i < tags.size(); ++i) {
+    registry.add_manifest(repository, tags[i], image_manifest(i, kOciManifest), kOciManifest);
+  }
+}
+
+std::vector<std::string> tags_of(const Response& response) {
+  return json::parse(response.body).at("tags").get<std::vector<std::string>>();
+}
+
+std::vector<std::string> repositories_of(const Response& response) {
+  return json::parse(response.body).at("repositories").get<std::vector<std::string>>();
+}
+
+// The target of `Link: <…>; rel="next"`.
+std::string next_of(const Response& response) {
+  const std::string link = response.field("link");
+  if (link.empty()) return {};
+  CHECK(link.ends_with(">; rel=\"next\""));
+  return link.substr(1, link.find('>') - 1);
+}
+
+std::string referrer(const oci::Digest& digest, const std::string& type) {
+  return json{{"mediaType", kOciManifest}, {"digest", digest.to_string()}, {"size", 10}, {"artifactType", type}}.dump();
+}
+
+std::string index_of(const std::vector<std::string>& descriptors) {
+  std::string out = R"({"schemaVersion":2,"mediaType":")" + kOciIndex + R"(","manifests":[)";
+  for (std::size_t i = 0; i < descriptors.size(); ++i) out += (i == 0 ? "" : ",") + descriptors[i];
+  return out + "]}";
+}
+
+oci::Digest some_digest(const std::string& of) { return oci::digest_of(oci::Algorithm::sha256, of); }
+
+std::string referrers_path(const oci::Digest& subject, const std::string& query = "") {
+  return "/v2/library/app/referrers/" + subject.to_string() + query;
+}
+
+}  // namespace
+
+TEST_CASE("Lists: tags from upstream, all its pages, sorted, one question for all within the ttl", "[proxy]") {
+  Fixture cache;
+  add_tags(cache.hub(), "library/app", {"v10", "V2", "latest", "v1", "edge"});
+  cache.hub().set_page_size(2);
+  const Response response = get(cache.port(), "/v2/app/tags/list");
+  CHECK(response.status == 200);
+  CHECK(response.field("content-type") == "application/json");
+  CHECK(response.field("link").empty());
+  CHECK(json::parse(response.body)["name"] == "app");
+  CHECK(tags_of(response) == std::vector<std::string>{"edge", "latest", "v1", "v10", "V2"});
+  CHECK(cache.hub().seen().lists.size() == 3);
+
+  CHECK(tags_of(get(cache.port(), "/v2/docker.io/app/tags/list")).size() == 5);
+  const Response to_head = head(cache.port(), kTags);
+  CHECK(to_head.status == 200);
+  CHECK(to_head.field("content-length") != "0");
+  CHECK(cache.hub().seen().lists.size() == 3);
+  cache.clock().advance(61s);
+  CHECK(get(cache.port(), kTags).status == 200);
+  CHECK(cache.hub().seen().lists.size() == 6);
+  CHECK(cache.wait_for_metric("sluice_list_requests_total", 2, {{"result", "miss"}}));
+  CHECK(cache.wait_for_metric("sluice_list_requests_total", 2, {{"result", "hit"}}));
+}
+
+TEST_CASE("Lists: tags in pages", "[proxy]") {
+  Fixture cache;
+  add_tags(cache.quay(), "team/app", {"a", "b", "c", "d", "e"});
+  const std::string way = GENERATE("/v2/quay.io/team/app/tags/list?n=2", "/v2/team/app/tags/list?n=2&ns=quay.io");
+  std::vector<std::string> seen;
+  std::string target = way;
+  std::size_t pages = 0;
+  while (!target.empty() && ++pages < 10) {
+    const Response response = get(cache.port(), target);
+    REQUIRE(response.status == 200);
+    for (std::string& tag : tags_of(response)) seen.push_back(std::move(tag));
+    target = next_of(response);
+  }
+  CHECK(pages == 3);
+  CHECK(seen == std::vector<std::string>{"a", "b", "c", "d", "e"});
+  const std::string list = way.substr(0, way.find('?')) + (way.find("ns=") == std::string::npos ? "?" : "?ns=quay.io&");
+  CHECK(tags_of(get(cache.port(), list + "last=c")) == std::vector<std::string>{"d", "e"});
+  const Response none = get(cache.port(), list + "n=0");
+  CHECK(tags_of(none).empty());
+  CHECK(none.field("link").empty());
+  for (const char* bad : {"n=x", "n=-1", "n="}) {
+    const Response refused = get(cache.port(), list + bad);
+    CHECK(refused.status == 400);
+    CHECK(error_code(refused.body) == "PAGINATION_NUMBER_INVALID");
+  }
+}
+
+TEST_CASE("Lists: fifty clients, one question", "[proxy]") {
+  Fixture cache;
+  add_tags(cache.hub(), "library/app", {"a", "b"});
+  cache.hub().hold_questions();
+  std::vector<Response> responses(20);
+  std::vector<std::thread> clients;
+  for (Response& response : responses) clients.emplace_back([&] { response = get(cache.port(), kTags); });
+  const bool all_ask = cache.wait_for_metric("sluice_http_requests_total", 20);
+  cache.hub().let_questions();
+  for (std::thread& client : clients) client.join();
+  CHECK(all_ask);
+  for (const Response& response : responses) CHECK(tags_of(response).size() == 2);
+  CHECK(cache.hub().seen().lists.size() == 1);
+}
+
+TEST_CASE("Lists: while upstream is out the tags that are known here", "[proxy]") {
+  const Errc outage =
+      GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout, Errc::upstream_failed, Errc::throttled);
+  Fixture cache;
+  add_tags(cache.hub(), "library/app", {"v1", "v2", "v3"});
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v3")).status == 200);
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v1")).status == 200);
+  cache.hub().fail_all(Error{outage, "out"});
+  const Response response = get(cache.port(), kTags);
+  CHECK(response.status == 200);
+  CHECK(response.field("warning").starts_with("110 "));
+  CHECK(tags_of(response) == std::vector<std::string>{"v1", "v3"});
+  CHECK(cache.wait_for_metric("sluice_list_requests_total", 1, {{"result", "stale"}}));
+  // Nothing is known of this one.
+  CHECK(get(cache.port(), "/v2/library/other/tags/list").status >= 500);
+}
+
+TEST_CASE("Lists: upstream's refusals are answers", "[proxy]") {
+  Fixture cache;
+  add_tags(cache.hub(), "library/app", {"v1"});
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v1")).status == 200);
+  SECTION("401 and 403") {
+    cache.hub().refuse("library/app", Error{Errc::unauthorized, "no"});
+    CHECK(get(cache.port(), kTags).status == 401);
+    cache.hub().refuse("library/app", Error{Errc::denied, "no"});
+    CHECK(get(cache.port(), kTags).status == 403);
+  }
+  SECTION("404, for a time") {
+    for (int round = 0; round < 3; ++round) {
+      const Response response = get(cache.port(), "/v2/library/nothing/tags/list");
+      CHECK(response.status == 404);
+      CHECK(error_code(response.body) == "NAME_UNKNOWN");
+    }
+    CHECK(cache.hub().seen().lists.size() == 1);
+  }
+}
+
+TEST_CASE("Lists: what upstream sends is no list of tags", "[proxy]") {
+  Fixture cache;
+  cache.hub().set_tags_body(GENERATE("<html>log in</html>", "{}", R"({"tags":[1]})", ""));
+  const Response response = get(cache.port(), kTags);
+  CHECK(response.status >= 500);
+  CHECK(error_code(response.body) == "UNAVAILABLE");
+}
+
+TEST_CASE("Lists: names of tags that are none are not passed on", "[proxy]") {
+  Fixture cache;
+  cache.hub().set_tags_body(R"({"tags":["ok","../../etc","a\r\nb","<script>"]})");
+  CHECK(tags_of(get(cache.port(), kTags)) == std::vector<std::string>{"ok"});
+}
+
+TEST_CASE("Lists: the catalog has what a client can pull, by the name it pulls it by", "[proxy]") {
+  Fixture cache({.host_pattern = "*.cache.example"});
+  add_tags(cache.hub(), "library/app", {"v1"});
+  add_tags(cache.hub(), "team/app", {"v1"});
+  add_tags(cache.quay(), "team/app", {"v1"});
+  CHECK(repositories_of(get(cache.port(), "/v2/_catalog")).empty());
+  for (const char* path : {"/v2/app/manifests/v1", "/v2/team/app/manifests/v1", "/v2/quay.io/team/app/manifests/v1"}) {
+    REQUIRE(get(cache.port(), path).status == 200);
+  }
+  cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
+  cache.quay().fail_all(Error{Errc::upstream_unreachable, "out"});
+  const Response response = get(cache.port(), "/v2/_catalog");
+  CHECK(response.status == 200);
+  CHECK(response.field("content-type") == "application/json");
+  CHECK(repositories_of(response) == std::vector<std::string>{"library/app", "quay.io/team/app", "team/app"});
+  for (const std::string& name : repositories_of(response)) {
+    CHECK(get(cache.port(), manifest_path(name, "v1")).status == 200);
+  }
+  const Response first = get(cache.port(), "/v2/_catalog?n=1");
+  CHECK(repositories_of(first) == std::vector<std::string>{"library/app"});
+  CHECK(next_of(first) == "/v2/_catalog?n=1&last=library%2Fapp");
+  CHECK(repositories_of(get(cache.port(), next_of(first))) == std::vector<std::string>{"quay.io/team/app"});
+  CHECK(repositories_of(get(cache.port(), "/v2/_catalog?ns=quay.io")) == std::vector<std::string>{"team/app"});
+  const Response named = get(cache.port(), "/v2/_catalog", {{"Host", "quay.io.cache.example"}});
+  CHECK(repositories_of(named) == std::vector<std::string>{"team/app"});
+  CHECK(get(cache.port(), "/v2/_catalog?ns=evil.test").status == 404);
+  CHECK(get(cache.port(), "/v2/_catalog?n=x").status == 400);
+  CHECK(cache.hub().seen().lists.empty());
+}
+
+TEST_CASE("Referrers: upstream's answer, filtered, kept, and stale while it is out", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string signature = referrer(some_digest("a"), "a/signature");
+  const std::string sbom = referrer(some_digest("b"), "a/sbom");
+  cache.hub().set_referrers("library/app", subject, index_of({signature, sbom}));
+  const Response all = get(cache.port(), referrers_path(subject));
+  CHECK(all.status == 200);
+  CHECK(all.field("content-type") == kOciIndex);
+  CHECK(all.field("oci-filters-applied").empty());
+  CHECK(json::parse(all.body)["manifests"].size() == 2);
+  const Response some = get(cache.port(), referrers_path(subject, "?artifactType=a%2Fsbom"));
+  CHECK(some.field("oci-filters-applied") == "artifactType");
+  CHECK(json::parse(some.body)["manifests"] == json::parse("[" + sbom + "]"));
+  CHECK(cache.hub().seen().lists.size() == 1);
+
+  // Something new is seen when the ttl is over.
+  cache.hub().set_referrers("library/app", subject, index_of({signature}));
+  cache.clock().advance(61s);
+  CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].size() == 1);
+  cache.clock().advance(61s);
+  cache.hub().fail_all(Error{Errc::upstream_failed, "out"});
+  const Response stale = get(cache.port(), referrers_path(subject));
+  CHECK(stale.status == 200);
+  CHECK(stale.field("warning").starts_with("110 "));
+  CHECK(json::parse(stale.body)["manifests"] == json::parse("[" + signature + "]"));
+  CHECK(get(cache.port(), referrers_path(some_digest("never asked"))).status >= 500);
+  // The record is no tag, and what it points at is no manifest of the repository.
+  cache.hub().fail_all(std::nullopt);
+  const std::string tag = "referrers%2F" + subject.to_string();
+  CHECK(get(cache.port(), manifest_path("library/app", tag)).status >= 400);
+}
+
+TEST_CASE("Referrers: the stale answer is not served longer than wanted", "[proxy]") {
+  Fixture cache({.stale_for = 10min});
+  const oci::Digest subject = some_digest("subject");
+  cache.hub().set_referrers("library/app", subject, index_of({referrer(some_digest("a"), "x/y")}));
+  REQUIRE(get(cache.port(), referrers_path(subject)).status == 200);
+  cache.hub().fail_all(Error{Errc::upstream_failed, "out"});
+  cache.clock().advance(11min);
+  CHECK(get(cache.port(), referrers_path(subject)).status == 200);
+  cache.clock().advance(1s);
+  CHECK(get(cache.port(), referrers_path(subject)).status >= 500);
+}
+
+TEST_CASE("Referrers: nothing refers to it", "[proxy]") {
+  Fixture cache;
+  const bool has_api = GENERATE(true, false);
+  if (has_api) cache.hub().set_referrers("library/app", some_digest("other"), index_of({}));
+  const Response response = get(cache.port(), referrers_path(some_digest("subject")));
+  CHECK(response.status == 200);
+  CHECK(response.field("content-type") == kOciIndex);
+  CHECK(json::parse(response.body)["manifests"].empty());
+}
+
+TEST_CASE("Referrers: an upstream without the API has the tag", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string signature = referrer(some_digest("a"), "a/signature");
+  const std::string tag = "sha256-" + subject.to_string().substr(7);
+  cache.hub().add_manifest("library/app", tag, index_of({signature}), kOciIndex);
+  for (int round = 0; round < 3; ++round) {
+    const Response response = get(cache.port(), referrers_path(subject, "?artifactType=a/signature"));
+    CHECK(response.status == 200);
+    CHECK(response.field("oci-filters-applied") == "artifactType");
+    CHECK(json::parse(response.body)["manifests"] == json::parse("[" + signature + "]"));
+  }
+  // The API was asked for once, the tag once.
+  CHECK(cache.hub().seen().lists.size() == 1);
+  CHECK(cache.hub().seen().manifests() == 1);
+  cache.clock().advance(11min);
+  cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
+  const Response stale = get(cache.port(), referrers_path(subject));
+  CHECK(stale.status == 200);
+  CHECK(stale.field("warning").starts_with("110 "));
+  CHECK(json::parse(stale.body)["manifests"].size() == 1);
+}
+
+TEST_CASE("Referrers: bad input", "[proxy]") {
+  Fixture cache;
+  const Response response = get(cache.port(), "/v2/library/app/referrers/latest");
+  CHECK(response.status == 400);
+  CHECK(error_code(response.body) == "DIGEST_INVALID");
+  cache.hub().refuse("library/app", Error{Errc::denied, "no"});
+  CHECK(get(cache.port(), referrers_path(some_digest("x"))).status == 403);
+  cache.hub().refuse("library/app", std::nullopt);
+  // What cannot be read is passed over for the tag.
+  const oci::Digest subject = some_digest("subject");
+  cache.hub().set_referrers("library/app", subject, GENERATE("<html>", "{}", R"({"manifests":[{"digest":"x"}]})"));
+  const Response nonsense = get(cache.port(), referrers_path(subject));
+  CHECK(nonsense.status == 200);
+  CHECK(json::parse(nonsense.body)["manifests"].empty());
+}
+
+TEST_CASE("Routes: a host that fits the pattern names the upstream", "[proxy]") {
+  Fixture cache({.host_pattern = "*.cache.example"});
+  add_tags(cache.hub(), "team/app", {"v1"});
+  const std::string other = image_manifest(77, kOciManifest);
+  cache.quay().add_manifest("team/app", "v1", other, kOciManifest);
+  const std::string path = manifest_path("team/app", "v1");
+  CHECK(get(cache.port(), path, {{"Host", "quay.io.cache.example"}}).body == other);
+  CHECK(get(cache.port(), path, {{"Host", "quay.io.cache.example:5000"}}).body == other);
+  CHECK(get(cache.port(), path).body != other);
+  CHECK(get(cache.port(), path, {{"Host", "docker.io.cache.example"}}).body != other);
+  const Response unknown = get(cache.port(), path, {{"Host", "evil.test.cache.example"}});
+  CHECK(unknown.status == 404);
+  CHECK(error_code(unknown.body) == "NAME_UNKNOWN");
+  CHECK(get(cache.port(), "/v2/", {{"Host", "evil.test.cache.example"}}).status == 200);
+  CHECK(cache.quay().seen().manifests() == 1);
+}

@@ -1,5 +1,7 @@
 #include "proxy/error_table.hpp"
 
+#include <string_view>
+
 #include <fmt/format.h>
 
 #include "http/response_head.hpp"
@@ -27,15 +29,19 @@ HttpError http_error(Errc code) noexcept {
     // Not 429: containerd repeats that at once, five times, while a 503 sends clients to their next mirror.
     case Errc::throttled: return {503, too_many_requests};
 
-    case Errc::upstream_unreachable:
-    case Errc::upstream_failed:
+    // Upstream has answered, and with what nobody can use (RFC 9110 section 15.6.3): other bytes, broken HTTP, a
+    // certificate that nobody vouches for. Asking again soon would not help, so there is no Retry-After.
     case Errc::upstream_protocol:
     case Errc::digest_mismatch:
     case Errc::size_mismatch: return {502, unavailable};
     case Errc::manifest_invalid: return {502, manifest_invalid};
-    case Errc::upstream_timeout:
-    case Errc::timeout: return {504, unavailable};
 
+    // Nobody answers, which passes. One status for all, whether it was refused, timed out or was told 5xx: with any of
+    // 502, 503 and 504 containerd and docker go on to their next mirror, and 503 alone carries Retry-After.
+    case Errc::upstream_unreachable:
+    case Errc::upstream_timeout:
+    case Errc::upstream_failed:
+    case Errc::timeout:
     case Errc::cancelled:
     case Errc::shutting_down:
     case Errc::abandoned:
@@ -57,6 +63,11 @@ HttpError http_error(Errc code) noexcept {
 
 namespace {
 
+// A 401 needs a challenge (RFC 9110 section 11.6.1). Where the cache is open, its own login at upstream was refused,
+// and there is nothing that a client could answer: so it is one that no client knows. To Basic or Bearer docker would
+// send the user's login for Docker Hub.
+constexpr std::string_view kNobodysChallenge = "Upstream realm=\"the registry behind this cache\"";
+
 // Whether the message is about our own insides, which may name files.
 bool is_ours(Errc code) { return http_error(code).status == 500 || code == Errc::no_space || code == Errc::io; }
 
@@ -74,6 +85,7 @@ ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
   head.add("Docker-Distribution-Api-Version", "registry/2.0");
   if (status == 405) head.add("Allow", "GET, HEAD");
   for (const std::string& challenge : error.challenges) head.add("WWW-Authenticate", challenge);
+  if (status == 401 && error.challenges.empty()) head.add("WWW-Authenticate", kNobodysChallenge);
   if (error.retry_after.count() > 0) {
     head.add("Retry-After", fmt::to_string(error.retry_after.count()));
   } else if (status == 503) {

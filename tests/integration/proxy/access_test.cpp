@@ -134,7 +134,7 @@ TEST_CASE("Proxy: an upstream that is down fails nobody who asks another one", "
   cache.quay().let_questions();
   first.join();
   CHECK(started);
-  CHECK(failed.status == 502);
+  CHECK(failed.status == 503);
   CHECK(served.status == 200);
   CHECK((served.body == blob));
 }
@@ -154,8 +154,8 @@ TEST_CASE("Proxy: what a repository may see survives a restart, and needs no ups
     REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).body == manifest);
     REQUIRE(cache.wait_idle());
   }
-  const Errc outage = GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout);
-  const unsigned status = outage == Errc::upstream_timeout ? 504 : 502;
+  const Errc outage =
+      GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout, Errc::upstream_failed, Errc::throttled);
   Fixture cache({.data = directory.path() / "data"});
   cache.hub().fail_all(Error{outage, "upstream is down"});
   cache.clock().advance(24h);
@@ -168,9 +168,10 @@ TEST_CASE("Proxy: what a repository may see survives a restart, and needs no ups
   CHECK(stale.field("content-type") == oci::media_type::kOciManifest);
 
   const Response refused = get(cache.port(), blob_path("library/other", digest));
-  CHECK(refused.status == status);
-  CHECK(error_code(refused.body) == "UNAVAILABLE");
-  CHECK(head(cache.port(), blob_path("library/other", digest)).status == status);
+  CHECK(refused.status == 503);
+  CHECK(error_code(refused.body) == (outage == Errc::throttled ? "TOOMANYREQUESTS" : "UNAVAILABLE"));
+  CHECK(refused.field("retry-after") == "5");
+  CHECK(head(cache.port(), blob_path("library/other", digest)).status == 503);
 }
 
 TEST_CASE("Proxy: a manifest's digest at the blob end-point, and a blob's at the manifests'", "[proxy]") {

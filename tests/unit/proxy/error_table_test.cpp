@@ -34,9 +34,9 @@ constexpr Row kRows[] = {
     {Errc::unauthorized, 401, "UNAUTHORIZED"},
     {Errc::denied, 403, "DENIED"},
     {Errc::throttled, 503, "TOOMANYREQUESTS"},
-    {Errc::upstream_unreachable, 502, "UNAVAILABLE"},
-    {Errc::upstream_timeout, 504, "UNAVAILABLE"},
-    {Errc::upstream_failed, 502, "UNAVAILABLE"},
+    {Errc::upstream_unreachable, 503, "UNAVAILABLE"},
+    {Errc::upstream_timeout, 503, "UNAVAILABLE"},
+    {Errc::upstream_failed, 503, "UNAVAILABLE"},
     {Errc::upstream_protocol, 502, "UNAVAILABLE"},
     {Errc::digest_mismatch, 502, "UNAVAILABLE"},
     {Errc::size_mismatch, 502, "UNAVAILABLE"},
@@ -50,7 +50,7 @@ constexpr Row kRows[] = {
     {Errc::no_space, 503, "UNAVAILABLE"},
     {Errc::io, 503, "UNAVAILABLE"},
     {Errc::corrupt, 500, "UNKNOWN"},
-    {Errc::timeout, 504, "UNAVAILABLE"},
+    {Errc::timeout, 503, "UNAVAILABLE"},
     {Errc::overloaded, 503, "UNAVAILABLE"},
     {Errc::config_invalid, 500, "UNKNOWN"},
     {Errc::internal, 500, "UNKNOWN"},
@@ -82,10 +82,25 @@ TEST_CASE("ErrorTable: every code has its status and its code of the registry AP
     CHECK(answer.head.find("Content-Type: application/json\r\n") != std::string::npos);
     CHECK(answer.head.find("Content-Length: " + std::to_string(answer.body.size()) + "\r\n") != std::string::npos);
     CHECK((answer.head.find("Allow: GET, HEAD\r\n") != std::string::npos) == (row.status == 405));
+    CHECK((answer.head.find("WWW-Authenticate: ") != std::string::npos) == (row.status == 401));
     CHECK((answer.head.find("Retry-After: ") != std::string::npos) == (row.status == 503));
   }
   // Whoever adds a code adds its row.
   CHECK(seen.size() == static_cast<std::size_t>(Errc::internal) + 1);
+}
+
+TEST_CASE("ErrorTable: a 401 has a challenge, upstream's where there is one", "[proxy]") {
+  // One that no client answers with the user's login.
+  const std::string ours = error_answer(Error{Errc::unauthorized, ""}, "").head;
+  CHECK(ours.find("WWW-Authenticate: Upstream realm=\"") != std::string::npos);
+  CHECK(ours.find("Basic") == std::string::npos);
+  CHECK(ours.find("Bearer") == std::string::npos);
+  Error theirs{Errc::unauthorized, ""};
+  theirs.challenges = {"Basic realm=\"a\"", "Bearer realm=\"https://b/token\""};
+  const std::string passed = error_answer(theirs, "").head;
+  CHECK(passed.find("WWW-Authenticate: Basic realm=\"a\"\r\n") != std::string::npos);
+  CHECK(passed.find("WWW-Authenticate: Bearer realm=\"https://b/token\"\r\n") != std::string::npos);
+  CHECK(passed.find("Upstream") == std::string::npos);
 }
 
 TEST_CASE("ErrorTable: Retry-After is upstream's where it said so", "[proxy]") {

@@ -57,7 +57,8 @@ Catalog::Catalog(Params params, runtime::Filesystem& filesystem, const Clock& cl
       clock_(clock),
       media_types_(media_types),
       writer_(std::make_unique<Writer>(params_, filesystem, registry)) {
-  memory_ = std::make_unique<Memory>(media_types_, [this](Change change) { writer_->enqueue(std::move(change)); });
+  memory_ = std::make_unique<Memory>(params_.max_memberships, media_types_,
+                                     [this](Change change) { writer_->enqueue(std::move(change)); });
 }
 
 Catalog::~Catalog() { close(); }

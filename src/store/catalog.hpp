@@ -80,6 +80,9 @@ class Catalog {
     std::size_t max_pending = 100'000;
     // How long to leave SQLite alone after it failed.
     std::chrono::milliseconds retry_delay{5000};
+    // How many memberships are kept, in memory and in the file. Beyond, those go that upstream has confirmed longest
+    // ago, which costs one question to upstream each.
+    std::size_t max_memberships = 500'000;
   };
 
   Catalog(Params params, runtime::Filesystem& filesystem, const Clock& clock, MediaTypes& media_types,

@@ -20,7 +20,8 @@ Catalog::Memory::Shard& Catalog::Memory::shard(const std::string& scope) const {
   return shards_[(hash >> 40U) % kShards];
 }
 
-void Catalog::Memory::place(Space& space, const Change& change) {
+void Catalog::Memory::place(Shard& in, const Change& change) {
+  Space& space = in.spaces[change.scope];
   if (change.kind == Change::Kind::put_tag) {
     space.tags.insert_or_assign(TagKey(change.tag, change.accept_class), TagValue{change.digest, change.time});
     return;
@@ -28,7 +29,10 @@ void Catalog::Memory::place(Space& space, const Change& change) {
   const bool aliased = change.canonical != change.digest;
   const Member member{change.size, static_cast<std::uint32_t>(change.time), change.media_type, aliased};
   const auto [value, made] = space.members.try_emplace(change.digest, member);
-  if (!made) {
+  if (made) {
+    ++in.members;
+    memberships_.fetch_add(1, std::memory_order_relaxed);
+  } else {
     if (value->aliased && !aliased) space.canonical.erase(change.digest);
     *value = member;
   }
@@ -82,25 +86,58 @@ bool Catalog::Memory::set_membership(const std::string& scope, const oci::Digest
 
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
-  Space& space = in.spaces[scope];
-  if (only_if_absent && space.members.find(digest) != nullptr) return false;
-  place(space, change);
+  if (only_if_absent) {
+    const auto space = in.spaces.find(scope);
+    if (space != in.spaces.end() && space->second.members.find(digest) != nullptr) return false;
+  }
+  make_room(in);
+  place(in, change);
   enqueue_(std::move(change));
   return true;
+}
+
+// Shards are by repository, so they may be of very different sizes: one that has little gives up nothing.
+void Catalog::Memory::make_room(Shard& in) {
+  constexpr std::size_t kBatchShare = 64;  // of a shard, at once
+  if (max_memberships_ == 0 || memberships_.load(std::memory_order_relaxed) < max_memberships_) return;
+  if (in.members * kShards * 4 < max_memberships_) return;
+  std::vector<std::uint32_t> ages;
+  ages.reserve(in.members);
+  for (auto& [scope, space] : in.spaces) {
+    space.members.for_each([&](const oci::Digest&, const Member& member) { ages.push_back(member.checked_at); });
+  }
+  const std::size_t batch = std::max<std::size_t>(1, ages.size() / kBatchShare);
+  const auto last = ages.begin() + static_cast<std::ptrdiff_t>(batch - 1);
+  std::nth_element(ages.begin(), last, ages.end());
+  std::vector<std::pair<std::string, oci::Digest>> oldest;
+  for (auto& [scope, space] : in.spaces) {
+    space.members.for_each([&, &scope = scope](const oci::Digest& digest, const Member& member) {
+      if (member.checked_at <= *last && oldest.size() < batch) oldest.emplace_back(scope, digest);
+    });
+  }
+  for (const auto& [scope, digest] : oldest) remove_member(in, scope, in.spaces.find(scope)->second, digest);
+}
+
+// Of the space that is there, which may be gone afterwards.
+void Catalog::Memory::remove_member(Shard& in, const std::string& scope, Space& space, const oci::Digest& digest) {
+  space.members.erase(digest);
+  space.canonical.erase(digest);
+  --in.members;
+  memberships_.fetch_sub(1, std::memory_order_relaxed);
+  Change change;
+  change.kind = Change::Kind::remove_membership;
+  change.scope = scope;
+  change.digest = digest;
+  if (space.empty()) in.spaces.erase(change.scope);
+  enqueue_(std::move(change));
 }
 
 bool Catalog::Memory::clear_membership(const std::string& scope, const oci::Digest& digest) {
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end() || !space->second.members.erase(digest)) return false;
-  space->second.canonical.erase(digest);
-  if (space->second.empty()) in.spaces.erase(space);
-  Change change;
-  change.kind = Change::Kind::remove_membership;
-  change.scope = scope;
-  change.digest = digest;
-  enqueue_(std::move(change));
+  if (space == in.spaces.end() || space->second.members.find(digest) == nullptr) return false;
+  remove_member(in, scope, space->second, digest);
   return true;
 }
 
@@ -140,7 +177,7 @@ void Catalog::Memory::set_tag(const std::string& scope, std::string_view tag, oc
 
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
-  place(in.spaces[scope], change);
+  place(in, change);
   enqueue_(std::move(change));
 }
 
@@ -237,13 +274,15 @@ Result<void> Catalog::Memory::give_everything(const std::function<Result<void>(s
 void Catalog::Memory::restore(const Change& row) {
   Shard& in = shard(row.scope);
   const std::scoped_lock lock(in.mutex);
-  place(in.spaces[row.scope], row);
+  place(in, row);
 }
 
 void Catalog::Memory::clear() {
   for (Shard& in : shards_) {
     const std::scoped_lock lock(in.mutex);
     in.spaces.clear();
+    memberships_.fetch_sub(in.members, std::memory_order_relaxed);
+    in.members = 0;
   }
 }
 

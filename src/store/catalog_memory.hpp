@@ -2,10 +2,12 @@
 //
 // Thread-safe: shards by scope, each under a lock that is held for one look-up or change, and while the change is
 // handed to the writer, so that SQLite sees the changes of one key in the order in which memory saw them. Below 130
-// bytes for a membership.
+// bytes for a membership. The memberships are bounded: a shard that grows beyond its share while all of them have no
+// more room gives up a batch of its oldest, which takes a walk through the shard, so not one for each.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <string>
@@ -24,7 +26,8 @@ class Catalog::Memory {
   using Enqueue = std::function<void(Change)>;
 
   // `enqueue` is called with every change; it must not call back.
-  Memory(MediaTypes& media_types, Enqueue enqueue) : media_types_(media_types), enqueue_(std::move(enqueue)) {}
+  Memory(std::size_t max_memberships, MediaTypes& media_types, Enqueue enqueue)
+      : max_memberships_(max_memberships), media_types_(media_types), enqueue_(std::move(enqueue)) {}
 
   [[nodiscard]] std::optional<Membership> membership(const std::string& scope, const oci::Digest& digest) const;
   bool set_membership(const std::string& scope, const oci::Digest& digest, const oci::Descriptor& descriptor,
@@ -76,13 +79,18 @@ class Catalog::Memory {
   struct alignas(64) Shard {
     mutable std::mutex mutex;  // guards spaces
     boost::unordered_flat_map<std::string, Space> spaces;
+    std::size_t members = 0;
   };
   static constexpr std::size_t kShards = 16;
 
   [[nodiscard]] Shard& shard(const std::string& scope) const;
   [[nodiscard]] Membership describe(const Space& space, const oci::Digest& digest, const Member& member) const;
-  static void place(Space& space, const Change& change);
+  void place(Shard& in, const Change& change);
+  void remove_member(Shard& in, const std::string& scope, Space& space, const oci::Digest& digest);
+  void make_room(Shard& in);
 
+  const std::size_t max_memberships_;
+  std::atomic<std::size_t> memberships_{0};  // in all shards
   MediaTypes& media_types_;
   Enqueue enqueue_;
   mutable std::array<Shard, kShards> shards_;

@@ -232,3 +232,36 @@ TEST_CASE("Catalog: after close the memory side answers and changes go nowhere",
   fixture.open();
   CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"latest"});
 }
+
+TEST_CASE("Catalog: memberships are bounded, those confirmed longest ago go first", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_memberships = 1000;
+  const auto name = [](int i) { return "blob " + std::to_string(i); };
+  {
+    fixture.open();
+    Catalog& catalog = *fixture.catalog;
+    for (int i = 0; i < 3000; ++i) {
+      catalog.set_membership(fixture.a, sha256_of(name(i)), descriptor(name(i)));
+      fixture.clock.advance(std::chrono::seconds(1));
+      // One that upstream confirms again and again.
+      if (i % 100 == 0) catalog.set_membership(fixture.a, sha256_of(name(0)), descriptor(name(0)));
+    }
+    CHECK(catalog.members(fixture.a).size() <= 1250);
+    CHECK(catalog.members(fixture.a).size() >= 900);
+    CHECK(catalog.membership(fixture.a, sha256_of(name(0))));
+    CHECK(catalog.membership(fixture.a, sha256_of(name(2999))));
+    CHECK_FALSE(catalog.membership(fixture.a, sha256_of(name(1))));
+    // Others that are small lose nothing, and find their place.
+    catalog.set_membership(fixture.b, sha256_of("b"), descriptor("b"));
+    catalog.set_membership(fixture.b, oci::digest_of(oci::Algorithm::sha512, std::string_view("b")), descriptor("b"));
+    CHECK(catalog.members(fixture.b).size() == 2);
+    REQUIRE(catalog.flush());
+  }
+  // The file is bounded with it.
+  CHECK(fixture.open().memberships <= 1252);
+  CHECK(fixture.catalog->membership(fixture.a, sha256_of(name(0))));
+  CHECK_FALSE(fixture.catalog->membership(fixture.a, sha256_of(name(1))));
+  // What was loaded counts.
+  for (int i = 3000; i < 3500; ++i) fixture.catalog->set_membership(fixture.a, sha256_of(name(i)), descriptor(name(i)));
+  CHECK(fixture.catalog->members(fixture.a).size() <= 1250);
+}

@@ -26,6 +26,7 @@
 #include "base/log.hpp"
 #include "base/metrics.hpp"
 #include "base/units.hpp"
+#include "descriptors/brief_descriptor_cache.hpp"
 #include "descriptors/memory_descriptor_cache.hpp"
 #include "descriptors/null_descriptor_cache.hpp"
 #include "descriptors/redis_descriptor_cache.hpp"
@@ -140,8 +141,14 @@ std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const confi
                                                                      metrics::Registry& registry) {
   switch (settings.descriptors.cache) {
     case config::DescriptorCache::none: return std::make_unique<descriptors::NullDescriptorCache>();
-    case config::DescriptorCache::redis:
-      return std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry);
+    case config::DescriptorCache::redis: {
+      auto redis = std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry);
+      if (settings.redis.memory_ttl.count() == 0) return redis;
+      return std::make_unique<descriptors::BriefDescriptorCache>(
+          descriptors::BriefDescriptorCache::Params{.ttl = settings.redis.memory_ttl,
+                                                    .max_entries = settings.descriptors.size},
+          std::move(redis), clock);
+    }
     case config::DescriptorCache::memory: break;
   }
   return std::make_unique<descriptors::MemoryDescriptorCache>(
@@ -273,14 +280,15 @@ Application::Application(const config::Settings& settings)
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
       access_({.front_name = front_name(settings.descriptors.cache),
-               .negative = {.ttl = settings.descriptors.negative_ttl}},
+               .negative = {.ttl = settings.descriptors.negative_ttl},
+               .ttl = settings.descriptors.ttl},
               *front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(settings, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_({.on_store_trouble =
                   [this](const std::string& why) {
                     why.empty() ? store_ready_.met() : store_ready_.met_but("new blobs are not stored: " + why);
                   }},
-             access_, store_, parts_, cache_, pool_, filesystem_, metrics_),
+             access_, store_, parts_, cache_, pool_, filesystem_, clock_, fills_, metrics_),
       manifests_({.memory_bytes = settings.manifests.memory_cache_bytes,
                   .tag_ttl = settings.tags.ttl,
                   .stale_for = settings.tags.stale_for,
@@ -357,7 +365,7 @@ void Application::stop() {
   }
   end_tasks();
   // Its connections live on the loops, and end there.
-  if (auto* const redis = dynamic_cast<descriptors::RedisDescriptorCache*>(front_.get())) redis->close();
+  front_->close();
   if (admin_server_) {
     admin_server_->stop_accepting();
     admin_server_->cancel();

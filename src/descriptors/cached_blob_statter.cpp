@@ -38,15 +38,15 @@ CachedBlobStatter::CachedBlobStatter(std::shared_ptr<BlobDescriptorService> cach
                                      std::shared_ptr<BlobDescriptorService> backend, Tracker* tracker)
     : cache_(std::move(cache)), backend_(std::move(backend)), tracker_(tracker) {}
 
-runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest digest) {
+runtime::Task<Result<Entry>> CachedBlobStatter::stat(oci::Digest digest) {
   if (tracker_ != nullptr) tracker_->requests.add();
-  Result<oci::Descriptor> cached = co_await cache_->stat(digest);
+  Result<Entry> cached = co_await cache_->stat(digest);
   if (cached) {
     if (tracker_ != nullptr) tracker_->hits.add();
     co_return cached;
   }
 
-  Result<oci::Descriptor> found = co_await backend_->stat(digest);
+  Result<Entry> found = co_await backend_->stat(digest);
   if (!found) co_return found;
 
   if (cached.error().code != Errc::blob_unknown) {
@@ -62,8 +62,8 @@ runtime::Task<Result<oci::Descriptor>> CachedBlobStatter::stat(oci::Digest diges
   co_return found;
 }
 
-runtime::Task<Result<void>> CachedBlobStatter::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
-  const Result<void> set = co_await cache_->set_descriptor(digest, std::move(descriptor));
+runtime::Task<Result<void>> CachedBlobStatter::set_descriptor(oci::Digest digest, Entry entry) {
+  const Result<void> set = co_await cache_->set_descriptor(digest, std::move(entry));
   log_unless_set(digest, set);
   co_return Result<void>();
 }

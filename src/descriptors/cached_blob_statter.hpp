@@ -43,9 +43,9 @@ class CachedBlobStatter final : public BlobDescriptorService {
                     Tracker* tracker);
 
   // The statter must live until the returned task is done.
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override;
   // The cache alone, and always a success: what cannot be cached is asked for again.
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override;
   // The cache first; an error of it is returned before the backend is touched.
   runtime::Task<Result<void>> clear(oci::Digest digest) override;
 

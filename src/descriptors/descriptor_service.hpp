@@ -5,10 +5,14 @@
 // Threads: all functions may be called from any loop; what they return runs on the loop that awaits it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "descriptors/scope.hpp"
 #include "oci/descriptor.hpp"
@@ -17,17 +21,31 @@
 
 namespace sluice::descriptors {
 
+// A descriptor, and when upstream last said so. Two are equal when the descriptors are.
+struct Entry : oci::Descriptor {
+  Entry() = default;
+  explicit(false) Entry(oci::Descriptor descriptor, Clock::Wall checked = {})
+      : oci::Descriptor(std::move(descriptor)), checked_at(checked) {}
+  Entry(const oci::Digest& named, std::uint64_t size_bytes, std::string type)
+      : oci::Descriptor{named, size_bytes, std::move(type)} {}
+
+  [[nodiscard]] bool is_dated() const noexcept { return checked_at != Clock::Wall{}; }
+
+  Clock::Wall checked_at{};  // 1970: nobody has noted it, as where distribution wrote the entry
+};
+
 class BlobDescriptorService {
  public:
   virtual ~BlobDescriptorService() = default;
 
-  // The descriptor of the blob. Its digest may be another name of the same content (the canonical one).
+  // What is known of the blob. Its digest may be another name of the same content (the canonical one), which is a
+  // claim: whoever would hand out what lies under that name has it verified first.
   // Errors: blob_unknown; anything else means that it could not be found out.
-  virtual runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) = 0;
+  virtual runtime::Task<Result<Entry>> stat(oci::Digest digest) = 0;
 
-  // Remembers that `digest` names what `descriptor` describes. Errors: internal for a descriptor that oci::validate
+  // Remembers that `digest` names what `entry` describes. Errors: internal for a descriptor that oci::validate
   // refuses; others when it could not be kept.
-  virtual runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) = 0;
+  virtual runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) = 0;
 
   // Forgets `digest`. Whether a digest that is not there is an error is up to the implementation (blob_unknown).
   virtual runtime::Task<Result<void>> clear(oci::Digest digest) = 0;
@@ -40,8 +58,11 @@ class BlobDescriptorCacheProvider : public BlobDescriptorService {
   // Errors: name_invalid (the empty name too).
   virtual Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) = 0;
 
+  // Ends what it has running on the loops, while they still run; from a thread that is none of theirs. Idempotent.
+  virtual void close() {}
+
   // What stat would answer, where that can be told without suspending; nothing means "ask stat". For the hot path.
-  [[nodiscard]] virtual std::optional<oci::Descriptor> peek(const Scope& /*scope*/, const oci::Digest& /*digest*/) {
+  [[nodiscard]] virtual std::optional<Entry> peek(const Scope& /*scope*/, const oci::Digest& /*digest*/) {
     return std::nullopt;
   }
 };

@@ -55,27 +55,27 @@ class MemoryDescriptorCache::Table {
     }
   }
 
-  std::optional<oci::Descriptor> find(std::string_view scope, const oci::Digest& digest) {
+  std::optional<Entry> find(std::string_view scope, const oci::Digest& digest) {
     Shard& in = shard(digest);
     const std::scoped_lock lock(in.mutex);
-    const oci::Descriptor* found = in.map.find(KeyView{scope, digest});
+    const Entry* found = in.map.find(KeyView{scope, digest});
     if (found == nullptr) return std::nullopt;
     return *found;
   }
 
-  Result<void> set(std::string_view scope, const oci::Digest& digest, const oci::Descriptor& descriptor) {
-    if (Result<void> valid = oci::validate(descriptor); !valid) return valid;
+  Result<void> set(std::string_view scope, const oci::Digest& digest, const Entry& entry) {
+    if (Result<void> valid = oci::validate(entry); !valid) return valid;
     bool new_globally = false;
     {
       Shard& in = shard(digest);
       const std::scoped_lock lock(in.mutex);
-      if (!scope.empty()) in.map.insert(Key{std::string(scope), digest}, descriptor);
-      new_globally = add_global(in, digest, descriptor);
+      if (!scope.empty()) in.map.insert(Key{std::string(scope), digest}, entry);
+      new_globally = add_global(in, digest, entry);
     }
-    if (new_globally && digest.algorithm() != descriptor.digest.algorithm()) {
-      Shard& in = shard(descriptor.digest);
+    if (new_globally && digest.algorithm() != entry.digest.algorithm()) {
+      Shard& in = shard(entry.digest);
       const std::scoped_lock lock(in.mutex);
-      add_global(in, descriptor.digest, descriptor);
+      add_global(in, entry.digest, entry);
     }
     return {};
   }
@@ -99,12 +99,12 @@ class MemoryDescriptorCache::Table {
   struct alignas(64) Shard {
     explicit Shard(std::size_t capacity) : map(capacity) {}
     std::mutex mutex;  // guards map
-    SieveMap<Key, oci::Descriptor, KeyHash, KeyEqual> map;
+    SieveMap<Key, Entry, KeyHash, KeyEqual> map;
   };
 
-  static bool add_global(Shard& in, const oci::Digest& digest, const oci::Descriptor& descriptor) {
+  static bool add_global(Shard& in, const oci::Digest& digest, const Entry& entry) {
     if (in.map.contains(KeyView{kGlobal, digest})) return false;
-    in.map.insert(Key{std::string(), digest}, descriptor);
+    in.map.insert(Key{std::string(), digest}, entry);
     return true;
   }
 
@@ -120,13 +120,13 @@ class MemoryDescriptorCache::Scoped final : public BlobDescriptorService {
  public:
   Scoped(std::shared_ptr<Table> table, Scope scope) : table_(std::move(table)), scope_(std::move(scope)) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
-    std::optional<oci::Descriptor> found = table_->find(scope_.str(), digest);
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override {
+    std::optional<Entry> found = table_->find(scope_.str(), digest);
     if (!found) co_return Error(Errc::blob_unknown);
     co_return std::move(*found);
   }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
-    co_return table_->set(scope_.str(), digest, descriptor);
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override {
+    co_return table_->set(scope_.str(), digest, entry);
   }
   runtime::Task<Result<void>> clear(oci::Digest digest) override {
     table_->clear(scope_.str(), digest);
@@ -143,14 +143,14 @@ MemoryDescriptorCache::MemoryDescriptorCache(const Params& params)
 
 MemoryDescriptorCache::~MemoryDescriptorCache() = default;
 
-runtime::Task<Result<oci::Descriptor>> MemoryDescriptorCache::stat(oci::Digest digest) {
-  std::optional<oci::Descriptor> found = table_->find(kGlobal, digest);
+runtime::Task<Result<Entry>> MemoryDescriptorCache::stat(oci::Digest digest) {
+  std::optional<Entry> found = table_->find(kGlobal, digest);
   if (!found) co_return Error(Errc::blob_unknown);
   co_return std::move(*found);
 }
 
-runtime::Task<Result<void>> MemoryDescriptorCache::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
-  co_return table_->set(kGlobal, digest, descriptor);
+runtime::Task<Result<void>> MemoryDescriptorCache::set_descriptor(oci::Digest digest, Entry entry) {
+  co_return table_->set(kGlobal, digest, entry);
 }
 
 runtime::Task<Result<void>> MemoryDescriptorCache::clear(oci::Digest digest) {
@@ -164,13 +164,12 @@ Result<std::shared_ptr<BlobDescriptorService>> MemoryDescriptorCache::repository
   return std::shared_ptr<BlobDescriptorService>(std::make_shared<Scoped>(table_, std::move(*scope)));
 }
 
-std::optional<oci::Descriptor> MemoryDescriptorCache::peek(const Scope& scope, const oci::Digest& digest) {
+std::optional<Entry> MemoryDescriptorCache::peek(const Scope& scope, const oci::Digest& digest) {
   return table_->find(scope.str(), digest);
 }
 
-Result<void> MemoryDescriptorCache::set_now(const Scope& scope, const oci::Digest& digest,
-                                            const oci::Descriptor& descriptor) {
-  return table_->set(scope.str(), digest, descriptor);
+Result<void> MemoryDescriptorCache::set_now(const Scope& scope, const oci::Digest& digest, const Entry& entry) {
+  return table_->set(scope.str(), digest, entry);
 }
 
 void MemoryDescriptorCache::clear_now(const Scope& scope, const oci::Digest& digest) {

@@ -1,4 +1,5 @@
-// The memory provider: descriptors by (scope, digest), bounded in number, evicted by SIEVE.
+// The memory provider: descriptors by (scope, digest), bounded in number, evicted by SIEVE. Names and media types are
+// bounded too (kMaxScopeBytes, RFC 6838), so an entry takes a kilobyte at the very most, and mostly a fifth of that.
 //
 //   scoped set    overwrites the scope's entry, then the global one only if there is none; when the descriptor is
 //                 canonical under another algorithm, that digest is added globally as well
@@ -28,16 +29,16 @@ class MemoryDescriptorCache final : public BlobDescriptorCacheProvider {
   MemoryDescriptorCache(const MemoryDescriptorCache&) = delete;
   MemoryDescriptorCache& operator=(const MemoryDescriptorCache&) = delete;
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override;
   runtime::Task<Result<void>> clear(oci::Digest digest) override;
   Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) override;
 
   // Exact: nothing means blob_unknown.
-  [[nodiscard]] std::optional<oci::Descriptor> peek(const Scope& scope, const oci::Digest& digest) override;
+  [[nodiscard]] std::optional<Entry> peek(const Scope& scope, const oci::Digest& digest) override;
 
   // The same as the tasks, without a coroutine.
-  Result<void> set_now(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+  Result<void> set_now(const Scope& scope, const oci::Digest& digest, const Entry& entry);
   void clear_now(const Scope& scope, const oci::Digest& digest);
 
   [[nodiscard]] std::size_t entries() const;

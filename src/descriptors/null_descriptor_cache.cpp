@@ -2,12 +2,10 @@
 
 namespace sluice::descriptors {
 
-runtime::Task<Result<oci::Descriptor>> NullDescriptorCache::stat(oci::Digest /*digest*/) {
-  co_return Error(Errc::blob_unknown);
-}
+runtime::Task<Result<Entry>> NullDescriptorCache::stat(oci::Digest /*digest*/) { co_return Error(Errc::blob_unknown); }
 
-runtime::Task<Result<void>> NullDescriptorCache::set_descriptor(oci::Digest /*digest*/, oci::Descriptor descriptor) {
-  co_return oci::validate(descriptor);
+runtime::Task<Result<void>> NullDescriptorCache::set_descriptor(oci::Digest /*digest*/, Entry entry) {
+  co_return oci::validate(entry);
 }
 
 runtime::Task<Result<void>> NullDescriptorCache::clear(oci::Digest /*digest*/) { co_return Result<void>(); }

@@ -64,6 +64,16 @@ Result<void> check(const oci::Digest& digest, const oci::Descriptor& descriptor)
   return {};
 }
 
+// The hash of `digest` itself.
+Result<Entry> read_own(const RedisReply& reply, const oci::Digest& digest) {
+  Result<oci::Descriptor> found = read_descriptor(reply);
+  if (!found) return found.error();
+  if (found->digest != digest && found->digest.algorithm() == digest.algorithm()) {
+    return Error(Errc::corrupt, "Redis holds another blob's digest");
+  }
+  return Entry(std::move(*found));
+}
+
 void add_global(std::vector<RedisCommand>& commands, const oci::Digest& digest, const oci::Descriptor& descriptor) {
   const std::string key = RedisKeys::blob(digest);
   commands.push_back({"HMSET", key, "digest", descriptor.digest.to_string(), "size", std::to_string(descriptor.size)});
@@ -100,9 +110,9 @@ class RedisDescriptorCache::Core {
 
   void close();
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest);
-  runtime::Task<Result<oci::Descriptor>> stat(Scope scope, oci::Digest digest);
-  runtime::Task<Result<void>> set(Scope scope, oci::Digest digest, oci::Descriptor descriptor);
+  runtime::Task<Result<Entry>> stat(oci::Digest digest);
+  runtime::Task<Result<Entry>> stat(Scope scope, oci::Digest digest);
+  runtime::Task<Result<void>> set(Scope scope, oci::Digest digest, Entry entry);
   runtime::Task<Result<void>> clear(oci::Digest digest);
   runtime::Task<Result<void>> clear(Scope scope, oci::Digest digest);
 
@@ -177,51 +187,59 @@ Result<T> RedisDescriptorCache::Core::judged(const RedisPool::Answer& answer, st
   return error;
 }
 
-runtime::Task<Result<oci::Descriptor>> RedisDescriptorCache::Core::stat(oci::Digest digest) {
+runtime::Task<Result<Entry>> RedisDescriptorCache::Core::stat(oci::Digest digest) {
   const std::string key = RedisKeys::blob(digest);
   std::vector<RedisCommand> commands;
   commands.push_back({"HMGET", key, "digest", "size", "mediatype"});
   const Answer answer = co_await execute(std::move(commands), stat_);
   if (!answer) co_return answer.error();
-  Result<oci::Descriptor> found = judged(*answer, key, read_descriptor(answer->replies[0]));
+  Result<Entry> found = judged(*answer, key, read_own(answer->replies[0], digest));
   // distribution does not mind its absence; what a blob is taken for then is what registries call it.
   if (found && found->media_type.empty()) found->media_type = oci::media_type::kOctetStream;
   co_return found;
 }
 
-runtime::Task<Result<oci::Descriptor>> RedisDescriptorCache::Core::stat(Scope scope, oci::Digest digest) {
+runtime::Task<Result<Entry>> RedisDescriptorCache::Core::stat(Scope scope, oci::Digest digest) {
   const std::string key = keys_.blob(scope, digest);
   const std::string text = digest.to_string();
   std::vector<RedisCommand> commands;
   commands.push_back({"SISMEMBER", keys_.members(scope), text});
   commands.push_back({"HMGET", RedisKeys::blob(digest), "digest", "size", "mediatype"});
-  commands.push_back({"HGET", key, "mediatype"});
+  commands.push_back({"HMGET", key, "mediatype", RedisKeys::kCheckedField});
   const Answer answer = co_await execute(std::move(commands), repository_stat_);
   if (!answer) co_return answer.error();
   // In the order in which distribution asks: what is behind a "no" is not looked at.
-  const auto read = [](const std::vector<RedisReply>& replies) -> Result<oci::Descriptor> {
+  const auto read = [&digest](const std::vector<RedisReply>& replies) -> Result<Entry> {
     const Result<bool> member = read_membership(replies[0]);
     if (!member) return member.error();
     if (!*member) return Error(Errc::blob_unknown);
-    Result<oci::Descriptor> descriptor = read_descriptor(replies[1]);
-    if (!descriptor) return descriptor;
-    if (Result<void> own = read_media_type(replies[2], *descriptor); !own) return own.error();
-    if (descriptor->media_type.empty()) return Error(Errc::blob_unknown);
-    return descriptor;
+    Result<Entry> entry = read_own(replies[1], digest);
+    if (!entry) return entry;
+    const Result<Clock::Wall> checked_at = read_repository(replies[2], *entry);
+    if (!checked_at) return checked_at.error();
+    if (entry->media_type.empty()) return Error(Errc::blob_unknown);
+    entry->checked_at = *checked_at;
+    return entry;
   };
   co_return judged(*answer, key, read(answer->replies));
 }
 
 // Of the global scope too.
-runtime::Task<Result<void>> RedisDescriptorCache::Core::set(Scope scope, oci::Digest digest,
-                                                            oci::Descriptor descriptor) {
-  if (Result<void> valid = check(digest, descriptor); !valid) co_return valid;
+runtime::Task<Result<void>> RedisDescriptorCache::Core::set(Scope scope, oci::Digest digest, Entry entry) {
+  if (Result<void> valid = check(digest, entry); !valid) co_return valid;
   const std::string key = scope.is_global() ? RedisKeys::blob(digest) : keys_.blob(scope, digest);
   std::vector<RedisCommand> commands;
   if (!scope.is_global()) commands.push_back({"SADD", keys_.members(scope), digest.to_string()});
-  add_global(commands, digest, descriptor);
-  if (!scope.is_global()) commands.push_back({"HSET", key, "mediatype", descriptor.media_type});
-  if (digest != descriptor.digest) add_global(commands, descriptor.digest, descriptor);
+  add_global(commands, digest, entry);
+  if (!scope.is_global()) {
+    RedisCommand own{"HMSET", key, "mediatype", entry.media_type};
+    if (entry.is_dated()) {
+      own.emplace_back(RedisKeys::kCheckedField);
+      own.push_back(write_time(entry.checked_at));
+    }
+    commands.push_back(std::move(own));
+  }
+  if (digest != entry.digest) add_global(commands, entry.digest, entry);
   const Answer answer = co_await execute(std::move(commands), scope.is_global() ? set_ : repository_set_);
   if (!answer) co_return answer.error();
   co_return judged(*answer, key, Result<void>());
@@ -267,9 +285,9 @@ class RedisDescriptorCache::Scoped final : public BlobDescriptorService {
  public:
   Scoped(std::shared_ptr<Core> core, Scope scope) : core_(std::move(core)), scope_(std::move(scope)) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override { return core_->stat(scope_, digest); }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
-    return core_->set(scope_, digest, std::move(descriptor));
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override { return core_->stat(scope_, digest); }
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override {
+    return core_->set(scope_, digest, std::move(entry));
   }
   runtime::Task<Result<void>> clear(oci::Digest digest) override { return core_->clear(scope_, digest); }
 
@@ -286,10 +304,10 @@ RedisDescriptorCache::~RedisDescriptorCache() = default;
 
 void RedisDescriptorCache::close() { core_->close(); }
 
-runtime::Task<Result<oci::Descriptor>> RedisDescriptorCache::stat(oci::Digest digest) { return core_->stat(digest); }
+runtime::Task<Result<Entry>> RedisDescriptorCache::stat(oci::Digest digest) { return core_->stat(digest); }
 
-runtime::Task<Result<void>> RedisDescriptorCache::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
-  return core_->set(Scope(), digest, std::move(descriptor));
+runtime::Task<Result<void>> RedisDescriptorCache::set_descriptor(oci::Digest digest, Entry entry) {
+  return core_->set(Scope(), digest, std::move(entry));
 }
 
 runtime::Task<Result<void>> RedisDescriptorCache::clear(oci::Digest digest) { return core_->clear(digest); }

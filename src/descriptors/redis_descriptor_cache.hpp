@@ -1,15 +1,19 @@
 // The Redis provider: descriptors in a Redis that others share, in the keys and with the commands of distribution's own
 // provider (redis_keys.hpp), so that a sluice and a distribution registry read what the other one wrote.
 //
-//   scoped stat   SISMEMBER, HMGET, HGET in one write: a member, with a digest and a size, and a media type of the
+//   scoped stat   SISMEMBER, HMGET, HMGET in one write: a member, with a digest and a size, and a media type of the
 //                 repository's own; else blob_unknown
-//   scoped set    SADD, HMSET, HSETNX (the first writer's media type stays), HSET of the repository's. Where the
-//                 descriptor is canonical under another algorithm, that digest is added globally; distribution adds it
-//                 to the repository too, but upstream has said nothing of it
+//   scoped set    SADD, HMSET, HSETNX (the first writer's media type stays), HMSET of the repository's, with the date.
+//                 Where the descriptor is canonical under another algorithm, that digest is added globally;
+//                 distribution adds it to the repository too, which here is left to the caller
 //   global set    HMSET, HSETNX
 //   scoped clear  only for a member, else blob_unknown: SREM, DEL, HDEL in one MULTI, so that the membership is revoked
 //                 whatever another repository says of the blob later (distribution from 3.1 on)
 //   global clear  HDEL of the three fields; blob_unknown where there was none
+//
+// When upstream said so stands beside the repository's media type, in a field that distribution neither reads nor
+// touches; what distribution wrote has no date. A digest that belongs to another blob (another one of the same
+// algorithm) is corrupt; what another algorithm's says is handed on as the claim that it is.
 //
 // Nothing expires by itself: Redis wants `maxmemory-policy allkeys-lru`.
 //
@@ -44,10 +48,10 @@ class RedisDescriptorCache final : public BlobDescriptorCacheProvider {
   RedisDescriptorCache& operator=(const RedisDescriptorCache&) = delete;
 
   // Ends all connections while the loops still run; what is in flight fails. Blocks until it is done. Idempotent.
-  void close();
+  void close() override;
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override;
   runtime::Task<Result<void>> clear(oci::Digest digest) override;
   Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) override;
 

@@ -2,7 +2,9 @@
 //
 //   repository::<repository>::blobs             a set: the digests that the repository has
 //   blobs::<digest>                             a hash: digest, size, mediatype
-//   repository::<repository>::blobs::<digest>   a hash: mediatype, where the repository says otherwise
+//   repository::<repository>::blobs::<digest>   a hash: mediatype, where the repository says otherwise; and of our own
+//                                               sluice-checked, when upstream last said that it has the blob, in
+//                                               seconds since 1970
 //
 // Immutable, read from any thread.
 #pragma once
@@ -18,6 +20,8 @@ namespace sluice::descriptors {
 
 class RedisKeys {
  public:
+  static constexpr const char* kCheckedField = "sluice-checked";
+
   // As in RedisParams.
   RedisKeys(std::string strip_prefix, std::vector<std::string> upstreams);
 

@@ -113,12 +113,30 @@ Result<oci::Descriptor> read_descriptor(const RedisReply& reply) {
   return out;
 }
 
-Result<void> read_media_type(const RedisReply& reply, oci::Descriptor& descriptor) {
-  if (reply.type == RedisReply::Type::nil) return Error(Errc::blob_unknown);
-  if (reply.type != RedisReply::Type::text) return unexpected("HGET", reply);
-  if (!is_media_type(reply.text)) return Error(Errc::corrupt, "Redis holds a media type that is none");
-  if (!reply.text.empty()) descriptor.media_type = reply.text;
-  return {};
+Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& descriptor) {
+  using Type = RedisReply::Type;
+  if (reply.type != Type::array || reply.elements.size() != 2) return unexpected("HMGET", reply);
+  for (const RedisReply& element : reply.elements) {
+    if (element.type != Type::nil && element.type != Type::text) return unexpected("HMGET", element);
+  }
+  if (reply.elements[0].type == Type::nil) return Error(Errc::blob_unknown);
+  const std::string& media_type = reply.elements[0].text;
+  if (!is_media_type(media_type)) return Error(Errc::corrupt, "Redis holds a media type that is none");
+  Clock::Wall checked_at{};
+  if (const std::string& text = reply.elements[1].text; reply.elements[1].type == Type::text) {
+    std::uint32_t seconds = 0;
+    const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (ec != std::errc{} || end != text.data() + text.size() || seconds == 0) {
+      return Error(Errc::corrupt, "Redis holds a date that is none");
+    }
+    checked_at += std::chrono::seconds(seconds);
+  }
+  if (!media_type.empty()) descriptor.media_type = media_type;
+  return checked_at;
+}
+
+std::string write_time(Clock::Wall time) {
+  return fmt::to_string(std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count());
 }
 
 Result<std::int64_t> read_count(const RedisReply& reply) {

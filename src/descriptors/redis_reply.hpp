@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "oci/descriptor.hpp"
 
@@ -49,9 +50,13 @@ Result<bool> read_membership(const RedisReply& reply);
 // a media type the descriptor has an empty one. Errors: blob_unknown; corrupt for what no descriptor looks like.
 Result<oci::Descriptor> read_descriptor(const RedisReply& reply);
 
-// HGET `repository::<repository>::blobs::<digest>` mediatype laid over `descriptor`. An empty text changes nothing, as
-// in distribution. Errors: blob_unknown where there is none; corrupt.
-Result<void> read_media_type(const RedisReply& reply, oci::Descriptor& descriptor);
+// HMGET `repository::<repository>::blobs::<digest>` mediatype sluice-checked: the type laid over `descriptor`, where an
+// empty text changes nothing, as in distribution; and the date, 1970 where there is none. Errors: blob_unknown where
+// there is no type; corrupt.
+Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& descriptor);
+
+// A date as read_repository reads it.
+std::string write_time(Clock::Wall time);
 
 // How many HDEL or SREM removed. Errors: corrupt.
 Result<std::int64_t> read_count(const RedisReply& reply);

@@ -1,14 +1,32 @@
 #include "proxy/blob_access.hpp"
 
+#include <fmt/format.h>
+
+#include "base/log.hpp"
 #include "oci/media_type.hpp"
+#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
 
-std::string key_of(const descriptors::Scope& scope, const oci::Digest& digest) {
+using descriptors::Entry;
+using descriptors::Scope;
+using namespace std::chrono_literals;
+
+// Clocks of machines that share a Redis may differ by so much. What was checked later than that was not.
+constexpr auto kClockSkew = 5min;
+
+std::string key_of(const Scope& scope, const oci::Digest& digest) {
   std::string key = scope.str();
   key.append("@").append(digest.to_string());
   return key;
+}
+
+metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
+  return registry.counter("sluice_membership_checks_total",
+                          "What became of a repository's word that was older than descriptors.ttl: renewed or revoked "
+                          "by upstream, or used stale because upstream was out",
+                          {{"result", std::string(result)}});
 }
 
 }  // namespace
@@ -22,12 +40,15 @@ class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorServ
  public:
   UpstreamStatter(BlobAccess& access, Route route) : access_(access), route_(std::move(route)) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
+  runtime::Task<Result<Entry>> stat(oci::Digest digest) override {
     asked_ = true;
-    return access_.ask_upstream(route_, digest);
+    Result<oci::Descriptor> said = co_await access_.ask_upstream(route_, digest);
+    if (!said) co_return said.error();
+    said->digest = access_.canonical(digest);
+    co_return Entry(std::move(*said), access_.clock_.wall());
   }
   [[nodiscard]] bool asked() const noexcept { return asked_; }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest, oci::Descriptor) override { co_return Result<void>{}; }
+  runtime::Task<Result<void>> set_descriptor(oci::Digest, Entry) override { co_return Result<void>{}; }
   runtime::Task<Result<void>> clear(oci::Digest) override { co_return Result<void>{}; }
 
  private:
@@ -39,27 +60,72 @@ class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorServ
 BlobAccess::BlobAccess(Params params, descriptors::BlobDescriptorCacheProvider& front,
                        store::CatalogDescriptorService& catalog, const Clock& clock, runtime::TaskGroup& group,
                        metrics::Registry& registry)
-    : front_(front),
+    : ttl_(params.ttl),
+      clock_(clock),
+      front_(front),
       catalog_(catalog),
       front_tracker_(registry, params.front_name, "front"),
       catalog_tracker_(registry, "catalog", "catalog"),
+      renewed_(checks(registry, "renewed")),
+      revoked_(checks(registry, "revoked")),
+      stale_(checks(registry, "stale")),
       negative_(params.negative, clock),
+      pauses_({.ttl = params.retry_pause, .max_entries = 10'000}, clock),
       flights_(group) {}
 
-std::optional<oci::Descriptor> BlobAccess::peek(const descriptors::Scope& scope, const oci::Digest& digest) {
-  std::optional<oci::Descriptor> found = front_.peek(scope, digest);
-  if (found) front_tracker_.count_peek();
+bool BlobAccess::is_fresh(const Entry& entry) const {
+  if (ttl_.count() == 0) return true;
+  const auto age = clock_.wall() - entry.checked_at;
+  return age < ttl_ && age > -kClockSkew;
+}
+
+bool BlobAccess::pauses(const Scope& scope) { return pauses_.contains(scope.str()); }
+
+Result<BlobAccess::Views> BlobAccess::views(const Scope& scope) {
+  auto front = front_.repository_scoped(scope.str());
+  if (!front) return front.error();
+  auto catalog = catalog_.repository_scoped(scope.str());
+  if (!catalog) return catalog.error();
+  return Views{std::move(*front), std::move(*catalog)};
+}
+
+// What a cache says of another name is a claim, unless it is what is known here.
+BlobAccess::Known BlobAccess::known(const oci::Digest& digest, Entry entry) const {
+  Known out;
+  if (entry.digest != digest && entry.digest != canonical(digest)) out.claimed = entry.digest;
+  out.descriptor = std::move(entry);
+  out.descriptor.digest = digest;
+  return out;
+}
+
+std::optional<oci::Digest> BlobAccess::claimed(const oci::Digest& digest) {
+  const std::scoped_lock lock(claims_mutex_);
+  const oci::Digest* found = claims_.find(digest);
+  return found == nullptr ? std::nullopt : std::optional(*found);
+}
+
+std::optional<Entry> BlobAccess::peek(const Scope& scope, const oci::Digest& digest) {
+  std::optional<Entry> found = front_.peek(scope, digest);
+  if (!found || !is_fresh(*found)) return std::nullopt;
+  front_tracker_.count_peek();
   return found;
 }
 
-runtime::Task<Result<oci::Descriptor>> BlobAccess::stat_known(descriptors::Scope scope, oci::Digest digest) {
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
-  if (!front) co_return front.error();
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(scope.str());
-  if (!catalog) co_return catalog.error();
+// What nobody has dated counts from now on.
+runtime::Task<void> BlobAccess::date(const Views& in, oci::Digest digest, Entry& entry) {
+  if (entry.is_dated()) co_return;
+  entry.checked_at = clock_.wall();
+  const Result<void> dated = co_await in.front->set_descriptor(digest, entry);
+  static_cast<void>(dated);
+}
+
+runtime::Task<Result<Entry>> BlobAccess::stat_known(Scope scope, oci::Digest digest) {
+  Result<Views> in = views(scope);
+  if (!in) co_return in.error();
   const Revocations::Ticket ticket = revocations_.begin();
-  descriptors::CachedBlobStatter statter(*front, *catalog, &front_tracker_);
-  Result<oci::Descriptor> found = co_await statter.stat(digest);
+  descriptors::CachedBlobStatter statter(in->front, in->catalog, &front_tracker_);
+  Result<Entry> found = co_await statter.stat(digest);
+  if (found) co_await date(*in, digest, *found);
   if (revoked(ticket, scope, digest)) {
     // What the catalog said before the removal may have reached the front after it.
     const Result<void> dropped = co_await drop(scope, digest);
@@ -73,73 +139,134 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   if (known_unknown(route.scope, digest)) {
     co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
   }
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(route.scope.str());
-  if (!front) co_return front.error();
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(route.scope.str());
-  if (!catalog) co_return catalog.error();
+  Result<Views> in = views(route.scope);
+  if (!in) co_return in.error();
   const Revocations::Ticket ticket = revocations_.begin();
   auto upstream = std::make_shared<UpstreamStatter>(*this, route);
-  auto behind = std::make_shared<descriptors::CachedBlobStatter>(*catalog, upstream, &catalog_tracker_);
-  descriptors::CachedBlobStatter statter(*front, behind, &front_tracker_);
-  Result<oci::Descriptor> found = co_await statter.stat(digest);
-  if (found) {
-    if (revoked(ticket, route.scope, digest)) {
-      const Result<void> dropped = co_await drop(route.scope, digest);
-      static_cast<void>(dropped);
-    }
-    co_return Known{std::move(*found), upstream->asked()};
+  auto behind = std::make_shared<descriptors::CachedBlobStatter>(in->catalog, upstream, &catalog_tracker_);
+  descriptors::CachedBlobStatter statter(in->front, behind, &front_tracker_);
+  Result<Entry> found = co_await statter.stat(digest);
+  if (!found) {
+    if (found.error().code == Errc::blob_unknown) remember_unknown(route.scope, digest);
+    co_return found.error();
   }
-  if (found.error().code == Errc::blob_unknown) remember_unknown(route.scope, digest);
-  co_return found.error();
+  co_await date(*in, digest, *found);
+  if (revoked(ticket, route.scope, digest)) {
+    const Result<void> dropped = co_await drop(route.scope, digest);
+    static_cast<void>(dropped);
+  }
+  const bool fresh = is_fresh(*found);
+  Known out = known(digest, std::move(*found));
+  out.asked_upstream = upstream->asked();
+  if (fresh) co_return out;
+  co_return co_await revalidate(std::move(route), digest, std::move(out));
+}
+
+runtime::Task<Result<BlobAccess::Known>> BlobAccess::revalidate(Route route, oci::Digest digest, Known stale) {
+  stale.stale = true;
+  if (pauses(route.scope)) {
+    stale_.add();
+    co_return stale;
+  }
+  const Revocations::Ticket ticket = revocations_.begin();
+  Result<oci::Descriptor> said = co_await ask_upstream(route, digest);
+  if (!said) {
+    if (co_await outlives(std::move(route), digest, said.error())) co_return stale;
+    co_return said.error();
+  }
+  renewed_.add();
+  Known out = known(digest, Entry(*said));
+  out.asked_upstream = true;
+  co_await remember(route.scope, out.descriptor, ticket);
+  co_return out;
+}
+
+runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error error) {
+  if (is_outage(error.code)) {
+    if (!pauses(route.scope)) {
+      log::info("access",
+                fmt::format("what {} has cannot be checked, so it is believed: {}", route.scope.str(), error.message));
+    }
+    pauses_.add(route.scope.str());
+    stale_.add();
+    co_return true;
+  }
+  // What upstream says to a client's own credentials is about the client, and not about the repository.
+  const bool of_client = route.on_behalf && (error.code == Errc::unauthorized || error.code == Errc::denied);
+  if ((is_verdict(error.code) || error.code == Errc::manifest_unknown) && !of_client) {
+    revoked_.add();
+    const Result<void> forgotten = co_await forget(route.scope, digest);
+    if (!forgotten) {
+      log::warn("access", fmt::format("{} has lost {}, which could not be told to the descriptor cache: {}",
+                                      route.scope.str(), digest.to_string(), forgotten.error().message));
+    }
+    if (error.code == Errc::blob_unknown) remember_unknown(route.scope, digest);
+  }
+  co_return false;
 }
 
 runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci::Digest digest) {
-  upstream::Registry* const registry = route.registry;
-  const oci::Repository repository = route.repository;
-  runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [registry, repository, digest] {
-    return registry->stat_blob(repository, digest);
-  };
   std::string key = key_of(route.scope, digest);
   key.append(" ").append(std::to_string(revocations_.epoch()));
+  // What upstream says to one client is no other client's answer.
+  if (route.on_behalf) key += fmt::format(" {}", static_cast<const void*>(route.on_behalf.get()));
+  runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route = std::move(route), digest] {
+    return route.registry->stat_blob(route.repository, digest);
+  };
   auto outcome = co_await flights_.run(std::move(key), std::move(work));
+  if (outcome.result && outcome.result->digest != digest) {
+    // Kept apart from what is known: a HEAD has it told, and the GET that follows wants to know.
+    const std::scoped_lock lock(claims_mutex_);
+    claims_.insert(digest, outcome.result->digest);
+  }
   co_return std::move(outcome.result);
 }
 
-runtime::Task<void> BlobAccess::remember(descriptors::Scope scope, oci::Descriptor descriptor,
-                                         const Revocations::Ticket& ticket) {
-  if (revoked(ticket, scope, descriptor.digest)) co_return;
+runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket) {
+  const oci::Digest digest = descriptor.digest;
+  if (revoked(ticket, scope, digest)) co_return;
   // Only manifests are told apart. What else strangers call their layers would fill the table of types.
   if (!oci::is_manifest(descriptor.media_type)) descriptor.media_type = oci::media_type::kOctetStream;
-  negative_.erase(key_of(scope, descriptor.digest));
-  const Result<void> kept = catalog_.set_now(scope, descriptor.digest, descriptor);
+  descriptor.digest = canonical(digest);
+  negative_.erase(key_of(scope, digest));
+  Entry entry(std::move(descriptor), clock_.wall());
+  const Result<void> kept = catalog_.set_now(scope, digest, entry);
   static_cast<void>(kept);  // What cannot be kept is asked for again.
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
   if (!front) co_return;
-  const oci::Digest digest = descriptor.digest;
-  const Result<void> cached = co_await (*front)->set_descriptor(digest, std::move(descriptor));
+  const Result<void> cached = co_await (*front)->set_descriptor(digest, std::move(entry));
   static_cast<void>(cached);
   if (!revoked(ticket, scope, digest)) co_return;
   const Result<void> dropped = co_await drop(scope, digest);
   static_cast<void>(dropped);
 }
 
-bool BlobAccess::revoked(const Revocations::Ticket& ticket, const descriptors::Scope& scope,
-                         const oci::Digest& digest) const {
+oci::Digest BlobAccess::canonical(const oci::Digest& digest) const {
+  if (digest.algorithm() == oci::Algorithm::sha256) return digest;
+  const std::optional<Entry> found = catalog_.peek(Scope(), digest);
+  return found ? found->digest : digest;
+}
+
+void BlobAccess::set_canonical(const oci::Digest& digest, const oci::Digest& canonical, std::uint64_t size) {
+  const oci::Descriptor descriptor{canonical, size, std::string(oci::media_type::kOctetStream)};
+  const Result<void> kept = catalog_.set_canonical(digest, descriptor);
+  static_cast<void>(kept);
+}
+
+bool BlobAccess::revoked(const Revocations::Ticket& ticket, const Scope& scope, const oci::Digest& digest) const {
   return revocations_.revoked(ticket, key_of(scope, digest));
 }
 
 // The front first: when it cannot be told (Redis is down), it would go on saying that the repository has the blob.
-runtime::Task<Result<void>> BlobAccess::drop(descriptors::Scope scope, oci::Digest digest) {
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
-  if (!front) co_return front.error();
-  const Result<void> cleared = co_await (*front)->clear(digest);
+runtime::Task<Result<void>> BlobAccess::drop(Scope scope, oci::Digest digest) {
+  Result<Views> in = views(scope);
+  if (!in) co_return in.error();
+  const Result<void> cleared = co_await in->front->clear(digest);
   if (!cleared && cleared.error().code != Errc::blob_unknown) co_return cleared.error();
-  Result<std::shared_ptr<descriptors::BlobDescriptorService>> catalog = catalog_.repository_scoped(scope.str());
-  if (!catalog) co_return catalog.error();
-  co_return co_await (*catalog)->clear(digest);
+  co_return co_await in->catalog->clear(digest);
 }
 
-runtime::Task<Result<void>> BlobAccess::forget(descriptors::Scope scope, oci::Digest digest) {
+runtime::Task<Result<void>> BlobAccess::forget(Scope scope, oci::Digest digest) {
   const std::string key = key_of(scope, digest);
   revocations_.revoke(key);
   negative_.erase(key);
@@ -154,11 +281,11 @@ runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {
   static_cast<void>(catalog);
 }
 
-void BlobAccess::remember_unknown(const descriptors::Scope& scope, const oci::Digest& digest) {
+void BlobAccess::remember_unknown(const Scope& scope, const oci::Digest& digest) {
   negative_.add(key_of(scope, digest));
 }
 
-bool BlobAccess::known_unknown(const descriptors::Scope& scope, const oci::Digest& digest) {
+bool BlobAccess::known_unknown(const Scope& scope, const oci::Digest& digest) {
   return negative_.contains(key_of(scope, digest));
 }
 

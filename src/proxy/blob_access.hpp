@@ -1,20 +1,35 @@
 // Who may see what: whether upstream has said that a repository has a blob or a manifest, and what it is.
 //
 // The chain front (memory, Redis, or none) -> catalog -> upstream HEAD, each joint a CachedBlobStatter. Upstream's
-// answer is remembered for that repository alone; that it is down takes nothing back. "Unknown" is remembered for a
-// short time.
+// answer is remembered for that repository alone, and believed for `ttl`:
+//
+//   younger than ttl, or no ttl   believed, nobody is asked
+//   older                         one HEAD upstream for all who ask, and they wait for it
+//     it has it                   believed for another ttl
+//     401, 403, 404               taken back, and upstream's answer is the answer
+//     no answer (outage.hpp)      believed all the same; in that repository upstream is not asked for `retry_pause`
+//   undated (by distribution)     believed, and counts from now on
+//
+// "Unknown" is remembered for a short time.
+//
+// Two names of one content. A blob that is asked for by sha512 or sha384 lies in the store under its sha256, the
+// canonical name. That a digest has this canonical one is believed only when both were computed of the same bytes here;
+// it stands in the catalog's global scope, where nobody else writes. What Redis or upstream say of it is a claim, and
+// worth a look at the bytes that are here.
 //
 // Threads: all functions may be called from any loop.
 #pragma once
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
+#include "base/sieve_map.hpp"
 #include "descriptors/cached_blob_statter.hpp"
 #include "descriptors/descriptor_service.hpp"
 #include "oci/descriptor.hpp"
@@ -34,21 +49,30 @@ class BlobAccess {
   struct Params {
     std::string front_name = "memory";  // the `provider` label of the first joint
     NegativeCache::Params negative;
+    // How long upstream's word is believed; 0: for ever.
+    std::chrono::milliseconds ttl{0};
+    // How long after an outage upstream is not asked again for that repository.
+    std::chrono::milliseconds retry_pause{30'000};
   };
 
   // Upstream's HEADs run in `group`, one for all who wait.
   BlobAccess(Params params, descriptors::BlobDescriptorCacheProvider& front, store::CatalogDescriptorService& catalog,
              const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry);
 
-  // What is known without suspending; counted only when it is a hit, since stat() counts the rest.
-  [[nodiscard]] std::optional<oci::Descriptor> peek(const descriptors::Scope& scope, const oci::Digest& digest);
+  // What is known without suspending and may be believed; counted only when it is a hit, since stat() counts the rest.
+  [[nodiscard]] std::optional<descriptors::Entry> peek(const descriptors::Scope& scope, const oci::Digest& digest);
 
-  // What front or catalog know; blob_unknown where upstream would have to be asked.
-  runtime::Task<Result<oci::Descriptor>> stat_known(descriptors::Scope scope, oci::Digest digest);
+  // What front or catalog know, whatever its age; blob_unknown where upstream would have to be asked.
+  runtime::Task<Result<descriptors::Entry>> stat_known(descriptors::Scope scope, oci::Digest digest);
 
   struct Known {
+    // Of the digest that was asked for.
     oci::Descriptor descriptor;
     bool asked_upstream = false;
+    // Older than its ttl, and upstream could not be asked.
+    bool stale = false;
+    // What a cache says is the canonical digest of this one, where that is not known here.
+    std::optional<oci::Digest> claimed = {};
   };
   // What anybody knows: upstream is asked when the caches do not.
   // Errors: those of upstream::Registry::stat_blob.
@@ -60,6 +84,24 @@ class BlobAccess {
   // Upstream has said so, in an answer for that very repository, to a question that was put after `ticket` was taken.
   // Nothing is remembered that was forgotten since.
   runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket);
+
+  // --- For whoever revalidates by another question than HEAD of the blob.
+
+  [[nodiscard]] bool is_fresh(const descriptors::Entry& entry) const;
+  // Upstream was out a moment ago, so what is known of that repository is believed whatever its age.
+  [[nodiscard]] bool pauses(const descriptors::Scope& scope);
+  // Upstream was asked about an entry that is older than its ttl, and `error` is what came: true where the entry is
+  // believed all the same, else upstream's verdict has taken it back.
+  runtime::Task<bool> outlives(Route route, oci::Digest digest, Error error);
+
+  // --- Names.
+
+  // The name under which the bytes of `digest` lie in the store; itself where no other is known.
+  [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const;
+  // What upstream has lately said that it is; nothing for a sha256.
+  [[nodiscard]] std::optional<oci::Digest> claimed(const oci::Digest& digest);
+  // Both were computed of the same bytes. `size` in bytes.
+  void set_canonical(const oci::Digest& digest, const oci::Digest& canonical, std::uint64_t size);
 
   // What is remembered of it for that repository is taken back, and what is on its way is not remembered. Errors: those
   // of a front that could not be told; the rest is as it was.
@@ -77,16 +119,32 @@ class BlobAccess {
 
  private:
   class UpstreamStatter;
+  struct Views {
+    std::shared_ptr<descriptors::BlobDescriptorService> front;
+    std::shared_ptr<descriptors::BlobDescriptorService> catalog;
+  };
 
+  [[nodiscard]] Result<Views> views(const descriptors::Scope& scope);
+  runtime::Task<void> date(const Views& in, oci::Digest digest, descriptors::Entry& entry);
+  runtime::Task<Result<Known>> revalidate(Route route, oci::Digest digest, Known stale);
   runtime::Task<Result<void>> drop(descriptors::Scope scope, oci::Digest digest);
+  [[nodiscard]] Known known(const oci::Digest& digest, descriptors::Entry entry) const;
 
+  const std::chrono::milliseconds ttl_;
+  const Clock& clock_;
   descriptors::BlobDescriptorCacheProvider& front_;
   store::CatalogDescriptorService& catalog_;
   descriptors::Tracker front_tracker_;
   descriptors::Tracker catalog_tracker_;
+  metrics::Counter& renewed_;
+  metrics::Counter& revoked_;
+  metrics::Counter& stale_;
   NegativeCache negative_;
+  NegativeCache pauses_;  // by repository
   Revocations revocations_;
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
+  std::mutex claims_mutex_;  // guards claims_
+  SieveMap<oci::Digest, oci::Digest> claims_{1000};
 };
 
 }  // namespace sluice::proxy

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -18,6 +19,16 @@ class BlobResponder {
  public:
   BlobResponder(BlobService& service, const Metrics& metrics) : service_(service), metrics_(metrics) {}
 
+  // A blob in an answer: as it was asked for, and as the head calls it, which is the canonical name where that is known
+  // (OCI distribution-spec, "Pulling blobs"). An entity tag of either is one of this blob: while a fill was in flight,
+  // the head said the one that was asked for.
+  struct Names {
+    oci::Digest asked;
+    oci::Digest told;
+    [[nodiscard]] bool are_two() const noexcept { return asked != told; }
+    [[nodiscard]] bool matched_by(std::string_view if_none_match) const;
+  };
+
   // Answers, and says how the cache came by it. `extra_fields` is added to the head, complete lines with CRLF.
   // An error means that nothing has been sent yet; a body that cannot be completed is broken off instead.
   runtime::Task<Result<CacheResult>> respond(http::Exchange& exchange, Route route, oci::Digest digest,
@@ -26,7 +37,7 @@ class BlobResponder {
  private:
   runtime::Task<Result<CacheResult>> respond_head(http::Exchange& exchange, Route route, oci::Digest digest,
                                                   std::string extra_fields);
-  runtime::Task<void> respond_at_rest(http::Exchange& exchange, const ReadyObject& object, oci::Digest digest,
+  runtime::Task<void> respond_at_rest(http::Exchange& exchange, const ReadyObject& object, Names names,
                                       std::string extra_fields);
   // Errors: the fill's, before anything was sent.
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,

@@ -10,11 +10,13 @@ namespace {
 // How often a look-up starts again because what it found was gone a moment later.
 constexpr int kMaxRounds = 4;
 
+CacheResult result_of(const BlobAccess::Known& known) { return known.stale ? CacheResult::stale : CacheResult::hit; }
+
 }  // namespace
 
 BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
                          streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem,
-                         const Metrics& metrics)
+                         const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics)
     : params_(params),
       access_(access),
       store_(store),
@@ -23,11 +25,17 @@ BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& st
       pool_(pool),
       filesystem_(filesystem),
       metrics_(metrics),
-      objects_(params.memory_bytes) {}
+      objects_(params.memory_bytes),
+      names_(access, store, pool, filesystem, clock, group, metrics) {}
+
+std::string BlobService::fill_key(std::string_view upstream, const oci::Digest& digest) {
+  std::string key(upstream);
+  return key.append(" ").append(digest.to_string());
+}
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::allowed(Route route, oci::Digest digest) {
-  std::optional<oci::Descriptor> peeked = access_.peek(route.scope, digest);
-  if (peeked && !oci::is_manifest(peeked->media_type)) co_return BlobAccess::Known{std::move(*peeked), false};
+  std::optional<descriptors::Entry> peeked = access_.peek(route.scope, digest);
+  if (peeked && !oci::is_manifest(peeked->media_type)) co_return BlobAccess::Known{std::move(*peeked)};
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
   if (!known || !oci::is_manifest(known->descriptor.media_type)) co_return known;
   // That the repository has a manifest does not say that upstream gives it out as a blob.
@@ -40,9 +48,10 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Dig
   const Result<BlobAccess::Known> known = co_await allowed(std::move(route), digest);
   if (!known) co_return known.error();
   // A manifest may be wrong about the size of what it names; a file at rest is not.
-  const std::optional<store::Stored> stored = store_.find(digest);
+  const oci::Digest canonical = access_.canonical(digest);
+  const std::optional<store::Stored> stored = store_.find(canonical);
   co_return Stat{stored ? stored->size : known->descriptor.size,
-                 known->asked_upstream ? CacheResult::miss : CacheResult::hit};
+                 known->asked_upstream ? CacheResult::miss : result_of(*known), canonical};
 }
 
 runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size) {
@@ -71,20 +80,28 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
 runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::Digest digest) {
   Error last{Errc::internal};
   for (int round = 0; round < kMaxRounds; ++round) {
-    std::optional<store::Stored> stored = store_.find(digest);
-    if (!stored && store_.rebuilding()) {
-      const Result<store::Stored> looked_up = co_await store_.stat(digest);
+    const oci::Digest canonical = access_.canonical(digest);
+    std::optional<store::Stored> stored = store_.find(canonical);
+    if (!stored && store_.incomplete()) {
+      const Result<store::Stored> looked_up = co_await store_.stat(canonical);
       if (looked_up) stored = *looked_up;
     }
     if (stored) {
       const Result<BlobAccess::Known> known = co_await allowed(route, digest);
       if (!known) co_return known.error();
-      Result<std::shared_ptr<const ReadyObject>> ready = co_await at_rest(digest, stored->size);
-      if (ready) co_return Opened{CacheResult::hit, std::move(*ready), nullptr, std::nullopt};
+      Result<std::shared_ptr<const ReadyObject>> ready = co_await at_rest(canonical, stored->size);
+      if (ready) co_return Opened{result_of(*known), std::move(*ready), nullptr, std::nullopt, canonical};
       // Gone or broken on the disk: the store has dropped it, so the next round fetches it.
       last = ready.error();
       if (last.code != Errc::not_found) co_return last;
       continue;
+    }
+    if (canonical == digest && digest.algorithm() != oci::Algorithm::sha256) {
+      // It may be here under another name. Asking which costs one HEAD, not asking perhaps a download.
+      const Result<BlobAccess::Known> known = co_await allowed(route, digest);
+      if (!known) co_return known.error();
+      const std::optional<oci::Digest> claimed = known->claimed ? known->claimed : access_.claimed(digest);
+      if (claimed && co_await names_.verify(digest, *claimed)) continue;
     }
     Result<Opened> opened = co_await in_flight(route, digest);
     if (opened) co_return opened;
@@ -102,8 +119,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   streamcache::Create create = [this, route, digest, part_room](std::shared_ptr<streamcache::Writer> writer) {
     return fill(route, digest, std::move(writer), part_room);
   };
-  std::string key(route.registry->name());
-  key.append(" ").append(digest.to_string());
+  // One fill for all names that are known.
+  std::string key = fill_key(route.registry->name(), access_.canonical(digest));
   streamcache::OpenFile open = [this, digest, part_room]() -> Result<streamcache::OpenedFile> {
     Result<store::Parts::Opened> opened = parts_.open(digest);
     if (!opened) return opened.error();
@@ -129,7 +146,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
     const Result<BlobAccess::Known> known = co_await allowed(route, digest);
     if (!known) co_return known.error();
   }
-  co_return Opened{lookup->created ? CacheResult::miss : CacheResult::join, nullptr, std::move(lookup->stream), *size};
+  co_return Opened{lookup->created ? CacheResult::miss : CacheResult::join, nullptr, std::move(lookup->stream), *size,
+                   digest};
 }
 
 }  // namespace sluice::proxy

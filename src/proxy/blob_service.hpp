@@ -3,6 +3,9 @@
 //   store.find ──has it──▶ may this repository see it? ──▶ at rest: a ReadyObject
 //        └─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
 //
+// A blob that is asked for by sha512 or sha384 is kept under its sha256 (blob_access.hpp), so it is one file, and one
+// fill, whatever it is called. A fill of such a blob computes both digests.
+//
 // One fill for a digest at an upstream, whoever asks: it runs in the task group, hashes behind what it writes, goes on
 // from where a connection broke, or from the part that an earlier one left, and hands the file to the store when the
 // digest is right; when it breaks for good, is given up or cancelled it leaves a part itself. Upstreams have fills of
@@ -23,6 +26,7 @@
 #include "base/result.hpp"
 #include "proxy/access_log.hpp"
 #include "proxy/blob_access.hpp"
+#include "proxy/canonical_names.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/ready_object.hpp"
 #include "proxy/upstreams.hpp"
@@ -59,11 +63,13 @@ class BlobService {
     std::shared_ptr<const ReadyObject> object;    // at rest; else null and:
     std::unique_ptr<streamcache::Stream> stream;  // in flight
     std::optional<std::uint64_t> size;            // of the stream, where upstream told
+    // The name that the answer's head says: the canonical one of what is at rest, else the one that was asked for.
+    oci::Digest named;
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
-              streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem,
-              const Metrics& metrics);
+              streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Clock& clock,
+              runtime::TaskGroup& group, const Metrics& metrics);
 
   // Errors: the access check's and upstream's (upstream::Registry).
   runtime::Task<Result<Opened>> open(Route route, oci::Digest digest);
@@ -71,9 +77,13 @@ class BlobService {
   struct Stat {
     std::uint64_t size = 0;
     CacheResult result = CacheResult::none;
+    oci::Digest named;  // as in Opened
   };
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
+
+  // Under which a download is known to the streaming cache.
+  static std::string fill_key(std::string_view upstream, const oci::Digest& digest);
 
   // While blobs cannot be stored: looks whether they can be again. To be called now and then.
   runtime::Task<void> try_store();
@@ -114,6 +124,8 @@ class BlobService {
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
   runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
+  runtime::Task<void> remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
+                                        std::uint64_t size, const Revocations::Ticket& ticket);
   void note_store(const std::optional<Error>& trouble);
   runtime::Task<void> remove_file(streamcache::Writer& writer);
   runtime::Task<void> back_off(std::size_t failures);
@@ -127,6 +139,7 @@ class BlobService {
   runtime::Filesystem& filesystem_;
   const Metrics metrics_;
   ObjectCache objects_;
+  CanonicalNames names_;
   std::atomic<Errc> trouble_{Errc::internal};  // of storing: no_space or io; internal: none
 };
 

@@ -253,7 +253,7 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
                                               std::shared_ptr<streamcache::Writer> writer,
                                               std::shared_ptr<store::Reservation> part_room) {
   // Between the caller's look into the store and this fill another one may have ended.
-  if (store_.find(digest)) co_return Error{Errc::superseded, "stored meanwhile"};
+  if (store_.find(access_.canonical(digest))) co_return Error{Errc::superseded, "stored meanwhile"};
   TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
   Room room{std::move(*part_room), access_.revocations().begin()};
   Result<void> received{};
@@ -285,27 +285,48 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await remove_file(*writer);
     co_return received;
   }
-  co_await access_.remember(route.scope, {digest, writer->position(), std::string(oci::media_type::kOctetStream)},
-                            room.ticket);
+  const oci::Digest canonical = verifier.canonical();
+  co_await remember_verified(route.scope, digest, canonical, writer->position(), room.ticket);
   metrics_.fills_completed.add();
   if (unwanted(room, route, digest)) {
     co_await remove_file(*writer);
     co_return Result<void>{};
   }
-  co_await keep(digest, *writer, room);
+  if (canonical != digest && store_.find(canonical)) {
+    co_await remove_file(*writer);  // it is here, under its other name
+  } else {
+    co_await keep(canonical, *writer, room);
+  }
   // A removal that came in between has looked for the file before it was there.
   if (unwanted(room, route, digest)) {
-    const Result<void> removed = co_await store_.remove(digest);
+    const Result<void> removed = co_await store_.remove(canonical);
     static_cast<void>(removed);
-    forget(digest);
+    forget(canonical);
   }
   co_return Result<void>{};
+}
+
+// `canonical` is the sha256 of the bytes that have the digest `digest`. Upstream has given them out for this
+// repository, so it has them under both names.
+runtime::Task<void> BlobService::remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
+                                                   std::uint64_t size, const Revocations::Ticket& ticket) {
+  const std::string media_type(oci::media_type::kOctetStream);
+  if (canonical != digest) {
+    access_.set_canonical(digest, canonical, size);
+    if (!access_.revoked(ticket, scope, digest)) {
+      co_await access_.remember(scope, oci::Descriptor{canonical, size, media_type}, ticket);
+    }
+  }
+  co_await access_.remember(scope, oci::Descriptor{digest, size, media_type}, ticket);
 }
 
 // The blob was taken out of the repository during the download, and no other one has it: its readers get it, and nobody
 // else.
 bool BlobService::unwanted(const Room& room, const Route& route, const oci::Digest& digest) const {
-  return access_.revoked(room.ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty();
+  if (!access_.revoked(room.ticket, route.scope, digest)) return false;
+  const oci::Digest canonical = access_.canonical(digest);
+  return store_.catalog().scopes_of(digest).empty() &&
+         (canonical == digest || store_.catalog().scopes_of(canonical).empty());
 }
 
 // When all is right the readers have everything: they need not wait for the disk.

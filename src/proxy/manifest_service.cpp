@@ -123,27 +123,42 @@ runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest dige
   co_return made;
 }
 
+// From what is here; nothing where the bytes are needed and are not.
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(oci::Descriptor known,
+                                                                                  oci::Digest digest, bool head_only,
+                                                                                  CacheResult result) {
+  if (Object object = co_await at_rest(digest, known.media_type)) co_return Opened{result, std::move(object), digest};
+  if (!head_only) co_return std::nullopt;
+  co_return Opened{result, ready_manifest_head(digest, known.media_type, known.size), digest};
+}
+
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Route route, oci::Digest digest,
                                                                             bool head_only) {
-  std::optional<oci::Descriptor> known = access_.peek(route.scope, digest);
+  std::optional<descriptors::Entry> known = access_.peek(route.scope, digest);
   if (!known) {
-    const Result<oci::Descriptor> looked_up = co_await access_.stat_known(route.scope, digest);
+    const Result<descriptors::Entry> looked_up = co_await access_.stat_known(route.scope, digest);
     if (looked_up) known = *looked_up;
   }
   const bool is_manifest = known && oci::is_manifest(known->media_type);
-  if (is_manifest) {
-    if (Object object = co_await at_rest(digest, known->media_type)) {
-      co_return Opened{CacheResult::hit, std::move(object), digest};
-    }
-    if (head_only) {
-      co_return Opened{CacheResult::hit, ready_manifest_head(digest, known->media_type, known->size), digest};
-    }
+  const bool fresh = is_manifest && access_.is_fresh(*known);
+  const bool believed = fresh || (is_manifest && access_.pauses(route.scope));
+  if (believed) {
+    const CacheResult result = fresh ? CacheResult::hit : CacheResult::stale;
+    std::optional<Opened> opened = co_await open_known(*known, digest, head_only, result);
+    if (opened) co_return std::move(*opened);
   }
   // Bytes that are here for another repository need only upstream's word on this one.
   const bool stored = store_.find(digest).has_value();
   Result<Found> found =
-      co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !is_manifest));
-  if (!found) co_return found.error();
+      co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !believed));
+  if (!found) {
+    const Error error = found.error();
+    if (is_manifest && !believed && co_await access_.outlives(route, digest, error)) {
+      std::optional<Opened> opened = co_await open_known(*known, digest, head_only, CacheResult::stale);
+      if (opened) co_return std::move(*opened);
+    }
+    co_return error;
+  }
   if (!head_only && !found->object->in_memory) {
     if (Object object = co_await at_rest(digest, found->object->media_type)) {
       co_return Opened{CacheResult::miss, std::move(object), digest};

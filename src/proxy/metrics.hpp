@@ -27,6 +27,9 @@ struct Metrics {
   metrics::Counter& fill_digest_mismatches;
   metrics::Counter& fills_unstored;  // went on in memory because the disk refused them
 
+  metrics::Counter& names_verified;  // blobs at rest that were hashed to see whether they are what they are said to be
+  metrics::Counter& names_refuted;
+
   metrics::Counter& parts_adopted;
   metrics::Counter& parts_bytes_saved;  // that upstream need not send again
   metrics::Gauge& degraded_no_space;    // 1: the last fill could not be stored for that

@@ -17,7 +17,7 @@ Error not_here(Errc code, const descriptors::Scope& scope, std::string_view what
 }  // namespace
 
 runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::Digest digest) {
-  const Result<oci::Descriptor> known = co_await parts_.access.stat_known(scope, digest);
+  const Result<descriptors::Entry> known = co_await parts_.access.stat_known(scope, digest);
   if (!known || oci::is_manifest(known->media_type)) {
     co_return not_here(Errc::blob_unknown, scope, digest.to_string());
   }
@@ -35,7 +35,7 @@ runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, o
     co_return Result<void>{};
   }
   const oci::Digest digest = reference.digest();
-  const Result<oci::Descriptor> known = co_await parts_.access.stat_known(scope, digest);
+  const Result<descriptors::Entry> known = co_await parts_.access.stat_known(scope, digest);
   if (!known || !oci::is_manifest(known->media_type)) {
     co_return not_here(Errc::manifest_unknown, scope, digest.to_string());
   }
@@ -66,6 +66,13 @@ runtime::Task<Result<Removal::Freed>> Removal::forget(descriptors::Scope scope, 
 
 runtime::Task<Result<Removal::Freed>> Removal::drop(oci::Digest digest) {
   Freed out;
+  // What is asked for by another name lies under its canonical one, which may have repositories of its own.
+  const oci::Digest canonical = parts_.access.canonical(digest);
+  if (canonical != digest && parts_.store.catalog().scopes_of(canonical).empty()) {
+    const Result<Freed> other = co_await drop(canonical);
+    if (!other) co_return other.error();
+    out = *other;
+  }
   const std::optional<store::Stored> stored = parts_.store.find(digest);
   const Result<void> removed = co_await parts_.store.remove(digest);
   if (!removed && removed.error().code != Errc::not_found) co_return removed.error();
@@ -75,9 +82,9 @@ runtime::Task<Result<Removal::Freed>> Removal::drop(oci::Digest digest) {
   co_await parts_.access.forget_globally(digest);
   const std::uint64_t part =
       co_await runtime::offload(parts_.pool, [this, digest] { return parts_.parts.drop(digest); });
-  out.file = removed.has_value();
+  out.file = out.file || removed.has_value();
   out.known = out.file || part != 0;
-  out.bytes = part + (removed && stored ? stored->size : 0);
+  out.bytes += part + (removed && stored ? stored->size : 0);
   co_return out;
 }
 

@@ -19,7 +19,14 @@ constexpr std::uint64_t kTurnBytes = 2 << 20;
 struct TrailingVerifier::State {
   State(runtime::Filesystem& fs, const runtime::File& read_from, std::shared_ptr<const void> owner,
         oci::Algorithm algorithm, std::uint64_t from_before)
-      : filesystem(fs), file(read_from), keep_alive(std::move(owner)), at_hand(from_before), hasher(algorithm) {}
+      : filesystem(fs), file(read_from), keep_alive(std::move(owner)), at_hand(from_before), hasher(algorithm) {
+    if (algorithm != oci::Algorithm::sha256) canonical_hasher.emplace(oci::Algorithm::sha256);
+  }
+
+  void update(std::span<const std::byte> bytes) {
+    hasher.update(bytes);
+    if (canonical_hasher) canonical_hasher->update(bytes);
+  }
 
   // Hashes whole pieces up to the target, at most `limit` bytes, and with `last` what is left of it too. Whether there
   // are more whole pieces.
@@ -38,7 +45,7 @@ struct TrailingVerifier::State {
       } else if (*n != length) {
         error = Error{Errc::corrupt, "the file is shorter than what was written to it"};
       } else {
-        hasher.update(std::span<const std::byte>(buffer).first(length));
+        update(std::span<const std::byte>(buffer).first(length));
         hashed.store(at + length, std::memory_order_relaxed);
       }
     }
@@ -63,8 +70,10 @@ struct TrailingVerifier::State {
   std::atomic<std::uint64_t> hashed{0};  // the other way round
   std::atomic<bool> running{false};      // a job is posted
   std::atomic<bool> unwanted{false};     // the verifier is gone
-  std::mutex mutex;                      // guards hasher and error; held while hashing
+  std::mutex mutex;                      // guards what follows; held while hashing
   oci::Hasher hasher;
+  std::optional<oci::Hasher> canonical_hasher;
+  std::optional<oci::Digest> canonical;  // once finished
   std::optional<Error> error;
 };
 
@@ -91,7 +100,7 @@ runtime::Task<void> TrailingVerifier::append(std::span<const std::byte> bytes) {
     state->hash(true);
     const std::scoped_lock lock(state->mutex);
     if (state->error) return;
-    state->hasher.update(bytes);
+    state->update(bytes);
     const std::uint64_t end = state->hashed.load(std::memory_order_relaxed) + bytes.size();
     state->target.store(end, std::memory_order_release);
     state->hashed.store(end, std::memory_order_relaxed);
@@ -104,8 +113,15 @@ runtime::Task<Result<oci::Digest>> TrailingVerifier::finish(std::uint64_t total_
     state->hash(true);
     const std::scoped_lock lock(state->mutex);
     if (state->error) return *state->error;
-    return state->hasher.finish();
+    const oci::Digest computed = state->hasher.finish();
+    state->canonical = state->canonical_hasher ? state->canonical_hasher->finish() : computed;
+    return computed;
   });
+}
+
+oci::Digest TrailingVerifier::canonical() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->canonical.value();
 }
 
 void TrailingVerifier::restart() {

@@ -39,6 +39,10 @@ class TrailingVerifier {
   // The digest of the first `total_bytes`, which are all written. Once. Errors: those of reading the file.
   runtime::Task<Result<oci::Digest>> finish(std::uint64_t total_bytes);
 
+  // The sha256 of what finish() has given the digest of. Where that was asked for by another algorithm, both were
+  // computed of the same bytes. Precondition: finish() was a success.
+  [[nodiscard]] oci::Digest canonical() const;
+
   // From the first byte again, after finish(), with nothing at hand.
   void restart();
 

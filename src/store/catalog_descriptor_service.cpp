@@ -12,13 +12,13 @@ class CatalogDescriptorService::Scoped final : public descriptors::BlobDescripto
  public:
   Scoped(BlobStore& store, Scope scope) : store_(store), scope_(std::move(scope)) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
-    std::optional<oci::Descriptor> found = CatalogDescriptorService(store_).peek(scope_, digest);
+  runtime::Task<Result<descriptors::Entry>> stat(oci::Digest digest) override {
+    std::optional<descriptors::Entry> found = CatalogDescriptorService(store_).peek(scope_, digest);
     if (!found) co_return Error(Errc::blob_unknown);
     co_return std::move(*found);
   }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
-    co_return CatalogDescriptorService(store_).set_now(scope_, digest, descriptor);
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, descriptors::Entry entry) override {
+    co_return CatalogDescriptorService(store_).set_now(scope_, digest, entry);
   }
   runtime::Task<Result<void>> clear(oci::Digest digest) override {
     store_.catalog().clear_membership(scope_, digest);
@@ -30,7 +30,7 @@ class CatalogDescriptorService::Scoped final : public descriptors::BlobDescripto
   Scope scope_;
 };
 
-std::optional<oci::Descriptor> CatalogDescriptorService::peek(const Scope& scope, const oci::Digest& digest) {
+std::optional<descriptors::Entry> CatalogDescriptorService::peek(const Scope& scope, const oci::Digest& digest) {
   if (scope.is_global()) {
     if (const std::optional<Stored> stored = store_.find(digest)) {
       return oci::Descriptor{digest, stored->size, std::string(stored->media_type)};
@@ -38,7 +38,7 @@ std::optional<oci::Descriptor> CatalogDescriptorService::peek(const Scope& scope
   }
   std::optional<Membership> found = store_.catalog().membership(scope, digest);
   if (!found) return std::nullopt;
-  return std::move(found->descriptor);
+  return descriptors::Entry(std::move(found->descriptor), found->checked_at);
 }
 
 Result<void> CatalogDescriptorService::set_now(const Scope& scope, const oci::Digest& digest,
@@ -54,14 +54,20 @@ Result<void> CatalogDescriptorService::set_now(const Scope& scope, const oci::Di
   return {};
 }
 
-runtime::Task<Result<oci::Descriptor>> CatalogDescriptorService::stat(oci::Digest digest) {
-  std::optional<oci::Descriptor> found = peek(Scope(), digest);
+Result<void> CatalogDescriptorService::set_canonical(const oci::Digest& digest, const oci::Descriptor& canonical) {
+  if (Result<void> valid = oci::validate(canonical); !valid) return valid;
+  store_.catalog().set_membership(Scope(), digest, canonical);
+  return {};
+}
+
+runtime::Task<Result<descriptors::Entry>> CatalogDescriptorService::stat(oci::Digest digest) {
+  std::optional<descriptors::Entry> found = peek(Scope(), digest);
   if (!found) co_return Error(Errc::blob_unknown);
   co_return std::move(*found);
 }
 
-runtime::Task<Result<void>> CatalogDescriptorService::set_descriptor(oci::Digest digest, oci::Descriptor descriptor) {
-  co_return set_now(Scope(), digest, descriptor);
+runtime::Task<Result<void>> CatalogDescriptorService::set_descriptor(oci::Digest digest, descriptors::Entry entry) {
+  co_return set_now(Scope(), digest, entry);
 }
 
 runtime::Task<Result<void>> CatalogDescriptorService::clear(oci::Digest digest) {

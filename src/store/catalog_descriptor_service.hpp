@@ -1,6 +1,7 @@
 // The descriptor cache over the store: persistent memberships, and globally every blob at rest.
 //
-// It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). Thread-safe, never suspends, no
+// It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). What it is told of two names of one
+// content has been verified (proxy/blob_access.hpp), so it may be believed. Thread-safe, never suspends, no
 // I/O. The store outlives it and the views it gives.
 #pragma once
 
@@ -14,16 +15,19 @@ class CatalogDescriptorService final : public descriptors::BlobDescriptorCachePr
  public:
   explicit CatalogDescriptorService(BlobStore& store) : store_(store) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override;
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override;
+  runtime::Task<Result<descriptors::Entry>> stat(oci::Digest digest) override;
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, descriptors::Entry entry) override;
   // Forgets what was set; a blob at rest is known nevertheless.
   runtime::Task<Result<void>> clear(oci::Digest digest) override;
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> repository_scoped(std::string_view repository) override;
-  [[nodiscard]] std::optional<oci::Descriptor> peek(const descriptors::Scope& scope,
-                                                    const oci::Digest& digest) override;
+  [[nodiscard]] std::optional<descriptors::Entry> peek(const descriptors::Scope& scope,
+                                                       const oci::Digest& digest) override;
 
-  // The same as set_descriptor in a scope, without a coroutine.
+  // The same as set_descriptor in a scope, without a coroutine. `checked_at` becomes now.
   Result<void> set_now(const descriptors::Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+
+  // Whoever says so has computed both digests of the same bytes. Replaces what was known globally of `digest`.
+  Result<void> set_canonical(const oci::Digest& digest, const oci::Descriptor& canonical);
 
  private:
   class Scoped;

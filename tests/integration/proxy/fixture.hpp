@@ -49,6 +49,7 @@ class Fixture {
     std::chrono::milliseconds tag_ttl{60'000};
     std::chrono::milliseconds stale_for{0};
     std::chrono::milliseconds negative_ttl{5'000};
+    std::chrono::milliseconds descriptor_ttl{86'400'000};
     std::uint64_t manifest_memory_bytes = 1 << 20;
     std::uint64_t blob_memory_bytes = 1 << 20;
     // The URL of a third upstream, called origin.test, which is asked over HTTP; empty: there is none.

@@ -15,10 +15,10 @@ class Carried final : public descriptors::BlobDescriptorCacheProvider {
  public:
   explicit Carried(std::shared_ptr<RedisClient> client) : client_(std::move(client)) {}
 
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
+  runtime::Task<Result<descriptors::Entry>> stat(oci::Digest digest) override {
     co_return client_->run(client_->cache->stat(digest));
   }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, descriptors::Entry descriptor) override {
     co_return client_->run(client_->cache->set_descriptor(digest, descriptor));
   }
   runtime::Task<Result<void>> clear(oci::Digest digest) override {
@@ -35,10 +35,10 @@ class Carried final : public descriptors::BlobDescriptorCacheProvider {
    public:
     View(std::shared_ptr<RedisClient> client, std::shared_ptr<descriptors::BlobDescriptorService> inner)
         : client_(std::move(client)), inner_(std::move(inner)) {}
-    runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
+    runtime::Task<Result<descriptors::Entry>> stat(oci::Digest digest) override {
       co_return client_->run(inner_->stat(digest));
     }
-    runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
+    runtime::Task<Result<void>> set_descriptor(oci::Digest digest, descriptors::Entry descriptor) override {
       co_return client_->run(inner_->set_descriptor(digest, descriptor));
     }
     runtime::Task<Result<void>> clear(oci::Digest digest) override { co_return client_->run(inner_->clear(digest)); }
@@ -113,11 +113,11 @@ TEST_CASE("RedisDescriptorCache: a thousand at once on two loops", "[redis]") {
   for (auto& one : sets) set += one.get() ? 1 : 0;
   CHECK(set == 1000);
 
-  std::vector<std::future<Result<oci::Descriptor>>> stats;
+  std::vector<std::future<Result<descriptors::Entry>>> stats;
   for (std::size_t i = 0; i < 1000; ++i) stats.push_back(client.loops.start(a->stat(digests[i]), (i + 1) % 2));
   std::size_t right = 0;
   for (std::size_t i = 0; i < 1000; ++i) {
-    const Result<oci::Descriptor> found = stats[i].get();
+    const Result<descriptors::Entry> found = stats[i].get();
     right += found && *found == test::descriptor_of(digests[i], i) ? 1 : 0;
   }
   CHECK(right == 1000);

@@ -27,7 +27,7 @@ descriptors::RedisParams hasty(const descriptors::RedisAddress& address) {
 // `count` scoped stats at once, over all loops; how many of them ended with `code`.
 std::size_t stats(RedisClient& client, std::size_t count, const std::string& code) {
   const auto a = client.scoped("docker.io/library/a");
-  std::vector<std::future<Result<oci::Descriptor>>> all;
+  std::vector<std::future<Result<descriptors::Entry>>> all;
   for (std::size_t i = 0; i < count; ++i) {
     all.push_back(client.loops.start(a->stat(kDigest), i % client.loops.pool().size()));
   }
@@ -78,11 +78,11 @@ TEST_CASE("Redis outage: no request fails for want of Redis", "[redis]") {
   REQUIRE(behind->set_now(descriptors::Scope(), kDigest, kDescriptor));
   descriptors::CachedBlobStatter statter(client.scoped("docker.io/library/a"), behind, &tracker);
   const auto ask = [&](std::size_t count) {
-    std::vector<std::future<Result<oci::Descriptor>>> all;
+    std::vector<std::future<Result<descriptors::Entry>>> all;
     for (std::size_t i = 0; i < count; ++i) all.push_back(client.loops.start(statter.stat(kDigest), i % 2));
     std::size_t right = 0;
     for (auto& one : all) {
-      const Result<oci::Descriptor> found = one.get();
+      const Result<descriptors::Entry> found = one.get();
       right += found && *found == kDescriptor ? 1 : 0;
     }
     return right;
@@ -128,7 +128,7 @@ TEST_CASE("Redis outage: connections that are cut under load are made anew", "[r
   REQUIRE(client.run(client.scoped("docker.io/library/a")->set_descriptor(kDigest, kDescriptor)));
   const auto a = client.scoped("docker.io/library/a");
   for (int round = 0; round < 10; ++round) {
-    std::vector<std::future<Result<oci::Descriptor>>> all;
+    std::vector<std::future<Result<descriptors::Entry>>> all;
     for (std::size_t i = 0; i < 100; ++i) all.push_back(client.loops.start(a->stat(kDigest), i % 2));
     server.run({"CLIENT", "KILL", "TYPE", "normal"});
     for (auto& one : all) static_cast<void>(one.get());
@@ -212,8 +212,8 @@ TEST_CASE("Redis outage: who leaves does not mix up the answers of others", "[re
   REQUIRE(client.run(a->set_descriptor(kDigest, kDescriptor)));
   server.pause();
   runtime::TaskGroup leaving("leaving");
-  std::vector<std::future<Result<oci::Descriptor>>> gone;
-  std::vector<std::future<Result<oci::Descriptor>>> staying;
+  std::vector<std::future<Result<descriptors::Entry>>> gone;
+  std::vector<std::future<Result<descriptors::Entry>>> staying;
   for (int i = 0; i < 50; ++i) {
     gone.push_back(client.loops.start_in(leaving, a->stat(kDigest)));
     staying.push_back(client.loops.start(client.cache->stat(kDigest)));
@@ -223,7 +223,7 @@ TEST_CASE("Redis outage: who leaves does not mix up the answers of others", "[re
   server.resume();
   std::size_t right = 0;
   for (auto& one : staying) {
-    const Result<oci::Descriptor> found = one.get();
+    const Result<descriptors::Entry> found = one.get();
     right += found && *found == kDescriptor ? 1 : 0;
   }
   CHECK(right == 50);
@@ -238,7 +238,7 @@ TEST_CASE("Redis outage: closing ends what is in flight", "[redis]") {
   const auto a = client.scoped("docker.io/library/a");
   REQUIRE(client.run(a->set_descriptor(kDigest, kDescriptor)));
   server.pause();
-  std::vector<std::future<Result<oci::Descriptor>>> all;
+  std::vector<std::future<Result<descriptors::Entry>>> all;
   for (std::size_t i = 0; i < 100; ++i) all.push_back(client.loops.start(a->stat(kDigest), i % 2));
   // Behind them, so that they are in flight or wait for a connection.
   for (std::size_t i = 0; i < 2; ++i) static_cast<void>(client.run(client.cache->set_descriptor(kDigest, {}), i));

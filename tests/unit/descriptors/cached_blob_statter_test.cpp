@@ -19,14 +19,14 @@ namespace {
 // Answers from a map, fails where it is told to, and counts.
 class Scripted final : public descriptors::BlobDescriptorService {
  public:
-  runtime::Task<Result<oci::Descriptor>> stat(oci::Digest digest) override {
+  runtime::Task<Result<descriptors::Entry>> stat(oci::Digest digest) override {
     ++stats;
     if (stat_error) co_return *stat_error;
     const auto found = known.find(digest);
     if (found == known.end()) co_return Error(Errc::blob_unknown);
     co_return found->second;
   }
-  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, oci::Descriptor descriptor) override {
+  runtime::Task<Result<void>> set_descriptor(oci::Digest digest, descriptors::Entry descriptor) override {
     ++sets;
     if (set_error) co_return *set_error;
     known.insert_or_assign(digest, descriptor);
@@ -39,7 +39,7 @@ class Scripted final : public descriptors::BlobDescriptorService {
     co_return Result<void>();
   }
 
-  std::map<oci::Digest, oci::Descriptor> known;
+  std::map<oci::Digest, descriptors::Entry> known;
   std::optional<Error> stat_error;
   std::optional<Error> set_error;
   std::optional<Error> clear_error;

@@ -53,13 +53,27 @@ TEST_CASE("RedisReply: what is no descriptor is corrupt", "[descriptors]") {
 TEST_CASE("RedisReply: a repository's media type is laid over the global one", "[descriptors]") {
   oci::Descriptor descriptor;
   descriptor.media_type = "application/json";
-  CHECK(code_of(read_media_type(nil(), descriptor)) == "blob_unknown");
-  CHECK(code_of(read_media_type(number(1), descriptor)) == "corrupt");
-  CHECK(code_of(read_media_type(text("a b"), descriptor)) == "corrupt");
-  CHECK(read_media_type(text(""), descriptor));
+  CHECK(code_of(read_repository(array({nil(), nil()}), descriptor)) == "blob_unknown");
+  CHECK(code_of(read_repository(array({nil(), text("1")}), descriptor)) == "blob_unknown");
+  CHECK(code_of(read_repository(array({number(1), nil()}), descriptor)) == "corrupt");
+  CHECK(code_of(read_repository(array({text("a b"), nil()}), descriptor)) == "corrupt");
+  CHECK(code_of(read_repository(array({text("a/b")}), descriptor)) == "corrupt");
+  CHECK(code_of(read_repository(text("a/b"), descriptor)) == "corrupt");
+  CHECK(read_repository(array({text(""), nil()}), descriptor).value() == Clock::Wall{});
   CHECK(descriptor.media_type == "application/json");
-  CHECK(read_media_type(text("text/plain"), descriptor));
+  CHECK(read_repository(array({text("text/plain"), nil()}), descriptor).value() == Clock::Wall{});
   CHECK(descriptor.media_type == "text/plain");
+}
+
+TEST_CASE("RedisReply: a date is read as it was written, and nothing else is one", "[descriptors]") {
+  oci::Descriptor descriptor;
+  const Clock::Wall time{std::chrono::seconds(1'790'000'000)};
+  CHECK(write_time(time) == "1790000000");
+  CHECK(read_repository(array({text("a/b"), text(write_time(time))}), descriptor).value() == time);
+  for (const char* nonsense : {"", "0", "-1", "1.5", "today", "1790000000 ", "4294967296", "99999999999999999999"}) {
+    CHECK(code_of(read_repository(array({text("a/b"), text(nonsense)}), descriptor)) == "corrupt");
+  }
+  CHECK(code_of(read_repository(array({text("a/b"), number(1)}), descriptor)) == "corrupt");
 }
 
 TEST_CASE("RedisReply: membership and counts are numbers", "[descriptors]") {

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "admin/admin_api.hpp"
 #include "admin/process_metrics.hpp"
 #include "admin/prometheus_text.hpp"
 #include "admin/status_page.hpp"
@@ -30,7 +31,7 @@ AdminHandler::Answer AdminHandler::answer(std::string_view path) const {
   if (path == "/healthz") return {200, kText, "ok\n"};
   if (path == "/readyz") return ready();
   if (path == "/") return page();
-  return {404, kText, "not found; there are /, /metrics, /healthz and /readyz\n"};
+  return {404, kText, "not found; there are /, /metrics, /healthz, /readyz and /api/v1\n"};
 }
 
 AdminHandler::Answer AdminHandler::ready() const {
@@ -54,19 +55,21 @@ AdminHandler::Answer AdminHandler::page() const {
   return {200, kHtml, render(StatusPage{params_.version, uptime, checks, families})};
 }
 
-runtime::Task<void> AdminHandler::serve(http::Exchange& exchange) {
-  const http::Request& request = exchange.request();
-  Answer out;
-  const bool readable = request.is_get() || request.is_head();
-  if (readable) {
-    out = answer(request.path());
-  } else {
-    out = Answer{405, kText, "only GET and HEAD\n"};
+runtime::Task<AdminHandler::Answer> AdminHandler::answer_request(const http::Request& request) {
+  if (params_.api != nullptr && AdminApi::handles(request.path())) {
+    AdminApi::Answer out = co_await params_.api->answer(request);
+    co_return Answer{out.status, kJson, std::move(out.body), out.allow};
   }
+  if (!request.is_get() && !request.is_head()) co_return Answer{405, kText, "only GET and HEAD\n", "GET, HEAD"};
+  co_return answer(request.path());
+}
+
+runtime::Task<void> AdminHandler::serve(http::Exchange& exchange) {
+  const Answer out = co_await answer_request(exchange.request());
   http::ResponseHead head(out.status);
   head.add("Content-Type", out.content_type).add("Cache-Control", "no-store").add("X-Content-Type-Options", "nosniff");
-  head.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'");
-  if (!readable) head.add("Allow", "GET, HEAD");
+  head.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+  if (!out.allow.empty()) head.add("Allow", out.allow);
   head.content_length(out.body.size());
   // A client that went away is no concern of ours.
   static_cast<void>(co_await exchange.send(head.str(), out.body));

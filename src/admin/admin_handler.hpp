@@ -1,4 +1,4 @@
-// The admin listener: /metrics, /healthz, /readyz, and a page for people at /.
+// The admin listener: /metrics, /healthz, /readyz, a page for people at /, and the admin API below /api/v1.
 //
 // Owned by the composition root; outlives the server that it is given to. serve may run on several loops at once; what
 // it is constructed with outlives it.
@@ -14,10 +14,13 @@
 
 namespace sluice::admin {
 
+class AdminApi;
+
 class AdminHandler final : public http::Handler {
  public:
   struct Params {
     std::string version;
+    AdminApi* api = nullptr;  // outlives it; none: there is nothing below /api
   };
 
   // Registers the metrics of the process with `registry`.
@@ -29,11 +32,13 @@ class AdminHandler final : public http::Handler {
     unsigned status = 200;
     std::string_view content_type;
     std::string body;
+    std::string_view allow = {};  // with 405: the methods that there are
   };
   // What a GET of this path gives. Thread-safe.
   [[nodiscard]] Answer answer(std::string_view path) const;
 
  private:
+  runtime::Task<Answer> answer_request(const http::Request& request);
   [[nodiscard]] Answer ready() const;
   [[nodiscard]] Answer page() const;
 

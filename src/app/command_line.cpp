@@ -1,9 +1,11 @@
 #include "app/command_line.hpp"
 
 #include <algorithm>
+#include <array>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -23,12 +25,58 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     "To try it:\n"
     "  sluice serve --data /tmp/sluice\n"
-    "and do what it prints. Exit status: 0 fine, 1 could not start or failed, 2 wrong usage, 78 wrong configuration.";
+    "and do what it prints. \"sluice help COMMAND\" tells more of a command, with examples.\n"
+    "Exit status: 0 fine, 1 could not start or failed, 2 wrong usage, 78 wrong configuration, 130 interrupted.";
 
 constexpr const char* kServeFooter =
     "Everything has a default, so no option and no file is needed. An option stands above the environment\n"
     "(SLUICE_SERVER_LISTEN and so on), the environment above the file.\n"
     "SIGTERM and SIGINT let running transfers end first, a second one does not; SIGHUP opens the access log again.";
+
+constexpr const char* kListFooter =
+    "Examples:\n"
+    "  sluice ls                            repositories, with what they take\n"
+    "  sluice ls busybox                    its tags (docker.io/library/busybox)\n"
+    "  sluice ls ghcr.io/owner/app:1.2      what one image is made of\n"
+    "  sluice ls --blobs --json             every blob at rest, for a program\n"
+    "  sluice ls --data /var/lib/sluice     of a sluice that does not run";
+
+constexpr const char* kStatFooter =
+    "Examples:\n"
+    "  sluice stat alpine:3.18\n"
+    "  sluice stat ghcr.io/owner/app@sha256:0123…\n"
+    "  sluice stat sha256:0123…             which repositories have it, and where its file is";
+
+constexpr const char* kRemoveFooter =
+    "An image goes with what no other image of its repository needs; a file goes when no repository has it any\n"
+    "more. Upstream is not touched: what is asked for again is fetched again. Running pulls get to their end.\n\n"
+    "Examples:\n"
+    "  sluice rm alpine:3.18\n"
+    "  sluice rm sha256:0123…               out of every repository\n"
+    "  sluice rm --all ghcr.io/owner/app    a whole repository";
+
+constexpr const char* kGcFooter =
+    "It evicts down to the limits (store.max_size, min_free, max_age) at once, and drops what leads nowhere:\n"
+    "rows without files, memberships and tags of blobs that are not here, expired parts.\n\n"
+    "Examples:\n"
+    "  sluice gc\n"
+    "  sluice gc --min-age 0s --json        what was confirmed a moment ago too";
+
+constexpr const char* kVerifyFooter =
+    "What is damaged goes into quarantine, below the data directory, and is fetched again when it is asked for.\n"
+    "Exit status: 0 all as it should be, 1 damage was found or it failed.\n\n"
+    "Examples:\n"
+    "  sluice verify\n"
+    "  sluice verify --sample 5% --rate 50MiB\n"
+    "  sluice verify --data /var/lib/sluice   of a sluice that does not run";
+
+constexpr const char* kWarmFooter =
+    "Manifests, configurations and layers are pulled through the cache and thrown away here; their digests are\n"
+    "checked. An image of several platforms is warmed for this machine's, unless told otherwise.\n\n"
+    "Examples:\n"
+    "  sluice warm alpine:3.18 ghcr.io/owner/app:1.2\n"
+    "  sluice warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.9\n"
+    "  sluice warm --all --server cache.example:5000 busybox";
 
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
@@ -46,7 +94,7 @@ bool is_command(const CLI::App& app, std::string_view word) {
                      [&](const auto* command) { return command->get_name() == word; });
 }
 
-constexpr std::string_view kCommands = "serve, check-config and version";
+constexpr std::string_view kCommands = "serve, check-config, ls, stat, rm, gc, verify, warm, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -77,6 +125,83 @@ void add_settings(CLI::App& app, CommandLine& out) {
   optional(app, "--log-format", out.overrides.log_format, "FORMAT", "text or json [text]");
 }
 
+// Which sluice, or which data directory.
+void add_place(CLI::App& app, CommandLine& out) {
+  CommandOptions& options = out.options;
+  optional(app, "--admin", options.admin, "ADDR:PORT",
+           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(app, "--data", out.overrides.data, "DIR", "This data directory, where no sluice uses it");
+  optional(app, "-c,--config", out.config, "FILE", "Take both from this configuration (or SLUICE_CONFIG)");
+  app.add_flag("--json", options.json, "One JSON document on standard output");
+}
+
+void add_commands(CLI::App& app, CommandLine& line) {
+  CommandOptions& options = line.options;
+  CLI::App* list = app.add_subcommand("ls", "List repositories, the tags of one, or what an image is made of");
+  list->footer(kListFooter);
+  list->add_option("name", options.names, "A repository or an image")->type_name("REPO[:TAG]")->expected(0, 1);
+  list->add_flag("--blobs", options.blobs, "Blobs rather than repositories or tags");
+  add_place(*list, line);
+
+  CLI::App* stat = app.add_subcommand("stat", "Say what is known of an image or a digest");
+  stat->footer(kStatFooter);
+  stat->add_option("name", options.names, "An image, or a digest")->type_name("IMAGE|DIGEST")->expected(1)->required();
+  add_place(*stat, line);
+
+  CLI::App* remove = app.add_subcommand("rm", "Take images or digests out of the cache");
+  remove->footer(kRemoveFooter);
+  remove->add_option("name", options.names, "Images, or digests")->type_name("IMAGE|DIGEST")->required();
+  remove->add_flag("--all", options.all, "All that the repository has");
+  add_place(*remove, line);
+
+  CLI::App* gc = app.add_subcommand("gc", "Make room now, and drop what leads nowhere");
+  gc->footer(kGcFooter);
+  gc->add_option("--min-age", options.min_age, "Leave alone what upstream has confirmed since [10m]")
+      ->type_name("DURATION");
+  add_place(*gc, line);
+
+  CLI::App* verify = app.add_subcommand("verify", "Read what is stored, and compare its digests");
+  verify->footer(kVerifyFooter);
+  verify->add_option("--sample", options.sample, "A share of the blobs, chosen at random [100%]")->type_name("SHARE");
+  verify->add_option("--rate", options.rate, "At most so many bytes a second [as fast as it goes]")->type_name("BYTES");
+  verify->add_option("--seed", options.seed, "The same seed chooses the same blobs [0]")->type_name("NUMBER");
+  verify->add_flag("-q,--quiet", options.quiet, "No progress");
+  add_place(*verify, line);
+
+  CLI::App* warm = app.add_subcommand("warm", "Pull images through the cache, so that they are there");
+  warm->footer(kWarmFooter);
+  warm->add_option("image", options.names, "Images, named as docker names them")->type_name("IMAGE")->required();
+  warm->add_option("--platform", options.platforms, "One of these platforms; may be given again [this machine's]")
+      ->type_name("OS/ARCH")
+      ->allow_extra_args(false);
+  warm->add_flag("--all", options.all, "All platforms");
+  warm->add_option("--parallel", options.parallel, "Downloads at the same time [4]")
+      ->type_name("N")
+      ->check(CLI::Range(1, 64));
+  optional(*warm, "--server", options.server, "ADDR:PORT", "The sluice that is warmed [127.0.0.1:5000]");
+  optional(*warm, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  warm->add_flag("--json", options.json, "One JSON document on standard output");
+  warm->add_flag("-q,--quiet", options.quiet, "No progress");
+}
+
+CommandLine::Command command_of(const CLI::App& app) {
+  using enum CommandLine::Command;
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 9> kByName{
+      {{"serve", serve},
+       {"check-config", check_config},
+       {"version", version},
+       {"ls", list},
+       {"stat", stat},
+       {"rm", remove},
+       {"gc", gc},
+       {"verify", verify},
+       {"warm", warm}}};
+  for (const auto& [name, command] : kByName) {
+    if (app.get_subcommand(std::string(name))->parsed()) return command;
+  }
+  return serve;
+}
+
 }  // namespace
 
 ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
@@ -87,6 +212,8 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.set_version_flag("--version", fmt::format("sluice {}", version()), "Print the version");
   app.require_subcommand(1);
   app.get_formatter()->column_width(28);
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app.get_formatter()->label("OPTIONS", "options");
 
   CLI::App* serve = app.add_subcommand("serve", "Serve until told to stop");
   serve->footer(kServeFooter);
@@ -94,7 +221,18 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   CLI::App* check = app.add_subcommand(
       "check-config", "Say what is wrong with the configuration, or print what would be in force, without secrets");
   add_settings(*check, line);
-  const CLI::App* show_version = app.add_subcommand("version", "Print the version");
+  add_commands(app, line);
+  std::string topic;
+  CLI::App* help = app.add_subcommand("help", "Explain a command");
+  help->add_option("command", topic, "Which one")->type_name("COMMAND");
+  app.add_subcommand("version", "Print the version");
+
+  for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
+  for (const char* name : {"ls", "stat", "rm", "warm"}) app.get_subcommand(name)->group("What is stored");
+  for (const char* name : {"gc", "verify"}) app.get_subcommand(name)->group("Upkeep");
+  for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
+  // Later it would be that of the command that was given.
+  const std::string overview = app.help();
 
   // CLI11 would only say that a subcommand is missing.
   if (const std::string_view first = argc > 1 ? argv[1] : "-"; !first.starts_with('-') && !is_command(app, first)) {
@@ -123,9 +261,16 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
     out.to_stderr = errors.str();
     return out;
   }
-  line.command = CommandLine::Command::serve;
-  if (check->parsed()) line.command = CommandLine::Command::check_config;
-  if (show_version->parsed()) line.command = CommandLine::Command::version;
+  if (help->parsed()) {
+    if (!topic.empty() && !is_command(app, topic)) {
+      out.exit_status = kExitUsage;
+      out.to_stderr = fmt::format("\"{}\" is no command; there are {}\n{}", topic, kCommands, kMore);
+    } else {
+      out.to_stdout = topic.empty() ? overview : app.get_subcommand(topic)->help("sluice");
+    }
+    return out;
+  }
+  line.command = command_of(app);
   out.command = std::move(line);
   return out;
 }

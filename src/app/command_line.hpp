@@ -5,15 +5,17 @@
 #include <optional>
 #include <string>
 
+#include "app/commands/options.hpp"
 #include "config/load.hpp"
 
 namespace sluice::app {
 
 struct CommandLine {
-  enum class Command { serve, check_config, version };
+  enum class Command { serve, check_config, version, list, stat, remove, gc, verify, warm };
   Command command = Command::serve;
   std::optional<std::filesystem::path> config;
   config::Overrides overrides;
+  CommandOptions options;  // of list and those behind it
 };
 
 // What came of reading the arguments: a command to run, or a text to print and a status to exit with (help, usage).

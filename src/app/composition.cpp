@@ -17,6 +17,7 @@
 
 #include "admin/admin_handler.hpp"
 #include "admin/readiness.hpp"
+#include "app/administration.hpp"
 #include "app/exit_status.hpp"
 #include "app/hints.hpp"
 #include "app/signals.hpp"
@@ -34,6 +35,7 @@
 #include "http/server.hpp"
 #include "proxy/api.hpp"
 #include "proxy/offline_registry.hpp"
+#include "proxy/removal.hpp"
 #include "proxy/watched_registry.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
@@ -252,6 +254,8 @@ class Application {
   proxy::AccessGate gate_;
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
+  proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
+  Administration administration_;
   admin::AdminHandler admin_handler_;
   std::unique_ptr<http::Server> server_;
   std::unique_ptr<http::Server> admin_server_;
@@ -299,7 +303,8 @@ Application::Application(const config::Settings& settings)
       referrers_({.tag_ttl = settings.tags.ttl, .stale_for = settings.tags.stale_for}, manifests_, store_, pool_,
                  clock_, fills_),
       gate_({}, clock_, fills_, registry_),
-      admin_handler_(registry_, readiness_, clock_, {std::string(version())}) {
+      administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_}),
+      admin_handler_(registry_, readiness_, clock_, {std::string(version()), &administration_.api()}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
     upstreams_.add(make_registry(name, from, receive_buffer_bytes), upstream_options(from));
@@ -341,6 +346,7 @@ Result<void> Application::start() {
                                                         .manifests = manifests_,
                                                         .access_log = *access_log_,
                                                         .clock = clock_,
+                                                        .removal = settings_.store.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
                                                         .gate = &gate_},
@@ -364,6 +370,7 @@ void Application::stop() {
     if (!server_->drain(kCancelTimeout)) give_up("connections did not end in time");
   }
   end_tasks();
+  administration_.stop();
   // Its connections live on the loops, and end there.
   front_->close();
   if (admin_server_) {

@@ -5,8 +5,10 @@
 #include <string_view>
 
 #include "app/command_line.hpp"
+#include "app/commands/run.hpp"
 #include "app/composition.hpp"
 #include "app/exit_status.hpp"
+#include "app/file_check.hpp"
 #include "app/signals.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
@@ -22,6 +24,10 @@ void print(std::FILE* to, std::string_view text) {
 }
 
 int check_config(const config::Settings& settings) {
+  if (const std::string wrong = app::wrong_files(settings); !wrong.empty()) {
+    print(stderr, wrong);
+    return app::kExitBadConfig;
+  }
   print(stdout, config::describe(settings));
   for (const std::string& warning : settings.warnings) print(stderr, "warning: " + warning + "\n");
   return app::kExitOk;
@@ -49,7 +55,11 @@ int run(const app::CommandLine& line) {
     print(stderr, settings.error().message + "\n");
     return app::kExitBadConfig;
   }
-  return line.command == app::CommandLine::Command::check_config ? check_config(*settings) : serve(*settings);
+  switch (line.command) {
+    case app::CommandLine::Command::check_config: return check_config(*settings);
+    case app::CommandLine::Command::serve: return serve(*settings);
+    default: return app::run_command(line, *settings, params.file.has_value());
+  }
 }
 
 }  // namespace

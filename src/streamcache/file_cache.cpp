@@ -287,6 +287,11 @@ void FileCache::stop() {
   if (timer) runtime::asio::post(timer->get_executor(), [timer] { timer->cancel(); });
 }
 
+bool FileCache::contains(std::string_view key) const {
+  const std::scoped_lock lock(mutex_);
+  return index_.find(key) != index_.end();
+}
+
 std::size_t FileCache::size() const {
   const std::scoped_lock lock(mutex_);
   return index_.size();

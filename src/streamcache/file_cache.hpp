@@ -42,6 +42,8 @@ class FileCache final : public Cache {
   using Cache::find_or_create;
   runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) override;
   Result<std::unique_ptr<Stream>> find(std::string_view key) override;
+  // Whether there is an entry of that key; joins nothing.
+  [[nodiscard]] bool contains(std::string_view key) const;
 
   // Evicts what is older than max_age; unlinking happens on the disk pool. Does not block.
   void sweep();

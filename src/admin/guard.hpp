@@ -1,0 +1,28 @@
+// Who may talk to the admin API: programs, not web pages. Pure.
+//
+// The admin address is not meant to be reached from outside, but a browser on the same machine reaches it, and runs
+// what strangers wrote. What a page can send without being asked (the "simple requests" of the Fetch standard) is
+// refused:
+//   Origin      browsers send it with every request that could change something; programs do not
+//   Host        of a name that leads here without being ours (DNS rebinding): only addresses and localhost count
+//   POST        with Content-Type: application/json, which a page may not set without a preflight, which fails
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sluice::admin {
+
+struct Guarded {
+  std::string_view method;
+  std::string_view host;  // as sent, with its port
+  bool has_origin = false;
+  std::string_view content_type;
+};
+
+// Why the request is refused; nothing: it is not. `listen_address` is where the admin listener is: an IP address, or
+// empty, "0.0.0.0" or "::" for every one, where a Host may then be any IP address.
+std::optional<std::string> refusal(const Guarded& request, std::string_view listen_address);
+
+}  // namespace sluice::admin

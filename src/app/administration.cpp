@@ -1,0 +1,67 @@
+#include "app/administration.hpp"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "app/run_on.hpp"
+#include "app/version.hpp"
+
+namespace sluice::app {
+namespace {
+
+using runtime::Task;
+
+// The members are references to what outlives every task.
+struct Bridge {
+  proxy::Removal& removal;
+  runtime::LoopPool& loops;
+  runtime::TaskGroup& group;
+};
+
+Result<admin::Removed> removed(const Result<proxy::Removal::Freed>& freed) {
+  if (!freed) return freed.error();
+  return admin::Removed{freed->known ? 1U : 0U, freed->tags, freed->file ? 1U : 0U, freed->bytes};
+}
+
+Task<Result<admin::Removed>> forget(Bridge bridge, store::Scope scope, oci::Digest digest) {
+  const Result<proxy::Removal::Freed> freed =
+      co_await run_on(bridge.loops.at(0).get_executor(), bridge.group, bridge.removal.forget(std::move(scope), digest));
+  co_return removed(freed);
+}
+
+Task<Result<admin::Removed>> drop(Bridge bridge, oci::Digest digest) {
+  const Result<proxy::Removal::Freed> freed =
+      co_await run_on(bridge.loops.at(0).get_executor(), bridge.group, bridge.removal.drop(digest));
+  co_return removed(freed);
+}
+
+admin::AdminApi::Actions actions(const Administration::Parts& parts) {
+  const Bridge bridge{parts.removal, parts.loops, parts.group};
+  return {[bridge](store::Scope scope, oci::Digest digest) { return forget(bridge, std::move(scope), digest); },
+          [bridge](oci::Digest digest) { return drop(bridge, digest); },
+          [bridge](const store::Scope& scope, const std::string& tag) { return bridge.removal.forget_tag(scope, tag); },
+          [bridge] { return bridge.removal.flush(); }};
+}
+
+admin::Inventory::Params inventory_params(const config::Settings& settings, const streamcache::FileCache& fills) {
+  std::vector<std::string> names;
+  for (const auto& [name, upstream] : settings.upstreams) names.push_back(name);
+  return {settings.default_upstream, [names = std::move(names), &fills](const oci::Digest& digest) {
+            for (const std::string& name : names) {
+              if (fills.contains(proxy::BlobService::fill_key(name, digest))) return true;
+            }
+            return false;
+          }};
+}
+
+}  // namespace
+
+Administration::Administration(const config::Settings& settings, const Parts& parts)
+    : inventory_(inventory_params(settings, parts.fills), parts.store, parts.parts, parts.filesystem),
+      verify_(parts.store, parts.clock),
+      api_({std::string(version()), settings.admin.listen.address},
+           {inventory_, parts.store, parts.parts, verify_, parts.pool, parts.filesystem, parts.clock}, actions(parts)) {
+}
+
+}  // namespace sluice::app

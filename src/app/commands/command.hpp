@@ -1,0 +1,24 @@
+// The commands besides serve: each asks a Source (or, warm, the registry API), prints, and returns an exit status.
+//
+// Standard output has what was asked for, a table or with --json one JSON document; standard error everything else.
+// Called by main, on its thread, with the settings loaded.
+#pragma once
+
+#include "app/commands/options.hpp"
+#include "app/commands/source.hpp"
+
+namespace sluice::app {
+
+int list_command(Runner& runner, Source& source, const CommandOptions& options);
+int stat_command(Runner& runner, Source& source, const CommandOptions& options);
+int remove_command(Runner& runner, Source& source, const CommandOptions& options);
+int gc_command(Runner& runner, Source& source, const CommandOptions& options);
+int verify_command(Runner& runner, Source& source, const CommandOptions& options);
+// Through the registry API on `server`, ADDR:PORT or a URL.
+int warm_command(Runner& runner, const std::string& server, const CommandOptions& options);
+
+// Prints "sluice: …" to standard error and returns the status that goes with the error.
+int fail(const Error& error);
+void print(const std::string& text);  // to standard output
+
+}  // namespace sluice::app

@@ -1,0 +1,27 @@
+// What the command line says to a command other than serve, as it was typed. A value.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sluice::app {
+
+struct CommandOptions {
+  std::vector<std::string> names;     // images, a repository, or a digest
+  std::optional<std::string> admin;   // where the running sluice's admin listener is
+  std::optional<std::string> server;  // where its clients connect
+  bool json = false;
+  bool quiet = false;  // no progress
+  bool blobs = false;  // ls: blobs rather than repositories or tags
+  bool all = false;    // rm: the whole repository; warm: all platforms
+  std::string sample;  // verify
+  std::string rate;
+  std::string seed;
+  std::string min_age;                 // gc
+  std::vector<std::string> platforms;  // warm
+  std::size_t parallel = 4;
+};
+
+}  // namespace sluice::app

@@ -1,0 +1,38 @@
+#include "app/commands/run.hpp"
+
+#include <memory>
+
+#include "app/commands/command.hpp"
+#include "app/signals.hpp"
+
+namespace sluice::app {
+namespace {
+
+using Command = CommandLine::Command;
+
+int warm(Runner& runner, const CommandLine& line, const config::Settings& settings) {
+  config::Endpoint listen = settings.server.listen;
+  if (listen.address.empty() || listen.address == "0.0.0.0") listen.address = "127.0.0.1";
+  if (listen.address == "::") listen.address = "::1";
+  return warm_command(runner, line.options.server.value_or(listen.to_string()), line.options);
+}
+
+}  // namespace
+
+int run_command(const CommandLine& line, const config::Settings& settings, bool config_named) {
+  ignore_sigpipe();
+  Runner runner;
+  if (line.command == Command::warm) return warm(runner, line, settings);
+  const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
+  const Result<std::unique_ptr<Source>> source = open_source(runner, where);
+  if (!source) return fail(source.error());
+  switch (line.command) {
+    case Command::list: return list_command(runner, **source, line.options);
+    case Command::stat: return stat_command(runner, **source, line.options);
+    case Command::remove: return remove_command(runner, **source, line.options);
+    case Command::gc: return gc_command(runner, **source, line.options);
+    default: return verify_command(runner, **source, line.options);
+  }
+}
+
+}  // namespace sluice::app

@@ -54,8 +54,8 @@ void BlobStore::touch(const oci::Digest& digest) {
 // --- Tasks. What they do is one piece of work on the pool, so that a task that is cancelled leaves nothing half done.
 
 runtime::Task<Result<Stored>> BlobStore::stat(oci::Digest digest) {
-  // Asked before the index: when the rebuild ends in between, the index has what it found.
-  const bool unsure = rebuilding();
+  // Asked before the index: when the walk ends in between, the index has what it found.
+  const bool unsure = incomplete();
   if (const std::optional<Stored> found = find(digest)) co_return *found;
   if (!unsure) co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   co_return co_await runtime::offload(pool_, [this, digest] { return stat_blocking(digest); });
@@ -63,7 +63,7 @@ runtime::Task<Result<Stored>> BlobStore::stat(oci::Digest digest) {
 
 runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Digest digest) {
   if (std::shared_ptr<const OpenBlob> found = peek_open(digest)) co_return found;
-  const bool unsure = rebuilding();
+  const bool unsure = incomplete();
   if (!unsure && !index_.find(digest)) {
     co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }
@@ -100,7 +100,7 @@ runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes
 }
 
 runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std::size_t limit) {
-  const bool unsure = rebuilding();
+  const bool unsure = incomplete();
   if (!unsure && !index_.find(digest)) {
     co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }

@@ -103,11 +103,14 @@ class BlobStore {
   // Ends the walk, writes the catalog, gives the lock up. Idempotent.
   void stop();
 
-  // In the index? During a rebuild `stat` knows more.
+  // In the index? While that is incomplete `stat` knows more.
   [[nodiscard]] std::optional<Stored> find(const oci::Digest& digest) const;
-  // The index is not complete yet.
+  // The index may lack blobs that are there: until the walk after the start has ended. After a crash these are what was
+  // stored in the last moments before it.
+  [[nodiscard]] bool incomplete() const noexcept { return !walked_.load(std::memory_order_acquire); }
+  // The index is not complete because the catalog was lost, and most of it may be missing.
   [[nodiscard]] bool rebuilding() const noexcept { return rebuilding_.load(std::memory_order_acquire); }
-  // find, and during a rebuild a look at the disk. Errors: not_found, io.
+  // find, and while the index is incomplete a look at the disk. Errors: not_found, io.
   runtime::Task<Result<Stored>> stat(oci::Digest digest);
 
   // The blob when its file is open already; else null, which says nothing. Notes the use.
@@ -262,6 +265,7 @@ class BlobStore {
   runtime::File lock_;
   std::atomic<std::uint64_t> next_temporary_{0};
   std::atomic<bool> rebuilding_{false};
+  std::atomic<bool> walked_{false};
   std::atomic<bool> running_{false};
   bool started_ = false;  // the owner's thread alone
 

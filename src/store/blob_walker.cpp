@@ -45,6 +45,7 @@ void BlobStore::Walker::run(std::chrono::milliseconds pause) {
   }
   if (!stopping()) {
     if (found_ != 0) log::info("store", fmt::format("found {} blobs that the catalog did not have", found_));
+    store_.walked_.store(true, std::memory_order_release);
     if (rebuild) {
       // Not complete when a directory could not be read: the next start walks again. This process takes what it has.
       if (!failed_) store_.catalog_.set_complete();

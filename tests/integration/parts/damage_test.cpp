@@ -117,3 +117,18 @@ TEST_CASE("Damage: what verify sets aside is fetched again, also where it was op
   CHECK(t.downloads() == 2);
   CHECK(store::verify(t.cache.store(), {}, {}, {})->found.empty());
 }
+
+TEST_CASE("Damage: a file that is cut while it is sent breaks one answer, and is fetched again", "[parts][damage]") {
+  Stored t(8'000'000);
+  Client client(t.cache.port());
+  client.send("GET", blob_path(kRepository, t.digest));
+  Response response = client.read_head();
+  CHECK(client.read_bytes(100'000).size() == 100'000);
+  std::filesystem::resize_file(t.path(), 50'000);
+  client.read_rest(response);
+  CHECK_FALSE(response.complete);
+  REQUIRE(t.cache.wait_for_metric("sluice_scrub_damaged_total", 1));
+  CHECK_FALSE(t.cache.store().find(t.digest));
+  t.fetch();
+  CHECK(t.downloads() == 2);
+}

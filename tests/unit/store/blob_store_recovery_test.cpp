@@ -123,6 +123,24 @@ TEST_CASE("BlobStore recovery: a catalog that was moved aside is not overwritten
   }
 }
 
+TEST_CASE("BlobStore recovery: what was stored just before a crash is found before the walk comes to it",
+          "[store][recovery]") {
+  StoreFixture fixture;
+  prepare(fixture);
+  write_file(fixture.path_of(sha256_of("late")), "late");
+  Gate gate(fixture);
+  fixture.store = std::make_unique<store::BlobStore>(fixture.params, fixture.filesystem, fixture.pool, fixture.clock,
+                                                     fixture.registry);
+  REQUIRE(fixture.store->start());
+  CHECK_FALSE(fixture.store->rebuilding());
+  CHECK(fixture.store->incomplete());
+  CHECK_FALSE(fixture.store->find(sha256_of("late")));
+  gate.open();
+  CHECK(fixture.content(sha256_of("late")) == "late");
+  fixture.store->wait_for_walk();
+  CHECK_FALSE(fixture.store->incomplete());
+}
+
 TEST_CASE("BlobStore recovery: it serves while it walks", "[store][recovery]") {
   StoreFixture fixture;
   prepare(fixture);

@@ -9,7 +9,7 @@ import threading
 import time
 
 from harness import case as cases
-from harness import client, faults, origin, sluice
+from harness import client, faults, images, origin, sluice
 
 
 class Redis:
@@ -41,13 +41,20 @@ class Redis:
                 names.append(reader.read(length + 2)[:-2].decode())
             return sorted(names)
 
-    @property
-    def config(self):
-        return f"descriptors: {{ cache: redis }}\nredis: {{ addresses: ['127.0.0.1:{self.port}'] }}\n"
+    def ask(self, *words):
+        """Runs a command; returns its answer as Redis writes it."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            text = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+            connection.sendall(text.encode())
+            return connection.recv(65536).decode()
+
+    def config(self, **settings):
+        more = "".join(f", {name}: {value}" for name, value in settings.items())
+        return f"descriptors: {{ cache: redis }}\nredis: {{ addresses: ['127.0.0.1:{self.port}']{more} }}\n"
 
 
-def sluice_on(case, redis, upstream):
-    return sluice.Sluice(case, upstream, config=redis.config)
+def sluice_on(case, redis, upstream, **settings):
+    return sluice.Sluice(case, upstream, config=redis.config(**settings))
 
 
 def docker_registry_on(case, redis, upstream):
@@ -137,45 +144,101 @@ def test_sluice_reads_what_docker_registry_wrote(case):
 def test_paused_under_load(case):
     image = case.images["test/medium:1"]
     redis, upstream = Redis(case), upstream_of(case)
-    cache = sluice_on(case, redis, upstream.url)
+    # Each request asks Redis.
+    cache = sluice_on(case, redis, upstream.url, memory_ttl="0s")
     path = f"/v2/{image.repository}/blobs/{image.layers[0]}"
     assert cache.blob(image.repository, image.layers[0]).status == 200
     assert cache.get(path, method="HEAD").status == 200
     asked = upstream.count()
-    seconds, wrong, slowest = [], [], [0.0]
+    times, wrong, slowest = [], [], [0.0]
     stop = threading.Event()
 
     def load():
         while not stop.is_set():
             start = time.monotonic()
             answer = cache.get(path, method="HEAD")
-            slowest[0] = max(slowest[0], time.monotonic() - start)
-            seconds.append(int(start))
+            end = time.monotonic()
+            slowest[0] = max(slowest[0], end - start)
+            times.append(end)
             if answer.status != 200:
                 wrong.append(answer.status)
+
+    def rate(since, until):
+        return sum(since <= at < until for at in times) / (until - since)
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
     breaker = "sluice_descriptor_redis_breaker_open"
     try:
+        cases.poll("there is load", lambda: len(times) > 500)
+        started = time.monotonic()
         redis.pause()
         cases.poll("the breaker opens", lambda: cache.metrics()[breaker] == 1)
-        before = len(seconds)
-        cases.poll("requests go on without Redis", lambda: len(seconds) > before + 500)
+        before = len(times)
+        cases.poll("requests go on without Redis", lambda: len(times) > before + 500)
+        cases.poll("it has been away for 10 s", lambda: time.monotonic() > started + 10, interval=0.1)
+        resumed = time.monotonic()
         redis.resume()
         cases.poll("the breaker closes", lambda: cache.metrics()[breaker] == 0)
+        closed = time.monotonic()
+        cases.poll("there is load", lambda: time.monotonic() > resumed + 2, interval=0.1)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    case.say(f"{len(seconds)} requests, the slowest {slowest[0] * 1000:.0f} ms")
+    case.say(f"{len(times)} requests, the slowest {slowest[0] * 1000:.0f} ms; a second: "
+             f"{rate(times[0], started):.0f} before, {rate(started + 1, resumed):.0f} without Redis, "
+             f"{rate(resumed, resumed + 1):.0f} in the first second with it again, "
+             f"{rate(resumed + 1, resumed + 2):.0f} in the next; asked again {(closed - resumed) * 1000:.0f} ms after")
     assert not wrong, wrong
     assert upstream.count() == asked
     log = cache.process.log()
     assert log.count("doing without Redis") == 1 and log.count("Redis answers again") == 1, log
     assert "could not be asked" not in log, log
     assert cache.admin("/readyz").status == 200
+
+
+def test_membership_is_revoked_for_all_who_share(case):
+    image = case.images["test/medium:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    digest = image.layers[0]
+    members, own = f"repository::{image.repository}::blobs", f"repository::{image.repository}::blobs::{digest}"
+    cache = sluice_on(case, redis, upstream.url)
+    path = f"/v2/{image.repository}/blobs/{digest}"
+    assert cache.get(path, method="HEAD").status == 200
+    # A date that distribution neither reads nor minds.
+    assert int(redis.ask("HGET", own, "sluice-checked").splitlines()[1]) > 1_700_000_000
+    # Another sluice knows it from Redis alone, and asks upstream again when Redis has lost it.
+    second = sluice_on(case, redis, upstream.url)
+    asked = upstream.count(match="/blobs/")
+    assert second.get(path, method="HEAD").status == 200
+    assert upstream.count(match="/blobs/") == asked
+    redis.ask("SREM", members, digest)
+    cases.poll("its memory runs out",
+               lambda: second.get(path, method="HEAD").status == 200 and upstream.count(match="/blobs/") > asked)
+
+
+def test_poisoned_values_give_no_other_bytes(case):
+    big, small = case.images["test/medium:1"], case.images["test/oci:1"]
+    redis, upstream = Redis(case), upstream_of(case)
+    cache = sluice_on(case, redis, upstream.url, memory_ttl="0s")
+    secret, wanted = big.layers[0], small.config
+    assert cache.blob(big.repository, secret).status == 200
+    key = f"blobs::{wanted}"
+    own = f"repository::{small.repository}::blobs::{wanted}"
+    redis.ask("SADD", f"repository::{small.repository}::blobs", wanted)
+    redis.ask("HSET", own, "mediatype", "application/octet-stream")
+    for digest, size in ((secret, "10"), (wanted, "-1"), (wanted, "99999999999999999999"), ("sha512:" + "0" * 128, "1")):
+        redis.ask("HSET", key, "digest", digest)
+        redis.ask("HSET", key, "size", size)
+        answer = cache.blob(small.repository, wanted)
+        assert answer.status == 200 and images.sha256(answer.body) == wanted, answer.status
+    # What is there already is told with its own length, whatever Redis says.
+    redis.ask("HSET", key, "digest", wanted)
+    redis.ask("HSET", key, "size", "7")
+    answer = cache.get(f"/v2/{small.repository}/blobs/{wanted}", method="HEAD")
+    assert int(answer.headers["content-length"]) == small.blobs[wanted]
 
 
 def test_never_there(case):

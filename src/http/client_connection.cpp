@@ -42,6 +42,22 @@ bool is_link_local_text(const std::string& host) {
   return ::inet_aton(host.c_str(), &old) != 0 && is_link_local(asio::ip::address_v4(ntohl(old.s_addr)));
 }
 
+// The other side does not like who we are (RFC 8446 section 6.2), and will not the next time either.
+bool refuses_our_certificate(const boost::system::error_code& error) {
+  if (error.category() != asio::error::get_ssl_category()) return false;
+  switch (ERR_GET_REASON(static_cast<unsigned long>(error.value())) - SSL_AD_REASON_OFFSET) {
+    case SSL_AD_BAD_CERTIFICATE:
+    case SSL_AD_UNSUPPORTED_CERTIFICATE:
+    case SSL_AD_CERTIFICATE_REVOKED:
+    case SSL_AD_CERTIFICATE_EXPIRED:
+    case SSL_AD_CERTIFICATE_UNKNOWN:
+    case SSL_AD_UNKNOWN_CA:
+    case SSL_AD_ACCESS_DENIED:
+    case SSL_AD_CERTIFICATE_REQUIRED: return true;
+    default: return false;
+  }
+}
+
 Error link_local(const Url& url) {
   return {Errc::upstream_protocol,
           fmt::format("{}: a link-local address, to which no server may send us", url.authority())};
@@ -86,7 +102,8 @@ Error connection_error(const ClientConnection::Outcome& outcome, std::string_vie
   if (outcome.error == asio::error::eof || outcome.error == asio::ssl::error::stream_truncated) {
     return {Errc::upstream_unreachable, where + ": closed by the other side"};
   }
-  return {Errc::upstream_unreachable, fmt::format("{}: {}", where, outcome.error.message())};
+  const Errc code = refuses_our_certificate(outcome.error) ? Errc::upstream_protocol : Errc::upstream_unreachable;
+  return {code, fmt::format("{}: {}", where, outcome.error.message())};
 }
 
 ClientConnection::ClientConnection(runtime::Loop& loop, runtime::Resolver& resolver,

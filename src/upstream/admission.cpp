@@ -88,6 +88,15 @@ void Admission::leave(Lane lane) {
   wake_next();
 }
 
+// Under the lock. When somebody who waits should look whether the rate has made room; zero when there is none. Also
+// when it is slots that are missing now: who leaves may leave a slot to a rate that is spent.
+std::chrono::nanoseconds Admission::next_look() {
+  if (params_.rules.per_second <= 0) return {};
+  const std::chrono::nanoseconds next = rules_.until_next(clock_.now());
+  return next.count() == 0 ? std::chrono::milliseconds(100)
+                           : std::max<std::chrono::nanoseconds>(next, std::chrono::milliseconds(1));
+}
+
 // Under the lock. Lets in whoever may begin.
 void Admission::wake_next() {
   while (true) {
@@ -141,7 +150,7 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane) {
   {
     const std::scoped_lock lock(mutex_);
     queues_[index(lane)].push_back(member.waiter);
-    pause = rules_.until_next(clock_.now());
+    pause = next_look();
   }
   while (true) {
     waiter.timer.expires_at(pause.count() > 0 ? std::min(until, steady_clock::now() + pause) : until);
@@ -160,7 +169,7 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane) {
         co_return Turn(*this, lane);
       }
       if (!expired && by_timer) {
-        pause = std::max<std::chrono::nanoseconds>(rules_.until_next(clock_.now()), std::chrono::milliseconds(1));
+        pause = next_look();
         continue;
       }
     }

@@ -105,6 +105,7 @@ class Admission {
   void leave(Lane lane);
   void wake_next();
   [[nodiscard]] bool begin(Lane lane);
+  [[nodiscard]] std::chrono::nanoseconds next_look();
 
   const Params params_;
   const Clock& clock_;

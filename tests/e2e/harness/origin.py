@@ -3,10 +3,12 @@
 import base64
 import http.server
 import json
+import os
 import pathlib
 import threading
 import time
 import urllib.parse
+import warnings
 
 from harness import client
 
@@ -14,10 +16,12 @@ from harness import client
 class Registry:
     """A docker-registry on a free port. Read-only unless `writable`.
 
-    certificate: (certificate file, key file) for TLS. token: a TokenServer that it trusts.
+    certificate: (certificate file, key file) for TLS. token: a TokenServer that it trusts. accounts: {user: password}
+    for Basic. clients: the certificate of the authority that has to vouch for who connects.
     """
 
-    def __init__(self, case, storage=None, writable=False, certificate=None, token=None, proxy_of=None):
+    def __init__(self, case, storage=None, writable=False, certificate=None, token=None, proxy_of=None, accounts=None,
+                 clients=None):
         self.case = case
         self.port = case.port()
         self.scheme = "https" if certificate else "http"
@@ -39,12 +43,30 @@ class Registry:
             settings["auth"] = {"token": {
                 "realm": token.url + "/token", "service": token.service, "issuer": token.issuer,
                 "rootcertbundle": str(token.certificate)}}
+        if clients:
+            settings["http"]["tls"]["clientcas"] = [str(clients)]
+        if accounts:
+            self.accounts = case.tmp / f"htpasswd-{self.port}"
+            self.let_in(accounts)
+            settings["auth"] = {"htpasswd": {"realm": "e2e", "path": str(self.accounts)}}
         if proxy_of:
             settings["proxy"] = {"remoteurl": proxy_of}
             settings["storage"]["maintenance"].pop("readonly")
         # JSON is YAML.
         self.config = case.file(f"registry-{self.port}.yml", json.dumps(settings))
         self.start()
+
+    def let_in(self, accounts):
+        """These accounts from now on; the registry reads the file again when its time has changed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import crypt  # there is no other bcrypt in Python's library
+        salt = crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=32)
+        lines = [f"{user}:{crypt.crypt(password, salt)}\n" for user, password in accounts.items()]
+        before = self.accounts.stat().st_mtime if self.accounts.exists() else 0.0
+        self.accounts.write_text("".join(lines))
+        later = max(time.time(), before + 2)
+        os.utime(self.accounts, (later, later))
 
     def start(self):
         environment = {"PATH": "/usr/bin:/bin", "OTEL_TRACES_EXPORTER": "none"}
@@ -75,11 +97,11 @@ class Authority:
                  "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign,digitalSignature",
                  "-keyout", self.key, "-out", self.certificate)
 
-    def sign(self):
+    def sign(self, usage="serverAuth"):
         """Returns (certificate file, key file)."""
-        key, request, certificate = (self.folder / f"server.{end}" for end in ("key", "csr", "pem"))
+        key, request, certificate = (self.folder / f"{usage}.{end}" for end in ("key", "csr", "pem"))
         extensions = self.folder / "extensions"
-        extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\n")
+        extensions.write_text(f"subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage={usage}\n")
         self.case.run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost",
                       "-keyout", key, "-out", request)
         self.case.run("openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", self.certificate,
@@ -94,7 +116,8 @@ def _base64url(data):
 class TokenServer:
     """Hands out Bearer tokens as a registry's authorization service does; one user, one password.
 
-    A request without the right login gets a token for nothing. `requests` lists (login or None, scopes).
+    A request without the right login gets a token for nothing. `requests` lists (login or None, scopes). The identity
+    token takes the place of the login in a POST, and stands in the list for it.
     """
 
     def __init__(self, case, user, password):
@@ -103,6 +126,7 @@ class TokenServer:
         self.requests = []
         authority = Authority(case, "tokens")
         self.certificate, self.key = authority.certificate, authority.key
+        self.identity_token = "e2e-identity-token"
         self._expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         server = self
 
@@ -121,6 +145,20 @@ class TokenServer:
                     status, body = 200, {"token": server.token(scopes if login else []), "expires_in": 300}
                 data = json.dumps(body).encode()
                 self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_POST(self):
+                form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                scopes = [s for value in form.get("scope", []) for s in value.split()]
+                given = form.get("refresh_token", [""])[0]
+                server.requests.append((given, scopes))
+                good = form.get("grant_type") == ["refresh_token"] and given == server.identity_token
+                body = {"access_token": server.token(scopes), "expires_in": 300} if good else {"error": "invalid_grant"}
+                data = json.dumps(body).encode()
+                self.send_response(200 if good else 401)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

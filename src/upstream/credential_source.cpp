@@ -22,6 +22,7 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMaxServers = 256;
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
 constexpr std::chrono::seconds kLeastAge{1};
+constexpr std::chrono::seconds kAgeOfNothing{30};
 
 Result<std::string> read_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
@@ -50,6 +51,7 @@ std::optional<Credentials> CredentialSource::at_hand(const std::string& server,
   if (refused && *refused == at->second.credentials) {
     return age < kLeastAge ? std::optional(at->second.credentials) : std::nullopt;
   }
+  if (!at->second.found && age >= kAgeOfNothing) return std::nullopt;
   // What was looked up because others had been refused is new enough for those who were refused too.
   if (params_.lifetime && age >= *params_.lifetime && !refused) return std::nullopt;
   return at->second.credentials;
@@ -73,7 +75,7 @@ Task<Result<Credentials>> CredentialSource::look_up(std::string server, std::opt
   Result<Credentials> found = co_await do_aside<Credentials>(std::move(work));
   if (!found && found.error().code == Errc::cancelled) co_return found.error();
 
-  Entry entry{found ? *found : Credentials{}, clock_.now(), std::nullopt};
+  Entry entry{found ? *found : Credentials{}, clock_.now(), found.has_value(), std::nullopt};
   if (!found && found.error().code != Errc::not_found) {
     entry.trouble = found.error().message;
     if (params_.failures != nullptr) params_.failures->add();

@@ -57,6 +57,7 @@ class CredentialSource {
   struct Entry {
     Credentials credentials;
     Clock::Monotonic looked_up_at;
+    bool found = false;
     std::optional<std::string> trouble;  // what was logged about it
   };
   [[nodiscard]] std::optional<Credentials> at_hand(const std::string& server,

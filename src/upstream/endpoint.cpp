@@ -74,6 +74,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   Transport::Ask ask{request.method, base_, request.fields, std::move(authorization)};
   ask.url.target = prefix_ + request.path;
   ask.patience = request.patience;
+  ask.failed_behind = request.failed_behind;
   ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;

@@ -38,6 +38,8 @@ class Endpoint {
     std::uint64_t avoid = 0;
     // Instead of the connect and headers time-outs, where it is shorter.
     std::optional<std::chrono::milliseconds> patience = std::nullopt;
+    // As Transport::Ask::failed_behind.
+    bool* failed_behind = nullptr;
   };
 
   Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,

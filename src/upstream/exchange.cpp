@@ -115,26 +115,26 @@ Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, Transpor
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t endpoint, const Request& request,
                                                                     Breaker::Permit permit) {
   Tried tried;
-  Result<Transport::Answer> answer = Error(Errc::internal);
+  bool failed_behind = false;
+  Request asked = request;
+  asked.failed_behind = &failed_behind;
   if (const auto failed_before = permit.probe()) {
     // Somebody waits for this one: not for as long as for an endpoint of which nothing bad is known.
-    Request probe = request;
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
-    probe.patience = std::min<milliseconds>(doubled, params.headers_timeout);
-    answer = co_await endpoints_[endpoint]->ask(probe);
-  } else {
-    answer = co_await endpoints_[endpoint]->ask(request);
+    asked.patience = std::min<milliseconds>(doubled, params.headers_timeout);
   }
+  Result<Transport::Answer> answer = co_await endpoints_[endpoint]->ask(asked);
   if (answer) co_return co_await judge(endpoint, request, std::move(*answer), std::move(permit));
   const Errc code = answer.error().code;
   tried.error = answer.error();
   tried.again = code == Errc::upstream_unreachable || code == Errc::upstream_failed;
   tried.elsewhere =
       is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
-  if (is_trouble(code)) {
+  // Storage behind a redirect that is down is no outage of the registry.
+  if (is_trouble(code) && !failed_behind) {
     const auto how = code == Errc::upstream_timeout ? Breaker::Failure::timeout : Breaker::Failure::quick;
     endpoints_[endpoint]->failed(std::move(permit), how, answer.error());
-  } else if (is_answer(code)) {
+  } else if (is_answer(code) || failed_behind) {
     endpoints_[endpoint]->succeeded(std::move(permit));
   }
   co_return tried;
@@ -153,7 +153,8 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     }
   }
   const bool down = status == 408 || (status >= 500 && status != 501);
-  if (!down) asked.succeeded(std::move(permit));
+  if (!down || answer.redirected) asked.succeeded(std::move(permit));
+  const bool counts = down && !answer.redirected;
   if (status == 401 && request.client_authorization && !answer.redirected) {
     tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
     co_return tried;
@@ -172,7 +173,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   } else {
     tried.again = is_transient(status) && tried.wait <= params.backoff_limit;
   }
-  if (down) asked.failed(std::move(permit), Breaker::Failure::quick, *tried.error);
+  if (counts) asked.failed(std::move(permit), Breaker::Failure::quick, *tried.error);
   co_return tried;
 }
 

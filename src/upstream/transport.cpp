@@ -119,6 +119,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     auto response = co_await client_.send(std::move(request), channel_);
     if (!response) {
       metrics_.count_status(0);
+      if (ask.failed_behind != nullptr) *ask.failed_behind = hop > 0;
       co_return response.error().in(where);
     }
     metrics_.count_status((*response)->status());

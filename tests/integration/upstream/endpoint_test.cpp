@@ -190,6 +190,31 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
   CHECK(bench.get(name).bytes == "content");
 }
 
+TEST_CASE("Endpoints: storage behind a redirect that is down is no outage of the registry", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 0;
+  bench.params.headers_timeout = 20ms;
+  ScriptedOrigin storage;
+  const std::string name = bench.origin.add_blob("app", "content");
+  bench.origin.add_manifest("app", "latest", "{}", "application/vnd.oci.image.manifest.v1+json");
+  bench.origin.respond(Bench::blob(name), [to = storage.url("/o")](const Request&) {
+    Reply reply = status(307);
+    reply.fields = {{"Location", to}};
+    return reply;
+  });
+  const bool hangs = GENERATE(false, true);
+  storage.respond("/o", [hangs, gate = std::make_shared<Gate>()](const Request&) {
+    Reply reply = status(503);
+    if (hangs) reply.head_gate = gate;
+    return reply;
+  });
+  for (int i = 0; i < 6; ++i) {
+    CHECK(bench.get(name).opening->code == (hangs ? Errc::upstream_timeout : Errc::upstream_failed));
+  }
+  CHECK(bench.manifest("latest"));
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
+}
+
 TEST_CASE("Endpoints: a download that has begun waits for the probe", "[upstream]") {
   Bench bench;
   bench.params.retries = 1;

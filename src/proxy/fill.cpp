@@ -367,7 +367,10 @@ runtime::Task<Result<void>> BlobService::make_room(Download& download, std::uint
 // Before its room is given back, where nobody has taken it over. Readers have the file open.
 runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
   if (writer.released() || writer.path().empty()) co_return;
-  (void)co_await runtime::offload(pool_, [this, &writer] { return filesystem_.remove(writer.path()); });
+  const Result<void> removed =
+      co_await runtime::offload(pool_, [this, &writer] { return filesystem_.remove(writer.path()); });
+  // Nor does the cache remove it once more, later: by then the next download may have made a file of that name.
+  if (removed) writer.release_file();
 }
 
 runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room) {

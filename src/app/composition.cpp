@@ -22,6 +22,7 @@
 #include "app/hints.hpp"
 #include "app/signals.hpp"
 #include "app/upstream_params.hpp"
+#include "app/upstream_watch.hpp"
 #include "app/version.hpp"
 #include "base/clock.hpp"
 #include "base/log.hpp"
@@ -230,6 +231,7 @@ class Application {
   const admin::Readiness::Condition store_ready_ = readiness_.add("store");
   const admin::Readiness::Condition catalog_ready_ = readiness_.add("catalog");
   const admin::Readiness::Condition listener_ready_ = readiness_.add("listener");
+  UpstreamWatch upstream_watch_{readiness_};
 
   runtime::PosixFilesystem filesystem_;
   runtime::DiskPool pool_;
@@ -263,11 +265,16 @@ class Application {
 
 std::unique_ptr<upstream::Registry> Application::make_registry(const std::string& name, const config::Upstream& from,
                                                                std::size_t receive_buffer_bytes) {
-  if (settings_.offline || from.offline) return std::make_unique<proxy::OfflineRegistry>(name);
+  if (settings_.offline || from.offline) {
+    upstream_watch_.tell(name, "is not asked (offline)");
+    return std::make_unique<proxy::OfflineRegistry>(name);
+  }
   return std::make_unique<proxy::WatchedRegistry>(
       std::make_unique<upstream::HttpRegistry>(
           registry_params(settings_, name, from, receive_buffer_bytes, clock_, registry_), client_, clock_, registry_),
-      clock_, registry_);
+      clock_, registry_, [this, name](const std::string& why) {
+        upstream_watch_.tell(name, why.empty() ? "" : "does not answer: " + why);
+      });
 }
 
 Application::Application(const config::Settings& settings)
@@ -336,7 +343,10 @@ Result<void> Application::start() {
   });
   store_.set_give_up([this](std::uint64_t bytes, std::chrono::seconds idle) { return parts_.give_up(bytes, idle); });
   if (Result<void> opened = store_.start(); !opened) {
-    return opened.error().in(fmt::format("data directory {}", settings_.data.native()));
+    Error error = opened.error().in(fmt::format("data directory {}", settings_.data.native()));
+    const bool elsewhere = error.code != Errc::exists && error.code != Errc::no_space;
+    if (elsewhere) error.message += "; --data DIR names another place";
+    return error;
   }
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   store_ready_.met();
@@ -359,6 +369,7 @@ Result<void> Application::start() {
   upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
   upkeep_.spawn(loops_.at(0).get_executor(), expire_parts(parts_, pool_));
   upkeep_.spawn(loops_.at(0).get_executor(), try_store(blobs_));
+  upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
   return {};
 }

@@ -44,9 +44,10 @@ bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overlo
 
 class WatchedRegistry::Watch {
  public:
-  Watch(std::string name, const Clock& clock, metrics::Registry& metrics)
+  Watch(std::string name, const Clock& clock, metrics::Registry& metrics, OnChange on_change)
       : name_(std::move(name)),
         clock_(clock),
+        on_change_(std::move(on_change)),
         up_(metrics.gauge("sluice_upstream_up", "0 while upstream does not answer", {{"upstream", name_}})) {
     up_.set(1);
   }
@@ -70,6 +71,7 @@ class WatchedRegistry::Watch {
     const Clock::Monotonic now = clock_.now();
     down_since_ = now;
     up_.set(0);
+    if (on_change_) on_change_(error.message);
     told_ = !last_told_ || now - *last_told_ >= kQuiet;
     if (!told_) return;
     last_told_ = now;
@@ -82,6 +84,7 @@ class WatchedRegistry::Watch {
     const Clock::Monotonic::duration lasted = clock_.now() - *down_since_;
     down_since_.reset();
     up_.set(1);
+    if (on_change_) on_change_({});
     if (!told_) return;
     log::warn("upstream", fmt::format("{} answers again, after {}", name_,
                                       format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(lasted))));
@@ -102,6 +105,7 @@ class WatchedRegistry::Watch {
 
   const std::string name_;
   const Clock& clock_;
+  const OnChange on_change_;
   metrics::Gauge& up_;
   std::mutex mutex_;  // guards what follows
   std::optional<Clock::Monotonic> down_since_;
@@ -112,8 +116,9 @@ class WatchedRegistry::Watch {
 };
 
 WatchedRegistry::WatchedRegistry(std::unique_ptr<upstream::Registry> registry, const Clock& clock,
-                                 metrics::Registry& metrics)
-    : registry_(std::move(registry)), watch_(std::make_shared<Watch>(std::string(registry_->name()), clock, metrics)) {}
+                                 metrics::Registry& metrics, OnChange on_change)
+    : registry_(std::move(registry)),
+      watch_(std::make_shared<Watch>(std::string(registry_->name()), clock, metrics, std::move(on_change))) {}
 
 WatchedRegistry::WatchedRegistry(std::shared_ptr<upstream::Registry> registry, std::shared_ptr<Watch> watch)
     : registry_(std::move(registry)), watch_(std::move(watch)) {}

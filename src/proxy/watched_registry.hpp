@@ -8,7 +8,9 @@
 // Threads: as the Registry that it watches, which it owns.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -18,7 +20,11 @@ namespace sluice::proxy {
 
 class WatchedRegistry final : public upstream::Registry {
  public:
-  WatchedRegistry(std::unique_ptr<upstream::Registry> registry, const Clock& clock, metrics::Registry& metrics);
+  // Told, on some thread and under a lock, that an outage has begun: why; and "" when it is over.
+  using OnChange = std::function<void(const std::string& why)>;
+
+  WatchedRegistry(std::unique_ptr<upstream::Registry> registry, const Clock& clock, metrics::Registry& metrics,
+                  OnChange on_change = {});
   ~WatchedRegistry() override;
 
   [[nodiscard]] std::string_view name() const override { return registry_->name(); }

@@ -61,6 +61,54 @@ def test_named_by_path_and_by_namespace(case):
     assert nobody.count() == 0
 
 
+def test_named_by_host_and_with_a_port(case):
+    image = case.images["test/oci:1"]
+    registry = origin.Registry(case)
+    hub, other = faults.FaultProxy(case, registry.port), faults.FaultProxy(case, registry.port)
+    text = config(hub.url) + f"  registry.test:5000:\n    url: {other.url}\n  ghcr.io:\n    url: {other.url}\n"
+    cache = sluice.Sluice(case, config="server:\n  host_pattern: '*.cache.example'\n" + text)
+    path = f"/v2/{image.repository}/manifests/{image.tag}"
+
+    answer = cache.get(path, {"Accept": images.ACCEPT, "Host": f"ghcr.io.cache.example:{cache.port}"})
+    assert answer.status == 200 and images.sha256(answer.body) == image.digest, answer
+    assert "oci-namespace" not in answer.headers, answer.headers
+    assert other.count("GET", "/manifests/") == 1 and hub.count() == 0
+
+    for ns in ("registry.test:5000", "registry.test%3A5000", "registry.test%3a5000"):
+        answer = cache.get(f"{path}?ns={ns}", {"Accept": images.ACCEPT})
+        assert answer.status == 200 and answer.headers["oci-namespace"] == "registry.test:5000", answer
+    assert other.count("GET", "/manifests/") == 2 and hub.count() == 0, "one name for each upstream"
+
+    for path, headers in ((path, {"Host": "evil.test.cache.example"}), ("/v2/evil.test/app/manifests/1", {}),
+                          ("/v2/app/manifests/1?ns=registry.test", {}), ("/v2/evil.test:80/app/manifests/1", {})):
+        answer = cache.get(path, headers)
+        assert answer.status == 404 and answer.codes() == ["NAME_UNKNOWN"], f"{path} {headers}: {answer}"
+    assert hub.count() == 0
+
+
+def test_two_upstreams_share_bytes_and_nothing_else(case):
+    """The same image at two upstreams: each says for itself what it has, and each blob is one file."""
+    image = case.images["test/oci:1"]
+    registry, empty = origin.Registry(case), origin.Registry(case, storage=case.folder("empty"))
+    one, two = faults.FaultProxy(case, registry.port), faults.FaultProxy(case, registry.port)
+    cache = sluice.Sluice(case, config=config(one.url) + f"  two.test:\n    url: {two.url}\n"
+                                                         f"  three.test:\n    url: {empty.url}\n")
+    wanted = copy(case, cache.port, image, case.tmp / "from-one")
+    case.run("skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", "--preserve-digests",
+             f"docker://127.0.0.1:{cache.port}/two.test/{image.name}", f"dir:{case.tmp / 'from-two'}")
+    same(wanted, case.tmp / "from-two")
+    for digest in image.blobs:
+        assert one.count("GET", digest) == 1 and two.count("GET", digest) == 0, "the bytes were here already"
+        assert cache.keeps(digest)
+    assert len(cache.kept()) == len(image.blobs) + len(image.manifests), cache.kept()
+    assert two.count("GET", "/manifests/") + two.count("HEAD", "/manifests/") > 0, "two.test was not asked for its own"
+
+    # What one has, another does not have for that.
+    for path in (f"manifests/{image.tag}", f"manifests/{image.digest}", f"blobs/{image.layers[0]}"):
+        answer = cache.get(f"/v2/three.test/{image.repository}/{path}", {"Accept": images.ACCEPT})
+        assert answer.status == 404, f"{path}: {answer.status} {answer.body}"
+
+
 def test_password_is_not_for_any_realm(case):
     image = case.images["team/private:1"]
     tokens = origin.TokenServer(case, "alice", "correct-horse")

@@ -28,7 +28,7 @@ class Request:
 
 @dataclasses.dataclass
 class Fault:
-    """What happens to GETs whose path contains `match`, `times` times (None: always)."""
+    """What happens to GETs, and with `heads` to HEADs too, whose path contains `match`, `times` times (None: always)."""
 
     match: str
     cut_after: int | None = None  # close after so many bytes of the body
@@ -36,6 +36,7 @@ class Fault:
     status: int | None = None  # answer this instead, without asking the origin
     hold: threading.Event | None = None  # answer only when it is set
     times: int | None = 1
+    heads: bool = False
 
 
 class FaultProxy:
@@ -59,8 +60,10 @@ class FaultProxy:
     # --- for tests ---
 
     def seen(self, method=None, match=""):
-        """The requests so far, oldest first."""
-        return [r for r in list(self.requests) if (method is None or r.method == method) and match in r.path]
+        """The requests so far, oldest first. The question whether there is a registry at all is left out, unless it is
+        `match`: sluice puts it whenever it starts."""
+        return [r for r in list(self.requests) if (method is None or r.method == method) and match in r.path
+                and (r.path != "/v2/" or match == "/v2/")]
 
     def count(self, method=None, match=""):
         return len(self.seen(method, match))
@@ -110,8 +113,10 @@ class FaultProxy:
         self._thread.join()
         self._loop.close()
 
-    def _take_fault(self, path):
+    def _take_fault(self, method, path):
         for fault in self._faults:
+            if method != "GET" and not fault.heads:
+                continue
             if fault.match in path and fault.times != 0:
                 if fault.times is not None:
                     fault.times -= 1
@@ -150,7 +155,7 @@ class FaultProxy:
         headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
         request = Request(method, path, headers)
         self.requests.append(request)
-        fault = self._take_fault(path) if method == "GET" else None
+        fault = self._take_fault(method, path)
 
         if fault and fault.hold:
             while not fault.hold.is_set():

@@ -23,7 +23,7 @@ std::size_t drop_missing(store::BlobStore& store, runtime::Filesystem& filesyste
   std::size_t dropped = 0;
   for (const oci::Digest& digest : suspects) {
     // It looks again, under the store's lock.
-    if (store.check(digest, [](std::uint64_t) { return false; }).dropped) ++dropped;
+    if (store.check(digest, [](std::uint64_t) { return true; }).dropped) ++dropped;
   }
   return dropped;
 }

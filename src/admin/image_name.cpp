@@ -23,6 +23,15 @@ bool is_registry(std::string_view part) {
   return part == "localhost" || part.find_first_of(".:") != std::string_view::npos;
 }
 
+// Enough of a host's grammar for a name that is looked up and compared, never dialled.
+bool is_host(std::string_view text) {
+  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  if (text.empty() || (!alphanumeric(text.front()) && text.front() != '[')) return false;
+  return std::all_of(text.begin(), text.end(), [&](char c) {
+    return alphanumeric(c) || c == '-' || c == '.' || c == ':' || c == '[' || c == ']';
+  });
+}
+
 }  // namespace
 
 Result<ImageName> ImageName::parse(std::string_view text) {
@@ -56,7 +65,8 @@ Result<ImageName> ImageName::parse(std::string_view text) {
   out.repository = name;
   const bool hub = out.registry.empty() || out.registry == kDockerHub;
   if (hub && name.find('/') == std::string_view::npos) out.repository.insert(0, "library/");
-  if (const Result<oci::Repository> valid = oci::Repository::parse(out.repository); !valid) {
+  const bool registry = out.registry.empty() || is_host(out.registry);
+  if (!registry || !oci::Repository::parse(out.repository)) {
     return Error{Errc::name_invalid, fmt::format("\"{}\" is no name of an image; one is written as busybox, "
                                                  "owner/app:tag or ghcr.io/owner/app@sha256:…",
                                                  text)};

@@ -103,6 +103,9 @@ std::string unexpected(const std::vector<std::string>& left_over, const std::str
   const auto first = std::find_first_of(argv + 1, argv + argc, left_over.begin(), left_over.end(),
                                         [](std::string_view a, std::string_view b) { return a == b; });
   const std::string word = first == argv + argc ? left_over.front() : *first;
+  if (!word.starts_with('-') && command != "serve" && command != "check-config") {
+    return fmt::format("\"{}\" is not expected here\n", word);
+  }
   if (!word.starts_with('-')) {
     return fmt::format("\"{}\" is not expected here; a configuration file is named with --config FILE\n", word);
   }
@@ -135,17 +138,25 @@ void add_place(CLI::App& app, CommandLine& out) {
   app.add_flag("--json", options.json, "One JSON document on standard output");
 }
 
+// An option that takes a list would take what does not belong there.
+CLI::Option* one_name(CLI::App& app, CommandOptions& options, const char* help, const char* placeholder) {
+  return app
+      .add_option_function<std::string>(
+          "name", [&options](const std::string& name) { options.names = {name}; }, help)
+      ->type_name(placeholder);
+}
+
 void add_commands(CLI::App& app, CommandLine& line) {
   CommandOptions& options = line.options;
   CLI::App* list = app.add_subcommand("ls", "List repositories, the tags of one, or what an image is made of");
   list->footer(kListFooter);
-  list->add_option("name", options.names, "A repository or an image")->type_name("REPO[:TAG]")->expected(0, 1);
+  one_name(*list, options, "A repository or an image", "REPO[:TAG]");
   list->add_flag("--blobs", options.blobs, "Blobs rather than repositories or tags");
   add_place(*list, line);
 
   CLI::App* stat = app.add_subcommand("stat", "Say what is known of an image or a digest");
   stat->footer(kStatFooter);
-  stat->add_option("name", options.names, "An image, or a digest")->type_name("IMAGE|DIGEST")->expected(1)->required();
+  one_name(*stat, options, "An image, or a digest", "IMAGE|DIGEST")->required();
   add_place(*stat, line);
 
   CLI::App* remove = app.add_subcommand("rm", "Take images or digests out of the cache");
@@ -248,9 +259,15 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
     out.to_stderr = unexpected(app.remaining(true), given.empty() ? "serve" : given.front()->get_name(), argc, argv);
     out.to_stderr += kMore;
     return out;
-  } catch (const CLI::RequiredError&) {
+  } catch (const CLI::RequiredError& error) {
+    const auto given = app.get_subcommands();
     out.exit_status = kExitUsage;
-    out.to_stderr = fmt::format("a command is missing; there are {}\n{}", kCommands, kMore);
+    if (given.empty()) {
+      out.to_stderr = fmt::format("a command is missing; there are {}\n{}", kCommands, kMore);
+    } else {
+      const std::string name = given.front()->get_name();
+      out.to_stderr = fmt::format("{}: {}; see: sluice help {}\n", name, error.what(), name);
+    }
     return out;
   } catch (const CLI::ParseError& error) {
     std::ostringstream text;

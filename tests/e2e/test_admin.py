@@ -1,6 +1,7 @@
 """The admin API and the status page: what is in the store, who may ask, and what long work does meanwhile."""
 
 import json
+import signal
 import urllib.parse
 
 from harness import case as cases
@@ -29,6 +30,8 @@ def pull(cache, image):
         assert cache.get(f"/v2/{image.repository}/manifests/{digest}", {"Accept": images.ACCEPT}).status == 200
     for digest in image.blobs:
         assert cache.blob(image.repository, digest).status == 200
+    # Who reads has the last byte a moment before the file has its name.
+    cases.poll("all downloads are over", lambda: cache.metrics()["sluice_fills_in_flight"] == 0, 10)
 
 
 def test_what_is_stored(case):
@@ -223,3 +226,17 @@ def test_outage_is_told_once(case):
     log = cache.process.log()
     assert log.count("docker.io does not answer: ") == 1, log
     assert log.count("docker.io answers again") == 1, log
+
+
+def test_stopped_download_is_no_warning(case):
+    image = case.images["test/medium:1"]
+    proxy, cache = start(case)
+    proxy.throttle(5e6)
+    reader = cache.download(image.repository, image.layers[0])
+    reader.read_exactly(1 << 20)
+    for _ in range(2):
+        cache.process.popen.send_signal(signal.SIGTERM)
+        cases.poll("new connections are refused", lambda: not cases.listens(cache.port), 10)
+    assert cache.process.wait(20) == 0
+    told = [line for line in cache.process.log().splitlines() if "fill: " in line and image.layers[0] in line]
+    assert told and all(" info " in line for line in told), told

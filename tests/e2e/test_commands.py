@@ -34,7 +34,10 @@ def at(cache):
 
 
 def warm(case, cache, *arguments, status=0):
-    return run(case, "warm", "--server", f"127.0.0.1:{cache.port}", *arguments, status=status)
+    said = run(case, "warm", "--server", f"127.0.0.1:{cache.port}", *arguments, status=status)
+    # Who reads has the last byte a moment before the file has its name.
+    cases.poll("all downloads are over", lambda: cache.metrics()["sluice_fills_in_flight"] == 0, 10)
+    return said
 
 
 def damage(path):
@@ -256,3 +259,10 @@ def test_check_config_reads_the_certificates(case):
     config = case.file("ca.yml", f"upstreams:\n  docker.io:\n    ca_file: {path}\n")
     _, errors = run(case, "check-config", "--config", config, status=78)
     assert "docker.io" in errors and "ca_file" in errors and "not.pem" in errors, errors
+
+
+def test_serve_without_a_place_for_its_data(case):
+    file = case.file("file", "")
+    _, errors = run(case, "serve", "--listen", f"127.0.0.1:{case.port()}", "--admin", f"127.0.0.1:{case.port()}",
+                    "--data", file / "data", status=1)
+    assert str(file) in errors and "--data DIR names another place" in errors, errors

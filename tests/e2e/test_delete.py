@@ -20,12 +20,18 @@ def delete(cache, path):
     return cache.get(path, method="DELETE")
 
 
+def settled(cache):
+    """Who reads has the last byte a moment before the file has its name."""
+    cases.poll("all downloads are over", lambda: cache.metrics()["sluice_fills_in_flight"] == 0, 10)
+
+
 def pull(cache, image):
     manifest = cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
     assert manifest.status == 200 and images.sha256(manifest.body) == image.digest
     for digest in image.blobs:
         answer = cache.blob(image.repository, digest)
         assert answer.status == 200 and images.sha256(answer.body) == digest
+    settled(cache)
 
 
 def test_one_repository_alone(case):
@@ -95,7 +101,7 @@ def test_during_the_download(case):
     reader.read_exactly(1 << 20)
     assert delete(cache, f"/v2/{image.repository}/blobs/{digest}").status == 202
     assert reader.drain() == digest and reader.complete, f"{reader.received} of {size} bytes came"
-    cases.poll("the download is over", lambda: cache.metrics()["sluice_fills_in_flight"] == 0, 10)
+    settled(cache)
     assert not cache.keeps(digest) and not cache.incoming(), cache.incoming()
 
     asked = proxy.count(match=digest)
@@ -119,6 +125,7 @@ def test_with_redis(case):
     assert cache.blob(image.repository, layer).status == 200
     assert proxy.count(match=layer) > asked
 
+    settled(cache)
     redis.process.kill()
     answer = delete(cache, f"/v2/{image.repository}/blobs/{layer}")
     assert answer.status >= 500, answer
@@ -152,7 +159,7 @@ def test_many_at_once(case):
     for thread in threads:
         thread.join()
     assert not failures, failures
-    cases.poll("all downloads are over", lambda: cache.metrics()["sluice_fills_in_flight"] == 0, 10)
+    settled(cache)
     for path in [f"/v2/{image.repository}/blobs/{digest}" for digest in image.blobs] + [
             f"/v2/{image.repository}/manifests/{image.digest}"]:
         delete(cache, path)

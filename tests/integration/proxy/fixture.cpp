@@ -101,6 +101,7 @@ Fixture::Fixture(Params params)
                                                         .manifests = manifests_,
                                                         .access_log = *access_log_,
                                                         .clock = clock_,
+                                                        .removal = params_.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
                                                         .gate = &gate_},

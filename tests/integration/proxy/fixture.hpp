@@ -52,6 +52,7 @@ class Fixture {
     std::chrono::milliseconds descriptor_ttl{86'400'000};
     std::uint64_t manifest_memory_bytes = 1 << 20;
     std::uint64_t blob_memory_bytes = 1 << 20;
+    bool delete_enabled = false;
     // The URL of a third upstream, called origin.test, which is asked over HTTP; empty: there is none.
     std::string origin_url = {};
     // Set: quay.io is asked with each client's own Authorization.
@@ -129,6 +130,7 @@ class Fixture {
   proxy::Listings listings_;
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
+  proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
   std::unique_ptr<http::Server> server_;

@@ -1,0 +1,94 @@
+// Whether an upstream answers, as the log and the metrics tell it.
+#include <catch2/catch.hpp>
+
+#include "base/log.hpp"
+#include "fake_registry.hpp"
+#include "proxy/watched_registry.hpp"
+#include "support/run_task.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct Bench {
+  Bench() {
+    log::configure({log::Level::off, log::Format::text});
+    auto made = std::make_unique<FakeRegistry>("origin.test");
+    fake = made.get();
+    watched = std::make_unique<proxy::WatchedRegistry>(std::move(made), clock, registry);
+    digest = fake->add_blob("library/app", "content");
+  }
+
+  Errc ask() {
+    const Result<oci::Descriptor> answer = run(watched->stat_blob(repository, digest));
+    return answer ? Errc::closed : answer.error().code;
+  }
+  double up() {
+    for (const metrics::Family& family : registry.collect()) {
+      if (family.name == "sluice_upstream_up") return family.samples.front().value;
+    }
+    return -1;
+  }
+
+  ManualClock clock;
+  metrics::Registry registry;
+  RunTask run;
+  oci::Repository repository = oci::Repository::parse("library/app").value();
+  oci::Digest digest;
+  FakeRegistry* fake;
+  std::unique_ptr<proxy::WatchedRegistry> watched;
+};
+
+}  // namespace
+
+TEST_CASE("Watched registry: no usable answer is an outage, until there is any", "[proxy]") {
+  Bench bench;
+  CHECK(bench.watched->name() == "origin.test");
+  CHECK(bench.up() == 1);
+  const Errc outage =
+      GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout, Errc::upstream_failed, Errc::throttled);
+  bench.fake->fail_all(Error{outage});
+  CHECK(bench.ask() == outage);
+  CHECK(bench.up() == 0);
+  CHECK(bench.ask() == outage);
+  CHECK(bench.up() == 0);
+  // A refusal is an answer too.
+  bench.fake->fail_all(Error{GENERATE(Errc::denied, Errc::blob_unknown, Errc::unauthorized)});
+  (void)bench.ask();
+  CHECK(bench.up() == 1);
+}
+
+TEST_CASE("Watched registry: what is our own doing says nothing of upstream", "[proxy]") {
+  Bench bench;
+  const Errc ours = GENERATE(Errc::cancelled, Errc::overloaded, Errc::shutting_down);
+  bench.fake->fail_all(Error{ours});
+  CHECK(bench.ask() == ours);
+  CHECK(bench.up() == 1);
+  bench.fake->fail_all(Error{Errc::upstream_timeout});
+  (void)bench.ask();
+  bench.fake->fail_all(Error{ours});
+  (void)bench.ask();
+  CHECK(bench.up() == 0);
+}
+
+TEST_CASE("Watched registry: nonsense is no outage", "[proxy]") {
+  Bench bench;
+  bench.fake->fail_all(Error{Errc::upstream_protocol});
+  CHECK(bench.ask() == Errc::upstream_protocol);
+  CHECK(bench.up() == 1);
+}
+
+TEST_CASE("Watched registry: all kinds of questions are watched, and answered", "[proxy]") {
+  Bench bench;
+  CHECK(bench.run(bench.watched->open_blob(bench.repository, bench.digest, 0)).has_value());
+  CHECK(bench.run(bench.watched->ping()).has_value());
+  bench.fake->fail_all(Error{Errc::upstream_failed});
+  const oci::Reference reference(oci::Tag::parse("latest").value());
+  CHECK(bench.run(bench.watched->get_manifest(bench.repository, reference, "")).has_error());
+  CHECK(bench.up() == 0);
+  bench.fake->fail_all(std::nullopt);
+  CHECK(bench.run(bench.watched->stat_manifest(bench.repository, reference, "")).has_error());
+  CHECK(bench.up() == 1);
+}

@@ -1,0 +1,61 @@
+#include <catch2/catch.hpp>
+
+#include "admin/guard.hpp"
+
+using namespace sluice::admin;
+
+namespace {
+
+bool allowed(std::string_view host, std::string_view listen = "127.0.0.1") {
+  return !refusal({.method = "GET", .host = host}, listen);
+}
+
+}  // namespace
+
+TEST_CASE("Guard: loopback by any of its names", "[admin]") {
+  for (const char* host :
+       {"127.0.0.1:5001", "127.0.0.1", "127.9.9.9:1", "localhost:5001", "LOCALHOST", "[::1]:5001", "[::1]"}) {
+    INFO(host);
+    CHECK(allowed(host));
+  }
+}
+
+TEST_CASE("Guard: a name that leads here is not ours", "[admin]") {
+  for (const char* host : {"attacker.example:5001", "attacker.example", "", "localhost.attacker.example",
+                           "127.0.0.1.attacker.example", "127.0.0.1.nip.io:5001", "10.0.0.1", "[fe80::1]", "[::1",
+                           "0x7f000001", "2130706433", "127.1", "localhost@attacker.example", "::1"}) {
+    INFO(host);
+    CHECK_FALSE(allowed(host));
+  }
+}
+
+TEST_CASE("Guard: the address that is listened on, and every address where that is every one", "[admin]") {
+  CHECK(allowed("10.1.2.3:5001", "10.1.2.3"));
+  CHECK_FALSE(allowed("10.1.2.4:5001", "10.1.2.3"));
+  CHECK(allowed("[fd00::5]:5001", "fd00::5"));
+  CHECK(allowed("[FD00:0::5]:5001", "fd00::5"));
+  for (const char* everywhere : {"", "0.0.0.0", "::"}) {
+    CHECK(allowed("10.1.2.4:5001", everywhere));
+    CHECK(allowed("[fd00::5]", everywhere));
+    // A name can be pointed here by whoever owns it; an address cannot.
+    CHECK_FALSE(allowed("attacker.example:5001", everywhere));
+  }
+}
+
+TEST_CASE("Guard: what a page sends by itself is refused", "[admin]") {
+  const auto refused = [](std::string_view method, bool origin, std::string_view type) {
+    return refusal({method, "127.0.0.1", origin, type}, "127.0.0.1").has_value();
+  };
+  CHECK(refused("GET", true, ""));
+  CHECK(refused("POST", true, "application/json"));
+  CHECK(refused("DELETE", true, ""));
+  for (const char* simple : {"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data",
+                             "text/plain; application/json", "application/jsonp"}) {
+    INFO(simple);
+    CHECK(refused("POST", false, simple));
+  }
+  CHECK_FALSE(refused("POST", false, "application/json"));
+  CHECK_FALSE(refused("POST", false, "Application/JSON;charset=utf-8"));
+  CHECK_FALSE(refused("GET", false, ""));
+  CHECK_FALSE(refused("DELETE", false, ""));
+}

@@ -123,6 +123,23 @@ TEST_CASE("BlobStore recovery: a catalog that was moved aside is not overwritten
   }
 }
 
+TEST_CASE("BlobStore recovery: a row whose file was removed just before a crash is dropped when it is opened",
+          "[store][recovery]") {
+  StoreFixture fixture;
+  prepare(fixture);
+  fixture.open();
+  // The batch with the removal is never written.
+  sql(catalog_of(fixture), "ALTER TABLE blobs RENAME TO hidden");
+  REQUIRE(fixture.run(fixture.store->remove(sha256_of("abc"))));
+  fixture.store.reset();
+  sql(catalog_of(fixture), "ALTER TABLE hidden RENAME TO blobs");
+  fixture.open();
+  CHECK(fixture.store->find(sha256_of("abc")));
+  CHECK(fixture.content(sha256_of("abc")) == "not_found");
+  CHECK_FALSE(fixture.store->find(sha256_of("abc")));
+  CHECK(fixture.content(sha256_of("defg")) == "defg");
+}
+
 TEST_CASE("BlobStore recovery: what was stored just before a crash is found before the walk comes to it",
           "[store][recovery]") {
   StoreFixture fixture;

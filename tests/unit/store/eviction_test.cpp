@@ -2,6 +2,7 @@
 #include <atomic>
 
 #include "runtime/task_group.hpp"
+#include "store/parts.hpp"
 #include "unit/store/store_fixture.hpp"
 
 using namespace sluice;
@@ -107,6 +108,62 @@ TEST_CASE("BlobStore: below max_size, the blobs go that were not used", "[store]
   CHECK(f.metric("sluice_store_evicted_total", "size") > 10);
   CHECK(f.metric("sluice_store_max_bytes") == 64 * kMiB);
   CHECK(f.metric("sluice_store_reserved_bytes") == 0);
+}
+
+namespace {
+
+// A store with parts, as the program composes them.
+struct WithParts : Limited {
+  WithParts() {
+    params.max_size = {.bytes = 16 * kMiB};
+    store = std::make_unique<store::BlobStore>(params, posix, pool, clock, registry);
+    parts = std::make_unique<store::Parts>(store::Parts::Params{.root = params.root, .ledger = &store->ledger()}, posix,
+                                           clock, registry);
+    store->set_give_up([this](std::uint64_t bytes, std::chrono::seconds idle) { return parts->give_up(bytes, idle); });
+    REQUIRE(store->start());
+    store->wait_for_walk();
+    store->maintain();
+  }
+  ~WithParts() { store->stop(); }
+  WithParts(const WithParts&) = delete;
+  WithParts& operator=(const WithParts&) = delete;
+
+  void leave(const std::string& name, std::size_t size) {
+    Result<store::Parts::Opened> opened = parts->open(sha256_of(name));
+    REQUIRE(opened);
+    write_file(opened->path, std::string(size, 'p'));
+    REQUIRE(parts->keep(opened->path, sha256_of(name), size, opened->room));
+  }
+
+  std::unique_ptr<store::Parts> parts;
+};
+
+}  // namespace
+
+TEST_CASE("BlobStore: a part that has waited for long goes before any blob does", "[store][limits]") {
+  WithParts f;
+  f.leave("old", 4 * kMiB);
+  f.clock.advance(std::chrono::minutes{11});
+  f.leave("young", 2 * kMiB);
+  CHECK(f.store->ledger().idle() == 6 * kMiB);
+  for (int n = 0; n < 4; ++n) REQUIRE(f.fill(content_of(n, 2 * kMiB)));
+  REQUIRE(f.fill(content_of(4, 2 * kMiB)));
+  CHECK_FALSE(f.parts->find(sha256_of("old")));
+  CHECK(f.parts->find(sha256_of("young")) == 2 * kMiB);
+  CHECK(f.store->entries() == 5);
+  CHECK(f.metric("sluice_parts_given_up_total") == 1);
+}
+
+TEST_CASE("BlobStore: a young part stays while there are blobs, and goes when there are none", "[store][limits]") {
+  WithParts f;
+  f.leave("young", 6 * kMiB);
+  for (int n = 0; n < 6; ++n) REQUIRE(f.fill(content_of(n, 2 * kMiB)));
+  CHECK(f.parts->find(sha256_of("young")));
+  CHECK(f.store->entries() < 5);
+  // One that needs the room of everything.
+  REQUIRE(f.fill(content_of(10, 13 * kMiB)));
+  CHECK_FALSE(f.parts->find(sha256_of("young")));
+  CHECK(f.store->ledger().idle() == 0);
 }
 
 TEST_CASE("BlobStore: small blobs outlive large ones", "[store][limits]") {

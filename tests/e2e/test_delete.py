@@ -100,6 +100,7 @@ def test_during_the_download(case):
     reader = cache.download(image.repository, digest)
     reader.read_exactly(1 << 20)
     assert delete(cache, f"/v2/{image.repository}/blobs/{digest}").status == 202
+    proxy.throttle(None)
     assert reader.drain() == digest and reader.complete, f"{reader.received} of {size} bytes came"
     settled(cache)
     assert not cache.keeps(digest) and not cache.incoming(), cache.incoming()
@@ -115,7 +116,8 @@ def test_with_redis(case):
     image = case.images["test/oci:1"]
     layer = image.layers[0]
     redis = test_redis.Redis(case)
-    proxy, cache = start(case, ENABLED + redis.config)
+    shared = f"descriptors: {{ cache: redis }}\nredis: {{ addresses: ['127.0.0.1:{redis.port}'] }}\n"
+    proxy, cache = start(case, ENABLED + shared)
     pull(cache, image)
     key = f"repository::{image.repository}::blobs::{layer}"
     assert key in redis.keys(), redis.keys()

@@ -35,7 +35,7 @@ void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, Source source) {
   source_ = std::move(source);
   file_ = std::move(file);
   if (file_) {
-    note_opened();
+    identity_ = identify();
   } else {
     need_ = Need::refill;
     failing_ = true;  // and so the first attempt is not at once
@@ -45,21 +45,29 @@ void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, Source source) {
   thread_ = std::thread([this] { run(); });
 }
 
-// Under the lock.
-void Catalog::Writer::note_opened() {
+std::shared_ptr<const runtime::File> Catalog::Writer::identify() const {
   Result<runtime::File> file = filesystem_.open_read(params_.file);
-  identity_ = file ? std::move(*file) : runtime::File();
+  return file ? std::make_shared<const runtime::File>(std::move(*file)) : nullptr;
 }
 
+// Not under the lock: a disk that hangs must hold up nobody who enqueues.
 void Catalog::Writer::check_file() {
+  std::shared_ptr<const runtime::File> opened;
   {
     const std::scoped_lock lock(mutex_);
-    if (state_ != State::running || need_ == Need::refill || !identity_.is_open()) return;
-    const Result<bool> there = filesystem_.is_at(identity_, params_.file);
-    if (!there || *there) return;
-    log::error("store", fmt::format("{} is gone; it is made again from what is in memory", params_.file.native()));
+    if (state_ != State::running || need_ == Need::refill) return;
+    opened = identity_;
+  }
+  if (!opened) return;
+  const Result<bool> there = filesystem_.is_at(*opened, params_.file);
+  if (!there || *there) return;
+  {
+    const std::scoped_lock lock(mutex_);
+    // Another one may have been made meanwhile.
+    if (identity_ != opened) return;
     need_ = Need::refill;
   }
+  log::error("store", fmt::format("{} is gone; it is made again from what is in memory", params_.file.native()));
   wake_.notify_one();
 }
 
@@ -207,6 +215,7 @@ Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
   } else {
     done = opened.error();
   }
+  std::shared_ptr<const runtime::File> identity = done ? identify() : nullptr;
   lock.lock();
   if (!done) {
     // What is there now is not what was read at the start, or not all of it.
@@ -215,7 +224,7 @@ Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
   }
   // It may have vanished again meanwhile, which the next look tells.
   need_ = Need::nothing;
-  note_opened();
+  identity_ = std::move(identity);
   if (need == Need::refill) log::info("store", "the catalog was made again from what is in memory");
   return done;
 }

@@ -55,7 +55,7 @@ class Catalog::Writer {
   void write_round(std::unique_lock<std::mutex>& lock);
   Result<void> mend(std::unique_lock<std::mutex>& lock);
   Result<void> refill();
-  void note_opened();
+  [[nodiscard]] std::shared_ptr<const runtime::File> identify() const;
   void note_outcome(const Result<void>& done);
   void trim();
 
@@ -84,7 +84,7 @@ class Catalog::Writer {
   bool failing_ = false;
   int failures_ = 0;  // in a row
   Need need_ = Need::nothing;
-  runtime::File identity_;  // the file that was opened, to tell it from another one of its name
+  std::shared_ptr<const runtime::File> identity_;  // the file that was opened, to tell it from another of its name
   Result<void> last_round_;
 
   std::unique_ptr<CatalogFile> file_;

@@ -61,7 +61,7 @@ runtime::Task<bool> CanonicalNames::verify(oci::Digest digest, oci::Digest claim
 runtime::Task<Result<bool>> CanonicalNames::hash(oci::Digest digest, oci::Digest claimed) {
   const Result<std::shared_ptr<const store::OpenBlob>> opened = co_await store_.open(claimed);
   if (!opened) co_return opened.error();
-  const std::shared_ptr<const store::OpenBlob> blob = *opened;
+  const std::shared_ptr<const store::OpenBlob>& blob = *opened;
   // Both: a file that has been damaged at rest proves nothing.
   const auto asked = std::make_shared<oci::Hasher>(digest.algorithm());
   const auto canonical = std::make_shared<oci::Hasher>(claimed.algorithm());

@@ -124,7 +124,7 @@ runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest dige
 }
 
 // From what is here; nothing where the bytes are needed and are not.
-runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(oci::Descriptor known,
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(descriptors::Entry known,
                                                                                   oci::Digest digest, bool head_only,
                                                                                   CacheResult result) {
   if (Object object = co_await at_rest(digest, known.media_type)) co_return Opened{result, std::move(object), digest};

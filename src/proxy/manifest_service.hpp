@@ -68,7 +68,7 @@ class ManifestService {
     oci::Digest digest;
   };
 
-  runtime::Task<std::optional<Opened>> open_known(oci::Descriptor known, oci::Digest digest, bool head_only,
+  runtime::Task<std::optional<Opened>> open_known(descriptors::Entry known, oci::Digest digest, bool head_only,
                                                   CacheResult result);
   runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);

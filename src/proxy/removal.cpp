@@ -21,7 +21,10 @@ runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::
   if (!known || oci::is_manifest(known->media_type)) {
     co_return not_here(Errc::blob_unknown, scope, digest.to_string());
   }
-  const Result<Freed> freed = co_await forget(scope, digest);
+  // Its bytes lie under this name. Asked for before the pair is forgotten.
+  const oci::Digest canonical = parts_.access.canonical(digest);
+  Result<Freed> freed = co_await forget(scope, digest);
+  if (freed && canonical != digest) freed = co_await forget(scope, canonical);
   if (!freed) co_return freed.error();
   co_await flush();
   co_return Result<void>{};

@@ -9,7 +9,7 @@ import threading
 import time
 
 from harness import case as cases
-from harness import client, faults, images, origin, sluice
+from harness import client, faults, images, origin, scripted, sluice
 
 
 class Redis:
@@ -217,6 +217,25 @@ def test_membership_is_revoked_for_all_who_share(case):
     redis.ask("SREM", members, digest)
     cases.poll("its memory runs out",
                lambda: second.get(path, method="HEAD").status == 200 and upstream.count(match="/blobs/") > asked)
+
+
+def test_two_names_are_written_as_distribution_does(case):
+    redis, upstream = Redis(case), scripted.Registry(case)
+    data = b"a blob with two names" * 1000
+    canonical, other = upstream.add("team/a", data, "sha256", "sha512")
+    cache = sluice_on(case, redis, upstream.url)
+    assert cache.blob("team/a", other).body == data
+    members = "repository::team/a::blobs"
+    keys = sorted([members] + [f"{prefix}::{name}" for name in (canonical, other) for prefix in ("blobs", members)])
+    cases.poll("both names are written", lambda: redis.keys() == keys)
+    for name in (canonical, other):
+        assert redis.ask("SISMEMBER", members, name) == ":1\r\n"
+        assert redis.ask("HGET", f"blobs::{name}", "digest").splitlines()[1] == canonical
+    # A sluice that has no file yet is told by Redis that they are one, and looks for itself.
+    second = sluice_on(case, redis, upstream.url)
+    for name in (other, canonical):
+        assert second.blob("team/a", name).body == data
+    assert upstream.count("GET", "/blobs/") == 2, upstream.requests
 
 
 def test_poisoned_values_give_no_other_bytes(case):

@@ -185,3 +185,18 @@ TEST_CASE("Names: they survive a restart", "[proxy]") {
   CHECK((response.body == blob));
   CHECK(response.field("docker-content-digest") == sha256_of(blob).to_string());
 }
+
+TEST_CASE("Names: what is taken out by one name is taken out by both", "[proxy]") {
+  Fixture cache({.delete_enabled = true});
+  const std::string blob = content(300'000);
+  const oci::Digest canonical = cache.hub().add_blob("library/app", blob);
+  const oci::Digest other = cache.hub().add_blob("library/app", blob, oci::Algorithm::sha512);
+  REQUIRE((get(cache.port(), blob_path("library/app", other)).body == blob));
+  REQUIRE(cache.wait_idle());
+  CHECK(fetch(cache.port(), "DELETE", blob_path("library/app", other)).status == 202);
+  CHECK(files(cache) == 0);
+  cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
+  for (const oci::Digest& name : {canonical, other}) {
+    CHECK(get(cache.port(), blob_path("library/app", name)).status == 503);
+  }
+}

@@ -104,6 +104,27 @@ TEST_CASE("Redis keys: two names of one content, and two contents of one kind", 
   CHECK(server.ask({"EXISTS", "blobs::" + other.to_string()}) == "0");
 }
 
+TEST_CASE("Redis keys: the date of upstream's word stands where distribution does not look", "[redis]") {
+  REQUIRE_REDIS();
+  RedisServer server;
+  RedisClient client(test::params_for(server.tcp()));
+  const auto a = client.scoped("docker.io/library/a");
+  const std::string own = "repository::library/a::blobs::" + kText;
+  const Clock::Wall time{std::chrono::seconds(1'790'000'000)};
+  REQUIRE(client.run(a->set_descriptor(kDigest, {kDescriptor, time})));
+  CHECK(server.ask({"HGET", own, "sluice-checked"}) == "1790000000");
+  CHECK(client.run(a->stat(kDigest)).value().checked_at == time);
+  // distribution sets the same again, and the date stays; what it alone has written has none.
+  server.run({"HSET", own, "mediatype", kDescriptor.media_type});
+  CHECK(client.run(a->stat(kDigest)).value().checked_at == time);
+  server.run({"HDEL", own, "sluice-checked"});
+  CHECK_FALSE(client.run(a->stat(kDigest)).value().is_dated());
+  // Globally there is no word of upstream on any repository.
+  CHECK_FALSE(client.run(client.cache->stat(kDigest)).value().is_dated());
+  REQUIRE(client.run(a->clear(kDigest)));
+  CHECK(server.ask({"KEYS", "*"}).empty());
+}
+
 TEST_CASE("Redis keys: two clients of one Redis know the same", "[redis]") {
   REQUIRE_REDIS();
   RedisServer server;

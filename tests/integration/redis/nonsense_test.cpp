@@ -196,6 +196,14 @@ TEST_CASE("Redis nonsense: a spoilt key is an error of its own", "[redis]") {
     REQUIRE(client.run(a->set_descriptor(spoilt, descriptor)));
     server.run({"HSET", "blobs::" + text, "size", "big"});
   }
+  SECTION("the digest is another blob's") {
+    REQUIRE(client.run(a->set_descriptor(spoilt, descriptor)));
+    server.run({"HSET", "blobs::" + text, "digest", kDigest.to_string()});
+  }
+  SECTION("the date is a word") {
+    REQUIRE(client.run(a->set_descriptor(spoilt, descriptor)));
+    server.run({"HSET", "repository::library/a::blobs::" + text, "sluice-checked", "yesterday"});
+  }
   SECTION("the media type would be a header of its own") {
     REQUIRE(client.run(a->set_descriptor(spoilt, descriptor)));
     server.run({"HSET", "repository::library/a::blobs::" + text, "mediatype", "a/b\r\nX-Evil: 1"});

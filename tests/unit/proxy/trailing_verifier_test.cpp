@@ -189,3 +189,29 @@ TEST_CASE("TrailingVerifier: lets others have their turn in the pool", "[proxy]"
   CHECK(reads_before_other <= 16);
   CHECK(reads == 64);
 }
+
+namespace {
+
+runtime::Task<Result<oci::Digest>> write_half(Disk& disk, TrailingVerifier& verifier, std::string content) {
+  const std::size_t half = content.size() / 2;
+  disk.write(0, std::string_view(content).substr(0, half));
+  co_await verifier.advance(half);
+  const std::string_view rest = std::string_view(content).substr(half);
+  co_await verifier.append(std::as_bytes(std::span(rest)));
+  co_return co_await verifier.finish(content.size());
+}
+
+}  // namespace
+
+TEST_CASE("TrailingVerifier: the sha256 of the same bytes, whatever they were asked for by", "[proxy]") {
+  const oci::Algorithm algorithm = GENERATE(oci::Algorithm::sha256, oci::Algorithm::sha384, oci::Algorithm::sha512);
+  const bool half_in_memory = GENERATE(false, true);
+  Disk disk;
+  const std::string content = random_bytes(1'500'001, 5);
+  TrailingVerifier verifier(disk.pool, disk.filesystem, *disk.file, disk.file, algorithm);
+  const Result<oci::Digest> computed = half_in_memory ? disk.run(write_half(disk, verifier, content))
+                                                      : disk.run(write_all(disk, verifier, content, 400'000, 5));
+  REQUIRE(computed.has_value());
+  CHECK(*computed == oci::digest_of(algorithm, content));
+  CHECK(verifier.canonical() == oci::digest_of(oci::Algorithm::sha256, content));
+}

@@ -153,8 +153,13 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     }
   }
   const bool down = status == 408 || (status >= 500 && status != 501);
-  if (!down || answer.redirected) asked.succeeded(std::move(permit));
-  const bool counts = down && !answer.redirected;
+  // Kept until it is known what upstream says.
+  std::optional<Breaker::Permit> failing;
+  if (down && !answer.redirected) {
+    failing.emplace(std::move(permit));
+  } else {
+    asked.succeeded(std::move(permit));
+  }
   if (status == 401 && request.client_authorization && !answer.redirected) {
     tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
     co_return tried;
@@ -173,7 +178,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   } else {
     tried.again = is_transient(status) && tried.wait <= params.backoff_limit;
   }
-  if (counts) asked.failed(std::move(permit), Breaker::Failure::quick, *tried.error);
+  if (failing) asked.failed(std::move(*failing), Breaker::Failure::quick, *tried.error);
   co_return tried;
 }
 

@@ -50,7 +50,7 @@ TEST_CASE("Admission: over all loops, and HEADs do not wait behind blobs", "[ups
 TEST_CASE("Admission: whose turn does not come, and who is cancelled", "[upstream]") {
   Bench bench;
   bench.params.max_connections = 1;
-  bench.params.headers_timeout = 30ms;
+  bench.params.headers_timeout = 500ms;
   const std::string name = bench.origin.add_blob("app", "content");
   const auto gate = std::make_shared<Gate>();
   bench.origin.script(Bench::blob(name), held(gate));

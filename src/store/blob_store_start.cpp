@@ -168,8 +168,7 @@ Catalog::Loaded BlobStore::load_catalog() {
     index_.clear();
     bytes = 0;
   };
-  const Catalog::Loaded loaded = catalog_.load(on_blob, on_discard);
-  index_.order_by_last_use();
+  const Catalog::Loaded loaded = catalog_.load(on_blob, [this] { index_.order_by_last_use(); }, on_discard);
   ledger_.found(bytes);
   if (!loaded.discarded.empty()) {
     log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));

@@ -110,7 +110,7 @@ void Catalog::set_meta(std::string key, std::string value) {
   writer_->enqueue(std::move(change));
 }
 
-Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob,
+Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
                               const std::function<void()>& on_discard) {
   Loaded loaded;
   const Writer::Source source{[this] { return open_file(); },
@@ -128,7 +128,7 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
   Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
   Error problem;
   if (file) {
-    const Result<CatalogFile::Summary> summary = (*file)->load(on_row);
+    const Result<CatalogFile::Summary> summary = (*file)->load(on_row, on_blobs);
     if (summary) {
       loaded.complete = summary->complete;
       complete_.store(summary->complete, std::memory_order_release);

@@ -155,7 +155,10 @@ class Catalog {
   // <file>.bad-<n> and a new one is made. When not even that is possible it works without a file, and tries again
   // later. Blocks. `on_blob` may have been called with rows of a file that then turned out to be bad; `on_discard`
   // tells.
-  Loaded load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_discard);
+  // `on_blobs` is called when all of them were given: there is time for something to be done with them while the rest
+  // is read.
+  Loaded load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
+              const std::function<void()>& on_discard);
 
   void put_blob(const BlobRow& row);
   void remove_blob(const oci::Digest& digest);

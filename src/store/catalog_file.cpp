@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -43,6 +44,8 @@ CREATE TABLE tags(
   PRIMARY KEY(scope, tag, accept_class)
 ) WITHOUT ROWID;
 )sql"};
+
+constexpr int kBusyMilliseconds = 2000;
 
 // "sluc": tells our file from other SQLite files.
 constexpr int kApplicationId = 0x736c7563;
@@ -194,8 +197,8 @@ Result<void> CatalogFile::Database::migrate() {
   return {};
 }
 
-CatalogFile::CatalogFile(std::unique_ptr<Database> database, MediaTypes& media_types)
-    : database_(std::move(database)), media_types_(media_types) {}
+CatalogFile::CatalogFile(runtime::Path path, std::unique_ptr<Database> database, MediaTypes& media_types)
+    : path_(std::move(path)), database_(std::move(database)), media_types_(media_types) {}
 
 CatalogFile::~CatalogFile() = default;
 
@@ -207,7 +210,7 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
   auto database = std::make_unique<Database>(handle);
   if (rc != SQLITE_OK) return database->error("open");
   // An offline reader (the command line, sqlite3) may hold the file for a moment.
-  sqlite3_busy_timeout(handle, 2000);
+  sqlite3_busy_timeout(handle, kBusyMilliseconds);
 
   // The version is looked at before anything is changed: a newer file is left as it was.
   if (Result<void> migrated = database->migrate(); !migrated) return migrated.error();
@@ -220,65 +223,117 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
     if (!statement) return Error(Errc::corrupt, statement.error().message);  // a table or column is missing
     database->statements.push_back(std::move(*statement));
   }
-  return std::unique_ptr<CatalogFile>(new CatalogFile(std::move(database), media_types));
+  return std::unique_ptr<CatalogFile>(new CatalogFile(path, std::move(database), media_types));
 }
 
-Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Change&)>& on_row) {
-  Summary summary;
-  Change row;
+// Reads the rows of one connection.
+class CatalogFile::Reader {
+ public:
+  Reader(Database& database, MediaTypes& media_types, const std::function<void(const Change&)>& on_row)
+      : database_(database), media_types_(media_types), on_row_(on_row) {}
+
+  Result<void> blobs() {
+    return each("SELECT digest, size, media_type, last_used FROM blobs", Change::Kind::put_blob,
+                [this](const Statement& from) {
+                  row_.media_type = media_type(from.text(2));
+                  row_.time = from.number(3);
+                  return digest_into(row_.digest, from, 0) && size_into(from, 1);
+                });
+  }
+  Result<void> memberships() {
+    return each("SELECT scope, digest, canonical, size, media_type, checked_at FROM memberships",
+                Change::Kind::put_membership, [this](const Statement& from) {
+                  row_.scope = from.text(0);
+                  row_.media_type = media_type(from.text(4));
+                  row_.time = from.number(5);
+                  if (!digest_into(row_.digest, from, 1) || !size_into(from, 3)) return false;
+                  row_.canonical = row_.digest;
+                  return from.is_null(2) || digest_into(row_.canonical, from, 2);
+                });
+  }
+  Result<void> tags() {
+    return each("SELECT scope, tag, accept_class, digest, checked_at FROM tags", Change::Kind::put_tag,
+                [this](const Statement& from) {
+                  row_.scope = from.text(0);
+                  row_.tag = from.text(1);
+                  row_.accept_class = static_cast<oci::ManifestClass>(from.number(2));
+                  row_.time = from.number(4);
+                  return digest_into(row_.digest, from, 3);
+                });
+  }
+  [[nodiscard]] std::size_t skipped() const noexcept { return skipped_; }
+
+ private:
   // Calls `read` for each row; it returns false for one that makes no sense.
-  const auto each = [&](const char* sql, Change::Kind kind, auto read) -> Result<void> {
-    Result<Statement> statement = database_->prepare(sql);
+  template <class Read>
+  Result<void> each(const char* sql, Change::Kind kind, Read read) {
+    Result<Statement> statement = database_.prepare(sql);
     if (!statement) return statement.error();
-    row.kind = kind;
+    row_.kind = kind;
     int rc = statement->step();
     for (; rc == SQLITE_ROW; rc = statement->step()) {
       if (read(*statement)) {
-        on_row(row);
+        on_row_(row_);
       } else {
-        ++summary.skipped;
+        ++skipped_;
       }
     }
-    if (rc != SQLITE_DONE) return database_->error("load");
+    if (rc != SQLITE_DONE) return database_.error("load");
     return {};
-  };
-  const auto digest_into = [](oci::Digest& out, const Statement& from, int column) {
+  }
+  static bool digest_into(oci::Digest& out, const Statement& from, int column) {
     const std::optional<oci::Digest> digest = from.digest(column);
     if (digest) out = *digest;
     return digest.has_value();
-  };
-  const auto size_into = [&row](const Statement& from, int column) {
+  }
+  bool size_into(const Statement& from, int column) {
     const std::int64_t size = from.number(column);
-    row.size = static_cast<std::uint64_t>(size);
+    row_.size = static_cast<std::uint64_t>(size);
     return size >= 0;
-  };
+  }
+  // Most rows have the type of the one before.
+  MediaTypes::Id media_type(std::string_view text) {
+    if (text != last_text_) {
+      last_text_ = text;
+      last_id_ = media_types_.intern(text);
+    }
+    return last_id_;
+  }
 
-  Result<void> done =
-      each("SELECT digest, size, media_type, last_used FROM blobs", Change::Kind::put_blob, [&](const Statement& from) {
-        row.media_type = media_types_.intern(from.text(2));
-        row.time = from.number(3);
-        return digest_into(row.digest, from, 0) && size_into(from, 1);
-      });
+  Database& database_;
+  MediaTypes& media_types_;
+  const std::function<void(const Change&)>& on_row_;
+  Change row_;
+  std::size_t skipped_ = 0;
+  std::string last_text_;
+  MediaTypes::Id last_id_ = MediaTypes::kOctetStream;
+};
+
+Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Change&)>& on_row,
+                                               const std::function<void()>& on_blobs) {
+  // Memberships are as many as blobs: they are read beside them, through a connection of their own.
+  sqlite3* handle = nullptr;
+  const bool two =
+      sqlite3_open_v2(path_.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr) == SQLITE_OK;
+  Database second(handle);  // closes what could not be opened too
+  if (two) sqlite3_busy_timeout(handle, kBusyMilliseconds);
+  Reader first_rows(*database_, media_types_, on_row);
+  Reader second_rows(two ? second : *database_, media_types_, on_row);
+  Result<void> beside{};
+  const auto read_second = [&] {
+    beside = second_rows.memberships();
+    if (beside) beside = second_rows.tags();
+  };
+  std::thread thread;
+  if (two) thread = std::thread(read_second);
+  const Result<void> done = first_rows.blobs();
+  if (done && on_blobs) on_blobs();
+  if (thread.joinable()) thread.join();
   if (!done) return done.error();
-  done = each("SELECT scope, digest, canonical, size, media_type, checked_at FROM memberships",
-              Change::Kind::put_membership, [&](const Statement& from) {
-                row.scope = from.text(0);
-                row.media_type = media_types_.intern(from.text(4));
-                row.time = from.number(5);
-                if (!digest_into(row.digest, from, 1) || !size_into(from, 3)) return false;
-                row.canonical = row.digest;
-                return from.is_null(2) || digest_into(row.canonical, from, 2);
-              });
-  if (!done) return done.error();
-  done = each("SELECT scope, tag, accept_class, digest, checked_at FROM tags", Change::Kind::put_tag,
-              [&](const Statement& from) {
-                row.scope = from.text(0);
-                row.tag = from.text(1);
-                row.accept_class = static_cast<oci::ManifestClass>(from.number(2));
-                row.time = from.number(4);
-                return digest_into(row.digest, from, 3);
-              });
-  if (!done) return done.error();
+  if (!two) read_second();
+  if (!beside) return beside.error();
+  Summary summary;
+  summary.skipped = first_rows.skipped() + second_rows.skipped();
   Result<Statement> meta = database_->prepare("SELECT key, value FROM meta WHERE key != 'complete'");
   if (!meta) return meta.error();
   while (meta->step() == SQLITE_ROW) summary.meta.emplace(meta->text(0), meta->text(1));

@@ -33,8 +33,9 @@ class CatalogFile {
     std::size_t skipped = 0;                  // rows that make no sense
     std::map<std::string, std::string> meta;  // but for `complete`
   };
-  // Calls `on_row` with a put_blob, put_membership or put_tag for each row.
-  Result<Summary> load(const std::function<void(const Change&)>& on_row);
+  // Calls `on_row` with a put_blob, put_membership or put_tag for each row: with blobs on this thread, with others on
+  // another one at the same time. `on_blobs` is called when all blobs were given, while others may still come.
+  Result<Summary> load(const std::function<void(const Change&)>& on_row, const std::function<void()>& on_blobs = {});
 
   // Forgets all blobs, memberships and tags, and is not complete any more.
   Result<void> clear();
@@ -43,8 +44,10 @@ class CatalogFile {
 
  private:
   class Database;
-  CatalogFile(std::unique_ptr<Database> database, MediaTypes& media_types);
+  class Reader;
+  CatalogFile(runtime::Path path, std::unique_ptr<Database> database, MediaTypes& media_types);
 
+  const runtime::Path path_;
   std::unique_ptr<Database> database_;
   MediaTypes& media_types_;
 };

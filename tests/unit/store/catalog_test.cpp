@@ -22,7 +22,7 @@ struct CatalogFixture {
     catalog.reset();
     catalog = std::make_unique<Catalog>(params, filesystem, clock, media_types, registry);
     blobs.clear();
-    return catalog->load([this](const Catalog::BlobRow& row) { blobs.push_back(row); }, [this] { blobs.clear(); });
+    return catalog->load([this](const Catalog::BlobRow& row) { blobs.push_back(row); }, {}, [this] { blobs.clear(); });
   }
 
   void sql(const char* statement) {

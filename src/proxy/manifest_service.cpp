@@ -245,11 +245,13 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
     co_return Error{Errc::manifest_unknown,
                     fmt::format("upstream said a moment ago that it does not have {}", reference.to_string())};
   }
-  runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only] {
+  const runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only] {
     return head_only ? ask_head(route, reference, accept_of(accept_class))
                      : fetch(route, reference, accept_of(accept_class));
   };
-  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only, epoch), std::move(work));
+  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only, epoch), work);
+  const bool others = outcome.joined && route.on_behalf != nullptr;
+  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
   if (!outcome.result) {
     if (is_unknown(outcome.result.error().code)) negative_.add(unknown);
     co_return outcome.result.error();

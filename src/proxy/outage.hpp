@@ -1,4 +1,4 @@
-// What counts as upstream being out, which is when the cache stands in with what it has.
+// What upstream's errors mean to who has asked: whether it is out, which is when the cache stands in with what it has.
 #pragma once
 
 #include "base/errc.hpp"
@@ -19,5 +19,8 @@ constexpr bool is_outage(Errc code) noexcept {
     default: return false;
   }
 }
+
+// Upstream's word on one client's login. It says nothing to another client that waited for the same answer.
+constexpr bool is_about_login(Errc code) noexcept { return code == Errc::unauthorized || code == Errc::denied; }
 
 }  // namespace sluice::proxy

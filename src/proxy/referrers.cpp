@@ -130,8 +130,10 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest
   }
   const std::string scope = route.scope.str();
   if (missing_.contains(scope)) co_return co_await by_tag(std::move(route), subject);
-  runtime::SingleFlight<std::string, Body>::Work work = [this, route, subject] { return ask(route, subject); };
-  const auto outcome = co_await flights_.run(scope + "@" + subject.to_string(), std::move(work));
+  const runtime::SingleFlight<std::string, Body>::Work work = [this, route, subject] { return ask(route, subject); };
+  auto outcome = co_await flights_.run(scope + "@" + subject.to_string(), work);
+  const bool others = outcome.joined && route.on_behalf != nullptr;
+  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
   if (outcome.result) co_return co_await found(CacheResult::miss, **outcome.result);
   const Error& error = outcome.result.error();
   if (has_no_api(error.code)) {

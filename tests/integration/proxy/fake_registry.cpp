@@ -390,7 +390,12 @@ class FakeRegistry::OnBehalf final : public upstream::Registry {
   runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                                std::string accept) override {
     if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
-    co_return co_await registry_.get_manifest(std::move(repository), std::move(reference), std::move(accept));
+    // A login may end while upstream thinks.
+    const std::string name = repository.str();
+    Result<upstream::ManifestAnswer> answer =
+        co_await registry_.get_manifest(std::move(repository), std::move(reference), std::move(accept));
+    if (const auto refused = registry_.check(authorization_, name)) co_return *refused;
+    co_return answer;
   }
   runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
                                                               std::string accept) override {

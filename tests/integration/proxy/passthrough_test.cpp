@@ -210,6 +210,33 @@ TEST_CASE("Passthrough: one check for all who wait with the same login", "[proxy
   CHECK(image.cache.quay().seen().blob_heads == before + 1);
 }
 
+TEST_CASE("Passthrough: who waits with another one's question is not refused by that one's login", "[proxy]") {
+  Private image;
+  image.cache.quay().allow("Bearer carol-secret", "team/app");
+  const Fields carol{{"Authorization", "Bearer carol-secret"}};
+  for (const Fields& who : {kAlice, carol}) REQUIRE(get(image.cache.port(), image.by_tag(), who).status == 200);
+  const std::string fresh = image_manifest(9, kOciManifest);
+  const oci::Digest digest = image.cache.quay().add_manifest("team/app", "v2", fresh, kOciManifest);
+  const std::string path = manifest_path("quay.io/team/app", digest);
+  const std::size_t before = image.cache.quay().seen().manifest_gets;
+  image.cache.quay().hold_questions();
+  Response first;
+  std::thread alice([&] { first = get(image.cache.port(), path, kAlice); });
+  const bool asked = image.cache.quay().wait_until([&](const auto& seen) { return seen.manifest_gets == before + 1; });
+  Response second;
+  std::thread other([&] { second = get(image.cache.port(), path, carol); });
+  const bool both = image.cache.wait_for_metric("sluice_http_requests_total", 4);
+  image.cache.quay().disallow("Bearer alice-secret", "team/app");
+  image.cache.quay().let_questions();
+  alice.join();
+  other.join();
+  CHECK(asked);
+  CHECK(both);
+  CHECK(first.status == 403);
+  CHECK(second.status == 200);
+  CHECK(second.body == fresh);
+}
+
 TEST_CASE("Passthrough: the other upstreams stay open", "[proxy]") {
   Private image;
   const oci::Digest digest = image.cache.hub().add_blob("library/app", "public");

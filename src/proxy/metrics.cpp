@@ -38,9 +38,9 @@ Metrics::Metrics(metrics::Registry& registry)
                                               "Downloads whose bytes did not have the digest they were asked by")),
       fills_unstored(registry.counter("sluice_fills_unstored_total",
                                       "Downloads that went on in memory because the disk refused them")),
-      names_verified(registry.counter("sluice_blob_names_total",
-                                      "Blobs at rest that were hashed because they were said to have another digest too",
-                                      {{"result", "verified"}})),
+      names_verified(registry.counter(
+          "sluice_blob_names_total", "Blobs at rest that were hashed because they were said to have another digest too",
+          {{"result", "verified"}})),
       names_refuted(registry.counter("sluice_blob_names_total",
                                      "Blobs at rest that were hashed because they were said to have another digest too",
                                      {{"result", "refuted"}})),

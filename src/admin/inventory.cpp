@@ -199,6 +199,7 @@ Result<Page<BlobRow>> Inventory::blobs(const PageAsked& asked) const {
     if (smallest.size() > wanted) smallest.erase(std::prev(smallest.end()));
   });
   std::vector<BlobRow> rows;
+  rows.reserve(smallest.size());
   for (const oci::Digest& digest : smallest) rows.push_back(row(digest));
   return cut(std::move(rows), asked, [](const BlobRow& last) { return last.digest.to_string(); });
 }

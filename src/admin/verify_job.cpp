@@ -36,7 +36,7 @@ void VerifyJob::run(const store::VerifyOptions& options, std::stop_token token) 
     status_.error = report.error().message;
     return;
   }
-  status_.progress = *report;
+  status_.progress = static_cast<const store::VerifyProgress&>(*report);
   status_.state = report->stopped ? State::cancelled : State::finished;
   log::info("admin", fmt::format("verification {}: {} of {} blobs read, {} damaged, {} missing, {} unreadable",
                                  name(status_.state), report->blobs, report->blobs_total, report->damaged,

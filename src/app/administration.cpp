@@ -46,6 +46,7 @@ admin::AdminApi::Actions actions(const Administration::Parts& parts) {
 
 admin::Inventory::Params inventory_params(const config::Settings& settings, const streamcache::FileCache& fills) {
   std::vector<std::string> names;
+  names.reserve(settings.upstreams.size());
   for (const auto& [name, upstream] : settings.upstreams) names.push_back(name);
   return {settings.default_upstream, [names = std::move(names), &fills](const oci::Digest& digest) {
             for (const std::string& name : names) {

@@ -73,6 +73,39 @@ TEST_CASE("PosixFilesystem: what is written at an offset is read there", "[runti
   CHECK(fs.close(std::move(file)).has_value());
 }
 
+TEST_CASE("PosixFilesystem: scanning reads what reading does", "[runtime]") {
+  const Folder folder;
+  PosixFilesystem fs;
+  const std::string content(300'000, 'x');
+  File file = fs.create(folder / "a").value();
+  REQUIRE(fs.write_at(file, 0, bytes(content)).has_value());
+  REQUIRE(fs.sync(file).has_value());
+  std::string piece(200'000, '\0');
+  for (int round = 0; round < 2; ++round) {
+    const auto into = std::as_writable_bytes(std::span(piece.data(), piece.size()));
+    CHECK(fs.scan_at(file, 0, into).value() == 200'000);
+    CHECK((piece == content.substr(0, 200'000)));
+    CHECK(fs.scan_at(file, 200'000, into).value() == 100'000);
+    CHECK(fs.scan_at(file, 299'999, into).value() == 1);
+    CHECK(fs.scan_at(file, 300'000, into).value() == 0);
+    // And once with nothing in memory.
+    REQUIRE(::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  }
+}
+
+TEST_CASE("PosixFilesystem: whether an open file is the one of that name", "[runtime]") {
+  const Folder folder;
+  PosixFilesystem fs;
+  const File file = fs.create(folder / "a").value();
+  CHECK(fs.is_at(file, folder / "a").value());
+  CHECK_FALSE(fs.is_at(file, folder / "b").value());
+  REQUIRE(fs.create(folder / "b").has_value());
+  CHECK_FALSE(fs.is_at(file, folder / "b").value());
+  REQUIRE(fs.rename(folder / "b", folder / "a").has_value());
+  CHECK_FALSE(fs.is_at(file, folder / "a").value());
+  CHECK(fs.is_at(file, folder / "a" / "below").error().code == Errc::io);
+}
+
 TEST_CASE("PosixFilesystem: a file is created once, and opened for writing only where it is", "[runtime]") {
   const Folder folder;
   PosixFilesystem fs;

@@ -13,6 +13,8 @@ namespace {
 
 // Parsing takes some 8 ms a MiB: up to this size on the loop, beyond it on the pool.
 constexpr std::size_t kParsedInPlace = 64 * 1024;
+// How often a look at a tag starts again because somebody else has asked for it meanwhile.
+constexpr int kMaxRounds = 4;
 // Images have at most some hundred layers. What names more is asked for blob by blob.
 constexpr std::size_t kMaxVouched = 1000;
 
@@ -169,11 +171,47 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
   co_return Opened{CacheResult::miss, found->object, digest};
 }
 
+bool ManifestService::is_fresh(const store::TagRecord& record) const {
+  const Clock::Wall now = clock_.wall();
+  return now - record.checked_at < params_.tag_ttl && now >= record.checked_at;
+}
+
+// Upstream's word on a tag, noted before those who wait for it go on: whoever comes a moment later finds it and asks
+// nothing. `superseded` when that happened since the caller has seen `seen`: look again.
+runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route route, oci::Tag tag,
+                                                                       oci::ManifestClass accept_class, bool head_only,
+                                                                       std::optional<store::TagRecord> seen) {
+  const std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  const bool renewed = record && (!seen || seen->digest != record->digest || seen->checked_at != record->checked_at);
+  if (renewed && is_fresh(*record)) co_return Error{Errc::superseded, "upstream was asked meanwhile"};
+  const Revocations::Ticket ticket = access_.revocations().begin();
+  Result<Found> found{Errc::internal};
+  if (head_only) {
+    found = co_await ask_head(route, oci::Reference(tag), accept_of(accept_class));
+  } else {
+    found = co_await fetch(route, oci::Reference(tag), accept_of(accept_class));
+  }
+  const bool moved = found && record && record->digest != found->digest;
+  if (found && (!moved || found->object->in_memory)) note_tag(route, tag, accept_class, found->digest, ticket);
+  co_return found;
+}
+
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route route, oci::Tag tag,
                                                                          oci::ManifestClass accept_class,
                                                                          bool head_only) {
+  Result<Opened> opened{Errc::internal};
+  for (int round = 0; round < kMaxRounds; ++round) {
+    opened = co_await open_tag_once(route, tag, accept_class, head_only);
+    if (opened || opened.error().code != Errc::superseded) break;
+  }
+  co_return opened;
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Route route, oci::Tag tag,
+                                                                              oci::ManifestClass accept_class,
+                                                                              bool head_only) {
   const std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), accept_class);
-  if (record && clock_.wall() - record->checked_at < params_.tag_ttl && clock_.wall() >= record->checked_at) {
+  if (record && is_fresh(*record)) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
     // A digest that upstream does not have any more means that the tag has moved.
     if (opened || !is_unknown(opened.error().code)) co_return opened;
@@ -181,7 +219,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
   const Revocations::Ticket ticket = access_.revocations().begin();
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool compare = head_only || record.has_value();
-  Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare);
+  Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
   if (!found) {
     if (record && is_outage(found.error().code)) {
       co_return co_await stale_or(std::move(route), *record, found.error(), head_only);
@@ -189,9 +227,6 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
     co_return found.error();
   }
   const bool moved = record && record->digest != found->digest;
-  if (!moved || found->object->in_memory) {
-    note_tag(route, tag, accept_class, found->digest, ticket);
-  }
   if (found->object->in_memory || (head_only && !record)) {
     co_return Opened{CacheResult::miss, found->object, found->digest};
   }
@@ -238,14 +273,16 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route r
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Route route, oci::Reference reference,
                                                                             oci::ManifestClass accept_class,
-                                                                            bool head_only) {
+                                                                            bool head_only,
+                                                                            std::optional<store::TagRecord> seen) {
   const std::uint64_t epoch = access_.revocations().epoch();
   const std::string unknown = unknown_key(route, reference, accept_class, epoch);
   if (negative_.contains(unknown)) {
     co_return Error{Errc::manifest_unknown,
                     fmt::format("upstream said a moment ago that it does not have {}", reference.to_string())};
   }
-  const runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only] {
+  const runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only, seen] {
+    if (!reference.is_digest()) return ask_tag(route, reference.tag(), accept_class, head_only, seen);
     return head_only ? ask_head(route, reference, accept_of(accept_class))
                      : fetch(route, reference, accept_of(accept_class));
   };

@@ -72,6 +72,11 @@ class ManifestService {
                                                   CacheResult result);
   runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
+  runtime::Task<Result<Opened>> open_tag_once(Route route, oci::Tag tag, oci::ManifestClass accept_class,
+                                              bool head_only);
+  runtime::Task<Result<Found>> ask_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only,
+                                       std::optional<store::TagRecord> seen);
+  [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
 
   runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
   runtime::Task<void> remember_references(descriptors::Scope scope, oci::ManifestInfo info,
@@ -82,7 +87,7 @@ class ManifestService {
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> fetch_shared(Route route, oci::Reference reference, oci::ManifestClass accept_class,
-                                            bool head_only);
+                                            bool head_only, std::optional<store::TagRecord> seen = std::nullopt);
   runtime::Task<Result<Opened>> stale_or(Route route, store::TagRecord record, Error error, bool head_only);
 
   const Params params_;

@@ -34,6 +34,9 @@ CacheResult result_of(const Error& error) {
   return CacheResult::error;
 }
 
+// What DELETE takes out, where it is enabled.
+bool is_removable(Target::Kind kind) { return kind == Target::Kind::blob || kind == Target::Kind::manifest; }
+
 bool is_list(Target::Kind kind) {
   return kind == Target::Kind::tags || kind == Target::Kind::referrers || kind == Target::Kind::catalog;
 }
@@ -79,7 +82,9 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
   const Result<void> served = co_await dispatch(exchange, answered);
   if (!served) {
     answered.cache = answered.asked ? result_of(served.error()) : CacheResult::none;
-    const ErrorAnswer answer = error_answer(served.error(), answered.request_id);
+    const bool removable = parts_.removal != nullptr && is_removable(answered.target.kind);
+    const ErrorAnswer answer =
+        error_answer(served.error(), answered.request_id, removable ? "GET, HEAD, DELETE" : "GET, HEAD");
     if (answer.in_log_only) {
       log::error("proxy", fmt::format("request {}: {}: {}", answered.request_id, name(served.error().code),
                                       served.error().message));
@@ -127,7 +132,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (target.kind == Target::Kind::unknown) {
     co_return Error{Errc::name_unknown, "there is nothing at this path; the registry's API is below /v2/"};
   }
-  const bool removable = target.kind == Target::Kind::blob || target.kind == Target::Kind::manifest;
+  const bool removable = is_removable(target.kind);
   const bool removes = parts_.removal != nullptr && removable && request.method() == "DELETE";
   if (!request.is_get() && !request.is_head() && !removes) {
     co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};

@@ -35,6 +35,14 @@ bool is_verdict(Errc code) noexcept {
   return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
 }
 
+Error cannot_be_asked(const Scope& scope, Error outage) {
+  // A 429 is a 503 anyway, and says why.
+  if (outage.code != Errc::throttled) outage.code = Errc::overloaded;
+  outage.message =
+      fmt::format("it is cached, but whether {} may have it cannot be asked: {}", scope.str(), outage.message);
+  return outage;
+}
+
 // The end of the chain. It keeps nothing: what stands before it does.
 class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorService {
  public:

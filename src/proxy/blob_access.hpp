@@ -44,6 +44,10 @@ namespace sluice::proxy {
 // Whether an error is upstream's word on what a repository has or may see, which says nothing about another repository.
 bool is_verdict(Errc code) noexcept;
 
+// The bytes are here, and upstream, which is out (`outage`), cannot be asked whether `scope` may have them. That is not
+// upstream's failure alone: 503, where the same outage without the bytes is 502 or 504.
+Error cannot_be_asked(const descriptors::Scope& scope, Error outage);
+
 class BlobAccess {
  public:
   struct Params {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "oci/media_type.hpp"
+#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -34,6 +35,14 @@ std::string BlobService::fill_key(std::string_view upstream, const oci::Digest& 
 }
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::allowed(Route route, oci::Digest digest) {
+  Result<BlobAccess::Known> known = co_await ask_allowed(route, digest);
+  if (!known && is_outage(known.error().code) && store_.find(access_.canonical(digest))) {
+    co_return cannot_be_asked(route.scope, known.error());
+  }
+  co_return known;
+}
+
+runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, oci::Digest digest) {
   std::optional<descriptors::Entry> peeked = access_.peek(route.scope, digest);
   if (peeked && !oci::is_manifest(peeked->media_type)) co_return BlobAccess::Known{std::move(*peeked)};
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);

@@ -95,6 +95,7 @@ class BlobService {
 
  private:
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
+  runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
 

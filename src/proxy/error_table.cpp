@@ -36,11 +36,14 @@ HttpError http_error(Errc code) noexcept {
     case Errc::size_mismatch: return {502, unavailable};
     case Errc::manifest_invalid: return {502, manifest_invalid};
 
-    // Nobody answers, which passes. One status for all, whether it was refused, timed out or was told 5xx: with any of
-    // 502, 503 and 504 containerd and docker go on to their next mirror, and 503 alone carries Retry-After.
+    // Upstream is out: nobody answers, too late (RFC 9110 section 15.6.5), or with a 5xx. With any of 502, 503 and 504
+    // containerd and docker go on to their next mirror.
     case Errc::upstream_unreachable:
-    case Errc::upstream_timeout:
-    case Errc::upstream_failed:
+    case Errc::upstream_failed: return {502, unavailable};
+    case Errc::upstream_timeout: return {504, unavailable};
+
+    // It is this cache that cannot answer now: it is ending, has too much to do, knows that upstream is out and does
+    // not ask (its breaker is open), or has the blob but cannot ask whether this repository may have it.
     case Errc::timeout:
     case Errc::cancelled:
     case Errc::shutting_down:
@@ -68,12 +71,18 @@ namespace {
 // send the user's login for Docker Hub.
 constexpr std::string_view kNobodysChallenge = "Upstream realm=\"the registry behind this cache\"";
 
+// What passes by itself, so that the same may be asked again.
+bool passes(Errc code) {
+  return code == Errc::upstream_unreachable || code == Errc::upstream_failed || code == Errc::upstream_timeout ||
+         http_error(code).status == 503;
+}
+
 // Whether the message is about our own insides, which may name files.
 bool is_ours(Errc code) { return http_error(code).status == 500 || code == Errc::no_space || code == Errc::io; }
 
 }  // namespace
 
-ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
+ErrorAnswer error_answer(const Error& error, const std::string& request_id, std::string_view allow) {
   const auto [status, code] = http_error(error.code);
   // What went wrong inside is for the log: a client can do nothing with it, and it may name files.
   const bool in_log_only = is_ours(error.code);
@@ -83,12 +92,13 @@ ErrorAnswer error_answer(const Error& error, const std::string& request_id) {
   http::ResponseHead head(status);
   head.add("Content-Type", "application/json").content_length(out.body.size());
   head.add("Docker-Distribution-Api-Version", "registry/2.0");
-  if (status == 405) head.add("Allow", "GET, HEAD");
+  if (status == 405) head.add("Allow", allow);
   for (const std::string& challenge : error.challenges) head.add("WWW-Authenticate", challenge);
   if (status == 401 && error.challenges.empty()) head.add("WWW-Authenticate", kNobodysChallenge);
   if (error.retry_after.count() > 0) {
     head.add("Retry-After", fmt::to_string(error.retry_after.count()));
-  } else if (status == 503) {
+  } else if (passes(error.code)) {
+    // RFC 9110 section 10.2.3 names 503 as an example; the field may stand in any answer.
     head.add("Retry-After", "5");
   }
   out.head = head.str();

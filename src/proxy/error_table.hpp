@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/errc.hpp"
 #include "oci/error_code.hpp"
@@ -24,6 +25,7 @@ struct ErrorAnswer {
   std::string head;
   std::string body;
 };
-ErrorAnswer error_answer(const Error& error, const std::string& request_id);
+// `allow`: the methods that a 405 names.
+ErrorAnswer error_answer(const Error& error, const std::string& request_id, std::string_view allow = "GET, HEAD");
 
 }  // namespace sluice::proxy

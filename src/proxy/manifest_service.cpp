@@ -159,6 +159,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
       std::optional<Opened> opened = co_await open_known(*known, digest, head_only, CacheResult::stale);
       if (opened) co_return std::move(*opened);
     }
+    if (stored && !is_manifest && is_outage(error.code)) co_return cannot_be_asked(route.scope, error);
     co_return error;
   }
   if (!head_only && !found->object->in_memory) {

@@ -45,7 +45,9 @@ def test_a_cached_image_outlives_each_kind_of_outage(case):
         started = time.monotonic()
         answer = cache.get(uncached, {"Accept": images.ACCEPT})
         took = time.monotonic() - started
-        assert answer.status == 503 and answer.headers["retry-after"], f"{name}: {answer}"
+        # By then the breaker may be open, which is 503 whatever has opened it.
+        own = {"429": 503, "hanging": 504}.get(name, 502)
+        assert answer.status in (own, 503) and answer.headers["retry-after"], f"{name}: {answer}"
         assert answer.codes() == ["TOOMANYREQUESTS" if name == "429" else "UNAVAILABLE"], f"{name}: {answer.body}"
         assert took < 10, f"{name}: {took:.1f} s until a client may go elsewhere"
         case.say(f"{name}: {took:.2f} s for what is not cached")
@@ -73,7 +75,7 @@ def test_stale_no_longer_than_wanted(case):
     assert cache.get(path, {"Accept": images.ACCEPT}).status == 200
     registry.stop()
     answer = cache.get(path, {"Accept": images.ACCEPT})
-    assert answer.status == 503, answer
+    assert answer.status in (502, 503), answer
     # By digest nothing is ever stale.
     answer = cache.get(f"/v2/{image.repository}/manifests/{image.digest}", {"Accept": images.ACCEPT})
     assert answer.status == 200 and "warning" not in answer.headers, answer

@@ -136,7 +136,7 @@ def test_tags_list(case):
         digest_of(cache, "team/app", tag)
     catalog = cache.get("/v2/_catalog")
     assert json.loads(catalog.body) == {"repositories": ["team/app"]}, catalog
-    assert cache.get("/v2/team/none/tags/list").status == 503
+    assert cache.get("/v2/team/none/tags/list").status in (502, 503)
 
 
 def test_referrers_by_the_tag(case):

@@ -14,6 +14,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+const std::string kOciManifest(oci::media_type::kOciManifest);
+
 struct Refusal {
   Errc code;
   unsigned status;
@@ -134,7 +136,7 @@ TEST_CASE("Proxy: an upstream that is down fails nobody who asks another one", "
   cache.quay().let_questions();
   first.join();
   CHECK(started);
-  CHECK(failed.status == 503);
+  CHECK(failed.status == 502);
   CHECK(served.status == 200);
   CHECK((served.body == blob));
 }
@@ -172,6 +174,38 @@ TEST_CASE("Proxy: what a repository may see survives a restart, and needs no ups
   CHECK(error_code(refused.body) == (outage == Errc::throttled ? "TOOMANYREQUESTS" : "UNAVAILABLE"));
   CHECK(refused.field("retry-after") == "5");
   CHECK(head(cache.port(), blob_path("library/other", digest)).status == 503);
+}
+
+TEST_CASE("Proxy: an outage is 502 or 504, and 503 where the bytes are here", "[proxy]") {
+  struct Case {
+    Errc outage;
+    unsigned status;
+  };
+  const Case expected = GENERATE(Case{Errc::upstream_unreachable, 502}, Case{Errc::upstream_failed, 502},
+                                 Case{Errc::upstream_timeout, 504}, Case{Errc::overloaded, 503});
+  Fixture cache;
+  const oci::Digest blob = cache.hub().add_blob("library/app", content(1000));
+  const oci::Digest manifest =
+      cache.hub().add_manifest("library/app", "latest", image_manifest(1, kOciManifest), kOciManifest);
+  REQUIRE(get(cache.port(), blob_path("library/app", blob)).status == 200);
+  REQUIRE(get(cache.port(), manifest_path("library/app", manifest)).status == 200);
+  REQUIRE(cache.wait_idle());
+  cache.hub().fail_all(Error{expected.outage, "upstream is out", 9s});
+  for (const std::string& path : {blob_path("library/other", blob), manifest_path("library/other", manifest)}) {
+    const Response cached = get(cache.port(), path);
+    CHECK(cached.status == 503);
+    CHECK(error_code(cached.body) == "UNAVAILABLE");
+    CHECK(cached.field("retry-after") == "9");
+    CHECK(cached.body.find("whether docker.io/library/other may have it cannot be asked") != std::string::npos);
+    CHECK(cached.body.find("upstream is out") != std::string::npos);
+    CHECK(head(cache.port(), path).status == 503);
+  }
+  const oci::Digest none = oci::digest_of(oci::Algorithm::sha256, "none");
+  for (const std::string& path : {blob_path("library/app", none), manifest_path("library/app", none)}) {
+    CHECK(get(cache.port(), path).status == expected.status);
+    CHECK(head(cache.port(), path).status == expected.status);
+    CHECK(get(cache.port(), path).field("retry-after") == "9");
+  }
 }
 
 TEST_CASE("Proxy: a manifest's digest at the blob end-point, and a blob's at the manifests'", "[proxy]") {

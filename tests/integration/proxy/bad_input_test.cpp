@@ -120,7 +120,7 @@ TEST_CASE("Proxy: what was refused before the cache was asked is not counted as 
   CHECK(cache.wait_for_metric("sluice_manifest_requests_total", 1, {{"result", "none"}}));
   CHECK(cache.counted_blobs("error", 0));
   cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
-  CHECK(get(cache.port(), "/v2/library/app/blobs/" + kDigest).status == 503);
+  CHECK(get(cache.port(), "/v2/library/app/blobs/" + kDigest).status == 502);
   CHECK(cache.wait_for_metric("sluice_blob_requests_total", 1, {{"result", "error"}}));
 }
 
@@ -149,10 +149,10 @@ TEST_CASE("Proxy: what upstream cannot give is told by status and code", "[proxy
     std::string retry_after;
   };
   const Case expected =
-      GENERATE(Case{{Errc::upstream_unreachable, "refused"}, 503, "UNAVAILABLE", "5"},
-               Case{{Errc::upstream_failed, "500"}, 503, "UNAVAILABLE", "5"},
+      GENERATE(Case{{Errc::upstream_unreachable, "refused"}, 502, "UNAVAILABLE", "5"},
+               Case{{Errc::upstream_failed, "500"}, 502, "UNAVAILABLE", "5"},
                Case{{Errc::upstream_protocol, "nonsense"}, 502, "UNAVAILABLE", ""},
-               Case{{Errc::upstream_timeout, "slow"}, 503, "UNAVAILABLE", "5"},
+               Case{{Errc::upstream_timeout, "slow"}, 504, "UNAVAILABLE", "5"},
                Case{{Errc::throttled, "429", 17s}, 503, "TOOMANYREQUESTS", "17"},
                Case{{Errc::throttled, "429"}, 503, "TOOMANYREQUESTS", "5"},
                Case{{Errc::overloaded, "busy"}, 503, "UNAVAILABLE", "5"},

@@ -200,7 +200,7 @@ TEST_CASE("Proxy: a stale manifest is served no longer than wanted", "[proxy]") 
   CHECK(get(cache.port(), kLatest).status == 200);
   cache.clock().advance(1s);
   const Response response = get(cache.port(), kLatest);
-  CHECK(response.status == 503);
+  CHECK(response.status == 504);
   CHECK(error_code(response.body) == "UNAVAILABLE");
 }
 

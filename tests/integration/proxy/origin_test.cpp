@@ -139,7 +139,7 @@ TEST_CASE("Proxy and origin: statuses are handed on", "[proxy]") {
   };
   const Case expected =
       GENERATE(Case{404, 404, "BLOB_UNKNOWN"}, Case{403, 403, "DENIED"}, Case{401, 401, "UNAUTHORIZED"},
-               Case{500, 503, "UNAVAILABLE"}, Case{429, 503, "TOOMANYREQUESTS"});
+               Case{500, 502, "UNAVAILABLE"}, Case{429, 503, "TOOMANYREQUESTS"});
   Chain chain;
   Reply reply;
   reply.status = expected.upstream;
@@ -157,7 +157,7 @@ TEST_CASE("Proxy and origin: an origin that says nothing, and one that is gone",
     reply.head_gate = std::make_shared<Gate>();
     chain.origin.script(chain.upstream_path(), 20, reply);
     const Response response = get(chain.cache.port(), chain.path());
-    CHECK(response.status == 503);
+    CHECK(response.status == 504);
     CHECK(error_code(response.body) == "UNAVAILABLE");
   }
   SECTION("gone") {
@@ -168,7 +168,7 @@ TEST_CASE("Proxy and origin: an origin that says nothing, and one that is gone",
     }
     Fixture cache({.origin_url = gone});
     const Response response = get(cache.port(), chain.path());
-    CHECK(response.status == 503);
+    CHECK(response.status == 502);
     CHECK(error_code(response.body) == "UNAVAILABLE");
   }
 }

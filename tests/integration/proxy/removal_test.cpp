@@ -130,8 +130,8 @@ TEST_CASE("DELETE: a manifest by digest goes with its tags, a tag goes alone", "
   CHECK(remove(cache, manifest_path("library/app", "1.0")).status == 404);
   // And not even while upstream is out is it served from what was remembered.
   cache.hub().fail_all(Error{Errc::upstream_unreachable});
-  CHECK(get(cache.port(), manifest_path("library/app", "1.0")).status == 503);
-  CHECK(get(cache.port(), manifest_path("library/app", digest)).status == 503);
+  CHECK(get(cache.port(), manifest_path("library/app", "1.0")).status == 502);
+  CHECK(get(cache.port(), manifest_path("library/app", digest)).status == 502);
 }
 
 TEST_CASE("DELETE: a running reader gets to its end", "[proxy][removal]") {
@@ -276,6 +276,17 @@ TEST_CASE("DELETE: who asks after it joins no question from before", "[proxy][re
   CHECK(first.get().status == 200);
 }
 
+TEST_CASE("DELETE: where it is enabled, a 405 names it", "[proxy][removal]") {
+  Fixture cache(enabled());
+  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, "blob");
+  for (const std::string& path : {blob_path("library/app", digest), manifest_path("library/app", "latest")}) {
+    const Response response = fetch(cache.port(), "PUT", path, {{"Content-Length", "0"}});
+    CHECK(response.status == 405);
+    CHECK(response.field("allow") == "GET, HEAD, DELETE");
+  }
+  CHECK(fetch(cache.port(), "PUT", "/v2/", {{"Content-Length", "0"}}).field("allow") == "GET, HEAD");
+}
+
 TEST_CASE("DELETE: what was taken out is so after a restart", "[proxy][removal]") {
   const TempDirectory data;
   oci::Digest digest;
@@ -303,6 +314,6 @@ TEST_CASE("Requests: upstream's no is not counted as a failure", "[proxy]") {
   CHECK(get(cache.port(), manifest_path("library/app", "other")).status == 403);
   CHECK(cache.counted_manifests("denied", 1));
   cache.hub().fail_all(Error{Errc::upstream_unreachable});
-  CHECK(get(cache.port(), manifest_path("library/app", "third")).status == 503);
+  CHECK(get(cache.port(), manifest_path("library/app", "third")).status == 502);
   CHECK(cache.counted_manifests("error", 1));
 }

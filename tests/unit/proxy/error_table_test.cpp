@@ -34,9 +34,9 @@ constexpr Row kRows[] = {
     {Errc::unauthorized, 401, "UNAUTHORIZED"},
     {Errc::denied, 403, "DENIED"},
     {Errc::throttled, 503, "TOOMANYREQUESTS"},
-    {Errc::upstream_unreachable, 503, "UNAVAILABLE"},
-    {Errc::upstream_timeout, 503, "UNAVAILABLE"},
-    {Errc::upstream_failed, 503, "UNAVAILABLE"},
+    {Errc::upstream_unreachable, 502, "UNAVAILABLE"},
+    {Errc::upstream_timeout, 504, "UNAVAILABLE"},
+    {Errc::upstream_failed, 502, "UNAVAILABLE"},
     {Errc::upstream_protocol, 502, "UNAVAILABLE"},
     {Errc::digest_mismatch, 502, "UNAVAILABLE"},
     {Errc::size_mismatch, 502, "UNAVAILABLE"},
@@ -83,7 +83,9 @@ TEST_CASE("ErrorTable: every code has its status and its code of the registry AP
     CHECK(answer.head.find("Content-Length: " + std::to_string(answer.body.size()) + "\r\n") != std::string::npos);
     CHECK((answer.head.find("Allow: GET, HEAD\r\n") != std::string::npos) == (row.status == 405));
     CHECK((answer.head.find("WWW-Authenticate: ") != std::string::npos) == (row.status == 401));
-    CHECK((answer.head.find("Retry-After: ") != std::string::npos) == (row.status == 503));
+    const bool outage = row.code == Errc::upstream_unreachable || row.code == Errc::upstream_timeout ||
+                        row.code == Errc::upstream_failed;
+    CHECK((answer.head.find("Retry-After: ") != std::string::npos) == (row.status == 503 || outage));
   }
   // Whoever adds a code adds its row.
   CHECK(seen.size() == static_cast<std::size_t>(Errc::internal) + 1);

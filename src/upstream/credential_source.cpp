@@ -23,6 +23,8 @@ constexpr std::size_t kMaxServers = 256;
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
 constexpr std::chrono::seconds kLeastAge{1};
 constexpr std::chrono::seconds kAgeOfNothing{30};
+// How long the last ones stand in when a look-up has failed.
+constexpr std::chrono::seconds kAgeInTrouble{2};
 
 Result<std::string> read_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
@@ -52,6 +54,7 @@ std::optional<Credentials> CredentialSource::at_hand(const std::string& server,
     return age < kLeastAge ? std::optional(at->second.credentials) : std::nullopt;
   }
   if (!at->second.found && age >= kAgeOfNothing) return std::nullopt;
+  if (at->second.found && at->second.trouble && age >= kAgeInTrouble) return std::nullopt;
   // What was looked up because others had been refused is new enough for those who were refused too.
   if (params_.lifetime && age >= *params_.lifetime && !refused) return std::nullopt;
   return at->second.credentials;
@@ -81,20 +84,25 @@ Task<Result<Credentials>> CredentialSource::look_up(std::string server, std::opt
     if (params_.failures != nullptr) params_.failures->add();
   }
   std::optional<std::string> logged;
-  Credentials credentials = entry.credentials;
   {
     const std::scoped_lock lock(mutex_);
     if (entries_.size() >= kMaxServers && !entries_.contains(server)) entries_.clear();
     Entry& kept = entries_[server];
     logged = kept.trouble;
+    // A file that is just being replaced, or a helper that is slow for once, does not make good ones bad.
+    if (entry.trouble && kept.found && (!refused || *refused != kept.credentials)) {
+      entry.found = true;
+      entry.credentials = kept.credentials;
+    }
     kept = entry;
   }
   if (entry.trouble && entry.trouble != logged) {
-    log::warn("upstream", fmt::format("{}: no credentials: {}; going on without", params_.name, *entry.trouble));
+    log::warn("upstream", fmt::format("{}: no credentials: {}; going on {}", params_.name, *entry.trouble,
+                                      entry.found ? "with the last ones" : "without"));
   } else if (!entry.trouble && logged) {
     log::info("upstream", fmt::format("{}: credentials are there again", params_.name));
   }
-  co_return credentials;
+  co_return entry.credentials;
 }
 
 CredentialSource::LookUp configured(Credentials credentials) {

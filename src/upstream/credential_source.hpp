@@ -6,7 +6,8 @@
 //   a credential helper  once; each time; or after a lifetime, as distribution's proxy.exec has it
 //
 // and after credentials have been refused, all of them, at most once a second. Looking up happens on a thread of its
-// own, once for all who wait. What cannot be looked up counts as no credentials, with a warning in the log.
+// own, once for all who wait. When a look-up fails, the last ones that were found stand in and it is tried again two
+// seconds later; where there are none, or they were refused, it counts as no credentials. A warning in the log says so.
 //
 // Threads: get() from tasks on any loop. Outlives them.
 #pragma once

@@ -143,8 +143,20 @@ TEST_CASE("Credential source: a password file is read again", "[upstream]") {
   f.bench.origin.require_basic("alice", "new");
   f.bench.clock.advance(2s);
   CHECK(f.bench.stat(f.name));
+  // Gone for a moment: what it said last stands in, and it is looked at again soon.
   std::filesystem::remove(file);
   f.bench.clock.advance(11s);
+  CHECK(f.bench.stat(f.name));
+  write(file, "newer");
+  f.bench.clock.advance(2s);
+  f.bench.origin.require_basic("alice", "newer");
+  CHECK(f.bench.stat(f.name));
+  CHECK(f.bench.metric("sluice_upstream_requests_total", "401") == 2);
+  // What was refused does not stand in.
+  std::filesystem::remove(file);
+  f.bench.origin.require_basic("alice", "newest");
+  f.bench.clock.advance(11s);
+  CHECK(f.bench.stat(f.name).error().code == Errc::unauthorized);
   CHECK(f.bench.stat(f.name).error().code == Errc::unauthorized);
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include <boost/asio/ssl/error.hpp>
@@ -25,12 +26,22 @@ steady_clock::duration left_until(steady_clock::time_point until) {
   return std::max<steady_clock::duration>(until - steady_clock::now(), std::chrono::milliseconds(1));
 }
 
-// RFC 3927, RFC 4291 section 2.5.6.
+// Where clouds tell a machine its secrets: Alibaba's 100.100.100.200 and Azure's 168.63.129.16.
+constexpr std::array<std::uint32_t, 2> kMetadataAddresses{0x646464c8, 0xa83f8110};
+// AWS's fd00:ec2::254.
+constexpr asio::ip::address_v6::bytes_type kMetadataAddressV6{0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0,
+                                                              0,    0, 0,    0,    0, 0, 2, 0x54};
+
+// RFC 3927, RFC 4291 section 2.5.6, and those of metadata services that are not link-local.
 bool is_link_local(const asio::ip::address& address) {
-  if (address.is_v4()) return (address.to_v4().to_uint() >> 16U) == 0xa9fe;
+  if (address.is_v4()) {
+    const std::uint32_t v4 = address.to_v4().to_uint();
+    return (v4 >> 16U) == 0xa9fe ||
+           std::find(kMetadataAddresses.begin(), kMetadataAddresses.end(), v4) != kMetadataAddresses.end();
+  }
   const asio::ip::address_v6 v6 = address.to_v6();
   if (v6.is_v4_mapped()) return is_link_local(asio::ip::make_address_v4(asio::ip::v4_mapped, v6));
-  return v6.is_link_local();
+  return v6.is_link_local() || v6.to_bytes() == kMetadataAddressV6;
 }
 
 // The same of an address as it is written, also in the old ways that getaddrinfo takes: 0xa9fea9fe, 2852039166.
@@ -60,7 +71,8 @@ bool refuses_our_certificate(const boost::system::error_code& error) {
 
 Error link_local(const Url& url) {
   return {Errc::upstream_protocol,
-          fmt::format("{}: a link-local address, to which no server may send us", url.authority())};
+          fmt::format("{}: a link-local address or that of a metadata service, to which no server may send us",
+                      url.authority())};
 }
 
 }  // namespace

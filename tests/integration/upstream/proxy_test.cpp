@@ -208,8 +208,9 @@ TEST_CASE("Proxy: it leads to no link-local address that a server names", "[upst
   bench.params.proxies = all_by("http://" + bench.origin.authority());
   bench.params.base = *http::Url::parse("http://registry.invalid/");
   const std::string name = ScriptedOrigin::digest_of("content");
-  for (const char* place : {"http://169.254.169.254/latest", "http://0xa9fea9fe/", "http://2852039166/",
-                            "http://169.254.43518/", "http://[fe80::1]/", "http://[::ffff:169.254.169.254]/"}) {
+  for (const char* place :
+       {"http://169.254.169.254/latest", "http://0xa9fea9fe/", "http://2852039166/", "http://169.254.43518/",
+        "http://[fe80::1]/", "http://1684301000/", "http://[fd00:ec2::254]/", "http://[::ffff:169.254.169.254]/"}) {
     INFO(place);
     Reply reply;
     reply.status = 307;

@@ -98,7 +98,7 @@ Task<Result<std::string>> Authenticator::authorization(std::string repository) {
     co_return basic_authorization(*ours);
   }
   if (std::string ready = at_hand(repository, {}); !ready.empty()) co_return ready;
-  co_return co_await token(std::move(repository), {});
+  co_return co_await token(std::move(repository), {}, std::nullopt);
 }
 
 // For a challenge that asks for Basic.
@@ -132,10 +132,10 @@ Task<Result<std::string>> Authenticator::answer(std::string repository, std::vec
       const std::scoped_lock lock(mutex_);
       basic_wanted_ = false;  // it may have changed its mind
       if (!entries_.contains(repository)) make_room();
-      entries_[repository].origin = std::move(*origin);
+      entries_[repository].origin = *origin;
     }
     if (refused.starts_with(kBearer)) refused.erase(0, kBearer.size());
-    co_return co_await token(std::move(repository), std::move(refused));
+    co_return co_await token(std::move(repository), std::move(refused), std::move(*origin));
   }
   const bool wants_basic = std::any_of(challenges.begin(), challenges.end(),
                                        [](const http::Challenge& challenge) { return challenge.scheme == "basic"; });
@@ -177,32 +177,41 @@ Result<Authenticator::Origin> Authenticator::origin_of(const http::Challenge& ch
   return origin;
 }
 
-Task<Result<std::string>> Authenticator::token(std::string repository, std::string refused) {
+Task<Result<std::string>> Authenticator::token(std::string repository, std::string refused,
+                                               std::optional<Origin> named) {
   if (std::string ready = at_hand(repository, refused); !ready.empty()) co_return ready;
-  Flights<std::string>::Work work = [this, repository, refused] { return renew(repository, refused); };
-  co_return co_await flights_.run(repository, std::move(work));
+  // Who was refused another token than the one that works here could be given just that one.
+  std::string key = repository + " " + refused;
+  Flights<std::string>::Work work = [this, repository, refused, named] { return renew(repository, refused, named); };
+  co_return co_await flights_.run(std::move(key), std::move(work));
 }
 
-Task<Result<std::string>> Authenticator::renew(std::string repository, std::string refused) {
+Task<Result<std::string>> Authenticator::renew(std::string repository, std::string refused,
+                                               std::optional<Origin> named) {
   // Whoever fetched before may have ended between the look and the flight.
   if (std::string ready = at_hand(repository, refused); !ready.empty()) co_return ready;
-  Origin origin;
-  {
+  if (!named) {
     const std::scoped_lock lock(mutex_);
     const auto at = entries_.find(repository);
-    // Made room for another in the meantime: as if it had never been asked for.
+    // Forgotten in the meantime: as if it had never been asked for.
     if (at == entries_.end()) co_return std::string();
-    origin = at->second.origin;
+    named = at->second.origin;
   }
   const Clock::Monotonic asked = clock_.now();
-  const Result<Token> fetched = co_await fetch(repository, std::move(origin));
+  const Result<Token> fetched = co_await fetch(repository, *named);
   const std::scoped_lock lock(mutex_);
   const auto at = entries_.find(repository);
-  if (at != entries_.end()) {
-    at->second.token = fetched ? fetched->text : std::string();
-    if (fetched) at->second.renew_at = asked + fetched->lifetime - renewal_margin(fetched->lifetime);
+  if (!fetched) {
+    // The registry may have moved to another token server: it is asked without a token next, and says so. Not when
+    // another challenge has named another one since.
+    const bool ours = fetched.error().code == Errc::cancelled || fetched.error().code == Errc::overloaded;
+    if (!ours && at != entries_.end() && at->second.origin == *named) entries_.erase(at);
+    co_return fetched.error();
   }
-  if (!fetched) co_return fetched.error();
+  if (at != entries_.end() && at->second.origin == *named) {
+    at->second.token = fetched->text;
+    at->second.renew_at = asked + fetched->lifetime - renewal_margin(fetched->lifetime);
+  }
   co_return std::string(kBearer) + fetched->text;
 }
 

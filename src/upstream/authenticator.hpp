@@ -2,13 +2,15 @@
 // keeps the tokens.
 //
 // A token is kept for each repository, until shortly before it ends. However many tasks need the same one, on whatever
-// loop, one fetches it and the others wait; when that one is cancelled, another takes over.
+// loop, one fetches it and the others wait; when that one is cancelled, another takes over. When a token server gives
+// none it is forgotten, so that the next request hears from the registry where to ask now.
 //
 // Threads: all functions from tasks on any loop. Owned by an Endpoint.
 #pragma once
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -48,6 +50,7 @@ class Authenticator {
     http::Url realm;
     std::string service;
     std::string scope;
+    bool operator==(const Origin&) const = default;
   };
   struct Entry {
     Origin origin;
@@ -60,8 +63,9 @@ class Authenticator {
   runtime::Task<Result<std::string>> basic(std::string repository, std::string refused);
   // An Authorization with a token that is at hand; empty when there is none.
   [[nodiscard]] std::string at_hand(const std::string& repository, const std::string& refused) const;
-  runtime::Task<Result<std::string>> token(std::string repository, std::string refused);
-  runtime::Task<Result<std::string>> renew(std::string repository, std::string refused);
+  // `named`: what a challenge has just said; else what one said before.
+  runtime::Task<Result<std::string>> token(std::string repository, std::string refused, std::optional<Origin> named);
+  runtime::Task<Result<std::string>> renew(std::string repository, std::string refused, std::optional<Origin> named);
   runtime::Task<Result<Token>> fetch(std::string repository, Origin origin);
   runtime::Task<Result<Token>> request_token(Origin origin, Credentials credentials);
   Result<Origin> origin_of(const http::Challenge& challenge, const std::string& repository) const;
@@ -77,7 +81,7 @@ class Authenticator {
   Transport& transport_;
   Clock& clock_;
   Metrics& metrics_;
-  Flights<std::string> flights_;  // by repository
+  Flights<std::string> flights_;  // by repository and the token that was refused
 
   mutable std::mutex mutex_;  // guards everything below
   bool basic_wanted_ = false;

@@ -128,6 +128,82 @@ TEST_CASE("Token: when the one who fetches is cancelled, another takes over", "[
   CHECK(second.get().bytes == "content");
 }
 
+TEST_CASE("Token: a registry that has moved to another token server is asked where", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  {
+    ScriptedOrigin first;
+    first.respond("/token", [](const Request&) {
+      Reply reply;
+      reply.body = R"({"token":"token-0","expires_in":60})";
+      return reply;
+    });
+    bench.origin.require_token(first.url("/token"));
+    CHECK(bench.stat(name).error().code == Errc::unauthorized);  // the registry takes its own alone
+  }
+  bench.origin.require_token(bench.origin.url("/token"));
+  bench.clock.advance(std::chrono::minutes(10));
+  // The one that it used to be cannot be asked any more; what the next request hears then counts.
+  (void)bench.stat(name);
+  CHECK(bench.stat(name));
+  CHECK(bench.origin.tokens_given() == 1);
+}
+
+TEST_CASE("Token: who was refused another one is not given that of a fetch under way", "[upstream]") {
+  Bench bench;
+  const std::string one = bench.origin.add_blob("app", "one");
+  const std::string two = bench.origin.add_blob("app", "two");
+  const auto token = [](const std::string& text) {
+    Reply reply;
+    reply.body = R"({"token":")" + text + R"(","expires_in":60})";
+    return reply;
+  };
+  // The same token again, slowly, for the one whose token-1 was refused.
+  const auto slow = std::make_shared<Gate>();
+  Reply again = token("token-2");
+  again.head_gate = slow;
+  for (const Reply& reply : {token("token-1"), token("token-2"), again}) bench.origin.script("/token", reply);
+  bench.origin.respond("/token", [&token](const Request&) { return token("token-3"); });
+
+  const auto gate_one = std::make_shared<Gate>();
+  const auto gate_two = std::make_shared<Gate>();
+  // Each blob takes one token, and is slow to refuse that of which the test says so.
+  const auto guard = [&](const std::string& good, const std::string& slowly, std::shared_ptr<Gate> gate,
+                         const std::string& content) {
+    return [=, realm = bench.origin.url("/token")](const Request& request) {
+      Reply reply;
+      reply.body = content;
+      if (request.field("Authorization") == "Bearer " + good) return reply;
+      reply = Reply{};
+      reply.status = 401;
+      reply.fields = {{"WWW-Authenticate", "Bearer realm=\"" + realm + "\""}};
+      if (request.field("Authorization") == "Bearer " + slowly) reply.head_gate = gate;
+      return reply;
+    };
+  };
+  bench.origin.respond(Bench::blob(one), guard("token-2", "token-1", gate_one, "one"));
+  bench.origin.respond(Bench::blob(two), guard("token-3", "token-2", gate_two, "two"));
+
+  const std::string zero = bench.origin.add_blob("app", "zero");
+  bench.origin.respond(Bench::blob(zero), guard("token-1", "none", nullptr, "zero"));
+  CHECK(bench.get(zero).bytes == "zero");
+  HttpRegistry& registry = bench.registry();
+  auto first = bench.loops.start(download(registry, repository("app"), digest(one), 0, 100), 0);
+  REQUIRE(bench.origin.wait_until([&](const auto& seen) { return seen.count(Bench::blob(one)) == 1; }));
+  bench.clock.advance(std::chrono::minutes(10));
+  auto second = bench.loops.start(download(registry, repository("app"), digest(two), 0, 100), 0);
+  REQUIRE(bench.origin.wait_until([&](const auto& seen) { return seen.count(Bench::blob(two)) == 1; }));
+  bench.clock.advance(std::chrono::minutes(10));
+  gate_one->open();
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.count("/token") == 3; }));
+  gate_two->open();
+  CHECK(bench.origin.wait_until([](const auto& seen) { return seen.count("/token") == 4; }));
+  slow->open();
+  CHECK(first.get().bytes == "one");
+  CHECK(second.get().bytes == "two");
+}
+
 TEST_CASE("Token: credentials go to the registry's own realm", "[upstream]") {
   Bench bench;
   bench.params.credentials = {"alice", "secret"};

@@ -111,7 +111,10 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   if (request.client_authorization) co_return co_await send(request, *request.client_authorization);
   if (!request.authenticate) co_return co_await send(request, {});
   Result<std::string> authorization = co_await authenticator_.authorization(request.repository);
-  if (!authorization) co_return authorization.error();
+  if (!authorization) {
+    if (request.not_asked != nullptr) *request.not_asked = true;
+    co_return authorization.error();
+  }
   Result<Answer> answer = co_await send(request, *authorization);
   // A 401 from behind a redirect says nothing about our standing with the registry.
   if (!answer || answer->response->status() != 401 || answer->redirected) co_return answer;
@@ -122,7 +125,11 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   if (asked.empty()) asked = co_await challenges_of_registry();
   Result<std::string> renewed =
       co_await authenticator_.answer(request.repository, std::move(asked), std::move(*authorization));
-  if (!renewed) co_return renewed.error().in(where);
+  if (!renewed) {
+    // The registry has answered; it is its token server that is in trouble.
+    if (request.failed_behind != nullptr) *request.failed_behind = true;
+    co_return renewed.error().in(where);
+  }
   co_return co_await send(request, std::move(*renewed));
 }
 

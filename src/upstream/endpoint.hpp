@@ -39,7 +39,12 @@ class Endpoint {
     // Instead of the connect and headers time-outs, where it is shorter.
     std::optional<std::chrono::milliseconds> patience = std::nullopt;
     // As Transport::Ask::failed_behind.
+    // As well set when a token server failed after the registry had answered.
     bool* failed_behind = nullptr;
+    // Set when there was no token to ask the registry with.
+    bool* not_asked = nullptr;
+    // Comes again in another way when it is refused behind a redirect, so that such an answer is handed on.
+    bool asks_again = false;
   };
 
   Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,

@@ -52,6 +52,9 @@ bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overlo
 // Whether it tells that the endpoint is alive. An answer that is none says nothing: it may be about one blob alone.
 bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code != Errc::upstream_protocol; }
 
+// What storage behind a redirect may say of its own keys and objects: it speaks for nobody's access to the registry.
+bool is_refusal(int status) { return status == 401 || status == 403 || status == 404 || status == 410; }
+
 }  // namespace
 
 void BrokenDownloads::add(const std::string& digest, std::size_t endpoint, std::size_t endpoints) {
@@ -116,8 +119,10 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
                                                                     Breaker::Permit permit) {
   Tried tried;
   bool failed_behind = false;
+  bool not_asked = false;
   Request asked = request;
   asked.failed_behind = &failed_behind;
+  asked.not_asked = &not_asked;
   if (const auto failed_before = permit.probe()) {
     // Somebody waits for this one: not for as long as for an endpoint of which nothing bad is known.
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
@@ -130,7 +135,9 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
   tried.again = code == Errc::upstream_unreachable || code == Errc::upstream_failed;
   tried.elsewhere =
       is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
-  // Storage behind a redirect that is down is no outage of the registry.
+  // Without a token nothing has been learnt about the registry: the permit says nothing.
+  if (not_asked) co_return tried;
+  // Storage behind a redirect, or a token server, that is down is no outage of the registry.
   if (is_trouble(code) && !failed_behind) {
     const auto how = code == Errc::upstream_timeout ? Breaker::Failure::timeout : Breaker::Failure::quick;
     endpoints_[endpoint]->failed(std::move(permit), how, answer.error());
@@ -153,10 +160,10 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     }
   }
   const bool down = status == 408 || (status >= 500 && status != 501);
-  // Kept until it is known what upstream says.
-  std::optional<Breaker::Permit> failing;
+  // At once: what it has to say about it may be long in coming, and nobody else probes meanwhile.
   if (down && !answer.redirected) {
-    failing.emplace(std::move(permit));
+    asked.failed(std::move(permit), Breaker::Failure::quick,
+                 refusal(status, request.wanted, answer.where, std::nullopt, std::chrono::seconds(0)));
   } else {
     asked.succeeded(std::move(permit));
   }
@@ -164,8 +171,14 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
     co_return tried;
   }
+  if (answer.redirected && is_refusal(status) && !request.asks_again) {
+    tried.error = co_await refuse(std::move(answer), request.wanted);
+    tried.error->code = Errc::upstream_failed;
+    tried.elsewhere = true;
+    co_return tried;
+  }
   // 501 is about the method, not about the state upstream is in.
-  if (!down && status != 429 && (status != 401 || !request.authenticate)) {
+  if (!down && status != 429 && (status != 401 || !request.authenticate || answer.redirected)) {
     tried.answer = Answer{std::move(answer), endpoint};
     co_return tried;
   }
@@ -178,7 +191,6 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   } else {
     tried.again = is_transient(status) && tried.wait <= params.backoff_limit;
   }
-  if (failing) asked.failed(std::move(*failing), Breaker::Failure::quick, *tried.error);
   co_return tried;
 }
 

@@ -42,7 +42,8 @@ class HttpRegistry::Exchange {
   Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry);
 
   // The answer, whatever its status, but for 401, 408, 429 and 5xx (not 501): those are errors, after retries where
-  // they may help. A 404 is an error too where another endpoint could not be asked whether it has more.
+  // they may help. A 404 is an error too where another endpoint could not be asked whether it has more, and so is a
+  // refusal from behind a redirect, as upstream_failed.
   runtime::Task<Result<Answer>> ask(Request request);
 
   // The error of an answer that ask() let through; reads its body for what upstream says.

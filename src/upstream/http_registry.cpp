@@ -70,7 +70,8 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
 
 // Whether a HEAD of a blob has been answered for good: a size, or a plain no. A cache in front of the registry answers
 // 404 for what a GET would fetch, ECR Public 403, and storage behind a presigned GET 403 as well.
-bool decides(const http::ClientResponse& response) {
+bool decides(const Transport::Answer& answer) {
+  const http::ClientResponse& response = *answer.response;
   switch (response.status()) {
     case 200: return response.content_length().has_value();
     case 400:
@@ -78,6 +79,8 @@ bool decides(const http::ClientResponse& response) {
     case 404:
     case 405:
     case 501: return false;
+    case 401:
+    case 410: return !answer.redirected;
     default: return true;
   }
 }
@@ -89,12 +92,14 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,   client_authorization_};
   request.check = check_content_of;
+  request.asks_again = true;
   Result<Exchange::Answer> answer = co_await exchange_->ask(request);
   if (!answer) co_return answer.error();
 
-  const bool by_head = decides(*answer->response);
+  const bool by_head = decides(*answer);
   if (!by_head) {
     request.method = "GET";
+    request.asks_again = false;
     request.fields.emplace_back("Range", "bytes=0-0");
     co_await let_go(std::move(*answer));
     answer = co_await exchange_->ask(std::move(request));

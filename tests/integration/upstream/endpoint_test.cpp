@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "bench.hpp"
 
 #include "support/test_ca.hpp"
@@ -214,6 +216,83 @@ TEST_CASE("Endpoints: storage behind a redirect that is down is no outage of the
   }
   CHECK(bench.manifest("latest"));
   CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
+}
+
+TEST_CASE("Endpoints: a token server that is down is no outage of the registry", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 0;
+  ScriptedOrigin tokens;
+  tokens.respond("/token", [](const Request&) { return status(503); });
+  const std::string name = bench.origin.add_blob("app", "content");
+  bench.origin.require_token(tokens.url("/token"));
+  for (int i = 0; i < 6; ++i) CHECK(bench.get(name).opening->code == Errc::upstream_failed);
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
+  CHECK(bench.origin.count(Bench::blob(name)) == 6);
+  // Nor does it make one that is down look well: a probe that got no token has told nothing.
+  bench.origin.require_token(bench.origin.url("/token"));
+  CHECK(bench.get(name).bytes == "content");
+  bench.origin.script(Bench::blob(name), 5, status(503));
+  for (int i = 0; i < 5; ++i) CHECK(bench.get(name).opening);
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
+  bench.clock.advance(10min);
+  Reply denied = status(403);
+  bench.origin.script("/token", denied);
+  CHECK(bench.get(name).opening->code == Errc::denied);
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
+}
+
+TEST_CASE("Endpoints: what storage behind a redirect refuses is no word of the registry", "[upstream]") {
+  Pair pair;
+  ScriptedOrigin storage;
+  const std::string name = pair.add_blob("content");
+  pair.bench.origin.respond(Bench::blob(name), [to = storage.url("/o")](const Request&) {
+    Reply reply = status(307);
+    reply.fields = {{"Location", to}};
+    return reply;
+  });
+  const int code = GENERATE(401, 403, 404, 410);
+  storage.respond("/o", [code](const Request&) { return status(code); });
+  const bool alone = GENERATE(true, false);
+  if (alone) {
+    pair.bench.params.further.clear();
+    CHECK(pair.bench.get(name).opening->code == Errc::upstream_failed);
+    CHECK(pair.bench.stat(name).error().code == Errc::upstream_failed);
+    CHECK(storage.count("/o", "GET") > 0);
+  } else {
+    CHECK(pair.bench.get(name).bytes == "content");
+    CHECK(pair.bench.stat(name)->size == 7);
+  }
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 1);
+  // A HEAD alone is not believed.
+  storage.respond("/o", [code](const Request& request) {
+    Reply reply = status(request.method == "HEAD" ? code : 200);
+    reply.body = "content";
+    return reply;
+  });
+  CHECK(pair.bench.stat(name)->size == 7);
+}
+
+TEST_CASE("Endpoints: a probe is over with the head of its answer", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  bench.origin.script(Bench::blob(name), 5, status(503));
+  for (int i = 0; i < 5; ++i) CHECK(bench.get(name).opening);
+  bench.clock.advance(1s);
+  Reply slow = status(503);
+  slow.body = "the service is being";
+  slow.gate = std::make_shared<Gate>();
+  bench.origin.script(Bench::blob(name), slow);
+  auto probe = bench.loops.start(download(bench.registry(), repository("app"), digest(name), 0, 100));
+  const auto limit = std::chrono::steady_clock::now() + 20s;
+  while (bench.metric("sluice_upstream_requests_total", "5xx") < 6 && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::yield();
+  }
+  CHECK(bench.stat(name).error().retry_after == 2s);
+  bench.clock.advance(2s);
+  CHECK(bench.get(name).bytes == "content");
+  slow.gate->open();
+  CHECK(probe.get().opening->code == Errc::upstream_failed);
 }
 
 TEST_CASE("Endpoints: a download that has begun waits for the probe", "[upstream]") {

@@ -135,6 +135,11 @@ class BriefDescriptorCache::Scoped final : public BlobDescriptorService {
     table_->keep(scope_.str(), digest, entry, table_->clears(digest));
     co_return co_await behind_->set_descriptor(digest, std::move(entry));
   }
+  runtime::Task<Result<void>> set_second_hand(oci::Digest digest, Entry entry) override {
+    if (Result<void> valid = oci::validate(entry); !valid) co_return valid;
+    table_->keep(scope_.str(), digest, entry, table_->clears(digest));
+    co_return co_await behind_->set_second_hand(digest, std::move(entry));
+  }
   runtime::Task<Result<void>> clear(oci::Digest digest) override {
     table_->clear(scope_.str(), digest);
     Result<void> cleared = co_await behind_->clear(digest);

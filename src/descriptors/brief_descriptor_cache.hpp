@@ -4,6 +4,7 @@
 //
 //   scoped stat    from memory, else from the provider; what it knows is kept, "unknown" is not
 //   scoped set     both, memory first: what is set is true, whether the provider can be told or not
+//   second-hand    memory; the provider decides for itself, and one that others read (Redis) does not take it
 //   scoped clear   both; an answer that was on its way meanwhile is not kept. What another process has cleared is seen
 //                  when what is here has run out, so after `ttl` at the latest
 //   global         passed through

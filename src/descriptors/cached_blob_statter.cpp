@@ -35,8 +35,9 @@ Tracker::Tracker(metrics::Registry& registry, std::string_view provider, std::st
                               labels(provider, joint))) {}
 
 CachedBlobStatter::CachedBlobStatter(std::shared_ptr<BlobDescriptorService> cache,
-                                     std::shared_ptr<BlobDescriptorService> backend, Tracker* tracker)
-    : cache_(std::move(cache)), backend_(std::move(backend)), tracker_(tracker) {}
+                                     std::shared_ptr<BlobDescriptorService> backend, Tracker* tracker,
+                                     FirstHand first_hand)
+    : cache_(std::move(cache)), backend_(std::move(backend)), tracker_(tracker), first_hand_(std::move(first_hand)) {}
 
 runtime::Task<Result<Entry>> CachedBlobStatter::stat(oci::Digest digest) {
   if (tracker_ != nullptr) tracker_->requests.add();
@@ -57,7 +58,13 @@ runtime::Task<Result<Entry>> CachedBlobStatter::stat(oci::Digest digest) {
     co_return found;
   }
   if (tracker_ != nullptr) tracker_->misses.add();
-  const Result<void> set = co_await cache_->set_descriptor(digest, *found);
+  const bool first_hand = !first_hand_ || first_hand_();
+  Result<void> set;
+  if (first_hand) {
+    set = co_await cache_->set_descriptor(digest, *found);
+  } else {
+    set = co_await cache_->set_second_hand(digest, *found);
+  }
   log_unless_set(digest, set);
   co_return found;
 }

@@ -3,13 +3,15 @@
 //
 //   cache answers    | backend   | counted               | cache afterwards
 //   the descriptor   | not asked | request, hit          |
-//   blob_unknown     | has it    | request, miss         | set (a failure is logged and swallowed)
+//   blob_unknown     | has it    | request, miss         | set (a failure is logged and swallowed); second-hand where
+//                    |           |                       | the backend had it from its own memory
 //   another error    | has it    | request, error, a log line | not set: the cache is in trouble already
 //   not there        | error     | request               | the backend's error is returned; nothing negative is kept
 //
 // Threads: those of the two services. Made for each repository, or for each request; the counters are shared.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string_view>
 
@@ -38,9 +40,13 @@ struct Tracker {
 
 class CachedBlobStatter final : public BlobDescriptorService {
  public:
-  // `tracker` may be null; it must outlive the statter and the tasks that it returned.
+  // Whether what the backend has just found was told by who decides; asked after each of its answers.
+  using FirstHand = std::function<bool()>;
+
+  // `tracker` may be null; it must outlive the statter and the tasks that it returned. Without `first_hand` the backend
+  // is the one that decides.
   CachedBlobStatter(std::shared_ptr<BlobDescriptorService> cache, std::shared_ptr<BlobDescriptorService> backend,
-                    Tracker* tracker);
+                    Tracker* tracker, FirstHand first_hand = {});
 
   // The statter must live until the returned task is done.
   runtime::Task<Result<Entry>> stat(oci::Digest digest) override;
@@ -53,6 +59,7 @@ class CachedBlobStatter final : public BlobDescriptorService {
   std::shared_ptr<BlobDescriptorService> cache_;
   std::shared_ptr<BlobDescriptorService> backend_;
   Tracker* tracker_;
+  FirstHand first_hand_;
 };
 
 }  // namespace sluice::descriptors

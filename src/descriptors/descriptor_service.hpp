@@ -47,6 +47,12 @@ class BlobDescriptorService {
   // refuses; others when it could not be kept.
   virtual runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) = 0;
 
+  // As set_descriptor, for what the caller has not from who decides but from its own memory: where others read what is
+  // kept too, it is kept for this process alone, or not at all. Else it would undo what one of them has cleared.
+  virtual runtime::Task<Result<void>> set_second_hand(oci::Digest digest, Entry entry) {
+    return set_descriptor(digest, std::move(entry));
+  }
+
   // Forgets `digest`. Whether a digest that is not there is an error is up to the implementation (blob_unknown).
   virtual runtime::Task<Result<void>> clear(oci::Digest digest) = 0;
 };

@@ -289,6 +289,7 @@ class RedisDescriptorCache::Scoped final : public BlobDescriptorService {
   runtime::Task<Result<void>> set_descriptor(oci::Digest digest, Entry entry) override {
     return core_->set(scope_, digest, std::move(entry));
   }
+  runtime::Task<Result<void>> set_second_hand(oci::Digest, Entry) override { co_return Result<void>(); }
   runtime::Task<Result<void>> clear(oci::Digest digest) override { return core_->clear(scope_, digest); }
 
  private:

@@ -6,6 +6,7 @@
 //   scoped set    SADD, HMSET, HSETNX (the first writer's media type stays), HMSET of the repository's, with the date.
 //                 Where the descriptor is canonical under another algorithm, that digest is added globally;
 //                 distribution adds it to the repository too, which here is left to the caller
+//   second-hand   nothing: who has cleared it meanwhile knows better
 //   global set    HMSET, HSETNX
 //   scoped clear  only for a member, else blob_unknown: SREM, DEL, HDEL in one MULTI, so that the membership is revoked
 //                 whatever another repository says of the blob later (distribution from 3.1 on)

@@ -63,6 +63,16 @@ TEST_CASE("Redis keys: what distribution wrote is read", "[redis]") {
   CHECK(code_of(client.run(busybox->stat(kDigest))) == "blob_unknown");
 }
 
+TEST_CASE("Redis keys: what is known second-hand undoes nobody's clear", "[redis]") {
+  REQUIRE_REDIS();
+  RedisServer server;
+  RedisClient client(test::params_for(server.tcp()));
+  const auto a = client.scoped("docker.io/library/a");
+  REQUIRE(client.run(a->set_second_hand(kDigest, kDescriptor)));
+  CHECK(code_of(client.run(a->stat(kDigest))) == "blob_unknown");
+  CHECK(server.ask({"DBSIZE"}) == "0");
+}
+
 TEST_CASE("Redis keys: clearing in a repository revokes its membership", "[redis]") {
   REQUIRE_REDIS();
   RedisServer server;

@@ -90,8 +90,13 @@ class Meddling final : public descriptors::BlobDescriptorService {
     co_return descriptors::Entry(descriptor_of(digest));
   }
   runtime::Task<Result<void>> set_descriptor(oci::Digest, descriptors::Entry) override { co_return Result<void>{}; }
+  runtime::Task<Result<void>> set_second_hand(oci::Digest, descriptors::Entry) override {
+    ++second_hands;
+    co_return Result<void>{};
+  }
   runtime::Task<Result<void>> clear(oci::Digest) override { co_return Result<void>{}; }
 
+  int second_hands = 0;
   std::function<runtime::Task<void>()> meanwhile;
 };
 class MeddlingProvider final : public descriptors::BlobDescriptorCacheProvider {
@@ -129,6 +134,21 @@ TEST_CASE("BriefDescriptorCache: an answer from before a clear is not kept", "[d
   view->meanwhile = nullptr;
   CHECK(run(a->stat(digest)));
   CHECK(cache.peek(scope, digest));
+}
+
+TEST_CASE("BriefDescriptorCache: what is known second-hand is kept here, and the provider decides for itself",
+          "[descriptors]") {
+  ManualClock clock;
+  auto provider = std::make_unique<MeddlingProvider>();
+  const std::shared_ptr<Meddling> view = provider->view;
+  BriefDescriptorCache cache({}, std::move(provider), clock);
+  const Scope scope = Scope::repository("docker.io/a").value();
+  const auto a = cache.repository_scoped(scope.str()).value();
+  const oci::Digest digest = digest_named("blob");
+  test::RunTask run;
+  CHECK(run(a->set_second_hand(digest, descriptor_of(digest))));
+  CHECK(cache.peek(scope, digest));
+  CHECK(view->second_hands == 1);
 }
 
 TEST_CASE("BriefDescriptorCache: bounded, and dates travel along", "[descriptors]") {

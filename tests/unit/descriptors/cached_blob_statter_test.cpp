@@ -32,6 +32,10 @@ class Scripted final : public descriptors::BlobDescriptorService {
     known.insert_or_assign(digest, descriptor);
     co_return Result<void>();
   }
+  runtime::Task<Result<void>> set_second_hand(oci::Digest, descriptors::Entry) override {
+    ++second_hands;
+    co_return Result<void>();
+  }
   runtime::Task<Result<void>> clear(oci::Digest digest) override {
     ++clears;
     if (clear_error) co_return *clear_error;
@@ -45,6 +49,7 @@ class Scripted final : public descriptors::BlobDescriptorService {
   std::optional<Error> clear_error;
   int stats = 0;
   int sets = 0;
+  int second_hands = 0;
   int clears = 0;
 };
 
@@ -79,6 +84,21 @@ TEST_CASE("CachedBlobStatter: a miss fills the cache, and the cached value wins 
   CHECK(joint.run(joint.statter.stat(joint.digest)).value().size == 10);
   CHECK(joint.backend->stats == 1);
   CHECK(joint.counted() == Counts{2, 1, 1, 0});
+}
+
+TEST_CASE("CachedBlobStatter: what the backend has second-hand is told so to the cache", "[descriptors]") {
+  Joint joint;
+  joint.backend->known.emplace(joint.digest, descriptor_of(joint.digest));
+  bool first_hand = false;
+  CachedBlobStatter statter(joint.cache, joint.backend, &joint.tracker, [&] { return first_hand; });
+  CHECK(joint.run(statter.stat(joint.digest)));
+  CHECK(joint.cache->sets == 0);
+  CHECK(joint.cache->second_hands == 1);
+  first_hand = true;
+  CHECK(joint.run(statter.stat(joint.digest)));
+  CHECK(joint.cache->sets == 1);
+  CHECK(joint.cache->second_hands == 1);
+  CHECK(joint.counted() == Counts{2, 0, 2, 0});
 }
 
 TEST_CASE("CachedBlobStatter: a cache that fails is asked for nothing more", "[descriptors]") {

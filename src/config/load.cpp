@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
+#include <string>
 #include <tuple>
 
 #include <fmt/format.h>
 
+#include "base/upstream_name.hpp"
 #include "config/sources.hpp"
 #include "config/values.hpp"
 
@@ -138,6 +141,23 @@ void check_upstream(const std::string& name, Upstream& upstream, Report& report)
   }
 }
 
+// Each request would go to one of them, whatever the other's `access` and login are.
+void check_names(const Settings& settings, Report& report) {
+  const auto embedded = Settings::embedded_upstreams();
+  std::map<std::string, std::string> known;
+  for (const auto& [name, upstream] : settings.upstreams) {
+    const auto [at, is_new] = known.try_emplace(canonical_upstream_name(name), name);
+    if (is_new) continue;
+    // The one that the configuration names, where the other is there by itself.
+    const bool is_embedded = embedded.find(name) != embedded.end();
+    const std::string& shown = is_embedded ? at->second : name;
+    const std::string& other = is_embedded ? name : at->second;
+    report.problem(report.origin("upstreams." + shown),
+                   fmt::format("found {} beside {}, expected one of the two: both name the same registry",
+                               in_quotes(shown), in_quotes(other)));
+  }
+}
+
 void check_redis(Settings& settings, Report& report) {
   Redis& redis = settings.redis;
   if (settings.descriptors.cache != DescriptorCache::redis) {
@@ -160,6 +180,7 @@ void check_redis(Settings& settings, Report& report) {
 // What no single key can tell.
 void check(Settings& settings, Report& report) {
   for (auto& [name, upstream] : settings.upstreams) check_upstream(name, upstream, report);
+  check_names(settings, report);
   check_redis(settings, report);
 
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {

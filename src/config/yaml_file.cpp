@@ -101,6 +101,7 @@ class OwnFile {
     for (const auto& field : upstream_fields()) names.emplace_back(field.key);
     names.emplace_back("credentials");
     const std::string path = "upstreams." + name;
+    reader_.report().seen(path, where);
     reader_.each(node, path, where, [&](const std::string& key, const YAML::Node& value, const Place& place) {
       if (const Field<Upstream>* field = find(upstream_fields(), key)) {
         reader_.set(*field, upstream, value, child(path, key), place);

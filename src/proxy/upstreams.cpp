@@ -1,24 +1,13 @@
 #include "proxy/upstreams.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 
+#include "base/upstream_name.hpp"
+
 namespace sluice::proxy {
 namespace {
-
-// Docker Hub's other names, which clients put into `ns` and old configurations into image references.
-constexpr std::array<std::string_view, 3> kDockerHubNames{"index.docker.io", "registry-1.docker.io",
-                                                          "registry.hub.docker.com"};
-
-std::string normalized(std::string_view name) {
-  std::string out(name);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  if (std::find(kDockerHubNames.begin(), kDockerHubNames.end(), out) != kDockerHubNames.end()) return "docker.io";
-  return out;
-}
 
 // A client's text as it may stand in a log line.
 std::string printable(std::string_view text) {
@@ -41,13 +30,13 @@ Upstreams::Upstreams(Params params) : params_(std::move(params)) {
 }
 
 void Upstreams::add(std::unique_ptr<upstream::Registry> registry, Options options) {
-  std::string name = normalized(registry->name());
+  std::string name = canonical_upstream_name(registry->name());
   by_name_[std::move(name)] = Upstream{std::move(registry), options};
 }
 
 const Upstreams::Upstream* Upstreams::upstream(std::string_view name) const {
   auto at = by_name_.find(name);
-  if (at == by_name_.end()) at = by_name_.find(normalized(name));
+  if (at == by_name_.end()) at = by_name_.find(canonical_upstream_name(name));
   return at == by_name_.end() ? nullptr : &at->second;
 }
 
@@ -59,7 +48,7 @@ upstream::Registry* Upstreams::find(std::string_view name) const {
 std::optional<std::string> Upstreams::name_in(std::string_view host) const {
   if (params_.host_pattern.empty()) return std::nullopt;
   // Names compare without case (RFC 9110 section 4.2.3), and a port says nothing here.
-  const std::string name = normalized(host.substr(0, host.rfind(':')));
+  const std::string name = canonical_upstream_name(host.substr(0, host.rfind(':')));
   if (name.size() <= host_prefix_.size() + host_suffix_.size()) return std::nullopt;
   if (!name.starts_with(host_prefix_) || !name.ends_with(host_suffix_)) return std::nullopt;
   return name.substr(host_prefix_.size(), name.size() - host_prefix_.size() - host_suffix_.size());

@@ -88,6 +88,15 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
        "its first line"},
       {"upstreams: { ghcr.io: { username: me, password: hunter2, password_file: /nowhere } }",
        "sluice.yml:1: upstreams.ghcr.io.password_file: found beside password, expected only one of the two"},
+      {"upstreams: { index.docker.io: { access: passthrough } }",
+       "sluice.yml:1: upstreams.index.docker.io: found \"index.docker.io\" beside \"docker.io\", expected one of the "
+       "two: "
+       "both name the same registry"},
+      {"default_upstream: index.docker.io\nupstreams:\n  docker.io: off\n  index.docker.io: {}\n  "
+       "registry-1.docker.io: {}",
+       "sluice.yml:5: upstreams.registry-1.docker.io: found \"registry-1.docker.io\" beside \"index.docker.io\", "
+       "expected one "
+       "of the two: both name the same registry"},
       {"server: { listen: ':5000' }\nadmin: { listen: '127.0.0.1:5000' }",
        "sluice.yml:2: admin.listen: found 5000 for both server.listen and admin.listen, expected two ports"},
       {"server: { listen: 1\n", "sluice.yml:2: is not YAML: end of map flow not found"},

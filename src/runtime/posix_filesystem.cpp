@@ -102,7 +102,8 @@ Result<std::size_t> PosixFilesystem::scan_at(const File& file, std::uint64_t off
   const iovec to{bytes.data(), bytes.size()};
   const ssize_t in_memory = ::preadv2(file.fd(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT);
   const std::size_t done = in_memory > 0 ? static_cast<std::size_t>(in_memory) : 0;
-  if (done == bytes.size() || in_memory == 0) return done;
+  // Nothing is no end: before Linux 5.11 it may also stand for a page that is not in memory.
+  if (done == bytes.size()) return done;
   (void)::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_RANDOM);
   const Result<std::size_t> rest = read_at(file, offset + done, bytes.subspan(done));
   if (!rest) return rest.error();

@@ -84,7 +84,11 @@ Result<void> Catalog::give_everything(const std::function<Result<void>(std::span
   if (blob_source_) {
     blob_source_([&](std::span<const BlobRow> rows) {
       changes.clear();
-      for (const BlobRow& row : rows) changes.push_back(put_change(row));
+      for (const BlobRow& row : rows) {
+        changes.push_back(put_change(row));
+        // Memory may know no more of it than its file, and the row, where rows are kept, more.
+        if (row.media_type == MediaTypes::kOctetStream) changes.back().kind = Change::Kind::found_blob;
+      }
       if (done) done = take(changes);
     });
   }
@@ -110,61 +114,114 @@ void Catalog::set_meta(std::string key, std::string value) {
   writer_->enqueue(std::move(change));
 }
 
-Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
-                              const std::function<void()>& on_discard) {
+// What load reads, from whatever the rows can be had from.
+class Catalog::Loading {
+ public:
+  Loading(Catalog& catalog, const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
+          const std::function<void()>& on_discard)
+      : catalog_(catalog), on_blob_(on_blob), on_blobs_(on_blobs), on_discard_(on_discard) {}
+
+  Result<void> read(CatalogFile& file) {
+    const Result<CatalogFile::Summary> summary = file.load([this](const Change& row) { take(row); }, on_blobs_);
+    if (!summary) {
+      discard();
+      return summary.error();
+    }
+    loaded.complete = summary->complete;
+    catalog_.complete_.store(summary->complete, std::memory_order_release);
+    loaded.meta = catalog_.meta_ = summary->meta;
+    if (summary->skipped != 0) {
+      log::warn("store", fmt::format("the catalog holds {} rows that make no sense", summary->skipped));
+    }
+    return {};
+  }
+
+  // Without the file, which is no catalog or damaged: it is moved aside.
+  void start_anew(const Error& problem, const Writer::Source& source) {
+    loaded.discarded = problem.message;
+    const Result<runtime::Path> aside = move_aside(catalog_.filesystem_, catalog_.params_.file);
+    if (aside) loaded.discarded += fmt::format(" (moved to {})", aside->filename().native());
+    // A file that could not be moved is tried once more as it is: it is used if it has turned out to be empty.
+    Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(catalog_.params_.file, catalog_.media_types_);
+    if (file) {
+      const Result<CatalogFile::Summary> summary = (*file)->load([](const Change&) {});
+      if (aside || (summary && !summary->complete)) {
+        catalog_.writer_->start(std::move(*file), Writer::There::nothing, source);
+        return;
+      }
+    }
+    log::error("store", fmt::format("no catalog can be written, what is learnt is forgotten at the next start: {}",
+                                    file ? problem.message : file.error().message));
+    catalog_.writer_->start(nullptr, Writer::There::nothing, source);
+  }
+
   Loaded loaded;
-  const Writer::Source source{[this] { return open_file(); },
-                              [this](const auto& take) { return give_everything(take); }};
-  const auto on_row = [&](const Change& row) {
+
+ private:
+  // On two threads: the counters of blobs and of all others are apart.
+  void take(const Change& row) {
     if (row.kind == Change::Kind::put_blob) {
       ++loaded.blobs;
-      on_blob(BlobRow{row.digest, row.size, row.media_type, static_cast<std::uint32_t>(row.time)});
+      on_blob_(BlobRow{row.digest, row.size, row.media_type, static_cast<std::uint32_t>(row.time)});
     } else {
       ++(row.kind == Change::Kind::put_tag ? loaded.tags : loaded.memberships);
-      memory_->restore(row);
+      catalog_.memory_->restore(row);
     }
-  };
+  }
+  void discard() {
+    loaded = Loaded{};
+    catalog_.memory_->clear();
+    on_discard_();
+  }
 
-  Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+  Catalog& catalog_;
+  const std::function<void(const BlobRow&)>& on_blob_;
+  const std::function<void()>& on_blobs_;
+  const std::function<void()>& on_discard_;
+};
+
+Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
+                              const std::function<void()>& on_discard) {
+  const Writer::Source source{[this] { return open_file(); },
+                              [this](const auto& take) { return give_everything(take); }};
+  Loading loading(*this, on_blob, on_blobs, on_discard);
   Error problem;
-  if (file) {
-    const Result<CatalogFile::Summary> summary = (*file)->load(on_row, on_blobs);
-    if (summary) {
-      loaded.complete = summary->complete;
-      complete_.store(summary->complete, std::memory_order_release);
-      loaded.meta = meta_ = summary->meta;
-      if (summary->skipped != 0) {
-        log::warn("store", fmt::format("the catalog holds {} rows that make no sense", summary->skipped));
-      }
-      writer_->start(std::move(*file), source);
-      return loaded;
+  {
+    Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+    const Result<void> read = file ? loading.read(**file) : file.error();
+    if (read) {
+      writer_->start(std::move(*file), Writer::There::nothing, source);
+      return loading.loaded;
     }
-    problem = summary.error();
-    file->reset();  // before the file is moved
-  } else {
-    problem = file.error();
+    problem = read.error();
+  }  // closed before it is moved
+  const Result<runtime::FileStatus> status = filesystem_.status(params_.file);
+  const bool directory = status && status->kind == runtime::FileStatus::Kind::directory;
+  if (problem.code == Errc::corrupt || directory) {
+    loading.start_anew(problem, source);
+    return loading.loaded;
   }
 
-  loaded = Loaded{};
-  memory_->clear();
-  on_discard();
-  loaded.discarded = problem.message;
-  const Result<runtime::Path> aside = move_aside(filesystem_, params_.file);
-  if (aside) loaded.discarded += fmt::format(" (moved to {})", aside->filename().native());
-  // A file that could not be moved, because it was never made or cannot be touched, is tried once more as it is: it
-  // is used if it has turned out to be empty.
-  file = CatalogFile::open(params_.file, media_types_);
-  if (file) {
-    const Result<CatalogFile::Summary> summary = (*file)->load([](const Change&) {});
-    if (aside || (summary && !summary->complete)) {
-      writer_->start(std::move(*file), source);
-      return loaded;
-    }
+  // A disk that is full or fails, too many open files, no permission, another process: nothing of it says that the rows
+  // are bad.
+  const auto read = [&]() -> Result<void> {
+    const Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open_to_read(params_.file, media_types_);
+    if (!file) return file.error();
+    return loading.read(**file);
+  }();
+  if (read) {
+    log::error("store", fmt::format("the catalog was read and cannot be written yet, {}", problem.message));
+    writer_->start(nullptr, Writer::There::read, source);
+    return loading.loaded;
   }
-  log::error("store", fmt::format("no catalog can be written, what is learnt is forgotten at the next start: {}",
-                                  file ? problem.message : file.error().message));
-  writer_->start(nullptr, source);
-  return loaded;
+  if (!status && status.error().code == Errc::not_found) {
+    log::error("store", fmt::format("no catalog can be made yet, {}", problem.message));
+  } else {
+    loading.loaded.discarded = fmt::format("{} (it stays where it is, and is opened again later)", problem.message);
+  }
+  memory_->set_partial();
+  writer_->start(nullptr, Writer::There::unread, source);
+  return loading.loaded;
 }
 
 std::optional<Membership> Catalog::membership(const Scope& scope, const oci::Digest& digest) const {
@@ -205,6 +262,12 @@ std::vector<NamedTag> Catalog::tag_records(const Scope& scope) const { return me
 std::vector<std::string> Catalog::repositories() const { return memory_->repositories(); }
 
 void Catalog::put_blob(const BlobRow& row) { writer_->enqueue(put_change(row)); }
+
+void Catalog::found_blob(const BlobRow& row) {
+  Change change = put_change(row);
+  change.kind = Change::Kind::found_blob;
+  writer_->enqueue(std::move(change));
+}
 
 void Catalog::remove_blob(const oci::Digest& digest) {
   Change change;

@@ -136,7 +136,8 @@ class Catalog {
     // The rows are all the blobs there are, but for a few of the last moments before a crash. False when the catalog
     // is new, or was lost, or the walk that refills it has never ended: then the blobs must be walked.
     bool complete = false;
-    // Why the file that was there could not be used; empty when it could, or when there was none.
+    // Why the file that was there could not be used, and what became of it; empty when it could, or when there was
+    // none.
     std::string discarded;
     std::size_t blobs = 0;
     std::size_t memberships = 0;
@@ -151,16 +152,18 @@ class Catalog {
   // Told why the file cannot be written, and "" when it can be again; on the writer's thread. Before load.
   void set_on_trouble(std::function<void(const std::string& why)> on_trouble);
 
-  // Reads everything, giving the blobs to `on_blob`, and starts the writer. A file that cannot be used is moved to
-  // <file>.bad-<n> and a new one is made. When not even that is possible it works without a file, and tries again
-  // later. Blocks. `on_blob` may have been called with rows of a file that then turned out to be bad; `on_discard`
-  // tells.
-  // `on_blobs` is called when all of them were given: there is time for something to be done with them while the rest
-  // is read.
+  // Reads everything, giving the blobs to `on_blob`, and starts the writer. A file that is no catalog, or a damaged
+  // one, is moved to <file>.bad-<n> and a new one is made. One that cannot be opened or read for another reason stays,
+  // and is read as far as it lets itself; it is opened again later. When a new one cannot be made it works without a
+  // file, and tries again later. Blocks. `on_blob` may have been called with rows of a file that then turned out to be
+  // bad; `on_discard` tells. `on_blobs` is called when all of them were given: there is time for something to be done
+  // with them while the rest is read.
   Loaded load(const std::function<void(const BlobRow&)>& on_blob, const std::function<void()>& on_blobs,
               const std::function<void()>& on_discard);
 
   void put_blob(const BlobRow& row);
+  // The same, for one of which no more is known than its file: the type and the time of a row that is there stay.
+  void found_blob(const BlobRow& row);
   void remove_blob(const oci::Digest& digest);
   void touch_blob(const oci::Digest& digest, std::uint32_t last_used);
   // The walk after an incomplete load has ended.
@@ -181,6 +184,8 @@ class Catalog {
  private:
   class Memory;
   class Writer;
+
+  class Loading;
 
   Result<std::unique_ptr<CatalogFile>> open_file();
   Result<void> give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const;

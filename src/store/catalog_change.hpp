@@ -14,6 +14,7 @@ struct Change {
   // What takes something away comes last.
   enum class Kind : std::uint8_t {
     put_blob,        // digest, size, media_type, time
+    found_blob,      // the same, for what was found on the disk: the row keeps a type and a time that it has
     touch_blob,      // digest, time
     put_membership,  // scope, digest, canonical, size, media_type, time
     put_tag,         // scope, tag, accept_class, digest, time

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,10 +51,12 @@ constexpr int kBusyMilliseconds = 2000;
 // "sluc": tells our file from other SQLite files.
 constexpr int kApplicationId = 0x736c7563;
 
-constexpr std::array<const char*, 9> kStatements = {
+constexpr std::array<const char*, 10> kStatements = {
     // In the order of Change::Kind. A blob keeps its time of creation.
     "INSERT INTO blobs(digest, size, media_type, created, last_used) VALUES(?1, ?2, ?3, ?4, ?4) "
     "ON CONFLICT(digest) DO UPDATE SET size = ?2, media_type = ?3, last_used = ?4",
+    "INSERT INTO blobs(digest, size, media_type, created, last_used) VALUES(?1, ?2, ?3, ?4, ?4) "
+    "ON CONFLICT(digest) DO UPDATE SET size = ?2",
     "UPDATE blobs SET last_used = ?2 WHERE digest = ?1",
     "INSERT OR REPLACE INTO memberships(scope, digest, canonical, size, media_type, checked_at) "
     "VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
@@ -138,8 +141,9 @@ class CatalogFile::Database {
     sqlite3_close(handle_);
   }
 
+  [[nodiscard]] int code() const { return sqlite3_errcode(handle_) & 0xff; }
   [[nodiscard]] Error error(std::string_view doing) const {
-    const int code = sqlite3_errcode(handle_) & 0xff;
+    const int code = this->code();
     Errc errc = Errc::io;
     if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) errc = Errc::corrupt;
     if (code == SQLITE_FULL) errc = Errc::no_space;
@@ -164,7 +168,9 @@ class CatalogFile::Database {
     return statement->number(0);
   }
 
-  Result<void> migrate();
+  // The version of the schema, 0 where there is none yet.
+  Result<std::int64_t> version();
+  Result<void> migrate(std::int64_t from_version);
 
   std::vector<Statement> statements;  // by Change::Kind
 
@@ -172,7 +178,7 @@ class CatalogFile::Database {
   sqlite3* handle_;
 };
 
-Result<void> CatalogFile::Database::migrate() {
+Result<std::int64_t> CatalogFile::Database::version() {
   const Result<std::int64_t> version = number("PRAGMA user_version");
   if (!version) return version.error();
   const Result<std::int64_t> application = number("PRAGMA application_id");
@@ -185,7 +191,11 @@ Result<void> CatalogFile::Database::migrate() {
                  fmt::format("written by a newer version (schema {}, this one knows up to {})", *version, kVersion));
   }
   if (*version < 0 || (*tables == 0 && *version != 0)) return Error(Errc::corrupt, "its schema is missing");
-  for (std::int64_t from = *version; from < kVersion; ++from) {
+  return *version;
+}
+
+Result<void> CatalogFile::Database::migrate(std::int64_t from_version) {
+  for (std::int64_t from = from_version; from < kVersion; ++from) {
     const std::string script =
         fmt::format("BEGIN IMMEDIATE;{}PRAGMA application_id = {};PRAGMA user_version = {};COMMIT;",
                     kMigrations[static_cast<std::size_t>(from)], kApplicationId, from + 1);
@@ -213,17 +223,72 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
   sqlite3_busy_timeout(handle, kBusyMilliseconds);
 
   // The version is looked at before anything is changed: a newer file is left as it was.
-  if (Result<void> migrated = database->migrate(); !migrated) return migrated.error();
+  const Result<std::int64_t> version = database->version();
+  if (!version) return version.error();
+  if (Result<void> migrated = database->migrate(*version); !migrated) return migrated.error();
   // NORMAL: a power failure may cost the last transactions, never the consistency of the file.
   if (Result<void> set = database->run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", "open"); !set) {
     return set.error();
   }
   for (const char* sql : kStatements) {
     Result<Statement> statement = database->prepare(sql);
-    if (!statement) return Error(Errc::corrupt, statement.error().message);  // a table or column is missing
+    // A table or column is missing; or the disk failed, which says nothing about the file.
+    if (!statement && database->code() != SQLITE_ERROR) return statement.error();
+    if (!statement) return Error(Errc::corrupt, statement.error().message);
     database->statements.push_back(std::move(*statement));
   }
-  return std::unique_ptr<CatalogFile>(new CatalogFile(path, std::move(database), media_types));
+  auto file = std::unique_ptr<CatalogFile>(new CatalogFile(path, std::move(database), media_types));
+  file->made_ = *version == 0;
+  return file;
+}
+
+// What a WAL needs beside it, an index in shared memory, is a file as well, which a full disk or one that is mounted
+// read-only refuses. A connection that has the file to itself keeps the index in its own memory; where not even the
+// lock for that can be had there is SQLite's read-only mode, and where there is no WAL the mode that touches nothing
+// else.
+Result<std::unique_ptr<CatalogFile::Database>> CatalogFile::open_in(Way way, const runtime::Path& path) {
+  std::string name = path.native();
+  int flags = SQLITE_OPEN_NOMUTEX | (way == Way::alone ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
+  if (way == Way::immutable) {
+    std::error_code none;
+    const runtime::Path wal(path.native() + "-wal");
+    if (std::filesystem::is_regular_file(wal, none) && std::filesystem::file_size(wal, none) != 0) {
+      return Error(Errc::io, "there is a WAL that cannot be read");
+    }
+    name = "file:";
+    for (const char c : path.native())
+      name += c == '?' || c == '#' || c == '%' ? fmt::format("%{:02x}", c) : fmt::format("{}", c);
+    name += "?immutable=1";
+    flags |= SQLITE_OPEN_URI;
+  }
+  sqlite3* handle = nullptr;
+  const int rc = sqlite3_open_v2(name.c_str(), &handle, flags, nullptr);
+  if (handle == nullptr) return Error(Errc::io, "SQLite is out of memory");
+  auto database = std::make_unique<Database>(handle);
+  if (rc != SQLITE_OK) return database->error("open");
+  sqlite3_busy_timeout(handle, kBusyMilliseconds);
+  sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  if (way == Way::alone) {
+    if (Result<void> set = database->run("PRAGMA locking_mode = EXCLUSIVE", "open"); !set) return set.error();
+  }
+  const Result<std::int64_t> version = database->version();
+  if (!version) return version.error();
+  if (*version != kVersion) return Error(Errc::io, fmt::format("its schema is {}, not {}", *version, kVersion));
+  return database;
+}
+
+Result<std::unique_ptr<CatalogFile>> CatalogFile::open_to_read(const runtime::Path& path, MediaTypes& media_types) {
+  Error problem;
+  for (const Way way : {Way::alone, Way::read_only, Way::immutable}) {
+    Result<std::unique_ptr<Database>> database = open_in(way, path);
+    if (database) {
+      auto file = std::unique_ptr<CatalogFile>(new CatalogFile(path, std::move(*database), media_types));
+      file->one_connection_ = true;
+      return file;
+    }
+    problem = database.error();
+  }
+  return problem;
 }
 
 // Reads the rows of one connection.
@@ -314,6 +379,7 @@ Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Ch
   // Memberships are as many as blobs: they are read beside them, through a connection of their own.
   sqlite3* handle = nullptr;
   const bool two =
+      !one_connection_ &&
       sqlite3_open_v2(path_.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr) == SQLITE_OK;
   Database second(handle);  // closes what could not be opened too
   if (two) sqlite3_busy_timeout(handle, kBusyMilliseconds);
@@ -348,6 +414,7 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
   const auto size = static_cast<std::int64_t>(change.size);
   switch (change.kind) {
     case Change::Kind::put_blob:
+    case Change::Kind::found_blob:
       to.bind(change.digest).bind(size).bind(media_types.text(change.media_type)).bind(change.time);
       break;
     case Change::Kind::touch_blob: to.bind(change.digest).bind(change.time); break;

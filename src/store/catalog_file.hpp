@@ -24,9 +24,15 @@ class CatalogFile {
 
   // Makes the file where it is not there.
   static Result<std::unique_ptr<CatalogFile>> open(const runtime::Path& path, MediaTypes& media_types);
+  // To read one that cannot be opened like that, because the disk is full or nothing may be written: for load alone.
+  // The file and its WAL stay as they are.
+  static Result<std::unique_ptr<CatalogFile>> open_to_read(const runtime::Path& path, MediaTypes& media_types);
   CatalogFile(const CatalogFile&) = delete;
   CatalogFile& operator=(const CatalogFile&) = delete;
   ~CatalogFile();
+
+  // Whether there was none, or an empty one, before it was opened.
+  [[nodiscard]] bool made() const noexcept { return made_; }
 
   struct Summary {
     bool complete = false;
@@ -45,11 +51,15 @@ class CatalogFile {
  private:
   class Database;
   class Reader;
+  enum class Way : std::uint8_t { alone, read_only, immutable };
+  static Result<std::unique_ptr<Database>> open_in(Way way, const runtime::Path& path);
   CatalogFile(runtime::Path path, std::unique_ptr<Database> database, MediaTypes& media_types);
 
   const runtime::Path path_;
   std::unique_ptr<Database> database_;
   MediaTypes& media_types_;
+  bool made_ = false;
+  bool one_connection_ = false;  // another one would be kept out, or see less
 };
 
 }  // namespace sluice::store

@@ -111,8 +111,8 @@ void Catalog::Memory::make_room(Shard& in) {
   std::nth_element(ages.begin(), last, ages.end());
   std::vector<std::pair<std::string, oci::Digest>> oldest;
   for (auto& [scope, space] : in.spaces) {
-    space.members.for_each([&, &scope = scope](const oci::Digest& digest, const Member& member) {
-      if (member.checked_at <= *last && oldest.size() < batch) oldest.emplace_back(scope, digest);
+    space.members.for_each([&, &of = scope](const oci::Digest& digest, const Member& member) {
+      if (member.checked_at <= *last && oldest.size() < batch) oldest.emplace_back(of, digest);
     });
   }
   for (const auto& [scope, digest] : oldest) remove_member(in, scope, in.spaces.find(scope)->second, digest);
@@ -124,11 +124,17 @@ void Catalog::Memory::remove_member(Shard& in, const std::string& scope, Space& 
   space.canonical.erase(digest);
   --in.members;
   memberships_.fetch_sub(1, std::memory_order_relaxed);
+  tell_removed(Change::Kind::remove_membership, scope, digest, {});
+  if (space.empty()) in.spaces.erase(std::string(scope));  // which may be the key itself
+}
+
+void Catalog::Memory::tell_removed(Change::Kind kind, const std::string& scope, const oci::Digest& digest,
+                                   std::string_view tag) {
   Change change;
-  change.kind = Change::Kind::remove_membership;
+  change.kind = kind;
   change.scope = scope;
   change.digest = digest;
-  if (space.empty()) in.spaces.erase(change.scope);
+  change.tag = tag;
   enqueue_(std::move(change));
 }
 
@@ -136,7 +142,10 @@ bool Catalog::Memory::clear_membership(const std::string& scope, const oci::Dige
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end() || space->second.members.find(digest) == nullptr) return false;
+  if (space == in.spaces.end() || space->second.members.find(digest) == nullptr) {
+    if (partial_.load(std::memory_order_relaxed)) tell_removed(Change::Kind::remove_membership, scope, digest, {});
+    return false;
+  }
   remove_member(in, scope, space->second, digest);
   return true;
 }
@@ -185,20 +194,20 @@ bool Catalog::Memory::clear_tag(const std::string& scope, std::string_view tag) 
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end()) return false;
+  if (space == in.spaces.end()) {
+    if (partial_.load(std::memory_order_relaxed)) tell_removed(Change::Kind::remove_tag, scope, {}, tag);
+    return false;
+  }
   auto& tags = space->second.tags;
   const auto first = tags.lower_bound(TagView(tag, oci::ManifestClass{0}));
   auto last = first;
   while (last != tags.end() && last->first.first == tag) ++last;
-  if (first == last) return false;
+  const bool known = first != last;
+  if (!known && !partial_.load(std::memory_order_relaxed)) return false;
   tags.erase(first, last);
   if (space->second.empty()) in.spaces.erase(space);
-  Change change;
-  change.kind = Change::Kind::remove_tag;
-  change.scope = scope;
-  change.tag = tag;
-  enqueue_(std::move(change));
-  return true;
+  tell_removed(Change::Kind::remove_tag, scope, {}, tag);
+  return known;
 }
 
 std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {

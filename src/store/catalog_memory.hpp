@@ -51,6 +51,8 @@ class Catalog::Memory {
   // While loading: a put_membership or put_tag that SQLite has already.
   void restore(const Change& row);
   void clear();
+  // SQLite may have what is not here: what is cleared is cleared there too, known or not.
+  void set_partial() noexcept { partial_.store(true, std::memory_order_relaxed); }
 
  private:
   struct Member {
@@ -86,11 +88,13 @@ class Catalog::Memory {
   [[nodiscard]] Shard& shard(const std::string& scope) const;
   [[nodiscard]] Membership describe(const Space& space, const oci::Digest& digest, const Member& member) const;
   void place(Shard& in, const Change& change);
+  void tell_removed(Change::Kind kind, const std::string& scope, const oci::Digest& digest, std::string_view tag);
   void remove_member(Shard& in, const std::string& scope, Space& space, const oci::Digest& digest);
   void make_room(Shard& in);
 
   const std::size_t max_memberships_;
   std::atomic<std::size_t> memberships_{0};  // in all shards
+  std::atomic<bool> partial_{false};
   MediaTypes& media_types_;
   Enqueue enqueue_;
   mutable std::array<Shard, kShards> shards_;

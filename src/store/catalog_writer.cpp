@@ -29,7 +29,7 @@ Catalog::Writer::Writer(const Params& params, runtime::Filesystem& filesystem, m
       degraded_(registry.gauge("sluice_store_degraded", "1 while something cannot be written to the disk",
                                {{"reason", "catalog"}})) {}
 
-void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, Source source) {
+void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, There there, Source source) {
   const std::scoped_lock lock(mutex_);
   if (state_ != State::made) return;
   source_ = std::move(source);
@@ -37,7 +37,8 @@ void Catalog::Writer::start(std::unique_ptr<CatalogFile> file, Source source) {
   if (file_) {
     identity_ = identify();
   } else {
-    need_ = Need::refill;
+    need_ = there == There::nothing ? Need::refill : Need::reopen;
+    unread_ = there == There::unread;
     failing_ = true;  // and so the first attempt is not at once
     degraded_.set(1);
   }
@@ -89,7 +90,10 @@ void Catalog::Writer::enqueue(Change change) {
 void Catalog::Writer::trim() {
   const std::size_t before = waiting_.size();
   std::erase_if(waiting_, [](const Change& change) { return !change.removes(); });
-  if (waiting_.size() >= params_.max_pending) waiting_.clear();
+  if (waiting_.size() >= params_.max_pending) {
+    waiting_.clear();
+    unread_ = false;  // with removals lost, rows that nobody has read are not to be kept
+  }
   dropped_.add(before - waiting_.size());
   // What was given up is still in memory.
   need_ = Need::refill;
@@ -202,15 +206,17 @@ void Catalog::Writer::note_outcome(const Result<void>& done) {
 
 // Does what is needed before anything can be written. Without the lock, which it takes back.
 Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
-  const Need need = need_;
+  Need need = need_;
   if (need == Need::nothing) return {};
+  const bool keep_rows = unread_;
   lock.unlock();
   Result<void> done{};
   file_.reset();  // before another one is opened under its name
   Result<std::unique_ptr<CatalogFile>> opened = source_.open();
   if (opened) {
     file_ = std::move(*opened);
-    if (need == Need::refill) done = refill();
+    if (file_->made()) need = Need::refill;  // the one that was to be opened is gone
+    if (need == Need::refill) done = refill(keep_rows);
     if (!done) file_.reset();
   } else {
     done = opened.error();
@@ -224,13 +230,16 @@ Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
   }
   // It may have vanished again meanwhile, which the next look tells.
   need_ = Need::nothing;
+  if (file_->made()) unread_ = false;
   identity_ = std::move(identity);
   if (need == Need::refill) log::info("store", "the catalog was made again from what is in memory");
   return done;
 }
 
-Result<void> Catalog::Writer::refill() {
-  if (Result<void> cleared = file_->clear(); !cleared) return cleared;
+Result<void> Catalog::Writer::refill(bool keep_rows) {
+  if (!keep_rows) {
+    if (Result<void> cleared = file_->clear(); !cleared) return cleared;
+  }
   return source_.everything([this](std::span<const Change> changes) { return file_->apply(changes); });
 }
 

@@ -3,7 +3,7 @@
 //   made ──start()──▶ running ──close()──▶ closed        enqueue works in all three; what comes after close is dropped
 //
 // A file that cannot be written is tried again, then opened anew. One that is damaged, or not there any more, is made
-// again and filled with all that is in memory.
+// again and filled with all that is in memory; but one that could not be read at the start keeps the rows it has.
 //
 // Thread-safe; flush and check_file block.
 #pragma once
@@ -39,8 +39,14 @@ class Catalog::Writer {
 
   // Told why the file cannot be written, and "" when it can be again; on the writer's thread. Before start.
   void set_on_trouble(std::function<void(const std::string&)> on_trouble) { on_trouble_ = std::move(on_trouble); }
-  // Without a file it tries to make one.
-  void start(std::unique_ptr<CatalogFile> file, Source source);
+  // What the file under its name, which could not be opened to be written, is to memory.
+  enum class There : std::uint8_t {
+    nothing,  // there is none that counts: one is made from what is in memory
+    read,     // memory has all of it
+    unread,   // it may hold more than memory: nothing of it is overwritten but by what is learnt
+  };
+  // Without a file it tries to open or make one.
+  void start(std::unique_ptr<CatalogFile> file, There there, Source source);
   // Looks whether the file is still there under its name.
   void check_file();
   void enqueue(Change change);
@@ -54,7 +60,7 @@ class Catalog::Writer {
   void run();
   void write_round(std::unique_lock<std::mutex>& lock);
   Result<void> mend(std::unique_lock<std::mutex>& lock);
-  Result<void> refill();
+  Result<void> refill(bool keep_rows);
   [[nodiscard]] std::shared_ptr<const runtime::File> identify() const;
   void note_outcome(const Result<void>& done);
   void trim();
@@ -84,6 +90,7 @@ class Catalog::Writer {
   bool failing_ = false;
   int failures_ = 0;  // in a row
   Need need_ = Need::nothing;
+  bool unread_ = false;                            // see There::unread
   std::shared_ptr<const runtime::File> identity_;  // the file that was opened, to tell it from another of its name
   Result<void> last_round_;
 

@@ -1,4 +1,5 @@
 #include <sqlite3.h>
+#include <sys/resource.h>
 
 #include "store/catalog.hpp"
 #include "unit/store/store_fixture.hpp"
@@ -264,4 +265,140 @@ TEST_CASE("Catalog: memberships are bounded, those confirmed longest ago go firs
   // What was loaded counts.
   for (int i = 3000; i < 3500; ++i) fixture.catalog->set_membership(fixture.a, sha256_of(name(i)), descriptor(name(i)));
   CHECK(fixture.catalog->members(fixture.a).size() <= 1250);
+}
+
+namespace {
+
+// No file can be opened while it lives.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    rlimit none = before_;
+    none.rlim_cur = 0;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+// A membership, a tag and a blob with its type, in a file that was closed.
+void prepare(CatalogFixture& fixture) {
+  fixture.open();
+  fixture.catalog->set_membership(fixture.a, sha256_of("old"), descriptor("old"));
+  fixture.catalog->set_membership(fixture.a, sha256_of("revoked"), descriptor("revoked"));
+  fixture.catalog->set_tag(fixture.a, "old", 1, sha256_of("old"));
+  fixture.catalog->set_tag(fixture.a, "revoked", 1, sha256_of("old"));
+  fixture.catalog->set_tag(fixture.b, "revoked", 1, sha256_of("old"));
+  fixture.catalog->put_blob({sha256_of("old"), 3, fixture.media_types.intern("application/json"), 100});
+  fixture.catalog->set_complete();
+  fixture.catalog->close();
+}
+
+}  // namespace
+
+TEST_CASE("Catalog: a file that cannot be read at the start keeps the rows that nobody has read", "[store][catalog]") {
+  CatalogFixture fixture;
+  // With too little room for what waits, what is in memory is written instead, and that takes nothing away either.
+  const bool dropped = GENERATE(false, true);
+  prepare(fixture);
+  if (dropped) fixture.params.max_pending = 8;
+  {
+    const NoDescriptors none;
+    const Catalog::Loaded loaded = fixture.open();
+    CHECK_FALSE(loaded.complete);
+    CHECK(loaded.discarded.find("stays where it is") != std::string::npos);
+    CHECK(fixture.blobs.empty());
+    fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("other"));
+    CHECK_FALSE(fixture.catalog->flush());
+  }
+  CHECK(std::filesystem::exists(fixture.params.file));
+  CHECK_FALSE(std::filesystem::exists(fixture.params.file.native() + ".bad-1"));
+  // Learnt and revoked meanwhile: of what was revoked nothing is in memory.
+  CHECK_FALSE(fixture.catalog->clear_membership(fixture.a, sha256_of("revoked")));
+  CHECK_FALSE(fixture.catalog->clear_tag(fixture.b, "revoked"));
+  fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("new"));
+  CHECK_FALSE(fixture.catalog->clear_tag(fixture.a, "revoked"));
+  fixture.catalog->found_blob({sha256_of("old"), 3, store::MediaTypes::kOctetStream, 200});
+  for (int n = 0; dropped && n < 20; ++n) fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("new"));
+  CHECK(fixture.catalog->flush());
+
+  const Catalog::Loaded loaded = fixture.open();
+  CHECK(loaded.complete);
+  CHECK(loaded.discarded.empty());
+  CHECK(fixture.catalog->membership(fixture.a, sha256_of("old")));
+  CHECK_FALSE(fixture.catalog->membership(fixture.a, sha256_of("revoked")));
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"new", "old"});
+  CHECK(fixture.catalog->tags(fixture.b).empty());
+  REQUIRE(fixture.blobs.size() == 1);
+  CHECK(fixture.media_types.text(fixture.blobs[0].media_type) == "application/json");
+  CHECK(fixture.blobs[0].last_used == 100);
+}
+
+TEST_CASE("Catalog: a file that cannot be written at the start is read all the same", "[store][catalog]") {
+  CatalogFixture fixture;
+  const std::string shm = fixture.params.file.native() + "-shm";
+  const std::string wal = fixture.params.file.native() + "-wal";
+  prepare(fixture);
+  // What stands in the way of the files that SQLite makes beside it does what a full disk does.
+  std::filesystem::create_symlink("nowhere/at-all", shm);
+  const bool none_beside = GENERATE(false, true);
+  if (none_beside) std::filesystem::create_symlink("nowhere/at-all", wal);
+  const Catalog::Loaded loaded = fixture.open();
+  CHECK(loaded.complete);
+  CHECK(loaded.discarded.empty());
+  CHECK(loaded.memberships == 2);
+  CHECK(loaded.tags == 3);
+  CHECK(fixture.blobs.size() == 1);
+  CHECK_FALSE(std::filesystem::exists(fixture.params.file.native() + ".bad-1"));
+  fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("new"));
+  CHECK_FALSE(fixture.catalog->flush());
+
+  std::filesystem::remove(shm);
+  std::filesystem::remove(wal);
+  CHECK(fixture.catalog->flush());
+  CHECK(fixture.catalog->clear_tag(fixture.a, "revoked"));
+  const Catalog::Loaded again = fixture.open();
+  CHECK(again.complete);
+  CHECK(again.memberships == 2);
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"new", "old"});
+}
+
+TEST_CASE("Catalog: what waits in the WAL is read from a disk where nothing can be made", "[store][catalog]") {
+  CatalogFixture fixture;
+  prepare(fixture);
+  fixture.open();
+  fixture.catalog->set_tag(fixture.a, "late", 1, sha256_of("late"));
+  REQUIRE(fixture.catalog->clear_tag(fixture.a, "revoked"));
+  REQUIRE(fixture.catalog->flush());
+  // As a process that was killed leaves it.
+  const runtime::Path killed = fixture.directory.path() / "killed.db";
+  for (const char* suffix : {"", "-wal"}) {
+    std::filesystem::copy_file(fixture.params.file.native() + suffix, killed.native() + suffix);
+  }
+  REQUIRE(std::filesystem::file_size(killed.native() + "-wal") > 0);
+  fixture.catalog.reset();
+  fixture.params.file = killed;
+  std::filesystem::create_symlink("nowhere/at-all", killed.native() + "-shm");
+  CHECK(fixture.open().complete);
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"late", "old"});
+  CHECK(std::filesystem::file_size(killed.native() + "-wal") > 0);
+}
+
+TEST_CASE("Catalog: one that vanishes while it cannot be written is made again whole", "[store][catalog]") {
+  CatalogFixture fixture;
+  prepare(fixture);
+  const std::string shm = fixture.params.file.native() + "-shm";
+  std::filesystem::create_symlink("nowhere/at-all", shm);
+  REQUIRE(fixture.open().complete);
+  fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("new"));
+  std::filesystem::remove(fixture.params.file);
+  std::filesystem::remove(shm);
+  CHECK(fixture.catalog->flush());
+  CHECK(fixture.open().memberships == 2);
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"new", "old", "revoked"});
 }

@@ -1,6 +1,7 @@
 #include "store/quarantine.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -75,8 +76,8 @@ Result<runtime::Path> Quarantine::take(const runtime::Path& from, const oci::Dig
   return runtime::Path();
 }
 
-// False when there is none.
-bool Quarantine::remove_oldest(bool only_expired, std::uint64_t& freed) {
+// False when there is none. One that cannot be removed goes to `stuck`, so that each is tried once.
+bool Quarantine::remove_oldest(bool only_expired, std::uint64_t& freed, std::vector<Kept>& stuck) {
   Kept oldest;
   {
     const std::scoped_lock lock(mutex_);
@@ -87,23 +88,36 @@ bool Quarantine::remove_oldest(bool only_expired, std::uint64_t& freed) {
     kept_.erase(at);
   }
   const Result<void> removed = filesystem_.remove(oldest.path);
+  if (!removed && removed.error().code != Errc::not_found) {
+    log::warn(kComponent, removed.error().message);
+    stuck.push_back(std::move(oldest));
+    return true;
+  }
   if (removed) log::info(kComponent, fmt::format("{} is removed", oldest.path.native()));
-  if (!removed && removed.error().code != Errc::not_found) log::warn(kComponent, removed.error().message);
   bytes_.add(-static_cast<std::int64_t>(oldest.size_bytes));
   freed += on_disk(oldest.size_bytes);
   return true;
 }
 
+void Quarantine::keep(std::vector<Kept> stuck) {
+  const std::scoped_lock lock(mutex_);
+  std::move(stuck.begin(), stuck.end(), std::back_inserter(kept_));
+}
+
 void Quarantine::expire() {
   std::uint64_t freed = 0;
-  while (remove_oldest(true, freed)) {
+  std::vector<Kept> stuck;
+  while (remove_oldest(true, freed, stuck)) {
   }
+  keep(std::move(stuck));
 }
 
 std::uint64_t Quarantine::make_room(std::uint64_t bytes) {
   std::uint64_t freed = 0;
-  while (freed < bytes && remove_oldest(false, freed)) {
+  std::vector<Kept> stuck;
+  while (freed < bytes && remove_oldest(false, freed, stuck)) {
   }
+  keep(std::move(stuck));
   return freed;
 }
 

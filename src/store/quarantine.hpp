@@ -36,7 +36,8 @@ class Quarantine {
 
   // Removes what is too old.
   void expire();
-  // Removes the oldest until `bytes` are free or nothing is left; returns how many bytes went.
+  // Removes the oldest until `bytes` are free or nothing is left; returns how many bytes went. What cannot be removed
+  // stays counted, and is tried again the next time.
   std::uint64_t make_room(std::uint64_t bytes);
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return static_cast<std::uint64_t>(bytes_.value()); }
@@ -51,7 +52,8 @@ class Quarantine {
 
   [[nodiscard]] Result<runtime::Path> free_name(const oci::Digest& digest) const;
   void add(Kept kept);
-  bool remove_oldest(bool only_expired, std::uint64_t& freed);
+  bool remove_oldest(bool only_expired, std::uint64_t& freed, std::vector<Kept>& stuck);
+  void keep(std::vector<Kept> stuck);
 
   const Layout& layout_;
   const std::chrono::seconds max_age_;

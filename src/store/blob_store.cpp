@@ -115,6 +115,7 @@ runtime::Task<Result<void>> BlobStore::remove(oci::Digest digest) {
 
 // Looks for the file of a digest that the index lacks, and enters it. Under the commit lock.
 Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
+  if (condemned(digest)) return std::optional<IndexEntry>();
   const Result<runtime::FileStatus> status = filesystem_.status(layout_.blob(digest));
   if (!status) {
     if (status.error().code == Errc::not_found) return std::optional<IndexEntry>();
@@ -127,7 +128,7 @@ Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
   const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream};
   index_.set(digest, entry);
   ledger_.found(entry.size);
-  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  catalog_.found_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
   show_totals();
   return std::optional(entry);
 }
@@ -230,6 +231,7 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
     const std::scoped_lock lock(commit_lock(digest));
     if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
     open_files_.erase(digest);
+    pardon(digest);
     enter(digest, size, media_type, room);
   }
   if (params_.durability == Durability::full) {
@@ -311,6 +313,7 @@ Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
       metrics_.remove_errors.add();
       return removed.error();
     }
+    pardon(digest);
     const bool known = forget(digest);
     if (!removed && !known) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }

@@ -26,6 +26,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -226,6 +227,10 @@ class BlobStore {
   Checked open_to_check(const oci::Digest& digest, runtime::File& file, std::uint64_t& size);
   Checked read_to_check(const oci::Digest& digest, const runtime::File& file, std::uint64_t size,
                         const std::function<bool(std::uint64_t)>& on_bytes);
+  void recall_condemned(const std::map<std::string, std::string>& meta);
+  void remember_condemned(const oci::Digest& digest);
+  void pardon(const oci::Digest& digest);
+  bool condemned(const oci::Digest& digest);
   Checked condemn(const oci::Digest& digest, const runtime::File* file, Checked::State state, const Error& why);
 
   // Blocking; on the disk pool or the walker's thread.
@@ -272,6 +277,12 @@ class BlobStore {
   // Each serialises the steps that change the file and the index entry of one digest (those whose digests share it),
   // so that the two cannot disagree. Held across disk work, therefore taken on the disk pool and by the walker only.
   std::array<std::mutex, 64> commit_locks_;
+
+  // Damaged blobs whose files could neither be moved nor removed: what is under their names is not entered again until
+  // it is replaced. When they are too many, no file that the index lacks is.
+  std::mutex condemned_mutex_;
+  std::set<oci::Digest> condemned_;
+  bool all_condemned_ = false;
 
   std::atomic<std::uint64_t> shelves_made_{0};  // since the directories were measured
 

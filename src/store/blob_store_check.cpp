@@ -1,6 +1,7 @@
 // Checking blobs at rest, and what becomes of those that are damaged.
 #include <algorithm>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,9 @@ namespace sluice::store {
 namespace {
 
 constexpr std::uint64_t kPieceBytes = 256 << 10;
+// In the catalog's meta, followed by the digest.
+constexpr std::string_view kCondemnedKey = "condemned ";
+constexpr std::size_t kMostCondemned = 10'000;
 
 }  // namespace
 
@@ -70,6 +74,43 @@ BlobStore::Checked BlobStore::read_to_check(const oci::Digest& digest, const run
   return condemn(digest, &file, Checked::State::damaged, Error(Errc::corrupt, why));
 }
 
+// From the meta of the catalog, before the walk.
+void BlobStore::recall_condemned(const std::map<std::string, std::string>& meta) {
+  const std::scoped_lock lock(condemned_mutex_);
+  for (auto at = meta.lower_bound(std::string(kCondemnedKey)); at != meta.end(); ++at) {
+    if (!at->first.starts_with(kCondemnedKey)) break;
+    if (at->second.empty()) continue;  // pardoned
+    const Result<oci::Digest> digest = oci::Digest::parse(std::string_view(at->first).substr(kCondemnedKey.size()));
+    if (digest) condemned_.insert(*digest);
+  }
+}
+
+void BlobStore::remember_condemned(const oci::Digest& digest) {
+  {
+    const std::scoped_lock lock(condemned_mutex_);
+    if (condemned_.size() >= kMostCondemned) {
+      all_condemned_ = true;
+      return;
+    }
+    condemned_.insert(digest);
+  }
+  catalog_.set_meta(fmt::format("{}{}", kCondemnedKey, digest.to_string()), "1");
+}
+
+// Its file was replaced or removed. Under the commit lock.
+void BlobStore::pardon(const oci::Digest& digest) {
+  {
+    const std::scoped_lock lock(condemned_mutex_);
+    if (condemned_.erase(digest) == 0) return;
+  }
+  catalog_.set_meta(fmt::format("{}{}", kCondemnedKey, digest.to_string()), "");
+}
+
+bool BlobStore::condemned(const oci::Digest& digest) {
+  const std::scoped_lock lock(condemned_mutex_);
+  return all_condemned_ || condemned_.contains(digest);
+}
+
 // Takes a blob that is not what it should be out of everything, and its file into quarantine. `file` is what was looked
 // at: another one of that name is left alone. Under the commit lock.
 BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::File* file, Checked::State state,
@@ -91,6 +132,7 @@ BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::
     } else {
       metrics_.remove_errors.add();
       log::error("store", moved.error().message);
+      if (moved.error().code != Errc::not_found) remember_condemned(digest);
     }
   }
   forget(digest);

@@ -3,6 +3,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <span>
@@ -159,10 +160,12 @@ void BlobStore::clean_incoming() {
 }
 
 Catalog::Loaded BlobStore::load_catalog() {
-  // About what a blob and its membership take there: growing step by step costs more than a little too much room.
+  // About what a blob and its membership take there: growing step by step costs more than a little too much room. Its
+  // length says little before it was opened, and nothing where it is sparse or no catalog: some 20 MiB at most.
   constexpr std::uint64_t kRowBytes = 170;
+  constexpr std::uint64_t kMostRows = 4'000'000;
   if (const Result<runtime::FileStatus> file = filesystem_.status(layout_.catalog())) {
-    index_.reserve(static_cast<std::size_t>(file->size_bytes / kRowBytes));
+    index_.reserve(static_cast<std::size_t>(std::min(file->size_bytes / kRowBytes, kMostRows)));
   }
   std::uint64_t bytes = 0;
   const auto on_blob = [&](const Catalog::BlobRow& row) {
@@ -182,6 +185,7 @@ Catalog::Loaded BlobStore::load_catalog() {
                fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs, loaded.memberships,
                            loaded.tags, loaded.complete ? "" : "; looking through the files for more"));
   }
+  recall_condemned(loaded.meta);
   rebuilding_.store(!loaded.complete, std::memory_order_release);
   metrics_.rebuilding.set(loaded.complete ? 0 : 1);
   show_totals();

@@ -147,6 +147,41 @@ TEST_CASE("verify: too many open files are no blob's fault", "[store][verify][fa
   CHECK(t.content(sha256_of("abc")) == "abc");
 }
 
+TEST_CASE("verify: what can neither be moved nor removed is not served again", "[store][verify][faults]") {
+  Verified t;
+  t.open();
+  REQUIRE(t.fill("abc"));
+  REQUIRE(t.fill("sound"));
+  const oci::Digest digest = sha256_of("abc");
+  t.damage(digest, GENERATE("abd", "longer than that"));
+  t.filesystem.set_rule([&](Operation operation, const runtime::Path& path) {
+    const bool forbidden = operation == Operation::rename || operation == Operation::remove;
+    return forbidden && path.native().find(digest.encoded()) != std::string::npos ? EPERM : 0;
+  });
+  CHECK(t.verify().damaged == 1);
+  const auto refused = [&] {
+    CHECK_FALSE(t.store->find(digest));
+    CHECK(code_of(t.run(t.store->stat(digest))) == "not_found");
+    CHECK(t.content(digest) == "not_found");
+    CHECK(t.content(sha256_of("sound")) == "sound");
+  };
+  refused();
+  // Neither after a restart, which walks and finds the file.
+  t.reopen();
+  CHECK(std::filesystem::exists(t.path_of(digest)));
+  refused();
+  // Until it is replaced; then it is as any other.
+  t.heal();
+  REQUIRE(t.fill("abc"));
+  CHECK(t.content(digest) == "abc");
+  t.reopen();
+  CHECK(t.content(digest) == "abc");
+  t.store.reset();
+  std::filesystem::remove(store::Layout(t.params.root).catalog());
+  t.open();
+  CHECK(t.content(digest) == "abc");
+}
+
 TEST_CASE("verify: what cannot be set aside is removed", "[store][verify][faults]") {
   Verified t;
   t.open();
@@ -284,6 +319,30 @@ TEST_CASE("Quarantine: it counts, is kept for a while, and is the first to go", 
     CHECK(t.store->entries() == 8);
   }
   CHECK_FALSE(std::filesystem::exists(t.quarantined(sha256_of(blob))));
+  CHECK(t.store->ledger().idle() == 0);
+}
+
+TEST_CASE("Quarantine: what cannot be removed stays counted", "[store][verify][limits][faults]") {
+  Verified t;
+  t.params.quarantine_max_age = std::chrono::hours{48};
+  t.open();
+  for (const std::string blob : {"first", "other"}) {
+    REQUIRE(t.fill(blob));
+    t.damage(sha256_of(blob), "wrong");
+  }
+  REQUIRE(t.verify().damaged == 2);
+  const std::uint64_t idle = t.store->ledger().idle();
+  t.clock.advance(std::chrono::hours{49});
+  t.fail(Operation::remove, EROFS, t.quarantined(sha256_of("first")).filename().native());
+  t.store->maintain();
+  CHECK(std::filesystem::exists(t.quarantined(sha256_of("first"))));
+  CHECK_FALSE(std::filesystem::exists(t.quarantined(sha256_of("other"))));
+  CHECK(t.metric("sluice_store_quarantine_bytes") == 5);
+  CHECK(t.store->ledger().idle() == idle / 2);
+  t.heal();
+  t.store->maintain();
+  CHECK_FALSE(std::filesystem::exists(t.quarantined(sha256_of("first"))));
+  CHECK(t.metric("sluice_store_quarantine_bytes") == 0);
   CHECK(t.store->ledger().idle() == 0);
 }
 

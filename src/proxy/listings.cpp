@@ -47,6 +47,19 @@ runtime::Task<Result<std::vector<std::string>>> Listings::read_page(std::string 
       pool_, [body = std::move(body)]() -> Result<std::vector<std::string>> { return parse_tags(body); });
 }
 
+std::vector<std::string> Listings::known_here(const descriptors::Scope& scope) const {
+  const bool for_ever = params_.stale_for.count() == 0;
+  const Clock::Wall now = clock_.wall();
+  std::vector<std::string> out;
+  for (store::NamedTag& tag : store_.catalog().tag_records(scope)) {
+    if (!for_ever && now - tag.record.checked_at > params_.tag_ttl + params_.stale_for) continue;
+    // One record for each of the types that clients accept, side by side.
+    const bool is_known = !out.empty() && out.back() == tag.name;
+    if (!is_known && oci::Tag::parse(tag.name)) out.push_back(std::move(tag.name));
+  }
+  return out;
+}
+
 runtime::Task<Result<Listings::Names>> Listings::ask(Route route) {
   std::vector<std::string> names;
   std::string what(kLargePages);
@@ -99,8 +112,7 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
     co_return error;
   }
   if (!is_outage(error.code) && error.code != Errc::unsupported) co_return error;
-  std::vector<std::string> here = store_.catalog().tags(route.scope);
-  std::erase_if(here, [](const std::string& tag) { return !oci::Tag::parse(tag); });
+  std::vector<std::string> here = known_here(route.scope);
   if (here.empty()) co_return error;
   sort_names(here);
   co_return Listed{CacheResult::stale, std::make_shared<const std::vector<std::string>>(std::move(here))};

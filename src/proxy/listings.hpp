@@ -2,7 +2,7 @@
 //
 //   tags    listed less than tag_ttl ago  ──▶ the same list
 //           else upstream's list, all its pages; one question for all who ask
-//           upstream is out               ──▶ the tags that are known here, said to be stale
+//           upstream is out               ──▶ the tags that could be pulled from here, said to be stale
 //
 // Repositories are those that the cache knows something of. Upstream is not asked: nobody could tell its answer from
 // ours, and public registries give none.
@@ -32,6 +32,7 @@ class Listings {
  public:
   struct Params {
     std::chrono::milliseconds tag_ttl{60'000};
+    std::chrono::milliseconds stale_for{0};         // 0: for ever
     std::uint64_t memory_bytes = 16 * 1024 * 1024;  // of lists that are kept for that time
     // A list beyond these is not handed on: half of one would look like the whole.
     std::size_t max_pages = 1'000;
@@ -63,6 +64,8 @@ class Listings {
   };
 
   [[nodiscard]] Names fresh(const std::string& scope);
+  // The tags that are served while upstream is out.
+  [[nodiscard]] std::vector<std::string> known_here(const descriptors::Scope& scope) const;
   runtime::Task<Result<Names>> ask(Route route);
   runtime::Task<Result<std::vector<std::string>>> read_page(std::string body);
 

@@ -14,6 +14,10 @@ namespace {
 // A tag cannot hold a slash, so no client can ask for this one.
 std::string record_name(const oci::Digest& subject) { return "referrers/" + subject.to_string(); }
 
+std::string key_of(const Route& route, const oci::Digest& subject) {
+  return route.scope.str() + "@" + subject.to_string();
+}
+
 constexpr std::size_t kReadInPlace = 64 * 1024;
 
 // A registry without the API: what is at its path is nothing, or not for GET.
@@ -32,6 +36,7 @@ Referrers::Referrers(Params params, ManifestService& manifests, store::BlobStore
       pool_(pool),
       clock_(clock),
       missing_(params.missing, clock),
+      none_({.ttl = params.tag_ttl, .max_entries = params.max_empty}, clock),
       flights_(group) {}
 
 std::string Referrers::tag_of(const oci::Digest& subject) {
@@ -82,6 +87,11 @@ runtime::Task<Result<Referrers::Body>> Referrers::ask(Route route, oci::Digest s
     all.insert(all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
   }
   auto body = std::make_shared<const std::string>(referrers_body(all, {}));
+  if (all.empty() && !store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
+    // Clients choose the subjects, so that what nothing refers to gets no record for good.
+    none_.add(key_of(route, subject));
+    co_return body;
+  }
   const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, *body);
   // No repository is said to have it: it is nobody's manifest.
   const Result<void> kept = co_await store_.put(digest, *body, std::string(oci::media_type::kOciIndex));
@@ -128,10 +138,12 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest
     const Result<Body> body = co_await stored(*record);
     if (body) co_return co_await found(CacheResult::hit, **body);
   }
+  const std::string key = key_of(route, subject);
+  if (none_.contains(key)) co_return Found{CacheResult::hit, {}};
   const std::string scope = route.scope.str();
   if (missing_.contains(scope)) co_return co_await by_tag(std::move(route), subject);
   const runtime::SingleFlight<std::string, Body>::Work work = [this, route, subject] { return ask(route, subject); };
-  auto outcome = co_await flights_.run(scope + "@" + subject.to_string(), work);
+  auto outcome = co_await flights_.run(key, work);
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
   if (outcome.result) co_return co_await found(CacheResult::miss, **outcome.result);

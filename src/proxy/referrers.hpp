@@ -7,7 +7,8 @@
 //     it has no such API         ──▶ the tag
 //     it is out                  ──▶ what is stored, the API's answer or the tag's, for at most `stale_for`
 //
-// An answer of the API is stored like a manifest, and stands in the tag table under a name that no tag can have.
+// An answer of the API is stored like a manifest, and stands in the tag table under a name that no tag can have; an
+// empty one, which clients can ask for without end, is remembered in memory alone.
 //
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
@@ -31,6 +32,8 @@ class Referrers {
     std::size_t max_pages = 100;
     // How long it is believed that a repository's upstream has no referrers API.
     NegativeCache::Params missing{.ttl = std::chrono::minutes(10), .max_entries = 10'000};
+    // Manifests that nothing refers to, each remembered for tag_ttl.
+    std::size_t max_empty = 10'000;
   };
   struct Found {
     CacheResult result = CacheResult::none;  // hit, miss or stale
@@ -64,6 +67,7 @@ class Referrers {
   runtime::DiskPool& pool_;
   const Clock& clock_;
   NegativeCache missing_;
+  NegativeCache none_;
   runtime::SingleFlight<std::string, Body> flights_;
 };
 

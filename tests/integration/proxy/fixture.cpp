@@ -79,8 +79,8 @@ Fixture::Fixture(Params params)
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_(blob_params(params_), access_, store_, parts_, cache_, pool_, filesystem_, clock_, fills_, metrics_),
       manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_),
-      listings_({.tag_ttl = params_.tag_ttl, .negative = {.ttl = params_.negative_ttl}}, upstreams_, store_, pool_,
-                clock_, fills_),
+      listings_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for, .negative = {.ttl = params_.negative_ttl}},
+                upstreams_, store_, pool_, clock_, fills_),
       referrers_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for}, manifests_, store_, pool_, clock_,
                  fills_),
       gate_({}, clock_, fills_, registry_) {

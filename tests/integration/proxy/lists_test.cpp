@@ -144,6 +144,21 @@ TEST_CASE("Lists: while upstream is out the tags that are known here", "[proxy]"
   CHECK(get(cache.port(), "/v2/library/other/tags/list").status >= 500);
 }
 
+TEST_CASE("Lists: tags that are not served any more are not listed", "[proxy]") {
+  Fixture cache({.stale_for = 10min});
+  add_tags(cache.hub(), "library/app", {"v1", "v2"});
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v1")).status == 200);
+  cache.clock().advance(6min);
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v2")).status == 200);
+  cache.hub().fail_all(Error{Errc::upstream_failed, "out"});
+  cache.clock().advance(5min);
+  CHECK(tags_of(get(cache.port(), kTags)) == std::vector<std::string>{"v1", "v2"});
+  cache.clock().advance(1s);
+  CHECK(tags_of(get(cache.port(), kTags)) == std::vector<std::string>{"v2"});
+  cache.clock().advance(6min);
+  CHECK(get(cache.port(), kTags).status >= 500);
+}
+
 TEST_CASE("Lists: upstream's refusals are answers", "[proxy]") {
   Fixture cache;
   add_tags(cache.hub(), "library/app", {"v1"});
@@ -261,6 +276,29 @@ TEST_CASE("Referrers: nothing refers to it", "[proxy]") {
   CHECK(response.status == 200);
   CHECK(response.field("content-type") == kOciIndex);
   CHECK(json::parse(response.body)["manifests"].empty());
+}
+
+TEST_CASE("Referrers: what nothing refers to leaves nothing behind", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  cache.hub().set_referrers("library/app", subject, index_of({}));
+  for (int round = 0; round < 3; ++round) {
+    const Response response = get(cache.port(), referrers_path(subject));
+    CHECK(response.status == 200);
+    CHECK(json::parse(response.body)["manifests"].empty());
+  }
+  CHECK(cache.hub().seen().lists.size() == 1);
+  CHECK(cache.store().catalog().tags(*descriptors::Scope::repository("docker.io/library/app")).empty());
+  // A signature that comes later is seen when the time is over, and so is its end.
+  const std::string signature = referrer(some_digest("a"), "a/signature");
+  for (const bool is_signed : {true, false}) {
+    cache.hub().set_referrers("library/app", subject, is_signed ? index_of({signature}) : index_of({}));
+    cache.clock().advance(61s);
+    CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].size() == (is_signed ? 1 : 0));
+  }
+  cache.clock().advance(61s);
+  cache.hub().fail_all(Error{Errc::upstream_failed, "out"});
+  CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].empty());
 }
 
 TEST_CASE("Referrers: an upstream without the API has the tag", "[proxy]") {

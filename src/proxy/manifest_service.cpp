@@ -225,6 +225,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
     if (record && is_outage(found.error().code)) {
       co_return co_await stale_or(std::move(route), *record, found.error(), head_only);
     }
+    if (record) co_await take_back(route, tag, accept_class, *record, found.error());
     co_return found.error();
   }
   const bool moved = record && record->digest != found->digest;
@@ -253,6 +254,25 @@ void ManifestService::note_tag(const Route& route, const oci::Tag& tag, oci::Man
   if (revoked()) return;
   store_.catalog().set_tag(route.scope, tag.str(), accept_class, digest);
   if (revoked()) store_.catalog().clear_tag(route.scope, tag.str());
+}
+
+// Upstream has answered that the tag is no more, or that it may not be read: an outage does not bring it back. What was
+// noted since `record` is a newer word.
+runtime::Task<void> ManifestService::take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
+                                               const store::TagRecord& record, const Error& error) {
+  // What upstream says to a client's own credentials is about the client.
+  const bool refused = is_about_login(error.code) && !route.on_behalf;
+  if (!refused && !is_unknown(error.code)) co_return;
+  const std::optional<store::TagRecord> now = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  if (!now || now->digest != record.digest || now->checked_at != record.checked_at) co_return;
+  store_.catalog().clear_tag(route.scope, tag.str());
+  if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
+  const Result<void> forgotten = co_await access_.forget(route.scope, record.digest);
+  if (!forgotten) {
+    log::warn("manifests", fmt::format("{} may not be read in {} any more, which could not be told to the descriptor "
+                                       "cache: {}",
+                                       record.digest.to_string(), route.scope.str(), forgotten.error().message));
+  }
 }
 
 bool ManifestService::forget_tag(const descriptors::Scope& scope, std::string_view tag) {

@@ -83,6 +83,8 @@ class ManifestService {
                                           const Revocations::Ticket& ticket);
   void note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, const oci::Digest& digest,
                 const Revocations::Ticket& ticket);
+  runtime::Task<void> take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
+                                const store::TagRecord& record, const Error& error);
   runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);

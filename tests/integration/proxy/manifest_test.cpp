@@ -260,6 +260,28 @@ TEST_CASE("Proxy: upstream's refusals are answers, not outages", "[proxy]") {
   }
 }
 
+TEST_CASE("Proxy: a tag that upstream has refused does not come back with an outage", "[proxy]") {
+  const Errc code = GENERATE(Errc::manifest_unknown, Errc::name_unknown, Errc::unauthorized, Errc::denied);
+  const std::string method = GENERATE("GET", "HEAD");
+  Fixture cache;
+  const std::string manifest = image_manifest(1, kOciManifest);
+  const oci::Digest digest = cache.hub().add_manifest("library/app", "latest", manifest, kOciManifest);
+  const auto ask = [&](const std::string& path) { return fetch(cache.port(), method, path).status; };
+  REQUIRE(get(cache.port(), kLatest).status == 200);
+  cache.clock().advance(61s);
+  cache.hub().refuse("library/app", Error{code, "no"});
+  const unsigned status = code == Errc::unauthorized ? 401 : code == Errc::denied ? 403 : 404;
+  CHECK(ask(kLatest) == status);
+  cache.hub().refuse("library/app", {});
+  cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
+  cache.clock().advance(6s);
+  CHECK(ask(kLatest) == 502);
+  // That the tag is gone says nothing of what it named; that the repository may not be read does.
+  CHECK(ask(manifest_path("library/app", digest)) == (status == 404 ? 200 : 503));
+  cache.hub().fail_all({});
+  CHECK(ask(kLatest) == 200);
+}
+
 TEST_CASE("Proxy: bytes that do not have the digest they were asked by are not served", "[proxy]") {
   Fixture cache;
   const std::string manifest = image_manifest(1, kOciManifest);

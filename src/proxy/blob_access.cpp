@@ -119,19 +119,23 @@ std::optional<Entry> BlobAccess::peek(const Scope& scope, const oci::Digest& dig
   return found;
 }
 
-// What nobody has dated counts from now on.
+// What nobody has dated counts from now on. Where that cannot be noted (Redis takes nothing more), it would begin anew
+// with each look: then it counts from when the catalog heard it, and is too old where it never has.
 runtime::Task<void> BlobAccess::date(const Views& in, oci::Digest digest, Entry& entry) {
   if (entry.is_dated()) co_return;
   entry.checked_at = clock_.wall();
   const Result<void> dated = co_await in.front->set_descriptor(digest, entry);
-  static_cast<void>(dated);
+  if (dated) co_return;
+  const Result<Entry> noted = co_await in.catalog->stat(digest);
+  entry.checked_at = noted ? noted->checked_at : Clock::Wall{};
 }
 
 runtime::Task<Result<Entry>> BlobAccess::stat_known(Scope scope, oci::Digest digest) {
   Result<Views> in = views(scope);
   if (!in) co_return in.error();
   const Revocations::Ticket ticket = revocations_.begin();
-  descriptors::CachedBlobStatter statter(in->front, in->catalog, &front_tracker_);
+  // The catalog's word may be older than what another sluice has cleared in a front that they share.
+  descriptors::CachedBlobStatter statter(in->front, in->catalog, &front_tracker_, [] { return false; });
   Result<Entry> found = co_await statter.stat(digest);
   if (found) co_await date(*in, digest, *found);
   if (revoked(ticket, scope, digest)) {
@@ -152,7 +156,7 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   const Revocations::Ticket ticket = revocations_.begin();
   auto upstream = std::make_shared<UpstreamStatter>(*this, route);
   auto behind = std::make_shared<descriptors::CachedBlobStatter>(in->catalog, upstream, &catalog_tracker_);
-  descriptors::CachedBlobStatter statter(in->front, behind, &front_tracker_);
+  descriptors::CachedBlobStatter statter(in->front, behind, &front_tracker_, [upstream] { return upstream->asked(); });
   Result<Entry> found = co_await statter.stat(digest);
   if (!found) {
     if (found.error().code == Errc::blob_unknown) remember_unknown(route.scope, digest);
@@ -278,7 +282,16 @@ runtime::Task<Result<void>> BlobAccess::forget(Scope scope, oci::Digest digest) 
   const std::string key = key_of(scope, digest);
   revocations_.revoke(key);
   negative_.erase(key);
-  co_return co_await drop(std::move(scope), digest);
+  const Result<void> dropped = co_await drop(scope, digest);
+  if (!dropped) co_return dropped;
+  // Whoever has read the catalog after the front was cleared, and before the catalog was, may have put it into the
+  // front again. Who does so later sees that it was revoked.
+  revocations_.revoke(key);
+  const Result<Views> in = views(scope);
+  if (!in) co_return in.error();
+  const Result<void> cleared = co_await in->front->clear(digest);
+  if (!cleared && cleared.error().code != Errc::blob_unknown) co_return cleared.error();
+  co_return Result<void>{};
 }
 
 runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {

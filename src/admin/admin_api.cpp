@@ -10,6 +10,7 @@
 #include "admin/query.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "store/names.hpp"
 
 namespace sluice::admin {
 namespace {
@@ -202,7 +203,12 @@ Task<Result<Removed>> AdminApi::remove_planned(RemovalPlan plan) {
   for (const std::string& tag : plan.tags) {
     if (actions_.forget_tag(*scope, tag)) ++out.tags;
   }
-  for (const oci::Digest& digest : plan.digests) {
+  // First, while it is known that they are names of the same.
+  std::vector<oci::Digest> digests = co_await runtime::offload(parts_.pool, [this, scope = *scope, &plan] {
+    return store::other_names(parts_.store.catalog(), scope, plan.digests);
+  });
+  digests.insert(digests.end(), plan.digests.begin(), plan.digests.end());
+  for (const oci::Digest& digest : digests) {
     const Result<Removed> removed = co_await actions_.forget(*scope, digest);
     if (!removed) co_return removed.error();
     out.tags += removed->tags;

@@ -1,11 +1,14 @@
 #include "proxy/removal.hpp"
 
 #include <algorithm>
+#include <span>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
+#include "store/names.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -21,11 +24,13 @@ runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::
   if (!known || oci::is_manifest(known->media_type)) {
     co_return not_here(Errc::blob_unknown, scope, digest.to_string());
   }
-  // Its bytes lie under this name. Asked for before the pair is forgotten.
-  const oci::Digest canonical = parts_.access.canonical(digest);
-  Result<Freed> freed = co_await forget(scope, digest);
-  if (freed && canonical != digest) freed = co_await forget(scope, canonical);
-  if (!freed) co_return freed.error();
+  // Before the pairs are forgotten.
+  std::vector<oci::Digest> names = store::other_names(parts_.store.catalog(), scope, std::span(&digest, 1));
+  names.push_back(digest);
+  for (const oci::Digest& name : names) {
+    const Result<Freed> freed = co_await forget(scope, name);
+    if (!freed) co_return freed.error();
+  }
   co_await flush();
   co_return Result<void>{};
 }
@@ -49,6 +54,20 @@ runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, o
 }
 
 runtime::Task<Result<Removal::Freed>> Removal::forget(descriptors::Scope scope, oci::Digest digest) {
+  // Its bytes lie under this name. Asked for before the pair is forgotten.
+  const oci::Digest canonical = parts_.access.canonical(digest);
+  Result<Freed> out = co_await forget_name(scope, digest);
+  if (!out || canonical == digest) co_return out;
+  const Result<Freed> other = co_await forget_name(scope, canonical);
+  if (!other) co_return other.error();
+  out->known = out->known || other->known;
+  out->file = out->file || other->file;
+  out->bytes += other->bytes;
+  out->tags += other->tags;
+  co_return out;
+}
+
+runtime::Task<Result<Removal::Freed>> Removal::forget_name(descriptors::Scope scope, oci::Digest digest) {
   Freed out;
   store::Catalog& catalog = parts_.store.catalog();
   const bool member = catalog.membership(scope, digest).has_value();

@@ -1,7 +1,8 @@
 // Taking out: what DELETE, the admin API and the command line do.
 //
 //   forget        the repository's membership goes from the front and the catalog, with the tags that point there; when
-//                 no repository has the blob any more, its file, its part and what is in memory of it
+//                 no repository has the blob any more, its file, its part and what is in memory of it. What lies
+//                 under another name (its sha256) goes under that too
 //   forget_tag    what the tag was; the manifest stays
 //
 // Upstream is never touched: whoever asks next is told what upstream says then. Running readers have the file open and
@@ -43,7 +44,8 @@ class Removal {
   Removal(const Removal&) = delete;
   Removal& operator=(const Removal&) = delete;
 
-  // DELETE of a blob. Errors: blob_unknown, the repository does not have it as far as is known here; those of forget.
+  // DELETE of a blob, by all names that the repository knows it by. Errors: blob_unknown, the repository does not have
+  // it as far as is known here; those of forget.
   runtime::Task<Result<void>> remove_blob(descriptors::Scope scope, oci::Digest digest);
   // DELETE of a manifest: by tag the tag alone, by digest the manifest with the tags that point to it.
   // Errors: manifest_unknown; those of forget.
@@ -65,6 +67,8 @@ class Removal {
   runtime::Task<void> flush();
 
  private:
+  runtime::Task<Result<Freed>> forget_name(descriptors::Scope scope, oci::Digest digest);
+
   const Parts parts_;
 };
 

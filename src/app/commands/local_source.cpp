@@ -1,4 +1,5 @@
 // The admin API over a store that no process serves from.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "store/blob_store.hpp"
+#include "store/names.hpp"
 #include "store/parts.hpp"
 
 namespace sluice::app {
@@ -20,16 +22,29 @@ namespace {
 
 using runtime::Task;
 
+// Looking changes nothing: only what collects keeps the ages that the settings give.
+constexpr std::chrono::seconds kForEver{std::chrono::years{100}};
+
 store::BlobStore::Params store_params(const config::Settings& settings, bool limited) {
   store::BlobStore::Params params;
   params.root = settings.data;
   params.walk_pause = std::chrono::milliseconds(0);
-  params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
+  params.quarantine_max_age = kForEver;
   if (limited) {
+    params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
     params.max_size = settings.store.max_size;
     params.min_free = settings.store.min_free;
     params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.max_age);
   }
+  return params;
+}
+
+store::Parts::Params parts_params(const config::Settings& settings, bool limited, store::Ledger& ledger) {
+  store::Parts::Params params;
+  params.root = settings.data;
+  params.ledger = &ledger;
+  params.max_age = kForEver;
+  if (limited) params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.part_max_age);
   return params;
 }
 
@@ -42,18 +57,25 @@ struct Taking {
 
 Task<Result<admin::Removed>> drop(Taking in, oci::Digest digest) {
   admin::Removed out;
+  // What is called by another name lies under its canonical one, which may have repositories of its own.
+  const oci::Digest canonical = store::canonical_name(in.store.catalog(), digest);
+  if (canonical != digest && in.store.catalog().scopes_of(canonical).empty()) {
+    const Result<admin::Removed> other = co_await drop(in, canonical);
+    if (!other) co_return other.error();
+    out = *other;
+  }
   const std::optional<store::Stored> stored = in.store.find(digest);
   const Result<void> removed = co_await in.store.remove(digest);
   if (!removed && removed.error().code != Errc::not_found) co_return removed.error();
   in.store.catalog().clear_membership(store::Scope(), digest);
   const std::uint64_t part = co_await runtime::offload(in.pool, [in, digest] { return in.parts.drop(digest); });
-  out.files = removed ? 1 : 0;
-  out.digests = removed || part != 0 ? 1 : 0;
-  out.bytes = part + (removed && stored ? stored->size : 0);
+  out.files += removed ? 1 : 0;
+  out.digests = out.files != 0 || part != 0 ? 1 : 0;
+  out.bytes += part + (removed && stored ? stored->size : 0);
   co_return out;
 }
 
-Task<Result<admin::Removed>> forget(Taking in, store::Scope scope, oci::Digest digest) {
+Task<Result<admin::Removed>> forget_name(Taking in, store::Scope scope, oci::Digest digest) {
   admin::Removed out;
   store::Catalog& catalog = in.store.catalog();
   const bool known = catalog.clear_membership(scope, digest);
@@ -70,6 +92,19 @@ Task<Result<admin::Removed>> forget(Taking in, store::Scope scope, oci::Digest d
   co_return out;
 }
 
+Task<Result<admin::Removed>> forget(Taking in, store::Scope scope, oci::Digest digest) {
+  const oci::Digest canonical = store::canonical_name(in.store.catalog(), digest);
+  Result<admin::Removed> out = co_await forget_name(in, scope, digest);
+  if (!out || canonical == digest) co_return out;
+  const Result<admin::Removed> other = co_await forget_name(in, scope, canonical);
+  if (!other) co_return other.error();
+  out->digests = std::max(out->digests, other->digests);
+  out->files += other->files;
+  out->bytes += other->bytes;
+  out->tags += other->tags;
+  co_return out;
+}
+
 Task<void> flush(Taking in) {
   const Result<void> flushed = co_await runtime::offload(in.pool, [in] { return in.store.catalog().flush(); });
   static_cast<void>(flushed);  // it is tried again when the store is closed, which logs
@@ -79,10 +114,7 @@ class LocalSource final : public Source {
  public:
   LocalSource(const config::Settings& settings, bool limited)
       : store_(store_params(settings, limited), filesystem_, pool_, clock_, registry_),
-        parts_({.root = settings.data,
-                .max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.part_max_age),
-                .ledger = &store_.ledger()},
-               filesystem_, clock_, registry_),
+        parts_(parts_params(settings, limited, store_.ledger()), filesystem_, clock_, registry_),
         inventory_({settings.default_upstream}, store_, parts_, filesystem_),
         verify_(store_, clock_),
         api_({std::string(version()), "127.0.0.1"}, {inventory_, store_, parts_, verify_, pool_, filesystem_, clock_},

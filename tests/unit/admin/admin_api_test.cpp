@@ -140,6 +140,20 @@ TEST_CASE("Admin API: images, digests and repositories are taken out", "[admin]"
   CHECK(failed.body["error"]["message"] == "Redis does not answer");
 }
 
+TEST_CASE("Admin API: what is taken out goes by all names that the repository knows it by", "[admin]") {
+  ApiFixture at;
+  const oci::Digest canonical = at.put("docker.io/a/b", "bytes");
+  const oci::Digest other = oci::digest_of(oci::Algorithm::sha512, "bytes");
+  const oci::Digest stranger = oci::digest_of(oci::Algorithm::sha512, "other bytes");
+  at.store_.catalog().set_membership(store::Scope(), other, {canonical, 5, "application/octet-stream"});
+  for (const oci::Digest& name : {other, stranger}) at.know("docker.io/a/b", name, 5, "application/octet-stream");
+  CHECK(at.ask("DELETE", "/api/v1/content?name=a/b@" + canonical.to_string()).status == 200);
+  const auto scope = at.scope("docker.io/a/b");
+  CHECK_FALSE(at.store_.catalog().membership(scope, canonical));
+  CHECK_FALSE(at.store_.catalog().membership(scope, other));
+  CHECK(at.store_.catalog().membership(scope, stranger));
+}
+
 TEST_CASE("Admin API: gc and verify", "[admin]") {
   ApiFixture at;
   at.put("docker.io/a/b", std::string(3 << 20, 'x'));

@@ -61,9 +61,7 @@ Table blob_table() { return Table({"DIGEST", ">SIZE", "STATE", "TYPE", "LAST USE
 
 int show_repositories(const json& list) {
   Table table({"REPOSITORY", ">TAGS", ">BLOBS", ">SIZE", "LAST USED"});
-  std::uint64_t bytes = 0;
   for (const json& row : list["repositories"]) {
-    bytes += row.value("bytes", std::uint64_t{0});
     table.add({row.value("name", ""), fmt::to_string(row.value("tags", 0U)), fmt::to_string(row.value("blobs", 0U)),
                size_of(row, "bytes"), used(row)});
   }

@@ -41,7 +41,10 @@ class Nodes {
     (*this)[id].newer = std::exchange(free_, id);
     (*this)[id].lives = kFree;
   }
-  [[nodiscard]] bool is_free(Id id) const noexcept { return (*this)[id].lives == kFree; }
+  // The hand counts lives down without the shard's lock.
+  [[nodiscard]] bool is_free(Id id) const noexcept {
+    return std::atomic_ref((*this)[id].lives).load(std::memory_order_relaxed) == kFree;
+  }
   // Those from 0 up to here are taken, or were.
   [[nodiscard]] Id used() const noexcept { return used_; }
 

@@ -1,3 +1,6 @@
+#include <atomic>
+#include <thread>
+
 #include <catch2/catch.hpp>
 
 #include "store/blob_index.hpp"
@@ -60,4 +63,21 @@ TEST_CASE("BlobIndex: a use is noted in steps, and time does not go back", "[sto
   CHECK(index.find(digest)->last_used == 1060);
   CHECK_FALSE(index.touch(digest, 10, 60));
   CHECK(index.find(digest)->last_used == 1060);
+}
+
+// For the thread sanitizer.
+TEST_CASE("BlobIndex: it is walked while the hand goes round", "[store]") {
+  BlobIndex index;
+  for (int n = 0; n < 1000; ++n) index.set(numbered(n), IndexEntry{1, 1, 0});
+  std::atomic<bool> done{false};
+  std::thread hand([&] {
+    while (!done) {
+      if (const auto victim = index.pick()) index.spare(victim->digest);
+    }
+  });
+  std::size_t seen = 0;
+  for (int round = 0; round < 20; ++round) seen += index.between(0, 255).size();
+  done = true;
+  hand.join();
+  CHECK(seen == 20'000);
 }

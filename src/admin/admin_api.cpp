@@ -176,12 +176,16 @@ Task<Answer> AdminApi::stat(std::string name) {
 
 Task<Answer> AdminApi::remove(std::string name, bool all) {
   Result<Removed> removed = Error{Errc::internal};
+  const Error not_whole(Errc::name_invalid,
+                        fmt::format("{}: all of a repository goes by its name, without tag or digest", name));
   if (const auto digest = as_digest(name)) {
     if (!*digest) co_return failed(digest->error());
+    if (all) co_return failed(not_whole);
     removed = co_await remove_everywhere(**digest);
   } else {
     const Result<ImageName> image = ImageName::parse(name);
     if (!image) co_return failed(image.error());
+    if (all && (image->tag || image->digest)) co_return failed(not_whole);
     const Inventory& inventory = parts_.inventory;
     Result<RemovalPlan> plan = co_await runtime::offload(parts_.pool, [&inventory, all, image = *image] {
       return all ? inventory.plan_removal_of_all(image) : inventory.plan_removal(image);
@@ -200,9 +204,6 @@ Task<Result<Removed>> AdminApi::remove_planned(RemovalPlan plan) {
   const Result<store::Scope> scope = store::Scope::repository(plan.repository);
   if (!scope) co_return scope.error();
   Removed out;
-  for (const std::string& tag : plan.tags) {
-    if (actions_.forget_tag(*scope, tag)) ++out.tags;
-  }
   // First, while it is known that they are names of the same.
   std::vector<oci::Digest> digests = co_await runtime::offload(parts_.pool, [this, scope = *scope, &plan] {
     return store::other_names(parts_.store.catalog(), scope, plan.digests);
@@ -215,6 +216,10 @@ Task<Result<Removed>> AdminApi::remove_planned(RemovalPlan plan) {
     out.digests += removed->digests;
     out.files += removed->files;
     out.bytes += removed->bytes;
+  }
+  // Last: where Redis cannot be told of the first digest, nothing is taken out.
+  for (const std::string& tag : plan.tags) {
+    if (actions_.forget_tag(*scope, tag)) ++out.tags;
   }
   co_return out;
 }

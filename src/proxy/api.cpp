@@ -134,6 +134,9 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   }
   const bool removable = is_removable(target.kind);
   const bool removes = parts_.removal != nullptr && removable && request.method() == "DELETE";
+  if (removable && !removes && request.method() == "DELETE") {
+    co_return Error{Errc::unsupported, "taking out of this cache is switched off (store.delete.enabled)"};
+  }
   if (!request.is_get() && !request.is_head() && !removes) {
     co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};
   }

@@ -359,7 +359,8 @@ runtime::Task<Result<void>> BlobService::make_room(Download& download, std::uint
   const Result<void> reserved =
       co_await store_.reserve(download.room.reservation, download.size ? *download.size : end + kRoomStep);
   if (reserved) co_return Result<void>{};
-  log::warn("fill", fmt::format("a blob is passed on without being stored: {}", reserved.error().message));
+  log::warn("fill", fmt::format("{} of {} is passed on without being stored: {}", download.digest.to_string(),
+                                download.route.scope.str(), reserved.error().message));
   download.limited = true;
   co_return download.writer.unstore(reserved.error());
 }

@@ -132,6 +132,8 @@ TEST_CASE("Admin API: images, digests and repositories are taken out", "[admin]"
   CHECK(at.ask("DELETE", "/api/v1/content").status == 400);
 
   at.image("docker.io/c/d", "config", "layer");
+  // A tag beside it is a slip, which must not cost the whole repository.
+  CHECK(at.ask("DELETE", "/api/v1/content?name=c/d:1&all=true").status == 400);
   CHECK(at.ask("DELETE", "/api/v1/content?name=c/d&all=true").body["digests"] == 3);
   at.put("docker.io/e/f", "x");
   at.redis_down = true;

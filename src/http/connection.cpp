@@ -85,7 +85,9 @@ Result<void> Connection::send_error(int error) noexcept {
   return errno_error(error, "send");
 }
 
-Result<bool> Connection::send_now(Gather& gather, int flags) noexcept {
+Result<bool> Connection::send_now(Gather& gather, int flags) {
+  if (tls_) [[unlikely]]
+    return send_tls_now(gather, flags);
   while (gather.remaining() > 0) {
     msghdr message{};
     message.msg_iov = gather.parts();
@@ -162,6 +164,11 @@ int read_through(int fd, std::uint64_t offset, std::size_t length) {
 
 }  // namespace
 
+Task<Result<void>> Connection::ensure_resident(int fd, std::uint64_t offset, std::size_t length) {
+  if (params().disk_pool == nullptr || resident(fd, offset, length)) co_return Result<void>{};
+  co_return co_await warm(fd, offset, length);
+}
+
 Task<Result<void>> Connection::warm(int fd, std::uint64_t offset, std::size_t length) {
   metrics().cold_reads.add();
   const auto read = [fd, offset, length] { return read_through(fd, offset, length); };
@@ -172,6 +179,7 @@ Task<Result<void>> Connection::warm(int fd, std::uint64_t offset, std::size_t le
 }
 
 Task<Result<void>> Connection::send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) {
+  if (tls_) co_return co_await send_file_tls(fd, offset, length, sent);
   const std::uint64_t end = offset + length;
   std::uint64_t known_resident = offset;
   while (offset < end) {
@@ -206,6 +214,10 @@ Task<Result<void>> Connection::send_file(int fd, std::uint64_t offset, std::uint
 Task<void> Connection::finish() {
   const int fd = socket_.native_handle();
   if (!linger_) co_return;  // the destructor does what is left
+  if (tls_ && close_notify_) {
+    tls_->close_notify();
+    (void)flush_tls(0);  // a client that takes no bytes gets none
+  }
   if (::shutdown(fd, SHUT_WR) != 0) co_return;
   deadline_.arm(params().linger_timeout);
   std::size_t dropped = 0;

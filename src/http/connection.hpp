@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +23,7 @@
 
 #include "base/result.hpp"
 #include "http/server.hpp"
+#include "http/tls_server.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/task.hpp"
@@ -46,6 +48,9 @@ struct Server::State {
   std::atomic<std::uint16_t> port{0};
   std::atomic<bool> stopped{false};
   std::vector<std::shared_ptr<Listener>> listeners;  // one for each loop; set by listen(), then constant
+  ClientTable clients;
+  std::mutex entry_mutex;              // guards entry
+  std::shared_ptr<const Entry> entry;  // the last one; each loop has its own pointer to it
 };
 
 // What stands between a ready head and the body: Date, Connection and the empty line, made once in a second.
@@ -76,6 +81,8 @@ struct LoopContext {
   HeadTail tail;
   Session* sessions = nullptr;  // intrusive list
   bool stopping = false;
+  std::shared_ptr<const Entry> entry;   // never null
+  std::unique_ptr<char[]> tls_scratch;  // kTlsPieceBytes, made when it is needed; nothing stays in it over a suspension
 };
 
 // Buffers for one gathered write, sent from the front.
@@ -137,7 +144,7 @@ class Connection {
   [[nodiscard]] runtime::Deadline& deadline() noexcept { return deadline_; }
 
   // Sends as much of `gather` as the socket takes now. All of it: true. False: would block. Else the error.
-  Result<bool> send_now(Gather& gather, int flags) noexcept;
+  Result<bool> send_now(Gather& gather, int flags);
   // Sends the rest, waiting where it must; the send time-out starts anew whenever bytes have moved.
   runtime::Task<Result<void>> send_rest(Gather& gather, int flags);
   // Adds to `sent` what has gone out, also when it fails.
@@ -159,7 +166,34 @@ class Connection {
 
   [[nodiscard]] bool peer_gone() noexcept;
 
+  // Plaintext at most, of which a record holds 16 KiB, that is encrypted before it is sent.
+  static constexpr std::size_t kTlsPieceBytes = std::size_t{64} << 10;
+
+  enum class Handshake : std::uint8_t { done, plain_http, closed, failed, timed_out };
+  // Speaks TLS from now on. `early`: what has been received behind a PROXY header. Within the header time-out.
+  runtime::Task<Handshake> start_tls(std::shared_ptr<const TlsServerContext> context, std::string early);
+  [[nodiscard]] bool is_tls() const noexcept { return tls_ != nullptr; }
+  // Why the handshake came to nothing; for logs.
+  [[nodiscard]] std::string tls_failure() const;
+  struct Received {
+    boost::system::error_code error;
+    std::size_t bytes = 0;
+  };
+  // As async_read_some of the socket, decrypted. `to` must live until it is done. Precondition: is_tls().
+  runtime::Task<Received> receive_tls(char* to, std::size_t size);
+  // The answer is cut short: the end of the connection must not look like its end.
+  void no_close_notify() noexcept { close_notify_ = false; }
+
  private:
+  Result<bool> send_tls_now(Gather& gather, int flags);
+  Result<bool> flush_tls(int flags) noexcept;
+  bool encrypt_some(Gather& gather);
+  runtime::Task<Result<void>> send_file_tls(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent);
+  [[nodiscard]] char* tls_scratch();
+  // What the socket has now: true where something was fed.
+  bool feed_tls(boost::system::error_code& end);
+  // Where the page cache has them; else they are read once on the disk pool.
+  runtime::Task<Result<void>> ensure_resident(int fd, std::uint64_t offset, std::size_t length);
   runtime::Task<Result<void>> wait_writable();
   Result<void> send_error(int error) noexcept;
   runtime::Task<Result<void>> warm(int fd, std::uint64_t offset, std::size_t length);
@@ -172,6 +206,8 @@ class Connection {
   unsigned turn_requests_ = 0;
   bool linger_ = true;
   bool finished_ = false;
+  bool close_notify_ = true;
+  std::unique_ptr<TlsStream> tls_;  // null: plain
 };
 
 }  // namespace sluice::http

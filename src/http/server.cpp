@@ -102,23 +102,16 @@ void set_option(int fd, int level, int option, int value) noexcept {
   (void)::setsockopt(fd, level, option, &value, sizeof value);
 }
 
-std::string text_of(const tcp::endpoint& endpoint) {
-  const asio::ip::address address = endpoint.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    return fmt::format("{}:{}", asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string(),
-                       endpoint.port());
-  }
-  return address.is_v6() ? fmt::format("[{}]:{}", address.to_string(), endpoint.port())
-                         : fmt::format("{}:{}", address.to_string(), endpoint.port());
-}
-
 }  // namespace
 
 // Accepts on one loop. Made by listen(); afterwards on the loop's thread alone. Shared by the server and by what is
 // posted to the loop.
 class Listener {
  public:
-  Listener(Server::State& server, runtime::Loop& loop) : context_(server, loop), acceptor_(loop), pause_(loop) {}
+  Listener(Server::State& server, runtime::Loop& loop) : context_(server, loop), acceptor_(loop), pause_(loop) {
+    const std::scoped_lock lock(server.entry_mutex);
+    context_.entry = server.entry;
+  }
 
   // Binds and listens; `shared` with the listeners of the other loops.
   void open(const tcp::endpoint& endpoint, bool shared, boost::system::error_code& ec);
@@ -130,6 +123,7 @@ class Listener {
   }
 
   static Task<void> run(std::shared_ptr<Listener> self);
+  void set_entry(std::shared_ptr<const Entry> entry) { context_.entry = std::move(entry); }
   void stop();
 
  private:
@@ -138,6 +132,7 @@ class Listener {
   Accepted accept_some();
   // Takes ownership of `fd`.
   void start_session(int fd, const tcp::endpoint& peer, bool refusing);
+  [[nodiscard]] bool admit(Arrival& arrival);
   [[nodiscard]] bool full() const noexcept;
   void report(int error);
 
@@ -221,7 +216,37 @@ void Listener::report(int error) {
                          context_.server.connections.load(std::memory_order_relaxed)));
 }
 
+// By the address that connects. Those that a trusted proxy connects for are looked at when it has named them.
+bool Listener::admit(Arrival& arrival) {
+  const Entry& entry = *arrival.entry;
+  if (!entry.looks_at_connections()) return true;
+  arrival.from_proxy = entry.trusted_proxies.contains(arrival.address);
+  if (arrival.from_proxy) return true;
+  if (!entry.admits(arrival.address)) {
+    context_.server.metrics.denied.add();
+    return false;
+  }
+  if (entry.client_max_connections == 0) return true;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  auto place = ClientPlace::take(context_.server.clients.find(arrival.address, now), entry.client_max_connections);
+  if (!place) {
+    context_.server.metrics.crowded.add();
+    return false;
+  }
+  arrival.place = std::move(*place);
+  return true;
+}
+
 void Listener::start_session(int fd, const tcp::endpoint& peer, bool refusing) {
+  Arrival arrival;
+  arrival.entry = context_.entry;
+  arrival.address = IpAddress::from(*peer.data());
+  arrival.port = peer.port();
+  arrival.refusing = refusing;
+  if (!admit(arrival)) {
+    ::close(fd);
+    return;
+  }
   Socket socket(context_.loop.get_executor());
   boost::system::error_code ec;
   socket.assign(peer.protocol(), fd, ec);
@@ -234,7 +259,7 @@ void Listener::start_session(int fd, const tcp::endpoint& peer, bool refusing) {
   // Dropped, and so closed, where the group has been cancelled.
   (void)context_.server.tasks.spawn(
       context_.loop.get_executor(),
-      serve_connection(context_, std::move(socket), ConnectionCount(context_.server), text_of(peer), refusing));
+      serve_connection(context_, std::move(socket), ConnectionCount(context_.server), std::move(arrival)));
 }
 
 void Listener::stop() {
@@ -247,6 +272,23 @@ void Listener::stop() {
   pause_.cancel();
   for (Session* session = context_.sessions; session != nullptr; session = session->next()) session->stop_if_idle();
 }
+
+namespace {
+
+metrics::Counter& denied_by(metrics::Registry& registry, const std::string& listener, const char* reason) {
+  return registry.counter("sluice_http_denied_total",
+                          "Connections and requests that were not let in: by their address, for a client's limit of "
+                          "connections or rate of requests, for a broken PROXY header.",
+                          {{"listener", listener}, {"reason", reason}});
+}
+
+metrics::Counter& handshakes(metrics::Registry& registry, const std::string& listener, const char* result) {
+  return registry.counter("sluice_http_tls_handshakes_total",
+                          "TLS handshakes: accepted, failed, or begun with plain HTTP.",
+                          {{"listener", listener}, {"result", result}});
+}
+
+}  // namespace
 
 Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listener)
     : connections(registry.gauge("sluice_http_connections", "Open connections.", {{"listener", listener}})),
@@ -277,14 +319,25 @@ Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listene
                                      {{"listener", listener}, {"kind", "send"}})),
       cold_reads(registry.counter("sluice_http_cold_reads_total",
                                   "Pieces of files that were not in memory when they were to be sent.",
-                                  {{"listener", listener}})) {}
+                                  {{"listener", listener}})),
+      denied(denied_by(registry, listener, "address")),
+      crowded(denied_by(registry, listener, "connections")),
+      bad_proxy(denied_by(registry, listener, "proxy_header")),
+      over_rate(denied_by(registry, listener, "rate")),
+      delayed(registry.counter("sluice_http_delayed_requests_total",
+                               "Requests that waited, because their client had too many in a second.",
+                               {{"listener", listener}})),
+      tls_accepted(handshakes(registry, listener, "accepted")),
+      tls_failed(handshakes(registry, listener, "failed")),
+      tls_plain(handshakes(registry, listener, "plain_http")) {}
 
 Server::State::State(runtime::LoopPool& pool, Handler& request_handler, Params parameters, metrics::Registry& registry)
     : loops(pool),
       handler(request_handler),
       params(std::move(parameters)),
       metrics(registry, params.name),
-      tasks(params.name) {}
+      tasks(params.name),
+      entry(std::make_shared<const Entry>()) {}
 
 Server::Server(runtime::LoopPool& loops, Handler& handler, Params params, metrics::Registry& registry)
     : state_(std::make_unique<State>(loops, handler, std::move(params), registry)) {}
@@ -336,6 +389,17 @@ Result<void> Server::listen(std::string_view address) {
     (void)state_->tasks.spawn(state_->loops.at(i).get_executor(), Listener::run(state_->listeners[i]));
   }
   return {};
+}
+
+void Server::set_entry(std::shared_ptr<const Entry> entry) {
+  {
+    const std::scoped_lock lock(state_->entry_mutex);
+    state_->entry = entry;
+  }
+  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
+    asio::post(state_->loops.at(i).get_executor(),
+               [listener = state_->listeners[i], entry] { listener->set_entry(entry); });
+  }
 }
 
 std::uint16_t Server::port() const noexcept { return state_->port; }

@@ -18,6 +18,7 @@
 
 #include "base/metrics.hpp"
 #include "base/result.hpp"
+#include "http/entry.hpp"
 #include "http/exchange.hpp"
 
 namespace sluice::runtime {
@@ -54,6 +55,8 @@ class Server {
     std::size_t buffer_bytes = 2048;
     // SO_SNDBUF of connections; 0 leaves it to the kernel. For tests.
     int send_buffer_bytes = 0;
+    // A request above its client's rate waits so long for its turn at most; beyond that it is answered 503.
+    std::chrono::milliseconds rate_patience{2'000};
     // Where send_file reads pages that are not in memory, so that the loop does not wait for the disk. Without one it
     // does.
     runtime::DiskPool* disk_pool = nullptr;
@@ -75,6 +78,14 @@ class Server {
     metrics::Counter& idle_timeouts;     // sluice_http_timeouts_total{kind="idle"}
     metrics::Counter& send_timeouts;     // sluice_http_timeouts_total{kind="send"}
     metrics::Counter& cold_reads;        // sluice_http_cold_reads_total
+    metrics::Counter& denied;            // sluice_http_denied_total{reason="address"}
+    metrics::Counter& crowded;           // sluice_http_denied_total{reason="connections"}
+    metrics::Counter& bad_proxy;         // sluice_http_denied_total{reason="proxy_header"}
+    metrics::Counter& over_rate;         // sluice_http_denied_total{reason="rate"}
+    metrics::Counter& delayed;           // sluice_http_delayed_requests_total
+    metrics::Counter& tls_accepted;      // sluice_http_tls_handshakes_total{result="accepted"}
+    metrics::Counter& tls_failed;        // sluice_http_tls_handshakes_total{result="failed"}
+    metrics::Counter& tls_plain;         // sluice_http_tls_handshakes_total{result="plain_http"}
   };
 
   Server(runtime::LoopPool& loops, Handler& handler, Params params, metrics::Registry& registry);
@@ -85,6 +96,10 @@ class Server {
   // "127.0.0.1:5000", "[::]:5000", ":5000" (all addresses, IPv6 with IPv4), "localhost:5000"; port 0 takes a free one.
   // Once. Errors: config_invalid with the address and why (not an address, in use, not permitted).
   Result<void> listen(std::string_view address);
+
+  // What counts from now on, also for requests on connections that are open; TLS, and the PROXY protocol, for new
+  // connections alone. Until it is called everybody may come in, by plain HTTP.
+  void set_entry(std::shared_ptr<const Entry> entry);
 
   // The port that is listened on, 0 before.
   [[nodiscard]] std::uint16_t port() const noexcept;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <tuple>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -40,8 +41,15 @@ oci::ErrorCode code_of(unsigned status) noexcept {
 
 }  // namespace
 
-Session::Session(LoopContext& context, Socket socket, std::string peer, bool refusing)
-    : context_(context), connection_(context, std::move(socket)), peer_(std::move(peer)), refusing_(refusing) {
+Session::Session(LoopContext& context, Socket socket, Arrival arrival)
+    : context_(context),
+      connection_(context, std::move(socket)),
+      entry_(std::move(arrival.entry)),
+      address_(arrival.address),
+      peer_(arrival.address.with_port(arrival.port)),
+      from_proxy_(arrival.from_proxy),
+      place_(std::move(arrival.place)),
+      refusing_(arrival.refusing) {
   request_.set_peer(peer_);
   next_ = context_.sessions;
   if (next_ != nullptr) next_->previous_ = this;
@@ -67,6 +75,10 @@ void Session::stop_if_idle() noexcept {
 }
 
 Task<void> Session::run() {
+  if ((entry_->tls || from_proxy_) && !co_await enter()) {
+    co_await connection_.finish();
+    co_return;
+  }
   for (;;) {
     const Read read = co_await read_head();
     if (read == Read::closed) break;
@@ -119,8 +131,16 @@ Task<Session::Read> Session::read_head() {
       idle_ = true;
     }
     make_room();
-    const auto [error, n] = co_await connection_.socket().async_read_some(
-        asio::buffer(&buffer_[size_], capacity_ - size_), runtime::kAwaitTuple);
+    boost::system::error_code error;
+    std::size_t n = 0;
+    if (connection_.is_tls()) [[unlikely]] {
+      const Connection::Received received = co_await connection_.receive_tls(&buffer_[size_], capacity_ - size_);
+      error = received.error;
+      n = received.bytes;
+    } else {
+      std::tie(error, n) = co_await connection_.socket().async_read_some(
+          asio::buffer(&buffer_[size_], capacity_ - size_), runtime::kAwaitTuple);
+    }
     idle_ = false;
     connection_.new_turn();
     if (error) co_return after_failed_read(error);
@@ -188,6 +208,15 @@ Task<bool> Session::serve_head() {
     co_await answer_error(exchange, 503, "too many connections");
     co_return false;
   }
+  if (entry_ != context_.entry) [[unlikely]]
+    renew_entry();
+  if (entry_->looks_at_requests() || !admitted_) {
+    if (const std::optional<Denial> denial = check_client()) {
+      co_await answer_error(exchange, *denial);
+      co_return false;
+    }
+    if (wait_for_turn_.count() > 0) co_await wait_for_turn();
+  }
   connection_.metrics().requests.add();
   bool failed = false;
   co_await serve_handler(exchange, failed);
@@ -219,6 +248,7 @@ Task<void> Session::serve_handler(SocketExchange& exchange, bool& failed) {
 
 // The handler has returned without completing its answer: by mistake, unless the client has gone or it said so.
 void Session::report_unfinished(const SocketExchange& exchange, bool failed) {
+  connection_.no_close_notify();
   if (exchange.phase() != SocketExchange::Phase::broken && !connection_.peer_gone()) {
     if (failed) return;  // has been reported
     connection_.metrics().handler_failures.add();
@@ -236,11 +266,16 @@ void Session::report_unfinished(const SocketExchange& exchange, bool failed) {
 
 // The last answer of the connection.
 Task<void> Session::answer_error(SocketExchange& exchange, unsigned status, std::string_view reason) {
-  const std::string body = oci::error_body(code_of(status), reason);
-  ResponseHead head(status);
+  const auto wait = status == 503 ? connection_.params().retry_after : std::chrono::seconds{0};
+  co_await answer_error(exchange, Denial{status, code_of(status), reason, wait});
+}
+
+Task<void> Session::answer_error(SocketExchange& exchange, Denial denial) {
+  const std::string body = oci::error_body(denial.code, denial.reason);
+  ResponseHead head(denial.status);
   head.add("Content-Type", "application/json").content_length(body.size());
-  if (status == 503) {
-    head.add("Retry-After", static_cast<std::uint64_t>(connection_.params().retry_after.count()));
+  if (denial.retry_after.count() > 0) {
+    head.add("Retry-After", static_cast<std::uint64_t>(denial.retry_after.count()));
   }
   exchange.close_after();
   // Whether it arrives or not, the connection ends now.
@@ -254,10 +289,9 @@ Task<void> Session::refuse(Refusal refusal) {
   co_await answer_error(exchange, refusal.status, refusal.reason);
 }
 
-Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, std::string peer,
-                            bool refusing) {
+Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, Arrival arrival) {
   const ConnectionCount counted = std::move(count);
-  Session session(context, std::move(socket), std::move(peer), refusing);
+  Session session(context, std::move(socket), std::move(arrival));
   co_await session.run();
 }
 

@@ -8,23 +8,35 @@
 // Owned by its own coroutine (serve_connection), in the server's task group, on one loop's thread.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "http/connection.hpp"
+#include "http/entry.hpp"
 #include "http/framing.hpp"
 #include "http/request.hpp"
+#include "oci/error_code.hpp"
 
 namespace sluice::http {
 
 class SocketExchange;
 
+// What the listener knows of a connection.
+struct Arrival {
+  std::shared_ptr<const Entry> entry;
+  IpAddress address;
+  std::uint16_t port = 0;
+  bool from_proxy = false;  // a trusted one
+  ClientPlace place;
+  bool refusing = false;  // one connection too many, whose first request is answered 503
+};
+
 class Session {
  public:
-  // `refusing`: one connection too many, whose first request is answered 503.
-  Session(LoopContext& context, Socket socket, std::string peer, bool refusing);
+  Session(LoopContext& context, Socket socket, Arrival arrival);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
   ~Session();
@@ -40,10 +52,26 @@ class Session {
  private:
   enum class Read : std::uint8_t { head, refused, timed_out, closed };
 
+  struct Denial {
+    unsigned status;
+    oci::ErrorCode code;
+    std::string_view reason;
+    std::chrono::seconds retry_after;
+  };
+
+  // session_entry.cpp
+  runtime::Task<bool> enter();
+  runtime::Task<bool> read_proxy_header();
+  bool takes_place(const IpAddress& address, std::uint16_t port);
+  void renew_entry();
+  std::optional<Denial> check_client();
+  runtime::Task<void> wait_for_turn();
+
   runtime::Task<Read> read_head();
   Read after_failed_read(const boost::system::error_code& error) noexcept;
   runtime::Task<bool> serve_head();
   runtime::Task<void> serve_handler(SocketExchange& exchange, bool& failed);
+  runtime::Task<void> answer_error(SocketExchange& exchange, Denial denial);
   runtime::Task<void> answer_error(SocketExchange& exchange, unsigned status, std::string_view reason);
   runtime::Task<void> refuse(Refusal refusal);
   void report_unfinished(const SocketExchange& exchange, bool failed);
@@ -53,7 +81,16 @@ class Session {
 
   LoopContext& context_;
   Connection connection_;
-  const std::string peer_;
+  std::shared_ptr<const Entry> entry_;
+  IpAddress address_;  // of the client, or of the last proxy that is believed
+  std::string peer_;   // the same with its port
+  bool from_proxy_;    // address_ is a trusted proxy's, so that X-Forwarded-For counts
+  bool admitted_ = true;
+  ClientPlace place_;
+  std::string forwarded_;          // whom the request's X-Forwarded-For names
+  std::shared_ptr<Client> rated_;  // whose rate counts: that of rated_address_
+  IpAddress rated_address_;
+  std::chrono::nanoseconds wait_for_turn_{0};
   Request request_;
   const bool refusing_;
   bool idle_ = false;
@@ -69,7 +106,6 @@ class Session {
 };
 
 // Runs a session on a socket until it is closed. `context` outlives the server's tasks.
-runtime::Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, std::string peer,
-                                     bool refusing);
+runtime::Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, Arrival arrival);
 
 }  // namespace sluice::http

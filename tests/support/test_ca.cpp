@@ -57,6 +57,8 @@ Certificate make_certificate(EVP_PKEY* key, const std::string& common_name, X509
 struct TestCa::Keys {
   Key key = make_key();
   Certificate certificate = make_certificate(key.get(), "sluice test CA", nullptr);
+
+  [[nodiscard]] Certificate sign(EVP_PKEY* for_key, const std::vector<std::string>& names) const;
 };
 
 TestCa::TestCa() : keys_(std::make_unique<Keys>()) {
@@ -79,14 +81,37 @@ TestCa::~TestCa() {
   std::filesystem::remove(file_, ignored);
 }
 
-std::shared_ptr<ssl_ctx_st> TestCa::server_context(const std::vector<std::string>& names) const {
-  const Key key = make_key();
-  const Certificate certificate = make_certificate(key.get(), "sluice test server", keys_->certificate.get());
+Certificate TestCa::Keys::sign(EVP_PKEY* for_key, const std::vector<std::string>& names) const {
+  Certificate out = make_certificate(for_key, "sluice test server", certificate.get());
   std::string joined;
   for (const std::string& name : names) joined += (joined.empty() ? "" : ",") + name;
-  extend(certificate.get(), keys_->certificate.get(), NID_subject_alt_name, joined);
-  need(X509_sign(certificate.get(), keys_->key.get(), EVP_sha256()) > 0, "signature");
+  extend(out.get(), certificate.get(), NID_subject_alt_name, joined);
+  need(X509_sign(out.get(), key.get(), EVP_sha256()) > 0, "signature");
+  return out;
+}
 
+TestCa::Issued TestCa::issue(const std::vector<std::string>& names) const {
+  const Key key = make_key();
+  const Certificate certificate = keys_->sign(key.get(), names);
+  Issued out;
+  const std::unique_ptr<BIO, decltype(&BIO_free)> memory(BIO_new(BIO_s_mem()), &BIO_free);
+  const auto taken = [&memory] {
+    char* text = nullptr;
+    const long size = BIO_get_mem_data(memory.get(), &text);
+    std::string pem(text, static_cast<std::size_t>(size));
+    (void)BIO_reset(memory.get());
+    return pem;
+  };
+  need(PEM_write_bio_X509(memory.get(), certificate.get()) == 1, "certificate");
+  out.certificate = taken();
+  need(PEM_write_bio_PrivateKey(memory.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr) == 1, "key");
+  out.key = taken();
+  return out;
+}
+
+std::shared_ptr<ssl_ctx_st> TestCa::server_context(const std::vector<std::string>& names) const {
+  const Key key = make_key();
+  const Certificate certificate = keys_->sign(key.get(), names);
   std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), &SSL_CTX_free);
   need(SSL_CTX_use_certificate(context.get(), certificate.get()) == 1, "certificate");
   need(SSL_CTX_use_PrivateKey(context.get(), key.get()) == 1, "key");

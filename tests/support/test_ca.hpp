@@ -26,6 +26,13 @@ class TestCa {
   // "DNS:localhost".
   [[nodiscard]] std::shared_ptr<ssl_ctx_st> server_context(const std::vector<std::string>& names) const;
 
+  // A fresh certificate for `names` and its key, both as PEM.
+  struct Issued {
+    std::string certificate;
+    std::string key;
+  };
+  [[nodiscard]] Issued issue(const std::vector<std::string>& names) const;
+
  private:
   struct Keys;
   std::unique_ptr<Keys> keys_;

@@ -119,6 +119,7 @@ class RawClient {
     return end_;
   }
 
+  [[nodiscard]] int fd() const noexcept { return fd_; }
   void shutdown_send() { ::shutdown(fd_, SHUT_WR); }
   // Closes with an RST.
   void reset() {

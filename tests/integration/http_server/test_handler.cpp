@@ -43,6 +43,9 @@ Task<void> TestHandler::serve(Exchange& exchange) {
     const std::string text =
         fmt::format("{} {} {} {}", request.method(), request.target(), request.host(), request.peer());
     co_await send(exchange, text);
+  } else if (path == "/peer") {
+    const std::string peer(exchange.request().peer());
+    co_await send(exchange, peer);
   } else if (path == "/no-length") {
     (void)co_await exchange.send(ResponseHead(200).str(), "unmeasured");
   } else if (path == "/not-modified") {
@@ -170,7 +173,7 @@ double TestServer::metric(const std::string& name, const std::string& kind) cons
     for (const metrics::Sample& sample : family.samples) {
       if (kind.empty()) return sample.value;
       for (const auto& [key, value] : sample.labels) {
-        if (key == "kind" && value == kind) return sample.value;
+        if ((key == "kind" || key == "reason" || key == "result") && value == kind) return sample.value;
       }
     }
   }

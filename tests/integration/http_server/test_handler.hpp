@@ -58,7 +58,7 @@ struct TestServer {
   static std::string content(std::size_t bytes);
 
   [[nodiscard]] RawClient connect(int receive_buffer = 0) const { return RawClient(server.port(), receive_buffer); }
-  // The value of a counter or gauge; `kind` is the label of that name.
+  // The value of a counter or gauge; `kind` is the label kind, reason or result.
   [[nodiscard]] double metric(const std::string& name, const std::string& kind = {}) const;
 
   metrics::Registry registry;

@@ -18,7 +18,7 @@ struct Guarded {
   std::string_view method;
   std::string_view host;  // as sent, with its port
   bool has_origin = false;
-  std::string_view content_type;
+  std::string_view content_type = {};
 };
 
 // Why the request is refused; nothing: it is not. `listen_address` is where the admin listener is: an IP address, or

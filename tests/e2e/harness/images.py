@@ -21,6 +21,7 @@ from harness import origin
 BIG_BYTES = 300 * 1000 * 1000
 MEDIUM_BYTES = 48 * 1024 * 1024
 ROOTFS_BYTES = 40 * 1024 * 1024
+LAYER_BYTES = 1_500_000
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -158,6 +159,9 @@ def _make_images(folder):
     layout.tag(image(zst(busybox()), zst({"etc/zstd": os.urandom(200_000)})), "zstd")
     layout.tag(image(gz(root_file_system())), "rootfs")
 
+    # Small ones that do not compress, none of them in another image.
+    layout.tag(image(*(gz({f"srv/{name}": os.urandom(LAYER_BYTES)}) for name in ("one", "two", "three"))), "layers")
+
     platforms = []
     for architecture in ("amd64", "arm64"):
         manifest = image(base, gz({"etc/arch": architecture.encode()}), architecture=architecture)
@@ -175,6 +179,7 @@ def _make_images(folder):
         ("busybox", "library/busybox:latest", docker),
         ("oci", "test/oci:1", as_is),
         ("oci", "test/docker:1", docker),
+        ("layers", "test/layers:1", as_is),
         ("zstd", "test/zstd:1", as_is),
         ("rootfs", "test/rootfs:1", as_is),
         ("multi", "test/multi:1", [*as_is, "--all"]),

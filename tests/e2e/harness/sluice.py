@@ -7,6 +7,7 @@ for trying the harness itself and for seeing which tests it fails.
 import os
 import pathlib
 import re
+import shutil
 
 from harness import case as cases
 from harness import client, origin
@@ -102,6 +103,11 @@ class Sluice:
     def stop(self):
         """SIGTERM; returns the exit code."""
         return self.process.stop()
+
+    def forget(self):
+        """Empties the data of one that is stopped."""
+        assert not self.process.alive()
+        shutil.rmtree(self.data)
 
     def restart(self):
         code = self.stop()

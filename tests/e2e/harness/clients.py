@@ -119,9 +119,9 @@ class Client:
 
     # --- for tests ---
 
-    def pull(self, image, check=True):
-        """Returns the CompletedProcess."""
-        return self.case.run(*self.command(image), check=check, environment=self.environment)
+    def pull(self, image, *where, check=True):
+        """From Docker Hub, unless another registry is named. Returns the CompletedProcess."""
+        return self.case.run(*self.command(image, *where), check=check, environment=self.environment)
 
     def begin(self, image):
         """Starts a pull that is to be killed."""
@@ -131,7 +131,7 @@ class Client:
         """SIGKILL, and its daemon with it; then the daemon is started again."""
         self.pulling.kill()
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         """Fails unless it has the image, whole and right; `files` are its contents()."""
         raise NotImplementedError
 
@@ -217,7 +217,7 @@ class Docker(Client):
         (self.home / "pid").unlink(missing_ok=True)
         self.start()
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         pulled = self.inspect(image.name)
         repository = image.repository.removeprefix("library/")
         assert pulled["RepoDigests"] == [f"{repository}@{image.digest}"], pulled["RepoDigests"]
@@ -243,7 +243,7 @@ class BuildKit(Docker):
         self.file("context/Dockerfile", f"FROM {image.name}\nLABEL tried=yes\n")
         return [self.program_path, "--host", self.socket, "build", "--progress=plain", "--tag=built", self.home / "context"]
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         built = self.inspect("built")
         assert built["Config"]["Labels"] == {"tried": "yes"}, built["Config"]
         assert _in_some_layer(self.home / "data/vfs/dir", files), "not the files of the image"
@@ -294,9 +294,9 @@ class Containerd(Client):
         self.pulling.kill()
         self.start()
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         listed = [line.split() for line in self.ctr("images", "ls").stdout.splitlines()]
-        assert any(line[0].endswith(f"/{image.name}") and line[2] == image.digest for line in listed), listed
+        assert any(line[0] == f"{registry}/{image.name}" and line[2] == image.digest for line in listed), listed
         content = self.home / "root/io.containerd.content.v1.content/blobs/sha256"
         # Of an index, those of this machine's platform.
         wanted = [image.digest] if not image.config else [*image.manifests, *image.blobs]
@@ -351,10 +351,10 @@ class Podman(Client):
         return [*self.apart, self.program_path, "pull", "--quiet", "--signature-policy", self.policy,
                 f"{registry}/{image.name}"]
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         listed = json.loads(self.tool("images", "--no-trunc", *self.as_json).stdout)
         listed = [{key.lower(): value for key, value in entry.items()} for entry in listed]
-        found = [entry for entry in listed if f"docker.io/{image.name}" in entry["names"]]
+        found = [entry for entry in listed if f"{registry}/{image.name}" in entry["names"]]
         assert len(found) == 1, listed
         ids = found[0]["id"].removeprefix("sha256:"), found[0]["digest"]
         assert ids[1] == image.digest and (not image.config or f"sha256:{ids[0]}" == image.config), ids
@@ -377,12 +377,13 @@ class Skopeo(Podman):
     def trial(self):
         return ["--version"]
 
-    def command(self, image, registry="docker.io"):
+    def command(self, image, registry="docker.io", *options):
         shutil.rmtree(self.storage, ignore_errors=True)
         return [*self.apart, self.program_path, "--registries-conf", self.registries, "--policy", self.policy, "copy",
-                "--quiet", "--preserve-digests", f"docker://{registry}/{image.name}", f"dir:{self.storage}"]
+                "--quiet", "--preserve-digests", *options, f"docker://{registry}/{image.name}",
+                f"dir:{self.storage}"]
 
-    def verify(self, image, files):
+    def verify(self, image, files, registry="docker.io"):
         manifest = (self.storage / "manifest.json").read_bytes()
         assert "sha256:" + hashlib.sha256(manifest).hexdigest() in image.manifests, manifest
         for digest in json.loads(manifest)["layers"] + [json.loads(manifest)["config"]]:

@@ -7,7 +7,9 @@ FaultProxy may be called from the test's thread at any time.
 import asyncio
 import dataclasses
 import socket
+import ssl
 import threading
+import typing
 
 from harness import client
 
@@ -34,15 +36,21 @@ class Fault:
     cut_after: int | None = None  # close after so many bytes of the body
     corrupt_at: int | None = None  # flip the byte at this offset of the blob
     status: int | None = None  # answer this instead, without asking the origin
+    location: typing.Callable[[str], str] | None = None  # with `status`: where it sends who asks for that path
     hold: threading.Event | None = None  # answer only when it is set
     times: int | None = 1
     heads: bool = False
 
 
 class FaultProxy:
-    def __init__(self, case, origin_port, send_buffer=256 * 1024):
+    def __init__(self, case, origin_port, send_buffer=256 * 1024, certificate=None):
+        """`certificate`, (certificate file, key file): it speaks TLS. The origin is always asked in plain HTTP."""
         self.port = case.port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
+        self._tls = None
+        if certificate:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(*certificate)
         self.origin_port = origin_port
         self.requests = []
         self._send_buffer = send_buffer
@@ -97,7 +105,8 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _start_listening(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20, backlog=512)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, limit=1 << 20, backlog=512, ssl=self._tls)
 
     async def _stop_listening(self):
         if self._server:
@@ -162,7 +171,8 @@ class FaultProxy:
                 await asyncio.sleep(0.01)
         if fault and fault.status:
             request.status, request.done = fault.status, True
-            writer.write(f"HTTP/1.1 {fault.status} Scripted\r\nContent-Length: 0\r\n\r\n".encode())
+            where = f"Location: {fault.location(path)}\r\n" if fault.location else ""
+            writer.write(f"HTTP/1.1 {fault.status} Scripted\r\n{where}Content-Length: 0\r\n\r\n".encode())
             await writer.drain()
             return True
 

@@ -123,6 +123,7 @@ class TokenServer:
     def __init__(self, case, user, password):
         self.case = case
         self.service, self.issuer = "e2e-registry", "e2e-tokens"
+        self.lifetime = 300  # seconds; docker-registry takes tokens for 60 more
         self.requests = []
         authority = Authority(case, "tokens")
         self.certificate, self.key = authority.certificate, authority.key
@@ -187,8 +188,8 @@ class TokenServer:
         for scope in scopes:
             kind, name, actions = scope.split(":", 2)
             access.append({"type": kind, "name": name, "actions": [a for a in actions.split(",") if a == "pull"]})
-        claims = {"iss": self.issuer, "sub": "e2e", "aud": self.service, "exp": now + 300, "nbf": now - 60, "iat": now,
-                  "jti": f"{now}-{len(self.requests)}", "access": access}
+        claims = {"iss": self.issuer, "sub": "e2e", "aud": self.service, "exp": now + self.lifetime, "nbf": now - 60,
+                  "iat": now, "jti": f"{now}-{len(self.requests)}", "access": access}
         signed = _base64url(json.dumps(header).encode()) + "." + _base64url(json.dumps(claims).encode())
         text = pathlib.Path(self.case.tmp / f"token/{threading.get_ident()}")
         text.write_text(signed)

@@ -1,0 +1,144 @@
+"""Several registries behind one cache, and what they do in the middle of a pull."""
+
+import concurrent.futures
+import itertools
+import shutil
+
+from harness import case as cases
+from harness import clients, faults, images, origin, sluice
+from test_skopeo import copy
+from test_tags import digest_of, image, writable
+from test_upstreams import config
+
+SECRET = "correct-horse"
+
+
+def upstream(name, url, **settings):
+    return "\n".join([f"  {name}:", f"    url: {url}"] + [f"    {k}: {v}" for k, v in settings.items()]) + "\n"
+
+
+def test_three_registries_for_four_clients(case):
+    """Docker Hub with tokens, ghcr.io with passwords and quay.io with TLS, all cold, and everybody at once."""
+    login = {"username": "alice", "password": SECRET}
+    tokens = origin.TokenServer(case, "alice", SECRET)
+    authority = origin.Authority(case, "ours")
+    plain = origin.Registry(case)
+    hub = faults.FaultProxy(case, origin.Registry(case, token=tokens).port)
+    github = faults.FaultProxy(case, origin.Registry(case, accounts={"alice": SECRET}).port)
+    quay = faults.FaultProxy(case, plain.port, certificate=authority.sign())
+    cache = sluice.Sluice(case, config="upstreams:\n" + upstream("docker.io", hub.url, realm_hosts="[127.0.0.1]", **login)
+                          + upstream("ghcr.io", github.url, **login)
+                          + upstream("quay.io", quay.url, ca_file=authority.certificate))
+    # No two of them have a blob in common.
+    has = {"docker.io": (hub, case.images["test/layers:1"]), "ghcr.io": (github, case.images["test/zstd:1"]),
+           "quay.io": (quay, case.images["test/oci:1"])}
+    files = {name: clients.contents(plain, wanted) for name, (_, wanted) in has.items()}
+
+    docker, containerd = clients.Docker(case, cache.port), clients.Containerd(case, cache.port)
+    podman, skopeo = clients.Podman(case, cache.port), clients.Skopeo(case, cache.port)
+    # One registry by a file of its own, the other by that for all the rest.
+    page = "/etc/containerd/certs.d/{}/hosts.toml"
+    containerd.mirror("ghcr.io", clients.snippet("containerd", page.format("docker.io"), {
+        clients.ADDRESS: containerd.address, "registry-1.docker.io": "ghcr.io"}))
+    containerd.mirror("_default", clients.snippet("containerd", page.format("_default"), {
+        clients.ADDRESS: containerd.address}))
+
+    def pulls(client, *registries):
+        for name in registries:
+            _, wanted = has[name]
+            client.pull(wanted, name)
+            client.verify(wanted, files[name], name)
+
+    def pulls_by_prefix(client):
+        for name, (_, wanted) in has.items():
+            for prefix in (f"/{name}", "") if name == "docker.io" else (f"/{name}",):
+                client.pull(wanted, cache_address + prefix, "--src-tls-verify=false")
+                client.verify(wanted, files[name])
+
+    def pulls_from_the_default(client):
+        client.pull(has["docker.io"][1])
+        client.verify(has["docker.io"][1], files["docker.io"])
+
+    cache_address = f"127.0.0.1:{cache.port}"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(pulls_from_the_default, docker), pool.submit(pulls, containerd, *has),
+                   pool.submit(pulls, podman, "docker.io", "ghcr.io"), pool.submit(pulls_by_prefix, skopeo)]
+    for each in running:
+        each.result()
+    for name, (proxy, wanted) in has.items():
+        for digest, size in wanted.blobs.items():
+            # 401 is where the registry has said that it wants a login.
+            fetched = [r for r in proxy.seen("GET", digest) if r.status != 401]
+            assert len(fetched) == 1 and fetched[0].sent == size, f"{name}: {[(r.status, r.sent) for r in fetched]}"
+            others = [other for other, _ in has.values() if other is not proxy]
+            assert not any(other.count(match=digest) for other in others), f"{digest} is of {name}"
+        case.say(f"{name}: {len(wanted.blobs)} blobs, {proxy.count()} requests")
+    for client in (docker, containerd, podman, skopeo):
+        assert not client.dead_end.wanted, f"{client.name}: {client.dead_end.wanted}"
+
+
+def test_token_that_expires_in_the_middle_of_a_blob(case):
+    wanted = case.images["test/layers:1"]
+    digest, size = wanted.layers[0], wanted.blobs[wanted.layers[0]]
+    tokens = origin.TokenServer(case, "alice", SECRET)
+    registry = origin.Registry(case, token=tokens)
+    proxy = faults.FaultProxy(case, registry.port)
+    cache = sluice.Sluice(case, config=config(proxy.url, username="alice", password=SECRET, realm_hosts="[127.0.0.1]"))
+    # sluice is told that it lasts for five minutes.
+    tokens.lifetime = -55
+    proxy.throttle(60_000)
+    path = f"/v2/{wanted.repository}/blobs/{digest}"
+    proxy.fault(digest, cut_after=size * 2 // 3, times=None)
+    reader = cache.download(wanted.repository, digest)
+    assert reader.status == 200
+
+    first = [r for r in proxy.seen("GET", digest) if r.status == 200][0]
+    token = {"Authorization": first.headers["authorization"]}
+    cases.poll("the token has expired", lambda: registry.get(path, token, "HEAD").status == 401, interval=0.2)
+    assert first.sent < size * 2 // 3, "the blob was faster"
+    proxy.mend()
+    tokens.lifetime = 300
+    proxy.throttle(None)
+    assert reader.drain() == digest and reader.complete
+    statuses = [r.status for r in proxy.seen("GET", digest) if r is not first]
+    case.say(f"after that, upstream answered {statuses}")
+    assert statuses[-2:] == [401, 206], statuses
+
+
+def test_presigned_address_that_expires_before_the_resume(case):
+    wanted = case.images["test/layers:1"]
+    digest, size = wanted.layers[0], wanted.blobs[wanted.layers[0]]
+    registry = origin.Registry(case)
+    front, storage = faults.FaultProxy(case, registry.port), faults.FaultProxy(case, registry.port)
+    number = itertools.count(1)
+    front.fault(digest, status=307, times=None, heads=True,
+                location=lambda path: f"{storage.url}{path}?signature={next(number)}.")
+    storage.fault("signature=1.", cut_after=size // 2)
+    # The one that it began with, and one more that takes too long on its way.
+    storage.fault("signature=1.", status=403, times=None)
+    storage.fault("signature=2.", status=403, times=None)
+    cache = sluice.Sluice(case, config=config(front.url))
+    reader = cache.download(wanted.repository, digest)
+    assert reader.drain() == digest and reader.complete
+    seen = [(r.status, r.path.partition("=")[2], r.headers.get("range")) for r in storage.seen("GET", digest)]
+    case.say(f"storage answered {[status for status, _, _ in seen]}")
+    assert seen[-1] == (206, "3.", f"bytes={size // 2}-"), seen
+    assert storage.bytes_sent(digest) == size
+
+
+def test_a_tag_deleted_upstream(case):
+    registry = writable(case)
+    proxy = faults.FaultProxy(case, registry.port)
+    cache = sluice.Sluice(case, config="tags:\n  ttl: 0s\n" + config(proxy.url))
+    kept = image(registry, "team/app", "stays", "stays")
+    gone = image(registry, "team/app", "goes", "goes")
+    assert digest_of(cache, "team/app", "stays") == kept and digest_of(cache, "team/app", "goes") == gone
+    shutil.rmtree(registry.storage / "docker/registry/v2/repositories/team/app/_manifests/tags/goes")
+    answer = cache.get("/v2/team/app/manifests/goes", {"Accept": images.ACCEPT})
+    assert answer.status == 404 and answer.codes() == ["MANIFEST_UNKNOWN"], answer
+    # What it was is still there for who knows its digest, and an outage does not bring the tag back.
+    assert digest_of(cache, "team/app", gone) == gone
+    proxy.refuse()
+    assert digest_of(cache, "team/app", "stays") == kept
+    assert cache.get("/v2/team/app/manifests/goes", {"Accept": images.ACCEPT}).status != 200
+    assert digest_of(cache, "team/app", gone) == gone

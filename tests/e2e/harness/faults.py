@@ -158,7 +158,10 @@ class FaultProxy:
 
     async def _exchange(self, reader, writer):
         """One request and its answer. Returns whether the connection may carry another one."""
-        raw = await reader.readuntil(b"\r\n\r\n")
+        raw = await reader.readexactly(1)
+        if raw == b"\x16":  # TLS is tried first, by clients that would wait for an answer
+            return False
+        raw += await reader.readuntil(b"\r\n\r\n")
         line, *fields = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
         method, path, _ = line.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}

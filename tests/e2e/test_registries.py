@@ -142,3 +142,49 @@ def test_a_tag_deleted_upstream(case):
     assert digest_of(cache, "team/app", "stays") == kept
     assert cache.get("/v2/team/app/manifests/goes", {"Accept": images.ACCEPT}).status != 200
     assert digest_of(cache, "team/app", gone) == gone
+
+
+def test_a_private_repository_and_the_logins_of_four_clients(case):
+    """access: passthrough. The blobs are on disk, and still only who may pull them from upstream gets them."""
+    private = case.images["team/private:1"]
+    files = clients.contents(origin.Registry(case), private)
+    tokens = origin.TokenServer(case, "alice", SECRET)
+    registry = origin.Registry(case, token=tokens)
+    proxy = faults.FaultProxy(case, registry.port)
+    cache = sluice.Sluice(case, config=config(proxy.url, access="passthrough"))
+    address = f"127.0.0.1:{cache.port}"
+
+    # docker sends a mirror what it has for Docker Hub, so here it is sluice by name.
+    docker = clients.Docker(case, cache.port)
+    named = f"{address}/{private.name}"
+    podman, skopeo = clients.Podman(case, cache.port), clients.Skopeo(case, cache.port)
+    containerd = clients.Containerd(case, cache.port)
+    logins = case.tmp / "auth.json"
+    login = ("login", "--username", "alice", "--password", SECRET)
+
+    docker.run(*login, address)
+    docker.run("pull", named)
+    assert docker.inspect(named)["Id"] == private.config
+    podman.tool(*login, "--tls-verify=false", "--authfile", logins, address)
+    for client in (podman, skopeo):
+        client.environment["REGISTRY_AUTH_FILE"] = str(logins)
+        client.pull(private)
+        client.verify(private, files)
+    rights = [*containerd.command(private)[:-1], "--user", f"alice:{SECRET}", containerd.command(private)[-1]]
+    case.run(*rights, environment=containerd.environment)
+    containerd.verify(private, files)
+    for digest in private.blobs:
+        fetched = [r.status for r in proxy.seen("GET", digest) if r.status != 401]
+        assert fetched == [200] and cache.keeps(digest), f"{digest}: {fetched}"
+
+    for client in (docker, containerd, podman, skopeo):
+        client.wipe()
+        client.environment.pop("REGISTRY_AUTH_FILE", None)
+    docker.run("logout", address)
+    done = docker.run("pull", named, check=False)
+    assert done.returncode != 0 and "denied" in done.stdout, done.stdout
+    for client in (containerd, podman, skopeo):
+        done = client.pull(private, check=False)
+        assert done.returncode != 0, f"{client.name}: {done.stdout}"
+        assert client.dead_end.wanted, f"{client.name} did not look elsewhere: {done.stdout}"
+    assert SECRET not in cache.process.log()

@@ -112,10 +112,15 @@ std::size_t receive_buffer(std::uint64_t window_bytes) {
   return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
 }
 
-proxy::Upstreams::Options upstream_options(const config::Upstream& from) {
+proxy::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
   proxy::Upstreams::Options options;
   options.library_prefix = from.library_prefix;
   if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
+  switch (from.prefetch.value_or(prefetch)) {
+    case config::Prefetch::none: options.prefetch = proxy::Prefetch::none; break;
+    case config::Prefetch::config: options.prefetch = proxy::Prefetch::config; break;
+    case config::Prefetch::layers: options.prefetch = proxy::Prefetch::layers; break;
+  }
   return options;
 }
 
@@ -251,6 +256,7 @@ class Application {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  proxy::Prefetcher prefetcher_;
   proxy::Listings listings_;
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
@@ -305,6 +311,8 @@ Application::Application(const config::Settings& settings)
                   .stale_for = settings.tags.stale_for,
                   .negative = {.ttl = settings.descriptors.negative_ttl}},
                  access_, store_, pool_, clock_, fills_, metrics_),
+      prefetcher_({.parallel = settings.fill.prefetch_parallel, .bytes = settings.fill.prefetch_bytes}, blobs_, loops_,
+                  pool_, clock_, fills_, registry_),
       listings_({.tag_ttl = settings.tags.ttl,
                  .stale_for = settings.tags.stale_for,
                  .negative = {.ttl = settings.descriptors.negative_ttl}},
@@ -316,7 +324,7 @@ Application::Application(const config::Settings& settings)
       admin_handler_(registry_, readiness_, clock_, {std::string(version()), &administration_.api()}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
   for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(make_registry(name, from, receive_buffer_bytes), upstream_options(from));
+    upstreams_.add(make_registry(name, from, receive_buffer_bytes), upstream_options(from, settings.fill.prefetch));
   }
 }
 
@@ -361,7 +369,8 @@ Result<void> Application::start() {
                                                         .removal = settings_.store.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
-                                                        .gate = &gate_},
+                                                        .gate = &gate_,
+                                                        .prefetcher = &prefetcher_},
                                       metrics_);
   server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
   if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {

@@ -266,11 +266,27 @@ constexpr std::array<std::pair<std::string_view, log::Format>, 2> kFormats{
     {{"text", log::Format::text}, {"json", log::Format::json}}};
 constexpr std::array<std::pair<std::string_view, Abandoned>, 2> kAbandoned{
     {{"finish", Abandoned::finish}, {"park", Abandoned::park}}};
+constexpr std::array<std::pair<std::string_view, Prefetch>, 3> kPrefetches{
+    {{"none", Prefetch::none}, {"config", Prefetch::config}, {"layers", Prefetch::layers}}};
 constexpr std::array<std::pair<std::string_view, DescriptorCache>, 3> kDescriptorCaches{
     {{"memory", DescriptorCache::memory}, {"redis", DescriptorCache::redis}, {"none", DescriptorCache::none}}};
 
 constexpr std::array<std::pair<std::string_view, Access>, 2> kAccess{
     {{"open", Access::open}, {"passthrough", Access::passthrough}}};
+
+// Of an upstream; without one of its own `fill.prefetch` counts.
+Field<Upstream> own_prefetch() {
+  const Field<Prefetch> of = choice<Prefetch>("prefetch", kPrefetches, [](auto& p) -> auto& { return p; });
+  return {
+      "prefetch", of.expected,
+      [of](Upstream& upstream, std::string_view value) {
+        Prefetch parsed{};
+        if (!of.set(parsed, value)) return false;
+        upstream.prefetch = parsed;
+        return true;
+      },
+      [of](const Upstream& upstream) { return upstream.prefetch ? of.show(*upstream.prefetch) : std::string("\"\""); }};
+}
 
 void add_redis_fields(std::vector<Field<Settings>>& f) {
   using S = Settings;
@@ -347,6 +363,10 @@ std::vector<Field<Settings>> make_settings_fields() {
                       [](auto& s) -> auto& { return s.log.access.file; }));
   f.push_back(window());
   f.push_back(choice<S>("fill.abandoned", kAbandoned, [](auto& s) -> auto& { return s.fill.abandoned; }));
+  f.push_back(choice<S>("fill.prefetch", kPrefetches, [](auto& s) -> auto& { return s.fill.prefetch; }));
+  f.push_back(number<S>("fill.prefetch_parallel", 1, 1000, [](auto& s) -> auto& { return s.fill.prefetch_parallel; }));
+  f.push_back(
+      bytes<S>("fill.prefetch_bytes", kMiB, kGiB * 1024, [](auto& s) -> auto& { return s.fill.prefetch_bytes; }));
   f.push_back(choice<S>("descriptors.cache", kDescriptorCaches, [](auto& s) -> auto& { return s.descriptors.cache; }));
   f.push_back(number<S>(
       "descriptors.size", 0, 100'000'000, [](auto& s) -> auto& { return s.descriptors.size; }, " (0: unlimited)"));
@@ -411,6 +431,7 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.push_back(flag<U>("offline", [](auto& u) -> auto& { return u.offline; }));
   f.push_back(choice<U>("access", kAccess, [](auto& u) -> auto& { return u.access; }));
   f.push_back(duration<U>("grant_ttl", 0ms, 1h, [](auto& u) -> auto& { return u.grant_ttl; }));
+  f.push_back(own_prefetch());
   return f;
 }
 

@@ -71,9 +71,15 @@ enum class Abandoned : std::uint8_t {
   park,    // it stops, and what has arrived is kept for the next request
 };
 
+// What of an image is fetched before its clients ask for it.
+enum class Prefetch : std::uint8_t { none, config, layers };
+
 struct Fill {
   std::uint64_t window_bytes = 8 * 1024 * 1024;  // how far it may run ahead of its fastest reader; 0 ("off"): freely
   Abandoned abandoned = Abandoned::finish;
+  Prefetch prefetch = Prefetch::none;
+  std::size_t prefetch_parallel = 8;                      // blobs of one upstream at a time
+  std::uint64_t prefetch_bytes = std::uint64_t{1} << 30;  // what those of all upstreams may come to
 };
 
 enum class DescriptorCache : std::uint8_t { none, memory, redis };
@@ -168,6 +174,7 @@ struct Upstream : Login {
   bool offline = false;              // never asked
   Access access = Access::open;
   Duration grant_ttl{60'000};        // how long upstream's yes to a client's Authorization is believed; 0: not at all
+  std::optional<Prefetch> prefetch;  // nothing: as Fill::prefetch says
   std::size_t max_connections = 64;  // requests to it at a time
   std::size_t requests_per_second = 0;  // 0: as many as there are
 };

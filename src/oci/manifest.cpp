@@ -348,4 +348,18 @@ Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view con
   return info;
 }
 
+std::vector<Descriptor> own_blobs(const ManifestInfo& info) {
+  std::vector<Descriptor> out;
+  if (info.is_index) return out;
+  const auto is_elsewhere = [&info](const Descriptor& blob) {
+    return blob.media_type.find("nondistributable") != std::string::npos ||
+           blob.media_type.find(".foreign.") != std::string::npos ||
+           std::find(info.foreign.begin(), info.foreign.end(), blob.digest) != info.foreign.end();
+  };
+  for (const Descriptor& blob : info.references) {
+    if (!is_elsewhere(blob) && !is_manifest(blob.media_type)) out.push_back(blob);
+  }
+  return out;
+}
+
 }  // namespace sluice::oci

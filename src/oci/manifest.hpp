@@ -36,6 +36,10 @@ struct ManifestInfo {
   friend bool operator==(const ManifestInfo&, const ManifestInfo&) = default;
 };
 
+// The blobs that a registry has wanted to have when it took this manifest: the configuration and the layers, without
+// those that may lie elsewhere. Empty for an index, whose manifests are not looked for, and for docker schema 1.
+std::vector<Descriptor> own_blobs(const ManifestInfo& info);
+
 // Reads a manifest. `content_type` is what upstream's Content-Type said, empty when it was missing.
 //
 // The media type: a Content-Type that names a manifest type wins; a missing or generic one (application/json,

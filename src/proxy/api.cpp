@@ -235,6 +235,9 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
     body = {};
   } else {
     head = object.head;
+    if (parts_.prefetcher != nullptr && !request.is_head()) {
+      parts_.prefetcher->offer(*answered.route, opened->digest, opened->object);
+    }
   }
   head += extra_fields;
   const Result<void> sent = co_await exchange.send(head, request.is_head() ? std::string_view{} : body);

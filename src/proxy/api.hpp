@@ -16,6 +16,7 @@
 #include "proxy/listings.hpp"
 #include "proxy/manifest_service.hpp"
 #include "proxy/metrics.hpp"
+#include "proxy/prefetcher.hpp"
 #include "proxy/referrers.hpp"
 #include "proxy/removal.hpp"
 #include "proxy/target.hpp"
@@ -32,10 +33,11 @@ class Api final : public http::Handler {
     ManifestService& manifests;
     AccessLog& access_log;
     const Clock& clock;
-    Removal* removal = nullptr;      // answers DELETE; none: it is refused
-    Listings* listings = nullptr;    // answers tags/list and _catalog; none: they are refused
-    Referrers* referrers = nullptr;  // likewise
-    AccessGate* gate = nullptr;      // none: nobody may pull from an upstream with access: passthrough
+    Removal* removal = nullptr;        // answers DELETE; none: it is refused
+    Listings* listings = nullptr;      // answers tags/list and _catalog; none: they are refused
+    Referrers* referrers = nullptr;    // likewise
+    AccessGate* gate = nullptr;        // none: nobody may pull from an upstream with access: passthrough
+    Prefetcher* prefetcher = nullptr;  // told of the manifests that clients get
   };
 
   Api(const Parts& parts, const Metrics& metrics);

@@ -4,6 +4,7 @@
 
 #include "oci/media_type.hpp"
 #include "proxy/outage.hpp"
+#include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -120,24 +121,39 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
   co_return last;
 }
 
-runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, oci::Digest digest) {
-  if (access_.known_unknown(route.scope, digest)) {
-    co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
-  }
+// Joins the fill of that blob, or starts one.
+runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci::Digest digest) {
   const auto part_room = std::make_shared<store::Reservation>();
   streamcache::Create create = [this, route, digest, part_room](std::shared_ptr<streamcache::Writer> writer) {
     return fill(route, digest, std::move(writer), part_room);
   };
   // One fill for all names that are known.
-  std::string key = fill_key(route.registry->name(), access_.canonical(digest));
+  const std::string key = fill_key(route.registry->name(), access_.canonical(digest));
   streamcache::OpenFile open = [this, digest, part_room]() -> Result<streamcache::OpenedFile> {
     Result<store::Parts::Opened> opened = parts_.open(digest);
     if (!opened) return opened.error();
     *part_room = std::move(opened->room);
     return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes};
   };
-  Result<streamcache::Lookup> lookup =
-      co_await fills_.find_or_create(std::move(key), std::move(create), std::move(open));
+  Result<streamcache::Lookup> lookup = co_await fills_.find_or_create(key, std::move(create), std::move(open));
+  if (lookup && !lookup->created && !route.urgency) raise(key);
+  co_return lookup;
+}
+
+void BlobService::raise(const std::string& key) {
+  std::shared_ptr<upstream::Urgency> urgency;
+  {
+    const std::scoped_lock lock(ahead_mutex_);
+    if (const auto at = ahead_.find(key); at != ahead_.end()) urgency = at->second;
+  }
+  if (urgency) urgency->raise();
+}
+
+runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, oci::Digest digest) {
+  if (access_.known_unknown(route.scope, digest)) {
+    co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
+  }
+  Result<streamcache::Lookup> lookup = co_await look_up(route, digest);
   if (!lookup) co_return lookup.error();
   const Result<std::optional<std::uint64_t>> size = co_await lookup->stream->wait_size();
   if (!size) {

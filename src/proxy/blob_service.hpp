@@ -20,8 +20,10 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include "base/result.hpp"
 #include "proxy/access_log.hpp"
@@ -82,6 +84,17 @@ class BlobService {
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
 
+  // What became of a blob that was to be fetched before anybody asks for it.
+  enum class Ahead : std::uint8_t {
+    fetched,
+    handed_over,  // somebody has asked for it meanwhile; from there on it was his
+    present,      // it was here, or on its way already
+    no_room,      // it cannot be stored, so it would be fetched in vain
+  };
+  // Fetches it with a route that has an `urgency`, to the end or until somebody asks for it. What is read of it goes to
+  // the disk as fast as upstream gives it. Errors: upstream's.
+  runtime::Task<Result<Ahead>> fetch_ahead(Route route, oci::Digest digest);
+
   // Under which a download is known to the streaming cache.
   static std::string fill_key(std::string_view upstream, const oci::Digest& digest);
 
@@ -98,6 +111,8 @@ class BlobService {
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
+  runtime::Task<Result<streamcache::Lookup>> look_up(Route route, oci::Digest digest);
+  void raise(const std::string& key);
 
   // What a fill holds: its place in the store, and when it began to ask.
   struct Room {
@@ -142,6 +157,9 @@ class BlobService {
   ObjectCache objects_;
   CanonicalNames names_;
   std::atomic<Errc> trouble_{Errc::internal};  // of storing: no_space or io; internal: none
+  std::mutex ahead_mutex_;                     // guards ahead_
+  // Of the downloads that nobody has asked for, by their keys.
+  std::unordered_map<std::string, std::shared_ptr<upstream::Urgency>> ahead_;
 };
 
 }  // namespace sluice::proxy

@@ -21,6 +21,7 @@
 #include "proxy/trailing_verifier.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
+#include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -84,7 +85,7 @@ struct BlobService::Download {
   std::optional<std::uint64_t> size = std::nullopt;
   std::size_t failures = 0;  // in a row, without a byte in between
   bool begun = false;        // upstream has answered once
-  bool let_go = false;       // the connection was given up while the readers took nothing
+  bool let_go = false;       // the connection was given up: the readers took nothing, or others waited for it
   bool limited = false;      // it has no place within the limits of the store, and passes through memory
 };
 
@@ -232,6 +233,13 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
     } else {
       download.room.reservation.wrote(writer.position());
       co_await download.verifier.advance(writer.position());
+    }
+    const upstream::Urgency* const urgency = download.route.urgency.get();
+    // What has no known length could not be taken up again.
+    if (urgency != nullptr && download.size && *download.size > writer.position() && urgency->must_yield()) {
+      body.reset();
+      download.let_go = true;
+      co_return Error{Errc::upstream_unreachable, "the connection was given up for others"};
     }
   }
 }

@@ -18,11 +18,6 @@ constexpr int kMaxRounds = 4;
 // Images have at most some hundred layers. What names more is asked for blob by blob.
 constexpr std::size_t kMaxVouched = 1000;
 
-bool is_nondistributable(std::string_view media_type) {
-  return media_type.find("nondistributable") != std::string_view::npos ||
-         media_type.find(".foreign.") != std::string_view::npos;
-}
-
 bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
 
 // The Accept value for these types; empty for all, which the registry then fills in.
@@ -100,11 +95,7 @@ runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body
 runtime::Task<void> ManifestService::remember_references(descriptors::Scope scope, oci::ManifestInfo info,
                                                          const Revocations::Ticket& ticket) {
   if (info.is_index || info.references.size() > kMaxVouched) co_return;
-  for (const oci::Descriptor& referred : info.references) {
-    const bool foreign = std::find(info.foreign.begin(), info.foreign.end(), referred.digest) != info.foreign.end();
-    if (foreign || oci::is_manifest(referred.media_type) || is_nondistributable(referred.media_type)) continue;
-    co_await access_.remember(scope, referred, ticket);
-  }
+  for (const oci::Descriptor& referred : oci::own_blobs(info)) co_await access_.remember(scope, referred, ticket);
 }
 
 // `media_type` is what upstream called it for the repository that asks. The bytes of one manifest can have two types,

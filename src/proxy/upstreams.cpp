@@ -97,8 +97,12 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   Result<descriptors::Scope> scope = descriptors::Scope::repository(scope_text);
   if (!scope) return scope.error();
   const std::optional<Passthrough>& passthrough = chosen->options.passthrough;
-  return Route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr,
-               nullptr};
+  return Route{chosen->registry.get(),
+               std::move(*repository),
+               std::move(*scope),
+               passthrough ? &*passthrough : nullptr,
+               nullptr,
+               chosen->options.prefetch};
 }
 
 }  // namespace sluice::proxy

@@ -23,6 +23,13 @@ struct Passthrough {
   std::chrono::milliseconds grant_ttl{60'000};  // how long its yes is believed; 0: not at all
 };
 
+// What is fetched of an image before its clients ask for it (prefetcher.hpp).
+enum class Prefetch : std::uint8_t {
+  none,
+  config,  // its configuration
+  layers,  // and its layers
+};
+
 // Where one request goes.
 struct Route {
   upstream::Registry* registry;  // never null; lives as long as the Upstreams, or as `on_behalf`
@@ -32,6 +39,11 @@ struct Route {
   const Passthrough* passthrough = nullptr;
   // `registry`, where it asks with one client's Authorization.
   std::shared_ptr<upstream::Registry> on_behalf = nullptr;
+  Prefetch prefetch = Prefetch::none;
+  // Of a download that nobody has asked for: `registry` is `behind`, which it keeps, and asks behind all others. Null:
+  // somebody has.
+  std::shared_ptr<upstream::Urgency> urgency = nullptr;
+  std::shared_ptr<upstream::Registry> behind = nullptr;
 };
 
 // What of a request says which upstream it means.
@@ -51,6 +63,7 @@ class Upstreams {
   struct Options {
     bool library_prefix = false;             // one-part names live under library/, as on Docker Hub
     std::optional<Passthrough> passthrough;  // nothing: open
+    Prefetch prefetch = Prefetch::none;
   };
   struct Upstream {
     std::unique_ptr<upstream::Registry> registry;
@@ -61,7 +74,7 @@ class Upstreams {
 
   void add(std::unique_ptr<upstream::Registry> registry, Options options);
   void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
-    add(std::move(registry), Options{library_prefix, std::nullopt});
+    add(std::move(registry), Options{library_prefix, std::nullopt, Prefetch::none});
   }
 
   // `name` is the repository in the path. The first of these that is there counts: `ns`; a first part of `name` that is

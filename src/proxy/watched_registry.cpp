@@ -168,9 +168,16 @@ Task<Result<void>> WatchedRegistry::ping() {
 }
 
 std::shared_ptr<upstream::Registry> WatchedRegistry::on_behalf_of(std::string authorization) {
-  std::shared_ptr<upstream::Registry> asked = registry_->on_behalf_of(std::move(authorization));
-  if (!asked) return nullptr;
-  return std::shared_ptr<WatchedRegistry>(new WatchedRegistry(std::move(asked), watch_));
+  return watched(registry_->on_behalf_of(std::move(authorization)));
+}
+
+std::shared_ptr<upstream::Registry> WatchedRegistry::behind_others(std::shared_ptr<upstream::Urgency> urgency) {
+  return watched(registry_->behind_others(std::move(urgency)));
+}
+
+std::shared_ptr<upstream::Registry> WatchedRegistry::watched(std::shared_ptr<upstream::Registry> registry) const {
+  if (!registry) return nullptr;
+  return std::shared_ptr<WatchedRegistry>(new WatchedRegistry(std::move(registry), watch_));
 }
 
 }  // namespace sluice::proxy

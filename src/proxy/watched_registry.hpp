@@ -38,9 +38,11 @@ class WatchedRegistry final : public upstream::Registry {
   runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override;
   runtime::Task<Result<void>> ping() override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
+  [[nodiscard]] std::shared_ptr<upstream::Registry> behind_others(std::shared_ptr<upstream::Urgency> urgency) override;
 
  private:
   class Watch;
+  [[nodiscard]] std::shared_ptr<upstream::Registry> watched(std::shared_ptr<upstream::Registry> registry) const;
   WatchedRegistry(std::shared_ptr<upstream::Registry> registry, std::shared_ptr<Watch> watch);
 
   const std::shared_ptr<upstream::Registry> registry_;

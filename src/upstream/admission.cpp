@@ -14,8 +14,7 @@ namespace {
 namespace asio = boost::asio;
 using std::chrono::steady_clock;
 
-std::size_t index(Lane lane) { return lane == Lane::light ? 0 : 1; }
-Lane other(Lane lane) { return lane == Lane::light ? Lane::heavy : Lane::light; }
+std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
 
 std::size_t reserve_of(std::size_t slots) { return slots < 2 ? 0 : std::max<std::size_t>(slots / 8, 1); }
 
@@ -36,12 +35,11 @@ void AdmissionRules::refill(Clock::Monotonic now) {
 }
 
 bool AdmissionRules::begin(Lane lane, bool others_wait, Clock::Monotonic now) {
-  const std::size_t slots = std::max<std::size_t>(params_.slots, 1);
-  if (active_[0] + active_[1] >= slots) return false;
-  if (lane == Lane::heavy && active_[1] + reserved_ >= slots) return false;
+  if (!has_slot(lane) || (lane == Lane::ahead && others_wait)) return false;
   if (params_.per_second > 0) {
     refill(now);
-    if (tokens_ < 1) return false;
+    // What nobody waits for leaves half of what may come at once to the others.
+    if (tokens_ < (lane == Lane::ahead ? std::max(params_.per_second / 2, 1.0) : 1.0)) return false;
     tokens_ -= 1;
   }
   ++active_[index(lane)];
@@ -50,6 +48,15 @@ bool AdmissionRules::begin(Lane lane, bool others_wait, Clock::Monotonic now) {
 }
 
 void AdmissionRules::end(Lane lane) noexcept { --active_[index(lane)]; }
+
+bool AdmissionRules::has_slot(Lane lane) const noexcept {
+  const std::size_t slots = std::max<std::size_t>(params_.slots, 1);
+  const std::size_t ahead = active_[index(Lane::ahead)];
+  const std::size_t blobs = active_[index(Lane::heavy)] + ahead;
+  if (active_[index(Lane::light)] + blobs >= slots) return false;
+  if (lane == Lane::light) return true;
+  return blobs + reserved_ < slots && (lane == Lane::heavy || ahead < std::max<std::size_t>(slots / 2, 1));
+}
 
 std::chrono::nanoseconds AdmissionRules::until_next(Clock::Monotonic now) {
   if (params_.per_second <= 0) return {};
@@ -62,9 +69,12 @@ std::chrono::nanoseconds AdmissionRules::until_next(Clock::Monotonic now) {
 
 // Its timer is touched on its own loop alone; the flags under the lock.
 struct Admission::Waiter {
-  explicit Waiter(const runtime::Executor& on) : executor(on), timer(on) {}
+  Waiter(const runtime::Executor& on, Lane waits_in, std::shared_ptr<Urgency> of)
+      : executor(on), timer(on), urgency(std::move(of)), lane(waits_in) {}
   const runtime::Executor executor;
   asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer;
+  const std::shared_ptr<Urgency> urgency;
+  Lane lane;
   bool granted = false;
   bool woken = false;  // on its loop's thread
 };
@@ -80,12 +90,52 @@ Admission::Admission(const Params& params, const Clock& clock, metrics::Histogra
 Admission::~Admission() = default;
 
 // Under the lock.
-bool Admission::begin(Lane lane) { return rules_.begin(lane, !queues_[index(other(lane))].empty(), clock_.now()); }
+bool Admission::begin(Lane lane, const std::shared_ptr<Urgency>& urgency) {
+  const bool others_wait = (lane != Lane::light && !queues_[index(Lane::light)].empty()) ||
+                           (lane != Lane::heavy && !queues_[index(Lane::heavy)].empty());
+  if (!rules_.begin(lane, others_wait, clock_.now())) return false;
+  if (lane == Lane::ahead) {
+    urgency->yield_.store(false, std::memory_order_release);
+    ahead_.push_back(urgency);
+  }
+  return true;
+}
 
-void Admission::leave(Lane lane) {
+void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
   const std::scoped_lock lock(mutex_);
-  rules_.end(lane);
+  end(lane, urgency);
   wake_next();
+}
+
+// Under the lock.
+void Admission::end(Lane lane, const std::shared_ptr<Urgency>& urgency) {
+  rules_.end(lane);
+  if (lane != Lane::ahead) return;
+  const auto at = std::find(ahead_.begin(), ahead_.end(), urgency);
+  if (at != ahead_.end()) ahead_.erase(at);
+}
+
+// Under the lock. Somebody is about to wait for a slot: the one ahead that came last, and has got least, makes room.
+void Admission::ask_to_yield(Lane lane) {
+  if (lane == Lane::ahead || rules_.has_slot(lane)) return;
+  for (auto at = ahead_.rbegin(); at != ahead_.rend(); ++at) {
+    if ((*at)->ask_to_yield()) return;
+  }
+}
+
+// A request ahead that waits is waited for now. Called with the lock of its Urgency.
+void Admission::hurry(const std::shared_ptr<Waiter>& waiter) {
+  const std::scoped_lock lock(mutex_);
+  Queue& ahead = queues_[index(Lane::ahead)];
+  const auto at = std::find(ahead.begin(), ahead.end(), waiter);
+  if (waiter->granted || at == ahead.end()) return;
+  Queue& heavy = queues_[index(Lane::heavy)];
+  heavy.splice(heavy.end(), ahead, at);
+  waiter->lane = Lane::heavy;
+  ask_to_yield(Lane::heavy);
+  wake_next();
+  // It looks at its new lane, if it has not been let in.
+  asio::post(waiter->executor, [waiter] { waiter->timer.cancel(); });
 }
 
 // Under the lock. When somebody who waits should look whether the rate has made room; zero when there is none. Also
@@ -101,10 +151,11 @@ std::chrono::nanoseconds Admission::next_look() {
 void Admission::wake_next() {
   while (true) {
     const Lane first = rules_.preferred();
+    const Lane second = first == Lane::light ? Lane::heavy : Lane::light;
     bool begun = false;
-    for (const Lane lane : {first, other(first)}) {
+    for (const Lane lane : {first, second, Lane::ahead}) {
       Queue& queue = queues_[index(lane)];
-      if (queue.empty() || !begin(lane)) continue;
+      if (queue.empty() || !begin(lane, queue.front()->urgency)) continue;
       const std::shared_ptr<Waiter> waiter = std::move(queue.front());
       queue.pop_front();
       waiter->granted = true;
@@ -119,54 +170,81 @@ void Admission::wake_next() {
   }
 }
 
-runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane) {
+// Counts a waiter in and, however its wait ends, out again.
+class Admission::Membership {
+ public:
+  Membership(Admission& owner, std::shared_ptr<Waiter> waiter) : owner_(owner), waiter_(std::move(waiter)) {}
+  Membership(const Membership&) = delete;
+  Membership& operator=(const Membership&) = delete;
+  ~Membership() {
+    if (waiter_->urgency) waiter_->urgency->listen(nullptr);
+    const std::scoped_lock lock(owner_.mutex_);
+    if (!waiter_->granted) std::erase(owner_.queues_[index(waiter_->lane)], waiter_);
+    if (waiter_->granted && !taken_) owner_.end(waiter_->lane, waiter_->urgency);
+    if (!taken_) owner_.wake_next();
+  }
+
+  // When to look whether there is a turn, though nobody says so; zero: never.
+  std::chrono::nanoseconds queue_up() {
+    std::chrono::nanoseconds pause{0};
+    {
+      const std::scoped_lock lock(owner_.mutex_);
+      owner_.queues_[index(waiter_->lane)].push_back(waiter_);
+      // Who has left since it was refused has woken nobody.
+      owner_.wake_next();
+      if (!waiter_->granted) owner_.ask_to_yield(waiter_->lane);
+      pause = owner_.next_look();
+    }
+    if (waiter_->urgency) {
+      waiter_->urgency->listen([owner = &owner_, waiter = waiter_] { owner->hurry(waiter); });
+    }
+    return pause;
+  }
+  void take() noexcept { taken_ = true; }
+
+ private:
+  Admission& owner_;
+  const std::shared_ptr<Waiter> waiter_;
+  bool taken_ = false;
+};
+
+runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_ptr<Urgency> urgency) {
   const Clock::Monotonic came = clock_.now();
+  if (urgency && !urgency->raised()) lane = Lane::ahead;
+  if (lane != Lane::ahead) urgency = nullptr;
   {
     const std::scoped_lock lock(mutex_);
-    if (queues_[index(lane)].empty() && begin(lane)) {
+    if (queues_[index(lane)].empty() && begin(lane, urgency)) {
       if (wait_seconds_ != nullptr) wait_seconds_->observe(0);
-      co_return Turn(*this, lane);
+      co_return Turn(*this, lane, std::move(urgency));
     }
   }
-  // However this ends, also when the task is unwound.
-  struct Membership {
-    Admission& owner;
-    Lane lane;
-    std::shared_ptr<Waiter> waiter;
-    bool taken = false;
-    ~Membership() {
-      const std::scoped_lock lock(owner.mutex_);
-      if (!waiter->granted) std::erase(owner.queues_[index(lane)], waiter);
-      if (waiter->granted && !taken) owner.rules_.end(lane);
-      if (!taken) owner.wake_next();
-    }
-  };
-  Membership member{*this, lane, std::make_shared<Waiter>(co_await asio::this_coro::executor)};
-  Waiter& waiter = *member.waiter;
+  const auto waiter = std::make_shared<Waiter>(co_await asio::this_coro::executor, lane, urgency);
+  Membership member(*this, waiter);
   std::optional<metrics::GaugeGuard> counted;
   if (waiting_ != nullptr) counted.emplace(*waiting_);
-  const auto until = steady_clock::now() + params_.patience;
-  std::chrono::nanoseconds pause{0};
-  {
-    const std::scoped_lock lock(mutex_);
-    queues_[index(lane)].push_back(member.waiter);
-    pause = next_look();
-  }
+  auto until = steady_clock::now() + params_.patience;
+  std::chrono::nanoseconds pause = member.queue_up();
   while (true) {
-    waiter.timer.expires_at(pause.count() > 0 ? std::min(until, steady_clock::now() + pause) : until);
-    if (!waiter.woken) co_await waiter.timer.async_wait(runtime::kAwaitTuple);
+    waiter->timer.expires_at(pause.count() > 0 ? std::min(until, steady_clock::now() + pause) : until);
+    if (!waiter->woken) co_await waiter->timer.async_wait(runtime::kAwaitTuple);
     const bool expired = steady_clock::now() >= until;
-    const bool by_timer = waiter.timer.expiry() <= steady_clock::now();
+    const bool by_timer = waiter->timer.expiry() <= steady_clock::now();
     {
       const std::scoped_lock lock(mutex_);
       // The rate may have made room without anybody leaving.
-      if (!waiter.granted && by_timer) wake_next();
-      if (waiter.granted) {
-        member.taken = true;
+      if (!waiter->granted && by_timer) wake_next();
+      if (waiter->granted) {
+        member.take();
         if (wait_seconds_ != nullptr) {
           wait_seconds_->observe(std::chrono::duration<double>(clock_.now() - came).count());
         }
-        co_return Turn(*this, lane);
+        co_return Turn(*this, waiter->lane, waiter->lane == Lane::ahead ? urgency : nullptr);
+      }
+      if (const bool hurried = std::exchange(lane, waiter->lane) != waiter->lane; hurried) {
+        until = steady_clock::now() + params_.patience;
+        pause = next_look();
+        continue;
       }
       if (!expired && by_timer) {
         pause = next_look();
@@ -176,6 +254,20 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane) {
     if (!expired) co_return Error(Errc::cancelled, "cancelled while waiting for a turn");
     co_return Error(Errc::overloaded, "too many requests to this upstream are under way; no turn came in time");
   }
+}
+
+// ------------------------------------------------------------------------------------------------------------ urgency
+
+void Urgency::raise() {
+  const std::scoped_lock lock(mutex_);
+  if (raised_.exchange(true, std::memory_order_acq_rel)) return;
+  if (on_raised_) on_raised_();
+}
+
+void Urgency::listen(std::function<void()> on_raised) {
+  const std::scoped_lock lock(mutex_);
+  on_raised_ = std::move(on_raised);
+  if (on_raised_ && raised()) on_raised_();
 }
 
 }  // namespace sluice::upstream

@@ -1,8 +1,10 @@
 // Admission: how many requests one upstream gets at a time, and how many a second, and who waits in the meantime.
 //
-// There are two lanes: heavy requests carry blobs and last, light ones are HEADs and manifests that somebody waits for.
-// A part of the slots is never given to heavy ones, and where both wait the light ones come first, but for every fourth
-// turn. Within a lane it is first come, first served.
+// There are three lanes: heavy requests carry blobs and last, light ones are HEADs and manifests that somebody waits
+// for; those ahead carry blobs that nobody waits for yet. A part of the slots is never given to heavy ones, and where
+// both wait the light ones come first, but for every fourth turn. Those ahead get at most half of the slots, only while
+// nobody waits in another lane, and are asked to give them back when somebody has to. Within a lane it is first come,
+// first served.
 //
 // Threads: all functions are thread-safe; enter() from tasks on any loop. Outlives all Turns and waits.
 #pragma once
@@ -22,10 +24,12 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "runtime/task.hpp"
+#include "upstream/urgency.hpp"
 
 namespace sluice::upstream {
 
-enum class Lane : std::uint8_t { light, heavy };
+enum class Lane : std::uint8_t { light, heavy, ahead };
+inline constexpr std::size_t kLanes = 3;
 
 // The rules without the waiting. Not thread-safe.
 class AdmissionRules {
@@ -37,9 +41,12 @@ class AdmissionRules {
 
   AdmissionRules(const Params& params, Clock::Monotonic now);
 
-  // Whether a request of that lane may begin now, and begins; `others_wait` says whether some of the other lane do.
+  // Whether a request of that lane may begin now, and begins; `others_wait` says whether some of another lane do, those
+  // ahead left aside.
   bool begin(Lane lane, bool others_wait, Clock::Monotonic now);
   void end(Lane lane) noexcept;
+  // Whether the slots would let one in.
+  [[nodiscard]] bool has_slot(Lane lane) const noexcept;
 
   // How long until the rate allows another one; zero when it is not what stands in the way.
   [[nodiscard]] std::chrono::nanoseconds until_next(Clock::Monotonic now);
@@ -54,8 +61,8 @@ class AdmissionRules {
 
   const Params params_;
   const std::size_t reserved_;
-  std::array<std::size_t, 2> active_{};  // by lane
-  std::size_t in_a_row_ = 0;             // light ones begun while heavy ones waited
+  std::array<std::size_t, kLanes> active_{};  // by lane
+  std::size_t in_a_row_ = 0;                  // light ones begun while heavy ones waited
   double tokens_;
   Clock::Monotonic filled_at_;
 };
@@ -70,23 +77,27 @@ class Admission {
   class Turn {
    public:
     Turn() = default;
-    Turn(Turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), lane_(other.lane_) {}
+    Turn(Turn&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), lane_(other.lane_), urgency_(std::move(other.urgency_)) {}
     Turn& operator=(Turn&& other) noexcept {
       std::swap(owner_, other.owner_);
       std::swap(lane_, other.lane_);
+      std::swap(urgency_, other.urgency_);
       return *this;
     }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
     ~Turn() {
-      if (owner_ != nullptr) owner_->leave(lane_);
+      if (owner_ != nullptr) owner_->leave(lane_, urgency_);
     }
 
    private:
     friend class Admission;
-    Turn(Admission& owner, Lane lane) noexcept : owner_(&owner), lane_(lane) {}
+    Turn(Admission& owner, Lane lane, std::shared_ptr<Urgency> urgency) noexcept
+        : owner_(&owner), lane_(lane), urgency_(std::move(urgency)) {}
     Admission* owner_ = nullptr;
     Lane lane_ = Lane::light;
+    std::shared_ptr<Urgency> urgency_;  // of one ahead
   };
 
   // `wait_seconds` and `waiting` may be null.
@@ -95,16 +106,21 @@ class Admission {
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
 
-  // Errors: overloaded, when the turn did not come in time; cancelled.
-  runtime::Task<Result<Turn>> enter(Lane lane);
+  // With an `urgency` that is not raised it is a request ahead, whatever the lane, until it is raised; `patience`
+  // counts anew then. Errors: overloaded, when the turn did not come in time; cancelled.
+  runtime::Task<Result<Turn>> enter(Lane lane, std::shared_ptr<Urgency> urgency = nullptr);
 
  private:
   struct Waiter;
+  class Membership;
   using Queue = std::list<std::shared_ptr<Waiter>>;
 
-  void leave(Lane lane);
+  void leave(Lane lane, const std::shared_ptr<Urgency>& urgency);
+  void end(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void wake_next();
-  [[nodiscard]] bool begin(Lane lane);
+  [[nodiscard]] bool begin(Lane lane, const std::shared_ptr<Urgency>& urgency);
+  void ask_to_yield(Lane lane);
+  void hurry(const std::shared_ptr<Waiter>& waiter);
   [[nodiscard]] std::chrono::nanoseconds next_look();
 
   const Params params_;
@@ -114,7 +130,8 @@ class Admission {
 
   std::mutex mutex_;  // guards what is below
   AdmissionRules rules_;
-  std::array<Queue, 2> queues_;  // by lane
+  std::array<Queue, kLanes> queues_;             // by lane
+  std::vector<std::shared_ptr<Urgency>> ahead_;  // of those ahead that hold a turn, oldest first
 };
 
 }  // namespace sluice::upstream

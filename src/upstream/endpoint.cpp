@@ -76,6 +76,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   ask.patience = request.patience;
   ask.failed_behind = request.failed_behind;
   ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
+  ask.urgency = request.urgency;
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
   // A presigned address has run out, or a copy behind a redirect is gone: the registry gives a new one.

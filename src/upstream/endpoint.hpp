@@ -45,6 +45,8 @@ class Endpoint {
     bool* not_asked = nullptr;
     // Comes again in another way when it is refused behind a redirect, so that such an answer is handed on.
     bool asks_again = false;
+    // Of a download that nobody waits for yet; null: somebody does.
+    std::shared_ptr<Urgency> urgency = nullptr;
   };
 
   Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,

@@ -17,13 +17,20 @@ using runtime::Task;
 HttpRegistry::HttpRegistry(Params params, http::Client& client, Clock& clock, metrics::Registry& metrics)
     : exchange_(std::make_shared<Exchange>(std::move(params), client, clock, metrics)) {}
 
-HttpRegistry::HttpRegistry(std::shared_ptr<Exchange> exchange, std::string client_authorization)
-    : exchange_(std::move(exchange)), client_authorization_(std::move(client_authorization)) {}
+HttpRegistry::HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
+                           std::shared_ptr<Urgency> urgency)
+    : exchange_(std::move(exchange)),
+      client_authorization_(std::move(client_authorization)),
+      urgency_(std::move(urgency)) {}
 
 HttpRegistry::~HttpRegistry() = default;
 
 std::shared_ptr<Registry> HttpRegistry::on_behalf_of(std::string authorization) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization)));
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization), urgency_));
+}
+
+std::shared_ptr<Registry> HttpRegistry::behind_others(std::shared_ptr<Urgency> urgency) {
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, std::move(urgency)));
 }
 
 std::string_view HttpRegistry::name() const { return exchange_->params.name; }
@@ -137,6 +144,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository 
   if (offset > 0) request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
   request.patient = offset > 0;
   request.avoid = exchange_->broken_at(digest.to_string());
+  request.urgency = urgency_;
   Extent extent;
   request.check = [&extent, &digest, offset](http::ClientResponse& response) -> Result<void> {
     const Result<Extent> found = check_blob(response.head(), response.content_length(), digest, offset);

@@ -110,14 +110,17 @@ class HttpRegistry final : public Registry {
   runtime::Task<Result<void>> ping() override;
   // Shares connections and metrics with this one, which it may outlive; Client, Clock and metrics registry it may not.
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
+  [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;
 
  private:
   class Exchange;  // what all of them share: exchange.hpp
-  HttpRegistry(std::shared_ptr<Exchange> exchange, std::string client_authorization);
+  HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
+               std::shared_ptr<Urgency> urgency);
 
   const std::shared_ptr<Exchange> exchange_;
   // The client's, in place of our credentials; nothing: ours.
   const std::optional<std::string> client_authorization_;
+  const std::shared_ptr<Urgency> urgency_;  // of downloads; null: somebody waits for them
 };
 
 }  // namespace sluice::upstream

@@ -8,4 +8,6 @@ runtime::Task<Result<ListAnswer>> Registry::list(oci::Repository, std::string) {
 
 std::shared_ptr<Registry> Registry::on_behalf_of(std::string) { return nullptr; }
 
+std::shared_ptr<Registry> Registry::behind_others(std::shared_ptr<Urgency>) { return nullptr; }
+
 }  // namespace sluice::upstream

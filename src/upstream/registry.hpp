@@ -36,6 +36,8 @@
 
 namespace sluice::upstream {
 
+class Urgency;
+
 struct ManifestAnswer {
   // What `body` has: the digest that was asked for, or for a tag the sha256.
   oci::Digest digest;
@@ -122,6 +124,10 @@ class Registry {
   // credentials of ours. That goes to upstream itself and to nobody else, redirects and realms included. A 401 is
   // handed on: an error with upstream's challenges, also from ping(). Null from a Registry that cannot do that.
   [[nodiscard]] virtual std::shared_ptr<Registry> on_behalf_of(std::string authorization);
+
+  // The same upstream, whose downloads come behind all other requests until `urgency` is raised. Null from a Registry
+  // that cannot do that, or is not to be asked without need.
+  [[nodiscard]] virtual std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency);
 };
 
 }  // namespace sluice::upstream

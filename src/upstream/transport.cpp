@@ -99,7 +99,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   http::Url url = origin;
   Admission::Turn turn;
   if (ask.lane) {
-    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane);
+    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency);
     if (!entered) co_return entered.error().in(fmt::format("{} {}{}", ask.method, url.authority(), url.path()));
     turn = std::move(*entered);
   }

@@ -50,6 +50,8 @@ class Transport {
     std::string body = {};  // of a POST, which is not redirected
     // Counts towards what the upstream gets at a time; nothing: not at all (token servers).
     std::optional<Lane> lane = std::nullopt;
+    // As in Admission::enter; may be null.
+    std::shared_ptr<Urgency> urgency = nullptr;
     // Set to true when what fails is not `url` itself but where it has led to; may be null.
     bool* failed_behind = nullptr;
   };

@@ -420,4 +420,9 @@ std::shared_ptr<upstream::Registry> FakeRegistry::on_behalf_of(std::string autho
   return std::make_shared<OnBehalf>(*this, std::move(authorization));
 }
 
+std::shared_ptr<upstream::Registry> FakeRegistry::behind_others(std::shared_ptr<upstream::Urgency> urgency) {
+  note([&urgency](Seen& seen) { seen.urgencies.push_back(std::move(urgency)); });
+  return {std::shared_ptr<upstream::Registry>(), this};
+}
+
 }  // namespace sluice::test

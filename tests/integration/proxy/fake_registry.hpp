@@ -54,6 +54,7 @@ class FakeRegistry final : public upstream::Registry {
     std::vector<std::string> accepts = {};  // of both, in order
     std::vector<std::string> lists = {};    // what was asked to be listed, in order
     std::size_t pings = 0;
+    std::vector<std::shared_ptr<upstream::Urgency>> urgencies = {};  // of what was to come behind others, in order
     std::vector<std::string> behalves = {};  // the Authorization of each question on behalf of a client, in order
 
     [[nodiscard]] std::size_t manifests() const { return manifest_gets + manifest_heads; }
@@ -122,6 +123,8 @@ class FakeRegistry final : public upstream::Registry {
   runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override;
   runtime::Task<Result<void>> ping() override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
+  // Itself: what comes behind others is not told apart. Each is counted.
+  [[nodiscard]] std::shared_ptr<upstream::Registry> behind_others(std::shared_ptr<upstream::Urgency> urgency) override;
 
  private:
   class Body;

@@ -72,13 +72,14 @@ Fixture::Fixture(Params params)
       store_(store_params(data_), filesystem_, pool_, clock_, registry_),
       parts_({.root = data_}, filesystem_, clock_, registry_),
       upstreams_({"docker.io", params_.host_pattern}),
-      hub_(add(upstreams_, "docker.io", {true, std::nullopt})),
-      quay_(add(upstreams_, "quay.io", {false, params_.quay_passthrough})),
+      hub_(add(upstreams_, "docker.io", {true, std::nullopt, params_.prefetch})),
+      quay_(add(upstreams_, "quay.io", {false, params_.quay_passthrough, params_.prefetch})),
       access_({.front_name = "memory", .negative = {.ttl = params_.negative_ttl}, .ttl = params_.descriptor_ttl},
               front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),
       blobs_(blob_params(params_), access_, store_, parts_, cache_, pool_, filesystem_, clock_, fills_, metrics_),
       manifests_(manifest_params(params_), access_, store_, pool_, clock_, fills_, metrics_),
+      prefetcher_(params_.prefetcher, blobs_, loops_, pool_, clock_, fills_, registry_),
       listings_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for, .negative = {.ttl = params_.negative_ttl}},
                 upstreams_, store_, pool_, clock_, fills_),
       referrers_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for}, manifests_, store_, pool_, clock_,
@@ -104,7 +105,8 @@ Fixture::Fixture(Params params)
                                                         .removal = params_.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
-                                                        .gate = &gate_},
+                                                        .gate = &gate_,
+                                                        .prefetcher = &prefetcher_},
                                       metrics_);
   http::Server::Params server;
   server.send_buffer_bytes = 32 * 1024;

@@ -58,6 +58,8 @@ class Fixture {
     // Set: quay.io is asked with each client's own Authorization.
     std::optional<proxy::Passthrough> quay_passthrough = {};
     std::string host_pattern = {};
+    proxy::Prefetch prefetch = proxy::Prefetch::none;  // of docker.io and quay.io
+    proxy::Prefetcher::Params prefetcher = {};
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -127,6 +129,7 @@ class Fixture {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  proxy::Prefetcher prefetcher_;
   proxy::Listings listings_;
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;

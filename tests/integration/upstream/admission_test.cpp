@@ -2,6 +2,8 @@
 
 #include "upstream/admission.hpp"
 
+#include <thread>
+
 namespace sluice::upstream {
 namespace {
 
@@ -69,6 +71,83 @@ TEST_CASE("Admission: whose turn does not come, and who is cancelled", "[upstrea
   gate->open();
   CHECK(first.get().bytes == "content");
   CHECK(bench.stat(name));
+}
+
+TEST_CASE("Admission: what nobody waits for makes room, and waits until it is raised", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  const auto until_waiting = [&](std::int64_t count) {
+    while (waiting.value() != count) std::this_thread::yield();
+  };
+  Admission admission({{.slots = 1}, 20s}, clock, nullptr, &waiting);
+  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(lane, std::move(urgency));
+  };
+  const auto first = std::make_shared<Urgency>();
+  const auto second = std::make_shared<Urgency>();
+  auto ahead = loops.run(enter(&admission, Lane::heavy, first));
+  REQUIRE(ahead);
+  CHECK_FALSE(first->must_yield());
+  // Behind others of its kind it just waits.
+  auto behind = loops.start(enter(&admission, Lane::heavy, second));
+  until_waiting(1);
+  CHECK_FALSE(first->must_yield());
+  auto client = loops.start(enter(&admission, Lane::heavy, nullptr));
+  while (!first->must_yield()) std::this_thread::yield();
+  ahead = Error(Errc::closed);
+  auto served = client.get();
+  REQUIRE(served);
+  until_waiting(1);
+  // Now that it is waited for it stands in the queue of the others, before who comes later.
+  second->raise();
+  auto later = loops.start(enter(&admission, Lane::heavy, nullptr));
+  until_waiting(2);
+  served = Error(Errc::closed);
+  auto raised = behind.get();
+  REQUIRE(raised);
+  CHECK_FALSE(second->must_yield());
+  CHECK(waiting.value() == 1);
+  raised = Error(Errc::closed);
+  CHECK(later.get());
+
+  // One that was raised keeps its turn.
+  const auto third = std::make_shared<Urgency>();
+  ahead = loops.run(enter(&admission, Lane::heavy, third));
+  REQUIRE(ahead);
+  third->raise();
+  client = loops.start(enter(&admission, Lane::light, nullptr));
+  until_waiting(1);
+  CHECK_FALSE(third->must_yield());
+  ahead = Error(Errc::closed);
+  CHECK(client.get());
+  loops.stop();
+}
+
+TEST_CASE("Admission: what nobody waits for gives up, or is cancelled", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  Admission admission({{.slots = 1}, 100ms}, clock, nullptr, nullptr);
+  const auto enter = [](Admission* in, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(Lane::heavy, std::move(urgency));
+  };
+  auto first = loops.run(enter(&admission, nullptr));
+  REQUIRE(first);
+  const auto late = loops.run(enter(&admission, std::make_shared<Urgency>()));
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == Errc::overloaded);
+  const auto urgency = std::make_shared<Urgency>();
+  {
+    runtime::TaskGroup group("one");
+    auto cancelled = loops.start_in(group, enter(&admission, urgency));
+    group.cancel();
+    CHECK(group.wait_for(20s));
+  }
+  urgency->raise();
+  first = Error(Errc::closed);
+  CHECK(loops.run(enter(&admission, nullptr)));
+  loops.stop();
 }
 
 TEST_CASE("Admission: a rate makes wait and lets through, whoever leaves", "[upstream]") {

@@ -25,6 +25,28 @@ TEST_CASE("Admission rules: blobs never take all slots", "[upstream]") {
   CHECK(rules.begin(Lane::heavy, false, clock.now()));
 }
 
+TEST_CASE("Admission rules: what nobody waits for comes last, and gets half", "[upstream]") {
+  ManualClock clock;
+  AdmissionRules rules({.slots = 8}, clock.now());
+  CHECK_FALSE(rules.begin(Lane::ahead, true, clock.now()));
+  for (int i = 0; i < 4; ++i) CHECK(rules.begin(Lane::ahead, false, clock.now()));
+  CHECK_FALSE(rules.begin(Lane::ahead, false, clock.now()));
+  for (int i = 0; i < 3; ++i) CHECK(rules.begin(Lane::heavy, false, clock.now()));
+  CHECK_FALSE(rules.has_slot(Lane::heavy));
+  CHECK(rules.begin(Lane::light, false, clock.now()));
+  rules.end(Lane::ahead);
+  CHECK(rules.has_slot(Lane::heavy));
+  CHECK(rules.begin(Lane::heavy, false, clock.now()));
+}
+
+TEST_CASE("Admission rules: what nobody waits for leaves half of the rate", "[upstream]") {
+  ManualClock clock;
+  AdmissionRules rules({.slots = 100, .per_second = 4}, clock.now());
+  for (int i = 0; i < 3; ++i) CHECK(rules.begin(Lane::ahead, false, clock.now()));
+  CHECK_FALSE(rules.begin(Lane::ahead, false, clock.now()));
+  CHECK(rules.begin(Lane::heavy, false, clock.now()));
+}
+
 TEST_CASE("Admission rules: one slot is for everything", "[upstream]") {
   ManualClock clock;
   AdmissionRules rules({.slots = 1}, clock.now());

@@ -177,11 +177,48 @@ void check_redis(Settings& settings, Report& report) {
   }
 }
 
+bool is_loopback(const Endpoint& at) { return at.address.starts_with("127.") || at.address == "::1"; }
+
+void check_entry(const Settings& settings, Report& report) {
+  const Tls& tls = settings.server.tls;
+  check_readable("server.tls.cert_file", tls.cert_file, report);
+  check_readable("server.tls.key_file", tls.key_file, report);
+  check_readable("server.tls.client_ca_file", tls.client_ca_file, report);
+  if (tls.cert_file.empty() != tls.key_file.empty()) {
+    report.problem(report.origin(tls.cert_file.empty() ? "server.tls.key_file" : "server.tls.cert_file"),
+                   "found alone, expected both cert_file and key_file");
+  }
+  if (tls.cert_file.empty() && !tls.client_ca_file.empty()) {
+    report.problem(report.origin("server.tls.client_ca_file"), "found without cert_file, expected both");
+  }
+  if (settings.server.proxy_protocol && settings.server.trusted_proxies.empty()) {
+    report.problem(report.origin("server.proxy_protocol"),
+                   "found without server.trusted_proxies, expected whose headers are believed");
+  }
+  const std::filesystem::path& logins = settings.auth.htpasswd_file;
+  if (logins.empty()) return;
+  if (!std::ifstream(logins).good()) {
+    report.problem(report.origin("auth.htpasswd_file"),
+                   fmt::format("found {}, expected a readable file", in_quotes(logins.string())));
+  }
+  for (const auto& [name, upstream] : settings.upstreams) {
+    if (upstream.access != Access::passthrough) continue;
+    report.problem(report.origin("auth.htpasswd_file"),
+                   fmt::format("found beside upstreams.{}.access: passthrough, expected one of the two: a request has "
+                               "one Authorization, for the cache or for the upstream",
+                               name));
+  }
+  if (tls.cert_file.empty() && settings.server.trusted_proxies.empty() && !is_loopback(settings.server.listen)) {
+    report.warning("auth.htpasswd_file: without server.tls the passwords of clients come in the clear");
+  }
+}
+
 // What no single key can tell.
 void check(Settings& settings, Report& report) {
   for (auto& [name, upstream] : settings.upstreams) check_upstream(name, upstream, report);
   check_names(settings, report);
   check_redis(settings, report);
+  check_entry(settings, report);
 
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {
     std::string names;

@@ -119,6 +119,14 @@ bool is_repository_pattern(std::string_view text) {
   });
 }
 
+bool is_scope_pattern(std::string_view text) {
+  const std::string_view host = text.substr(0, text.find('/'));
+  const std::size_t colon = host.find(':');
+  if (colon == std::string_view::npos) return is_repository_pattern(text);
+  std::string without_port(text);
+  return is_repository_pattern(without_port.erase(colon, 1));
+}
+
 bool is_docker_hub(std::string_view authority) {
   constexpr std::array<std::string_view, 4> kHosts{"registry-1.docker.io", "index.docker.io", "docker.io",
                                                    "registry.docker.io"};

@@ -27,6 +27,9 @@ bool is_no_proxy(std::string_view text);
 // A pattern of repositories.
 bool is_repository_pattern(std::string_view text);
 
+// The same with the upstream's name, which may have a port, in front.
+bool is_scope_pattern(std::string_view text);
+
 // One of Docker Hub's own hosts, where one-part names live under library/.
 bool is_docker_hub(std::string_view authority);
 

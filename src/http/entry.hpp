@@ -47,7 +47,7 @@ struct Entry {
 };
 
 // One client: its connections, and how far it is ahead of its rate. Thread-safe without a lock.
-class Client {
+class ClientAccount {
  public:
   using Nanoseconds = std::chrono::nanoseconds;
 
@@ -77,17 +77,17 @@ class ClientTable {
   static constexpr std::size_t kMaxResting = std::size_t{1} << 16;
 
   // Never null. An IPv6 client is its /64.
-  std::shared_ptr<Client> find(const IpAddress& address, Client::Nanoseconds now);
+  std::shared_ptr<ClientAccount> find(const IpAddress& address, ClientAccount::Nanoseconds now);
   [[nodiscard]] std::size_t size() const;
 
  private:
   static constexpr std::size_t kShards = 16;
   struct Shard {
     mutable std::mutex mutex;  // guards what follows
-    std::unordered_map<IpAddress, std::shared_ptr<Client>, IpAddressHash> clients;
+    std::unordered_map<IpAddress, std::shared_ptr<ClientAccount>, IpAddressHash> clients;
     std::size_t sweep_at = kMaxResting / kShards;
   };
-  static void sweep(Shard& shard, Client::Nanoseconds now);
+  static void sweep(Shard& shard, ClientAccount::Nanoseconds now);
 
   std::array<Shard, kShards> shards_;
 };
@@ -97,7 +97,7 @@ class ClientPlace {
  public:
   ClientPlace() = default;
   // Nothing when the client has `most` connections already; 0: no limit.
-  static std::optional<ClientPlace> take(std::shared_ptr<Client> client, std::size_t most) {
+  static std::optional<ClientPlace> take(std::shared_ptr<ClientAccount> client, std::size_t most) {
     if (!client->connect(most)) return std::nullopt;
     return ClientPlace(std::move(client));
   }
@@ -111,11 +111,11 @@ class ClientPlace {
   }
 
   // Null where nobody counts.
-  [[nodiscard]] Client* client() const noexcept { return client_.get(); }
+  [[nodiscard]] ClientAccount* client() const noexcept { return client_.get(); }
 
  private:
-  explicit ClientPlace(std::shared_ptr<Client> client) : client_(std::move(client)) {}
-  std::shared_ptr<Client> client_;
+  explicit ClientPlace(std::shared_ptr<ClientAccount> client) : client_(std::move(client)) {}
+  std::shared_ptr<ClientAccount> client_;
 };
 
 }  // namespace sluice::http

@@ -87,8 +87,8 @@ class Session {
   bool from_proxy_;    // address_ is a trusted proxy's, so that X-Forwarded-For counts
   bool admitted_ = true;
   ClientPlace place_;
-  std::string forwarded_;          // whom the request's X-Forwarded-For names
-  std::shared_ptr<Client> rated_;  // whose rate counts: that of rated_address_
+  std::string forwarded_;                 // whom the request's X-Forwarded-For names
+  std::shared_ptr<ClientAccount> rated_;  // whose rate counts: that of rated_address_
   IpAddress rated_address_;
   std::chrono::nanoseconds wait_for_turn_{0};
   Request request_;

@@ -1,12 +1,6 @@
 #include "proxy/access_gate.hpp"
 
-#include <stdexcept>
-
 #include <fmt/format.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include "proxy/outage.hpp"
 
@@ -29,28 +23,7 @@ AccessGate::Counters::Counters(metrics::Registry& registry)
       failed(counter(registry, "failed")) {}
 
 AccessGate::AccessGate(Params params, const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry)
-    : clock_(clock), counters_(registry), grants_(params.max_grants == 0 ? 1 : params.max_grants), flights_(group) {
-  if (RAND_priv_bytes(secret_.data(), static_cast<int>(secret_.size())) != 1) {
-    throw std::runtime_error("no random key for the access checks can be drawn");
-  }
-}
-
-std::string AccessGate::keyed_hash(std::string_view upstream, std::string_view right, std::string_view repository,
-                                   std::string_view authorization) const {
-  // The separator stands in none of the parts: a field's value holds no NUL, nor do names.
-  std::string text(upstream);
-  text.append(1, '\0').append(right).append(1, '\0').append(repository).append(1, '\0').append(authorization);
-  std::string out(EVP_MAX_MD_SIZE, '\0');
-  unsigned length = 0;
-  const bool made = HMAC(EVP_sha256(), secret_.data(), static_cast<int>(secret_.size()),
-                         reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-                         reinterpret_cast<unsigned char*>(out.data()), &length) != nullptr;
-  OPENSSL_cleanse(text.data(), text.size());
-  // Without a hash there is nothing to recognise anybody by.
-  if (!made || length != 32) throw std::runtime_error("HMAC-SHA256 failed");
-  out.resize(length);
-  return out;
-}
+    : clock_(clock), counters_(registry), grants_(params.max_grants == 0 ? 1 : params.max_grants), flights_(group) {}
 
 bool AccessGate::is_granted(const std::string& key) {
   const std::scoped_lock lock(mutex_);
@@ -103,7 +76,7 @@ runtime::Task<Result<AccessGate::Yes>> AccessGate::ask(Route route, Wants wants,
 runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authorization, Wants wants,
                                                std::string reference) {
   const std::string key =
-      keyed_hash(route.registry->name(), wants == Wants::list ? "list" : "pull", route.repository.str(), authorization);
+      hash_.of({route.registry->name(), wants == Wants::list ? "list" : "pull", route.repository.str(), authorization});
   const bool remembered = is_granted(key);
   route.on_behalf = route.registry->on_behalf_of(std::move(authorization));
   if (!route.on_behalf) co_return Error{Errc::internal, "this upstream cannot be asked on behalf of a client"};
@@ -151,7 +124,7 @@ Result<void> AccessGate::ping_in_vain(const std::string& upstream, bool anonymou
 runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream, std::string authorization) {
   const std::string name(upstream.registry->name());
   const bool anonymous = authorization.empty();
-  const std::string key = keyed_hash(name, "ping", {}, authorization);
+  const std::string key = hash_.of({name, "ping", "", authorization});
   if (is_granted(key)) co_return Result<void>{};
   const std::shared_ptr<upstream::Registry> registry = upstream.registry->on_behalf_of(std::move(authorization));
   if (!registry) co_return Result<void>{};

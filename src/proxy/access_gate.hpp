@@ -7,15 +7,13 @@
 //                                   no answer      ──▶ 503: nobody is let in on a guess
 //
 // A grant is for one Authorization (or for having none), one upstream, one repository, and either pulling or listing,
-// which some registries tell apart. It is kept under an
-// HMAC-SHA256 with a key that this process has drawn and that never leaves it; the Authorization itself is kept no
-// longer than the request, and the download that it has started.
+// which some registries tell apart. It is kept under a KeyedHash; the Authorization itself is kept no longer than the
+// request, and the download that it has started.
 //
 // Threads: all functions may be called from any loop. Upstream is asked in `group`, once for all who wait with the same
 // Authorization for the same thing. The group must be empty before this is destroyed.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -27,6 +25,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/sieve_map.hpp"
+#include "proxy/keyed_hash.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/single_flight.hpp"
 
@@ -65,8 +64,6 @@ class AccessGate {
     metrics::Counter& failed;
   };
 
-  [[nodiscard]] std::string keyed_hash(std::string_view upstream, std::string_view right, std::string_view repository,
-                                       std::string_view authorization) const;
   [[nodiscard]] bool is_granted(const std::string& key);
   void grant(const std::string& key, std::chrono::milliseconds ttl);
   runtime::Task<Result<Yes>> ask_once(Route route, Wants wants, std::string reference, std::string key);
@@ -75,7 +72,7 @@ class AccessGate {
 
   const Clock& clock_;
   const Counters counters_;
-  std::array<unsigned char, 32> secret_{};
+  const KeyedHash hash_;
   mutable std::mutex mutex_;  // guards what follows
   SieveMap<std::string, Clock::Monotonic> grants_;
   std::map<std::string, std::vector<std::string>> challenges_;  // the last ones of each upstream

@@ -54,7 +54,7 @@ runtime::Task<Result<void>> Api::serve_catalog(http::Exchange& exchange, Answere
     only = *one;
   }
   answered.asked = true;
-  const Listings::Listed listed = co_await parts_.listings->repositories(only);
+  const Listings::Listed listed = co_await parts_.listings->repositories(only, parts_.rules);
   answered.cache = listed.result;
   const Page page = page_of(*listed.names, *asked, kMaxRepositoriesOnAPage);
   co_await send_list(exchange, oci::media_type::kJson, catalog_body(page.names),

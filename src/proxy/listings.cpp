@@ -118,9 +118,9 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
   co_return Listed{CacheResult::stale, std::make_shared<const std::vector<std::string>>(std::move(here))};
 }
 
-runtime::Task<Listings::Listed> Listings::repositories(const Upstreams::Upstream* only) {
+runtime::Task<Listings::Listed> Listings::repositories(const Upstreams::Upstream* only, const RepositoryRules* rules) {
   // Walks all there is, which can be much.
-  Names names = co_await runtime::offload(pool_, [this, only]() -> Names {
+  Names names = co_await runtime::offload(pool_, [this, only, rules]() -> Names {
     std::vector<std::string> out;
     for (std::string& scope : store_.catalog().repositories()) {
       const std::size_t slash = scope.find('/');
@@ -129,6 +129,7 @@ runtime::Task<Listings::Listed> Listings::repositories(const Upstreams::Upstream
       const Upstreams::Upstream* upstream = upstreams_.upstream(name);
       if (upstream == nullptr || upstream->options.passthrough) continue;
       if (only != nullptr && only != upstream) continue;
+      if (rules != nullptr && !rules->permits(scope)) continue;
       const bool plain = only != nullptr || name == upstreams_.default_name();
       out.push_back(plain ? scope.substr(slash + 1) : std::move(scope));
     }

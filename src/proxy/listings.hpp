@@ -21,6 +21,7 @@
 #include "base/sieve_map.hpp"
 #include "proxy/access_log.hpp"
 #include "proxy/negative_cache.hpp"
+#include "proxy/repository_rules.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
@@ -54,8 +55,8 @@ class Listings {
 
   // As a client would pull them here: with the upstream's name in front, unless it is the default one. With `only`
   // those of that upstream, without its name. Those of upstreams with access: passthrough are left out: who may see
-  // them is not known.
-  runtime::Task<Listed> repositories(const Upstreams::Upstream* only);
+  // them is not known; so are those that `rules`, which may be null, do not permit.
+  runtime::Task<Listed> repositories(const Upstreams::Upstream* only, const RepositoryRules* rules = nullptr);
 
  private:
   struct Kept {

@@ -55,3 +55,56 @@ TEST_CASE("Access: passthrough has no account of its own", "[config]") {
   CHECK(has(problem("upstreams: { ghcr.io: { access: closed } }"), "expected open or passthrough"));
   CHECK(has(problem("upstreams: { ghcr.io: { grant_ttl: 2h } }"), "expected a duration from 0s to 1h"));
 }
+
+TEST_CASE("Entry: its keys", "[config]") {
+  const Folder folder;
+  const auto file = [&folder](const char* name) { return folder.write(name, "x").string(); };
+  const Result<Settings> loaded = load(
+      {folder.write("sluice.yml",
+                    "server:\n"
+                    "  allow: [10.0.0.0/8, '2001:db8::/32']\n"
+                    "  deny: [10.6.6.6]\n"
+                    "  trusted_proxies: [10.0.0.2]\n"
+                    "  proxy_protocol: true\n"
+                    "  client: { max_connections: 5, requests_per_second: 7 }\n"
+                    "  tls: { cert_file: " +
+                        file("cert") + ", key_file: " + file("key") + ", client_ca_file: " + file("ca") +
+                        ", client_certificate: optional }\n"
+                        "auth: { htpasswd_file: " +
+                        file("users") +
+                        ", realm: the cache, remember: 5m }\n"
+                        "repositories: { allow: ['docker.io/library/*', 'r.example:5000/**'], deny: ['**/secret'] }\n"),
+       {},
+       {}});
+  if (!loaded) FAIL(loaded.error().message);
+  const Server& server = loaded->server;
+  CHECK(server.allow == std::vector<std::string>{"10.0.0.0/8", "2001:db8::/32"});
+  CHECK(server.deny == std::vector<std::string>{"10.6.6.6"});
+  CHECK(server.trusted_proxies == std::vector<std::string>{"10.0.0.2"});
+  CHECK(server.proxy_protocol);
+  CHECK(server.client.max_connections == 5);
+  CHECK(server.client.requests_per_second == 7);
+  CHECK(server.tls.client_certificate == ClientCertificate::optional);
+  CHECK(loaded->auth.realm == "the cache");
+  CHECK(loaded->auth.remember == 5min);
+  CHECK(loaded->repositories.allow.size() == 2);
+  CHECK(loaded->repositories.deny == std::vector<std::string>{"**/secret"});
+}
+
+TEST_CASE("Entry: what makes no sense is told with its line", "[config]") {
+  CHECK(has(problem("server: { allow: [10.0.0.1/8] }"), ":1: server.allow: found"));
+  CHECK(has(problem("server:\n  deny: [everybody]"), ":2: server.deny: found"));
+  CHECK(has(problem("server: { proxy_protocol: true }"), ":1: server.proxy_protocol: found without"));
+  CHECK(has(problem("server: { tls: { cert_file: /dev/null } }"), ":1: server.tls.cert_file: found alone"));
+  CHECK(has(problem("server: { tls: { key_file: /nowhere/k } }"), "expected a readable PEM file"));
+  CHECK(has(problem("server: { tls: { client_ca_file: /dev/null } }"), "found without cert_file"));
+  CHECK(has(problem("auth: { htpasswd_file: /nowhere/users }"), ":1: auth.htpasswd_file: found \"/nowhere/users\""));
+  CHECK(has(problem("auth: { realm: 'a\"b' }"), ":1: auth.realm: found"));
+  CHECK(has(problem("repositories: { deny: ['Docker.io/*'] }"), ":1: repositories.deny: found"));
+  CHECK(has(problem("auth: { htpasswd_file: /dev/null }\nupstreams: { ghcr.io: { access: passthrough } }"),
+            ":1: auth.htpasswd_file: found beside upstreams.ghcr.io.access: passthrough"));
+  const Result<Settings> clear = load_text("server: { listen: ':5000' }\nauth: { htpasswd_file: /dev/null }");
+  if (!clear) FAIL(clear.error().message);
+  CHECK(clear->warnings.size() == 1);
+  CHECK(load_text("auth: { htpasswd_file: /dev/null }")->warnings.empty());
+}

@@ -138,7 +138,7 @@ TEST_CASE("X-Forwarded-For: only what trusted proxies have written counts", "[ht
 }
 
 TEST_CASE("Client: has no more connections than its limit", "[http]") {
-  Client client;
+  ClientAccount client;
   CHECK(client.connect(2));
   CHECK(client.connect(2));
   CHECK_FALSE(client.connect(2));
@@ -149,7 +149,7 @@ TEST_CASE("Client: has no more connections than its limit", "[http]") {
 }
 
 TEST_CASE("Client: requests above the rate wait for their turn, and no longer than they would", "[http]") {
-  Client client;
+  ClientAccount client;
   const auto start = 1'000s;
   for (int i = 0; i < 10; ++i) CHECK(client.request(start, 10, 200ms) == 0ns);
   CHECK(client.request(start, 10, 200ms) == 100ms);
@@ -170,7 +170,7 @@ TEST_CASE("ClientTable: is bounded by what is in use", "[http]") {
                                 static_cast<std::uint8_t>(n)};
     return IpAddress::from_v4(bytes);
   };
-  const std::shared_ptr<Client> kept = table.find(at(0), now);
+  const std::shared_ptr<ClientAccount> kept = table.find(at(0), now);
   CHECK(kept->connect(1));
   for (std::uint32_t n = 1; n < 200'000; ++n) {
     // Behind its rate for a while, so that it is not forgotten lightly.

@@ -1,0 +1,112 @@
+#include "app/front_door.hpp"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+
+namespace sluice::app {
+namespace {
+
+// What tells the contents of files from others without reading them.
+std::string stamp_of(const config::Tls& tls) {
+  std::string out;
+  for (const std::filesystem::path& file : {tls.cert_file, tls.key_file, tls.client_ca_file}) {
+    struct stat at{};
+    if (file.empty() || ::stat(file.c_str(), &at) != 0) {
+      out += fmt::format("{} ", file.empty() ? 0 : errno);
+    } else {
+      out += fmt::format("{}.{}.{}.{} ", at.st_mtim.tv_sec, at.st_mtim.tv_nsec, at.st_size, at.st_ino);
+    }
+  }
+  return out;
+}
+
+void warn_of_end(const http::TlsServerContext& tls, const config::Tls& from) {
+  using Days = std::chrono::duration<double, std::ratio<86400>>;
+  const double days = Days(tls.not_after() - std::chrono::system_clock::now()).count();
+  if (days > 7) return;
+  log::warn("tls", days < 0
+                       ? fmt::format("the certificate in {} has run out", from.cert_file.native())
+                       : fmt::format("the certificate in {} runs out in {:.1f} days", from.cert_file.native(), days));
+}
+
+}  // namespace
+
+http::TlsServerContext::Params tls_params(const config::Tls& tls) {
+  return {tls.cert_file.native(), tls.key_file.native(), tls.client_ca_file.native(),
+          tls.client_certificate == config::ClientCertificate::required};
+}
+
+FrontDoor::FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry)
+    : logins_({}, clock, group, registry),
+      expires_(registry.gauge("sluice_tls_certificate_expires_seconds",
+                              "When the certificate of the listener runs out, in seconds since 1970; 0: there is none.",
+                              {})) {}
+
+Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings) {
+  Prepared out{settings.server, settings.auth, settings.repositories, nullptr, {}};
+  if (settings.server.tls.cert_file.empty()) return out;
+  // Before they are read: a change in between is found the next time.
+  out.stamp = stamp_of(settings.server.tls);
+  Result<std::shared_ptr<const http::TlsServerContext>> tls =
+      http::TlsServerContext::load(tls_params(settings.server.tls));
+  if (!tls) return tls.error().in("server.tls");
+  out.tls = std::move(*tls);
+  warn_of_end(*out.tls, settings.server.tls);
+  return out;
+}
+
+Result<void> FrontDoor::open(Prepared prepared, http::Server& server) {
+  const std::scoped_lock lock(mutex_);
+  const Result<void> logins = logins_.set(
+      {.file = prepared.auth.htpasswd_file, .realm = prepared.auth.realm, .remember = prepared.auth.remember});
+  if (!logins) return logins.error();
+  rules_.set({prepared.repositories.allow, prepared.repositories.deny});
+  now_ = std::move(prepared);
+  tell(server);
+  return {};
+}
+
+void FrontDoor::tell(http::Server& server) {
+  http::Entry entry;
+  entry.allow = NetworkList(now_.server.allow);
+  entry.deny = NetworkList(now_.server.deny);
+  entry.trusted_proxies = NetworkList(now_.server.trusted_proxies);
+  entry.proxy_protocol = now_.server.proxy_protocol;
+  entry.client_max_connections = now_.server.client.max_connections;
+  entry.client_requests_per_second = now_.server.client.requests_per_second;
+  entry.tls = now_.tls;
+  expires_.set(now_.tls ? static_cast<std::int64_t>(std::chrono::system_clock::to_time_t(now_.tls->not_after())) : 0);
+  server.set_entry(std::make_shared<const http::Entry>(std::move(entry)));
+}
+
+void FrontDoor::refresh(http::Server& server, bool certificate) {
+  const std::scoped_lock lock(mutex_);
+  logins_.refresh();
+  if (!certificate || !now_.tls) return;
+  const config::Tls& from = now_.server.tls;
+  const std::string stamp = stamp_of(from);
+  if (stamp == now_.stamp || stamp == complained_about_) return;
+  Result<std::shared_ptr<const http::TlsServerContext>> tls = http::TlsServerContext::load(tls_params(from));
+  if (!tls) {
+    // Certificate and key may be written one after the other: what is wrong with this pair is told once.
+    complained_about_ = stamp;
+    log::error("tls", tls.error().message + "; the certificate that was there stays");
+    return;
+  }
+  complained_about_.clear();
+  now_.tls = std::move(*tls);
+  now_.stamp = stamp;
+  warn_of_end(*now_.tls, from);
+  log::info("tls", fmt::format("{} has changed and is in use", from.cert_file.native()));
+  tell(server);
+}
+
+}  // namespace sluice::app

@@ -1,0 +1,60 @@
+// FrontDoor: who may come in to the registry API, as the settings say: address lists and limits, the certificate,
+// logins, patterns of repositories. It puts them in force, and notices when their files change.
+//
+// Owned by the composition root. Threads: prepare, open and refresh read files and may block, so they run on the disk
+// pool or before the loops do; all are thread-safe. The server that is told must outlive the calls.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/clock.hpp"
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "config/settings.hpp"
+#include "http/server.hpp"
+#include "http/tls_server.hpp"
+#include "proxy/login_gate.hpp"
+#include "proxy/repository_rules.hpp"
+
+namespace sluice::app {
+
+http::TlsServerContext::Params tls_params(const config::Tls& tls);
+
+class FrontDoor {
+ public:
+  // What was made of the settings and is not in force yet.
+  struct Prepared {
+    config::Server server;
+    config::Auth auth;
+    config::Repositories repositories;
+    std::shared_ptr<const http::TlsServerContext> tls;  // null: plain HTTP
+    std::string stamp;                                  // of the files it is made of
+  };
+
+  FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry);
+
+  // Errors: config_invalid, with the file. Nothing changes.
+  static Result<Prepared> prepare(const config::Settings& settings);
+  // Puts it in force. Errors: as LoginGate::set, and then nothing has changed.
+  Result<void> open(Prepared prepared, http::Server& server);
+  // Looks at the files: at the logins each time, at the certificate when `certificate` says so.
+  void refresh(http::Server& server, bool certificate);
+  void stop() { logins_.stop(); }
+
+  [[nodiscard]] proxy::LoginGate& logins() noexcept { return logins_; }
+  [[nodiscard]] const proxy::RepositoryRules& rules() const noexcept { return rules_; }
+
+ private:
+  void tell(http::Server& server);
+
+  proxy::LoginGate logins_;
+  proxy::RepositoryRules rules_;
+  metrics::Gauge& expires_;
+  std::mutex mutex_;  // guards what follows
+  Prepared now_;
+  std::string complained_about_;  // a stamp
+};
+
+}  // namespace sluice::app

@@ -1,0 +1,269 @@
+#include "proxy/login_gate.hpp"
+
+#include <crypt.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+
+#include "base/log.hpp"
+#include "upstream/credentials.hpp"
+
+namespace sluice::proxy {
+namespace {
+
+// $2y$10$, 22 characters of salt and 31 of hash.
+constexpr std::size_t kHashBytes = 60;
+constexpr std::size_t kCostAt = 4;
+constexpr unsigned kLeastCost = 4;
+constexpr unsigned kMostCost = 16;  // four seconds and more
+constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20;
+constexpr std::size_t kMaxRemarks = 20;
+// Nobody's password has this hash: it is that of random bytes.
+constexpr std::string_view kNobodysSaltAndHash = "8Ck6Y1pXw3mVdTqZbN0eLuGfRhSjAoIiE5r7vQ2xKzWcMtByPn4Da";
+
+// The cost of a bcrypt hash; 0 for anything else.
+unsigned cost_of(std::string_view hash) {
+  if (hash.size() != kHashBytes || !hash.starts_with("$2") || hash[3] != '$' || hash[6] != '$') return 0;
+  if (hash[2] != 'y' && hash[2] != 'a' && hash[2] != 'b') return 0;
+  unsigned cost = 0;
+  const auto [end, ec] = std::from_chars(&hash[kCostAt], &hash[kCostAt] + 2, cost);
+  if (ec != std::errc{} || end != &hash[kCostAt] + 2) return 0;
+  const std::string_view rest = hash.substr(7);
+  const bool plain = std::all_of(rest.begin(), rest.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '/';
+  });
+  return plain ? cost : 0;
+}
+
+bool matches(const std::string& password, const std::string& hash) {
+  // 32 KiB, too much for a stack that others share.
+  const auto data = std::make_unique<crypt_data>();
+  const char* const made = ::crypt_r(password.c_str(), hash.c_str(), data.get());
+  const bool same = made != nullptr && std::string_view(made).size() == hash.size() &&
+                    CRYPTO_memcmp(made, hash.data(), hash.size()) == 0;
+  OPENSSL_cleanse(data.get(), sizeof *data);
+  return same;
+}
+
+// What tells one content of a file from another without reading it.
+std::string stamp_of(const std::filesystem::path& file) {
+  struct stat at{};
+  if (::stat(file.c_str(), &at) != 0) return fmt::format("errno {}", errno);
+  return fmt::format("{}.{} {} {}", at.st_mtim.tv_sec, at.st_mtim.tv_nsec, at.st_size, at.st_ino);
+}
+
+metrics::Counter& counter(metrics::Registry& registry, const char* result) {
+  return registry.counter("sluice_logins_total",
+                          "Requests where clients need a login: accepted, remembered (it was checked a moment ago), "
+                          "refused, missing, overloaded (too many wait to be checked)",
+                          {{"result", result}});
+}
+
+}  // namespace
+
+Htpasswd Htpasswd::parse(std::string_view text, std::vector<std::string>& remarks) {
+  Htpasswd out;
+  unsigned most = kLeastCost;
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
+    if (line.empty() || line.front() == '#') continue;
+    const std::size_t colon = line.find(':');
+    const std::string_view hash = colon == std::string_view::npos ? std::string_view{} : line.substr(colon + 1);
+    const unsigned cost = cost_of(hash);
+    const auto remark = [&](std::string_view what) { remarks.push_back(fmt::format("line {}: {}", number, what)); };
+    if (colon == std::string_view::npos || colon == 0) {
+      remark("not user:hash");
+    } else if (cost == 0) {
+      remark("not a bcrypt hash");
+    } else if (cost < kLeastCost || cost > kMostCost) {
+      remark(fmt::format("a cost of {}, expected {} to {}", cost, kLeastCost, kMostCost));
+    } else if (!out.hashes_.try_emplace(std::string(line.substr(0, colon)), hash).second) {
+      remark("a user who has a line above");
+    } else {
+      most = std::max(most, cost);
+    }
+  }
+  out.stand_in_ = fmt::format("$2y${:02}${}", most, kNobodysSaltAndHash);
+  return out;
+}
+
+bool Htpasswd::verify(const std::string& user, const std::string& password) const {
+  const auto at = hashes_.find(user);
+  const bool same = matches(password, at == hashes_.end() ? stand_in_ : at->second);
+  return same && at != hashes_.end();
+}
+
+std::optional<Login> parse_basic(std::string_view authorization) {
+  constexpr std::string_view kScheme = "basic";
+  if (authorization.size() <= kScheme.size() || authorization[kScheme.size()] != ' ') return std::nullopt;
+  for (std::size_t i = 0; i < kScheme.size(); ++i) {
+    if ((authorization[i] | 0x20) != kScheme[i]) return std::nullopt;
+  }
+  authorization.remove_prefix(std::min(authorization.find_first_not_of(' ', kScheme.size()), authorization.size()));
+  const Result<std::string> text = upstream::decode_base64(authorization);
+  if (!text) return std::nullopt;
+  const std::size_t colon = text->find(':');
+  // A NUL would end the password early.
+  if (colon == std::string::npos || colon == 0 || text->find('\0') != std::string::npos) return std::nullopt;
+  return Login{text->substr(0, colon), text->substr(colon + 1)};
+}
+
+LoginGate::Counters::Counters(metrics::Registry& registry)
+    : accepted(counter(registry, "accepted")),
+      remembered(counter(registry, "remembered")),
+      refused(counter(registry, "refused")),
+      missing(counter(registry, "missing")),
+      overloaded(counter(registry, "overloaded")) {}
+
+LoginGate::LoginGate(Bounds bounds, const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry)
+    : bounds_(bounds),
+      clock_(clock),
+      counters_(registry),
+      pool_(bounds.threads),
+      state_(std::make_shared<const State>()),
+      remembered_(bounds.max_remembered),
+      flights_(group) {}
+
+LoginGate::~LoginGate() { pool_.stop(); }
+
+std::shared_ptr<const LoginGate::State> LoginGate::state() const {
+  const std::scoped_lock lock(mutex_);
+  return state_;
+}
+
+Result<std::shared_ptr<const LoginGate::State>> LoginGate::read(Params params) {
+  auto out = std::make_shared<State>();
+  out->params = std::move(params);
+  out->generation = std::to_string(++reads_);
+  const std::filesystem::path& file = out->params.file;
+  if (file.empty()) return std::shared_ptr<const State>(std::move(out));
+  // Before it is read: a change in between is found the next time.
+  out->stamp = stamp_of(file);
+  std::ifstream in(file, std::ios::binary);
+  std::string text(kMaxFileBytes + 1, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (in.gcount() == 0 && !in.eof()) {
+    return Error(Errc::config_invalid, fmt::format("auth.htpasswd_file: cannot read {}", file.native()));
+  }
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  if (text.size() > kMaxFileBytes) {
+    return Error(Errc::config_invalid, fmt::format("auth.htpasswd_file: {} is too large", file.native()));
+  }
+  std::vector<std::string> remarks;
+  out->accounts = Htpasswd::parse(text, remarks);
+  for (std::size_t i = 0; i < std::min(remarks.size(), kMaxRemarks); ++i) {
+    log::warn("auth", fmt::format("{}: {}; it counts as not there", file.native(), remarks[i]));
+  }
+  if (remarks.size() > kMaxRemarks) {
+    log::warn("auth", fmt::format("{}: {} more such lines", file.native(), remarks.size() - kMaxRemarks));
+  }
+  if (out->accounts.size() == 0) log::warn("auth", fmt::format("{}: nobody has a login", file.native()));
+  return std::shared_ptr<const State>(std::move(out));
+}
+
+void LoginGate::put(std::shared_ptr<const State> state) {
+  const bool required = !state->params.file.empty();
+  // Nobody gets in between: first the accounts, then that they are needed, and the other way round.
+  if (!required) required_.store(false, std::memory_order_release);
+  {
+    const std::scoped_lock lock(mutex_);
+    state_ = std::move(state);
+  }
+  if (required) required_.store(true, std::memory_order_release);
+}
+
+Result<void> LoginGate::set(Params params) {
+  Result<std::shared_ptr<const State>> made = read(std::move(params));
+  if (!made) return made.error();
+  put(std::move(*made));
+  return {};
+}
+
+void LoginGate::refresh() {
+  const std::shared_ptr<const State> current = state();
+  if (current->params.file.empty()) return;
+  const std::string stamp = stamp_of(current->params.file);
+  if (stamp == current->stamp || stamp == complained_about_) return;
+  Result<std::shared_ptr<const State>> made = read(current->params);
+  if (!made) {
+    complained_about_ = stamp;
+    log::error("auth", made.error().message + "; the logins that were there stay");
+    return;
+  }
+  complained_about_.clear();
+  log::info("auth", fmt::format("{} has changed: {} logins", current->params.file.native(), (*made)->accounts.size()));
+  put(std::move(*made));
+}
+
+std::optional<bool> LoginGate::recall(const std::string& key) {
+  const std::scoped_lock lock(mutex_);
+  const Remembered* const known = remembered_.find(key);
+  if (known == nullptr) return std::nullopt;
+  if (clock_.now() < known->until) return known->accepted;
+  remembered_.erase(key);
+  return std::nullopt;
+}
+
+void LoginGate::remember(const std::string& key, bool accepted, std::chrono::milliseconds ttl) {
+  if (ttl.count() <= 0) return;
+  const std::scoped_lock lock(mutex_);
+  remembered_.insert(key, Remembered{accepted, clock_.now() + ttl});
+}
+
+Error LoginGate::refusal(const State& state) {
+  Error out(Errc::unauthorized, "this cache wants a login");
+  out.challenges.push_back(fmt::format("Basic realm=\"{}\"", state.params.realm));
+  return out;
+}
+
+runtime::Task<Result<bool>> LoginGate::check(std::shared_ptr<const State> state, std::string authorization,
+                                             std::string key) {
+  const std::optional<Login> login = parse_basic(authorization);
+  if (!login) co_return false;
+  const auto work = [state, login] { return state->accounts.verify(login->user, login->password); };
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  const bool right = co_await runtime::offload(pool_, work);
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  remember(key, right, right ? state->params.remember : std::min(state->params.remember, bounds_.remember_refusal));
+  co_return right;
+}
+
+runtime::Task<Result<void>> LoginGate::admit(std::string authorization) {
+  const std::shared_ptr<const State> now = state();
+  if (now->params.file.empty()) co_return Result<void>{};
+  if (authorization.empty()) {
+    counters_.missing.add();
+    co_return refusal(*now);
+  }
+  const std::string key = hash_.of({now->generation, authorization});
+  if (const std::optional<bool> known = recall(key)) {
+    (*known ? counters_.remembered : counters_.refused).add();
+    if (!*known) co_return refusal(*now);
+    co_return Result<void>{};
+  }
+  if (waiting_.load(std::memory_order_relaxed) >= bounds_.max_waiting) {
+    counters_.overloaded.add();
+    co_return Error(Errc::overloaded, "too many logins wait to be checked");
+  }
+  runtime::SingleFlight<std::string, bool>::Work work = [this, now, authorization, key] {
+    return check(now, authorization, key);
+  };
+  const auto outcome = co_await flights_.run(key, std::move(work));
+  if (!outcome.result) co_return outcome.result.error();
+  (*outcome.result ? counters_.accepted : counters_.refused).add();
+  if (!*outcome.result) co_return refusal(*now);
+  co_return Result<void>{};
+}
+
+}  // namespace sluice::proxy

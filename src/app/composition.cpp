@@ -19,6 +19,7 @@
 #include "admin/readiness.hpp"
 #include "app/administration.hpp"
 #include "app/exit_status.hpp"
+#include "app/front_door.hpp"
 #include "app/hints.hpp"
 #include "app/signals.hpp"
 #include "app/upstream_params.hpp"
@@ -95,6 +96,16 @@ streamcache::FileCache::Params fill_params(const config::Settings& settings, con
   params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
   params.pipe.abandoned =
       fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish : streamcache::Abandoned::fail;
+  return params;
+}
+
+proxy::BlobService::Params blob_params(const config::Fill& fill,
+                                       std::function<void(const std::string&)> on_store_trouble) {
+  proxy::BlobService::Params params;
+  params.direct_ranges = fill.ranges == config::Ranges::direct;
+  params.range_limit_bytes = fill.range_limit_bytes == 0 ? UINT64_MAX : fill.range_limit_bytes;
+  if (fill.window_bytes != 0) params.range_ahead_bytes = fill.window_bytes;
+  params.on_store_trouble = std::move(on_store_trouble);
   return params;
 }
 
@@ -203,6 +214,21 @@ runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
   }
 }
 
+// Files are looked at often: whoever changes one waits for it.
+runtime::Task<void> keep_door(FrontDoor& door, http::Server& server, runtime::DiskPool& pool) {
+  constexpr unsigned kSecondsForCertificate = 10;
+  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
+  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
+                                      runtime::Executor>
+      timer(executor);
+  for (unsigned second = 1;; ++second) {
+    timer.expires_after(1s);
+    co_await timer.async_wait(runtime::kAwait);
+    const bool certificate = second % kSecondsForCertificate == 0;
+    co_await runtime::offload(pool, [&door, &server, certificate] { door.refresh(server, certificate); });
+  }
+}
+
 runtime::Task<void> try_store(proxy::BlobService& blobs) {
   const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
   runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
@@ -260,6 +286,7 @@ class Application {
   proxy::Listings listings_;
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
+  FrontDoor door_;
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
   proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
@@ -301,10 +328,10 @@ Application::Application(const config::Settings& settings)
                .ttl = settings.descriptors.ttl},
               *front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(settings, store_), filesystem_, pool_, clock_, fills_, registry_),
-      blobs_({.on_store_trouble =
-                  [this](const std::string& why) {
-                    why.empty() ? store_ready_.met() : store_ready_.met_but("new blobs are not stored: " + why);
-                  }},
+      blobs_(blob_params(settings.fill,
+                         [this](const std::string& why) {
+                           why.empty() ? store_ready_.met() : store_ready_.met_but("new blobs are not stored: " + why);
+                         }),
              access_, store_, parts_, cache_, pool_, filesystem_, clock_, fills_, metrics_),
       manifests_({.memory_bytes = settings.manifests.memory_cache_bytes,
                   .tag_ttl = settings.tags.ttl,
@@ -320,6 +347,7 @@ Application::Application(const config::Settings& settings)
       referrers_({.tag_ttl = settings.tags.ttl, .stale_for = settings.tags.stale_for}, manifests_, store_, pool_,
                  clock_, fills_),
       gate_({}, clock_, fills_, registry_),
+      door_(clock_, fills_, registry_),
       administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_}),
       admin_handler_(registry_, readiness_, clock_, {std::string(version()), &administration_.api()}) {
   const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
@@ -369,10 +397,15 @@ Result<void> Application::start() {
                                                         .removal = settings_.store.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
+                                                        .logins = &door_.logins(),
+                                                        .rules = &door_.rules(),
                                                         .gate = &gate_,
                                                         .prefetcher = &prefetcher_},
                                       metrics_);
   server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
+  Result<FrontDoor::Prepared> door = FrontDoor::prepare(settings_);
+  if (!door) return door.error();
+  if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();
   if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {
     return listening.error().in("registry listener");
   }
@@ -381,6 +414,7 @@ Result<void> Application::start() {
   upkeep_.spawn(loops_.at(0).get_executor(), expire_parts(parts_, pool_));
   upkeep_.spawn(loops_.at(0).get_executor(), try_store(blobs_));
   upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
+  upkeep_.spawn(loops_.at(0).get_executor(), keep_door(door_, *server_, pool_));
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
   return {};
 }
@@ -393,6 +427,7 @@ void Application::stop() {
   }
   end_tasks();
   administration_.stop();
+  door_.stop();
   // Its connections live on the loops, and end there.
   front_->close();
   if (admin_server_) {

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/network.hpp"
 #include "base/units.hpp"
 #include "config/values.hpp"
 
@@ -156,6 +157,20 @@ Field<Settings> window() {
           }};
 }
 
+Field<Settings> range_limit() {
+  return {"fill.range_limit", "a size from 1KiB to 1TiB, or off",
+          [](Settings& settings, std::string_view value) {
+            const Result<std::uint64_t> parsed = value == "off" ? Result<std::uint64_t>(0) : parse_bytes(value);
+            if (!parsed || (value != "off" && (*parsed < kKiB || *parsed > 1024 * kGiB))) return false;
+            settings.fill.range_limit_bytes = *parsed;
+            return true;
+          },
+          [](const Settings& settings) {
+            const std::uint64_t bytes = settings.fill.range_limit_bytes;
+            return bytes == 0 ? std::string("off") : exact_bytes(bytes);
+          }};
+}
+
 Field<Settings> host_pattern() {
   return {"server.host_pattern", "a host name with one * in the place of the upstream's name, such as *.cache.example",
           [](Settings& settings, std::string_view value) {
@@ -266,6 +281,8 @@ constexpr std::array<std::pair<std::string_view, log::Format>, 2> kFormats{
     {{"text", log::Format::text}, {"json", log::Format::json}}};
 constexpr std::array<std::pair<std::string_view, Abandoned>, 2> kAbandoned{
     {{"finish", Abandoned::finish}, {"park", Abandoned::park}}};
+constexpr std::array<std::pair<std::string_view, Ranges>, 2> kRanges{
+    {{"direct", Ranges::direct}, {"fill", Ranges::fill}}};
 constexpr std::array<std::pair<std::string_view, Prefetch>, 3> kPrefetches{
     {{"none", Prefetch::none}, {"config", Prefetch::config}, {"layers", Prefetch::layers}}};
 constexpr std::array<std::pair<std::string_view, DescriptorCache>, 3> kDescriptorCaches{
@@ -286,6 +303,50 @@ Field<Upstream> own_prefetch() {
         return true;
       },
       [of](const Upstream& upstream) { return upstream.prefetch ? of.show(*upstream.prefetch) : std::string("\"\""); }};
+}
+
+constexpr std::array<std::pair<std::string_view, ClientCertificate>, 2> kClientCertificates{
+    {{"required", ClientCertificate::required}, {"optional", ClientCertificate::optional}}};
+
+bool is_network(std::string_view text) { return Network::parse(text).has_value(); }
+
+// Who may come in.
+void add_entry_fields(std::vector<Field<Settings>>& f) {
+  using S = Settings;
+  const std::string networks = "a list of networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7";
+  f.push_back(list<S>("server.allow", networks, is_network, [](auto& s) -> auto& { return s.server.allow; }));
+  f.push_back(list<S>("server.deny", networks, is_network, [](auto& s) -> auto& { return s.server.deny; }));
+  f.push_back(list<S>("server.trusted_proxies", networks, is_network,
+                      [](auto& s) -> auto& { return s.server.trusted_proxies; }));
+  f.push_back(flag<S>("server.proxy_protocol", [](auto& s) -> auto& { return s.server.proxy_protocol; }));
+  f.push_back(number<S>(
+      "server.client.max_connections", 0, 1'000'000, [](auto& s) -> auto& { return s.server.client.max_connections; },
+      " (0: no limit)"));
+  f.push_back(number<S>(
+      "server.client.requests_per_second", 0, 1'000'000,
+      [](auto& s) -> auto& { return s.server.client.requests_per_second; }, " (0: no limit)"));
+  f.push_back(text<S>("server.tls.cert_file", "a PEM file", [](auto& s) -> auto& { return s.server.tls.cert_file; }));
+  f.push_back(text<S>("server.tls.key_file", "a PEM file", [](auto& s) -> auto& { return s.server.tls.key_file; }));
+  f.push_back(
+      text<S>("server.tls.client_ca_file", "a PEM file", [](auto& s) -> auto& { return s.server.tls.client_ca_file; }));
+  f.push_back(choice<S>("server.tls.client_certificate", kClientCertificates,
+                        [](auto& s) -> auto& { return s.server.tls.client_certificate; }));
+  f.push_back(text<S>("auth.htpasswd_file", "a file", [](auto& s) -> auto& { return s.auth.htpasswd_file; }));
+  f.push_back(
+      text<S>("auth.realm", "a name without quotes and backslashes", [](auto& s) -> auto& { return s.auth.realm; }));
+  f.back().set = [](S& s, std::string_view value) {
+    const bool plain =
+        std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c < 0x7f && c != '"' && c != '\\'; });
+    if (value.empty() || !plain) return false;
+    s.auth.realm = std::string(value);
+    return true;
+  };
+  f.push_back(duration<S>("auth.remember", 0ms, 1h, [](auto& s) -> auto& { return s.auth.remember; }));
+  const std::string patterns = "a list of patterns such as docker.io/library/* or ghcr.io/**";
+  f.push_back(
+      list<S>("repositories.allow", patterns, is_scope_pattern, [](auto& s) -> auto& { return s.repositories.allow; }));
+  f.push_back(
+      list<S>("repositories.deny", patterns, is_scope_pattern, [](auto& s) -> auto& { return s.repositories.deny; }));
 }
 
 void add_redis_fields(std::vector<Field<Settings>>& f) {
@@ -353,6 +414,7 @@ std::vector<Field<Settings>> make_settings_fields() {
       number<S>("server.max_connections", 1, 1'000'000, [](auto& s) -> auto& { return s.server.max_connections; }));
   f.push_back(duration<S>("server.drain_timeout", 0ms, 24h, [](auto& s) -> auto& { return s.server.drain_timeout; }));
   f.push_back(host_pattern());
+  add_entry_fields(f);
   f.push_back(endpoint("admin.listen", [](auto& s) -> auto& { return s.admin.listen; }));
   f.push_back(text<S>("data", "a directory", [](auto& s) -> auto& { return s.data; }));
   f.push_back(choice<S>("log.level", kLevels, [](auto& s) -> auto& { return s.log.level; }));
@@ -363,6 +425,8 @@ std::vector<Field<Settings>> make_settings_fields() {
                       [](auto& s) -> auto& { return s.log.access.file; }));
   f.push_back(window());
   f.push_back(choice<S>("fill.abandoned", kAbandoned, [](auto& s) -> auto& { return s.fill.abandoned; }));
+  f.push_back(choice<S>("fill.ranges", kRanges, [](auto& s) -> auto& { return s.fill.ranges; }));
+  f.push_back(range_limit());
   f.push_back(choice<S>("fill.prefetch", kPrefetches, [](auto& s) -> auto& { return s.fill.prefetch; }));
   f.push_back(number<S>("fill.prefetch_parallel", 1, 1000, [](auto& s) -> auto& { return s.fill.prefetch_parallel; }));
   f.push_back(

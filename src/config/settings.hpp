@@ -36,6 +36,24 @@ struct Endpoint {
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
+// What one client of the registry API may have, by its address; an IPv6 client is its /64. 0: no limit.
+struct ClientLimits {
+  std::size_t max_connections = 1'000;
+  std::size_t requests_per_second = 0;  // with a second's worth at once
+};
+
+enum class ClientCertificate : std::uint8_t { required, optional };
+
+// Of the registry API; without a certificate it is plain HTTP.
+struct Tls {
+  std::filesystem::path cert_file;       // PEM: the certificate, and those above it
+  std::filesystem::path key_file;        // PEM: its key
+  std::filesystem::path client_ca_file;  // PEM: who vouches for clients; empty: they are not asked
+  ClientCertificate client_certificate = ClientCertificate::required;
+
+  friend bool operator==(const Tls&, const Tls&) = default;
+};
+
 struct Server {
   Endpoint listen{"127.0.0.1", 5000};
   std::size_t threads = 0;                   // event loops; 0: one for each processor that may be used
@@ -47,6 +65,25 @@ struct Server {
   Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
   // A Host that names the upstream where `*` stands: "*.cache.example". Empty: Host means nothing.
   std::string host_pattern;
+  std::vector<std::string> allow;            // networks of clients ("10.0.0.0/8"); empty: everybody
+  std::vector<std::string> deny;             // stands above it
+  std::vector<std::string> trusted_proxies;  // networks whose word about their clients is taken
+  bool proxy_protocol = false;               // from trusted proxies: PROXY headers, and none without
+  ClientLimits client;
+  Tls tls;
+};
+
+// Who has a login at the cache itself.
+struct Auth {
+  std::filesystem::path htpasswd_file;  // "user:bcrypt" in each line; empty: nobody needs one
+  std::string realm = "sluice";
+  Duration remember{60'000};  // how long a login that was checked is not checked again; 0: each time
+};
+
+// Which repositories are there for clients: patterns of their names with the upstream in front, "docker.io/library/*".
+struct Repositories {
+  std::vector<std::string> allow;  // empty: all
+  std::vector<std::string> deny;   // stands above it
 };
 
 struct Admin {
@@ -71,12 +108,21 @@ enum class Abandoned : std::uint8_t {
   park,    // it stops, and what has arrived is kept for the next request
 };
 
+// How a range of a blob that is not here is answered.
+enum class Ranges : std::uint8_t {
+  direct,  // from upstream, by itself, where the blob's fill has not come near it
+  fill,    // by the fill of the whole blob, once it has come so far
+};
+
 // What of an image is fetched before its clients ask for it.
 enum class Prefetch : std::uint8_t { none, config, layers };
 
 struct Fill {
   std::uint64_t window_bytes = 8 * 1024 * 1024;  // how far it may run ahead of its fastest reader; 0 ("off"): freely
   Abandoned abandoned = Abandoned::finish;
+  Ranges ranges = Ranges::direct;
+  // How much of a blob is passed through in ranges before it is fetched whole; 0 ("off"): however much.
+  std::uint64_t range_limit_bytes = 8 * 1024 * 1024;
   Prefetch prefetch = Prefetch::none;
   std::size_t prefetch_parallel = 8;                      // blobs of one upstream at a time
   std::uint64_t prefetch_bytes = std::uint64_t{1} << 30;  // what those of all upstreams may come to
@@ -182,6 +228,8 @@ struct Upstream : Login {
 struct Settings {
   Server server;
   Admin admin;
+  Auth auth;
+  Repositories repositories;
   std::filesystem::path data = "/var/lib/sluice";  // absolute once loaded
   Log log;
   Fill fill;

@@ -129,6 +129,12 @@ void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Mon
 runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& answered) {
   const http::Request& request = exchange.request();
   const Target& target = answered.target;
+  if (parts_.logins != nullptr && parts_.logins->required()) {
+    Result<std::string> authorization = authorization_of(request);
+    if (!authorization) co_return authorization.error();
+    const Result<void> admitted = co_await parts_.logins->admit(std::move(*authorization));
+    if (!admitted) co_return admitted.error();
+  }
   if (target.kind == Target::Kind::unknown) {
     co_return Error{Errc::name_unknown, "there is nothing at this path; the registry's API is below /v2/"};
   }
@@ -150,6 +156,9 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   Result<Route> route = parts_.upstreams.resolve(named, target.name);
   if (!route) co_return route.error();
   answered.route = std::move(*route);
+  if (parts_.rules != nullptr && !parts_.rules->permits(answered.route->scope.str())) {
+    co_return Error{Errc::denied, "this cache does not serve that repository"};
+  }
   if (answered.route->passthrough != nullptr) {
     const Result<void> admitted = co_await admit(exchange, answered, !removes && removable);
     if (!admitted) co_return admitted.error();

@@ -14,11 +14,13 @@
 #include "proxy/access_log.hpp"
 #include "proxy/blob_response.hpp"
 #include "proxy/listings.hpp"
+#include "proxy/login_gate.hpp"
 #include "proxy/manifest_service.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/prefetcher.hpp"
 #include "proxy/referrers.hpp"
 #include "proxy/removal.hpp"
+#include "proxy/repository_rules.hpp"
 #include "proxy/target.hpp"
 #include "proxy/upstreams.hpp"
 
@@ -33,11 +35,13 @@ class Api final : public http::Handler {
     ManifestService& manifests;
     AccessLog& access_log;
     const Clock& clock;
-    Removal* removal = nullptr;        // answers DELETE; none: it is refused
-    Listings* listings = nullptr;      // answers tags/list and _catalog; none: they are refused
-    Referrers* referrers = nullptr;    // likewise
-    AccessGate* gate = nullptr;        // none: nobody may pull from an upstream with access: passthrough
-    Prefetcher* prefetcher = nullptr;  // told of the manifests that clients get
+    Removal* removal = nullptr;              // answers DELETE; none: it is refused
+    Listings* listings = nullptr;            // answers tags/list and _catalog; none: they are refused
+    Referrers* referrers = nullptr;          // likewise
+    LoginGate* logins = nullptr;             // none: nobody needs a login
+    const RepositoryRules* rules = nullptr;  // none: all repositories are there
+    AccessGate* gate = nullptr;              // none: nobody may pull from an upstream with access: passthrough
+    Prefetcher* prefetcher = nullptr;        // told of the manifests that clients get
   };
 
   Api(const Parts& parts, const Metrics& metrics);

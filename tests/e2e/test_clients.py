@@ -134,6 +134,10 @@ def test_containerd(case):
     matrix(case, clients.Containerd)
 
 
+def test_kubernetes(case):
+    matrix(case, clients.Kubernetes)
+
+
 def test_podman(case):
     matrix(case, clients.Podman)
 

@@ -23,10 +23,11 @@ def test_every_client_in_each_kind_of_outage(case):
     files = {image.name: clients.contents(other, image) for image in (cached, uncached)}
     cache = sluice.Sluice(case, config="tags:\n  ttl: 0s\n" + config(proxy.url, **IMPATIENT))
     # docker's fallback is Docker Hub alone: that it looks for it has to do.
-    docker = clients.Docker(case, cache.port)
-    others = [clients.Containerd(case, cache.port, elsewhere.url)]
-    others += [make(case, cache.port, f"127.0.0.1:{elsewhere.port}") for make in (clients.Podman, clients.Skopeo)]
-    everybody = [docker, *others]
+    docker = clients.if_it_runs_here(clients.Docker, case, cache.port)
+    fallbacks = {clients.Containerd: elsewhere.url, clients.Podman: f"127.0.0.1:{elsewhere.port}",
+                 clients.Skopeo: f"127.0.0.1:{elsewhere.port}"}
+    others = [clients.if_it_runs_here(make, case, cache.port, fallback) for make, fallback in fallbacks.items()]
+    everybody = [client for client in (docker, *others) if client]
 
     def pulls(client, image):
         client.wipe()
@@ -65,8 +66,8 @@ def test_every_client_in_each_kind_of_outage(case):
         for client in everybody:
             assert not client.dead_end.wanted, f"{name}: {client.name} wanted {client.dead_end.wanted}"
         took = at_once(goes_elsewhere, everybody)
-        assert elsewhere.count() > before
-        docker.dead_end.wanted.clear()
+        for client in everybody:
+            client.dead_end.wanted.clear()
         case.say(f"{name:<8} × cached: pass; × not cached, elsewhere: {', '.join(took)}")
         if begin == proxy.refuse:
             proxy.accept()

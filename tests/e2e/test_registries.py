@@ -34,35 +34,39 @@ def test_three_registries_for_four_clients(case):
            "quay.io": (quay, case.images["test/oci:1"])}
     files = {name: clients.contents(plain, wanted) for name, (_, wanted) in has.items()}
 
-    docker, containerd = clients.Docker(case, cache.port), clients.Containerd(case, cache.port)
-    podman, skopeo = clients.Podman(case, cache.port), clients.Skopeo(case, cache.port)
-    # One registry by a file of its own, the other by that for all the rest.
-    page = "/etc/containerd/certs.d/{}/hosts.toml"
-    containerd.mirror("ghcr.io", clients.snippet("containerd", page.format("docker.io"), {
-        clients.ADDRESS: containerd.address, "registry-1.docker.io": "ghcr.io"}))
-    containerd.mirror("_default", clients.snippet("containerd", page.format("_default"), {
-        clients.ADDRESS: containerd.address}))
-
     def pulls(client, *registries):
         for name in registries:
             _, wanted = has[name]
             client.pull(wanted, name)
             client.verify(wanted, files[name], name)
 
+    def pulls_by_name(client):
+        # One registry by a file of its own, the other by that for all the rest.
+        page = "/etc/containerd/certs.d/{}/hosts.toml"
+        client.mirror("ghcr.io", clients.snippet("containerd", page.format("docker.io"), {
+            clients.ADDRESS: client.address, "registry-1.docker.io": "ghcr.io"}))
+        client.mirror("_default", clients.snippet("containerd", page.format("_default"), {
+            clients.ADDRESS: client.address}))
+        pulls(client, *has)
+
+    def pulls_by_mirror(client):
+        pulls(client, "docker.io", "ghcr.io")
+
     def pulls_by_prefix(client):
         for name, (_, wanted) in has.items():
             for prefix in (f"/{name}", "") if name == "docker.io" else (f"/{name}",):
-                client.pull(wanted, cache_address + prefix, "--src-tls-verify=false")
+                client.pull(wanted, client.address + prefix, "--src-tls-verify=false")
                 client.verify(wanted, files[name])
 
     def pulls_from_the_default(client):
         client.pull(has["docker.io"][1])
         client.verify(has["docker.io"][1], files["docker.io"])
 
-    cache_address = f"127.0.0.1:{cache.port}"
+    ways = {clients.Docker: pulls_from_the_default, clients.Containerd: pulls_by_name,
+            clients.Podman: pulls_by_mirror, clients.Skopeo: pulls_by_prefix}
+    everybody = {make: clients.if_it_runs_here(make, case, cache.port) for make in ways}
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = [pool.submit(pulls_from_the_default, docker), pool.submit(pulls, containerd, *has),
-                   pool.submit(pulls, podman, "docker.io", "ghcr.io"), pool.submit(pulls_by_prefix, skopeo)]
+        running = [pool.submit(ways[make], client) for make, client in everybody.items() if client]
     for each in running:
         each.result()
     for name, (proxy, wanted) in has.items():
@@ -73,7 +77,7 @@ def test_three_registries_for_four_clients(case):
             others = [other for other, _ in has.values() if other is not proxy]
             assert not any(other.count(match=digest) for other in others), f"{digest} is of {name}"
         case.say(f"{name}: {len(wanted.blobs)} blobs, {proxy.count()} requests")
-    for client in (docker, containerd, podman, skopeo):
+    for client in filter(None, everybody.values()):
         assert not client.dead_end.wanted, f"{client.name}: {client.dead_end.wanted}"
 
 
@@ -152,38 +156,38 @@ def test_a_private_repository_and_the_logins_of_four_clients(case):
     registry = origin.Registry(case, token=tokens)
     proxy = faults.FaultProxy(case, registry.port)
     cache = sluice.Sluice(case, config=config(proxy.url, access="passthrough"))
-    address = f"127.0.0.1:{cache.port}"
-
-    # docker sends a mirror what it has for Docker Hub, so here it is sluice by name.
-    docker = clients.Docker(case, cache.port)
-    named = f"{address}/{private.name}"
-    podman, skopeo = clients.Podman(case, cache.port), clients.Skopeo(case, cache.port)
-    containerd = clients.Containerd(case, cache.port)
-    logins = case.tmp / "auth.json"
     login = ("login", "--username", "alice", "--password", SECRET)
+    everybody = {make: clients.if_it_runs_here(make, case, cache.port) for make in (
+        clients.Docker, clients.Containerd, clients.Podman, clients.Skopeo)}
+    docker, containerd, podman, skopeo = everybody.values()
+    # docker sends a mirror what it has for Docker Hub, so here it is sluice by name.
+    named = f"127.0.0.1:{cache.port}/{private.name}"
 
-    docker.run(*login, address)
-    docker.run("pull", named)
-    assert docker.inspect(named)["Id"] == private.config
-    podman.tool(*login, "--tls-verify=false", "--authfile", logins, address)
-    for client in (podman, skopeo):
-        client.environment["REGISTRY_AUTH_FILE"] = str(logins)
+    if docker:
+        docker.run(*login, docker.address)
+        docker.run("pull", named)
+        assert docker.inspect(named)["Id"] == private.config
+    for client in filter(None, (podman, skopeo)):
+        client.environment["REGISTRY_AUTH_FILE"] = str(client.home / "auth.json")
+        client.tool(*login, "--tls-verify=false", client.address)
         client.pull(private)
         client.verify(private, files)
-    rights = [*containerd.command(private)[:-1], "--user", f"alice:{SECRET}", containerd.command(private)[-1]]
-    case.run(*rights, environment=containerd.environment)
-    containerd.verify(private, files)
+    if containerd:
+        rights = [*containerd.command(private)[:-1], "--user", f"alice:{SECRET}", containerd.command(private)[-1]]
+        case.run(*rights, environment=containerd.environment)
+        containerd.verify(private, files)
     for digest in private.blobs:
         fetched = [r.status for r in proxy.seen("GET", digest) if r.status != 401]
         assert fetched == [200] and cache.keeps(digest), f"{digest}: {fetched}"
 
-    for client in (docker, containerd, podman, skopeo):
+    for client in filter(None, everybody.values()):
         client.wipe()
         client.environment.pop("REGISTRY_AUTH_FILE", None)
-    docker.run("logout", address)
-    done = docker.run("pull", named, check=False)
-    assert done.returncode != 0 and "denied" in done.stdout, done.stdout
-    for client in (containerd, podman, skopeo):
+    if docker:
+        docker.run("logout", docker.address)
+        done = docker.run("pull", named, check=False)
+        assert done.returncode != 0 and "denied" in done.stdout, done.stdout
+    for client in filter(None, (containerd, podman, skopeo)):
         done = client.pull(private, check=False)
         assert done.returncode != 0, f"{client.name}: {done.stdout}"
         assert client.dead_end.wanted, f"{client.name} did not look elsewhere: {done.stdout}"

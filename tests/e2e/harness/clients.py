@@ -61,6 +61,15 @@ def _in_some_layer(folder, expected):
     return any(_files_below(path) == expected for path in layers)
 
 
+def if_it_runs_here(make, case, *arguments):
+    """make(case, *arguments), or None where this machine cannot run that client."""
+    try:
+        return make(case, *arguments)
+    except cases.Skip as skip:
+        case.say(f"{make.name}: SKIP: {skip}")
+        return None
+
+
 class DeadEnd:
     """The forward proxy of clients that shall reach nothing: it notes where they wanted to go, and closes."""
 
@@ -257,6 +266,8 @@ class Containerd(Client):
     """containerd, and what `ctr` fetches into its content store: nothing is unpacked, which would take privileges."""
 
     name, program, package = "containerd", "ctr", "containerd"
+    namespace = "default"
+    apart = ()
 
     def set_up(self):
         self.daemon_path = shutil.which("containerd", path=PATH)
@@ -266,23 +277,27 @@ class Containerd(Client):
             self.case.skip("containerd needs root")
         self.socket = self.home / "containerd.sock"
         self.settings = self.file("config.toml", "\n".join([
-            "version = 2", f'root = "{self.home}/root"', f'state = "{self.home}/state"',
-            'disabled_plugins = ["io.containerd.grpc.v1.cri"]', "[grpc]", f'address = "{self.socket}"',
-            '[plugins."io.containerd.internal.v1.opt"]', f'path = "{self.home}/opt"', ""]))
+            f'root = "{self.home}/root"', f'state = "{self.home}/state"', *self.configuration(),
+            "[grpc]", f'address = "{self.socket}"', '[plugins."io.containerd.internal.v1.opt"]',
+            f'path = "{self.home}/opt"', ""]))
         server = {"https://registry-1.docker.io": self.registry} if self.registry else {}
         self.mirror("docker.io", snippet("containerd", "/etc/containerd/certs.d/docker.io/hosts.toml",
                                          {ADDRESS: self.address, **server}))
         self.start()
 
+    def configuration(self):
+        return ["version = 2", 'disabled_plugins = ["io.containerd.grpc.v1.cri"]']
+
     def mirror(self, registry, text):
         self.file(f"certs.d/{registry}/hosts.toml", text)
 
     def start(self):
-        self.daemon = self.case.spawn("containerd", [self.daemon_path, "--config", self.settings], self.environment)
+        self.daemon = self.case.spawn("containerd", [*self.apart, self.daemon_path, "--config", self.settings],
+                                      self.environment)
         self.wait_for(self.daemon, lambda: self.ctr("version", check=False).returncode == 0)
 
     def ctr(self, *arguments, check=True):
-        return self.run("--address", self.socket, *arguments, check=check)
+        return self.run("--address", self.socket, "--namespace", self.namespace, *arguments, check=check)
 
     def command(self, image, registry="docker.io"):
         # ctr asks the registry itself, with containerd's resolver.
@@ -309,6 +324,35 @@ class Containerd(Client):
         names = self.ctr("images", "ls", "--quiet").stdout.split()
         if names:
             self.ctr("images", "rm", "--sync", *names)
+
+
+class Kubernetes(Containerd):
+    """containerd as the kubelet asks it, which also unpacks."""
+
+    name, namespace = "kubernetes", "k8s.io"
+    # What it mounts while it unpacks goes away with it, also when it is killed.
+    apart = ("unshare", "--mount", "--propagation", "private")
+
+    def configuration(self):
+        plugin = '[plugins."io.containerd.grpc.v1.cri"'
+        return [snippet("containerd", "/etc/containerd/config.toml", {"/etc/containerd": str(self.home)}),
+                f"{plugin}.containerd]", 'snapshotter = "native"',
+                f"{plugin}.cni]", f'conf_dir = "{self.home}/cni"', f'bin_dir = "{self.home}/cni"']
+
+    def start(self):
+        super().start()
+        plugins = [line.split() for line in self.ctr("plugins", "ls").stdout.splitlines()]
+        if not any(plugin[1:2] == ["cri"] and plugin[-1] == "ok" for plugin in plugins):
+            said = [line for line in self.daemon.log().splitlines() if "grpc.v1.cri" in line and "level=info" not in line]
+            self.case.skip(f"containerd's CRI plugin does not start here: {''.join(said[-1:])[:300]}")
+
+    def command(self, image, registry="docker.io"):
+        return ["python3", "-B", pathlib.Path(__file__).with_name("cri.py"), self.socket, f"{registry}/{image.name}"]
+
+    def verify(self, image, files, registry="docker.io"):
+        super().verify(image, files, registry)
+        snapshots = self.home / "root/io.containerd.snapshotter.v1.native/snapshots"
+        assert _in_some_layer(snapshots, files), "not the files of the image"
 
 
 class Podman(Client):
@@ -392,6 +436,3 @@ class Skopeo(Podman):
 
     def wipe(self):
         shutil.rmtree(self.storage, ignore_errors=True)
-
-
-ALL = (Docker, BuildKit, Containerd, Podman, Buildah, Skopeo)

@@ -5,6 +5,7 @@
 
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <fmt/format.h>
 
 namespace sluice::app {
 namespace {
@@ -29,7 +30,7 @@ void UpstreamWatch::tell(std::string_view upstream, std::string_view why) {
 
 void UpstreamWatch::show() {
   std::string remark;
-  for (const auto& [name, why] : wrong_) remark += (remark.empty() ? "" : "; ") + name + " " + why;
+  for (const auto& [name, why] : wrong_) remark += fmt::format("{}{} {}", remark.empty() ? "" : "; ", name, why);
   remark.empty() ? condition_.met() : condition_.met_but(remark + "; what is stored is served");
 }
 
@@ -41,7 +42,7 @@ runtime::Task<void> UpstreamWatch::keep_asking(const proxy::Upstreams& upstreams
   std::vector<std::string> to_ask{upstreams.default_name()};
   for (;;) {
     for (const std::string& name : to_ask) {
-      upstream::Registry* const registry = upstreams.find(name);
+      const std::shared_ptr<upstream::Registry> registry = upstreams.find(name);
       if (registry == nullptr) continue;
       // How it went, the registry tells whoever watches it.
       const Result<void> pinged = co_await registry->ping();

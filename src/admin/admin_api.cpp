@@ -105,7 +105,13 @@ Task<Answer> AdminApi::answer(const http::Request& request) {
     if (!parts_.verify.cancel()) co_return failed({Errc::not_found, "no verification is running"});
     co_return Answer{202, to_json(parts_.verify.status())};
   }
-  co_return failed({Errc::not_found, "there are repositories, tags, blobs, stat, content, gc and verify"});
+  if (path == "reload" && actions_.reload) {
+    if (method != "POST") co_return not_allowed("POST");
+    Result<std::string> reloaded = co_await actions_.reload();
+    if (!reloaded) co_return failed(reloaded.error());
+    co_return Answer{200, std::move(*reloaded)};
+  }
+  co_return failed({Errc::not_found, "there are repositories, tags, blobs, stat, content, gc, verify and reload"});
 }
 
 Answer AdminApi::about() const {

@@ -10,6 +10,7 @@
 //   POST    /api/v1/verify                 ?sample=5%&rate=50MiB&seed=7
 //   GET     /api/v1/verify
 //   DELETE  /api/v1/verify
+//   POST    /api/v1/reload
 //
 // Threads: answer runs on the admin loop; what blocks is done on the disk pool, and verify on a thread of its own.
 // Owned by the composition root; outlives the admin server.
@@ -41,6 +42,8 @@ class AdminApi {
     std::function<runtime::Task<Result<Removed>>(oci::Digest)> drop;
     std::function<bool(const store::Scope&, const std::string& tag)> forget_tag;
     std::function<runtime::Task<void>()> flush;
+    // Reads the configuration again: what it has changed, as JSON. Null: there is none to read.
+    std::function<runtime::Task<Result<std::string>>()> reload = nullptr;
   };
   struct Params {
     std::string version;

@@ -41,15 +41,12 @@ admin::AdminApi::Actions actions(const Administration::Parts& parts) {
   return {[bridge](store::Scope scope, oci::Digest digest) { return forget(bridge, std::move(scope), digest); },
           [bridge](oci::Digest digest) { return drop(bridge, digest); },
           [bridge](const store::Scope& scope, const std::string& tag) { return bridge.removal.forget_tag(scope, tag); },
-          [bridge] { return bridge.removal.flush(); }};
+          [bridge] { return bridge.removal.flush(); }, parts.reload};
 }
 
-admin::Inventory::Params inventory_params(const config::Settings& settings, const streamcache::FileCache& fills) {
-  std::vector<std::string> names;
-  names.reserve(settings.upstreams.size());
-  for (const auto& [name, upstream] : settings.upstreams) names.push_back(name);
-  return {settings.default_upstream, [names = std::move(names), &fills](const oci::Digest& digest) {
-            for (const std::string& name : names) {
+admin::Inventory::Params inventory_params(const config::Settings& settings, const Administration::Parts& parts) {
+  return {settings.default_upstream, [&upstreams = parts.upstreams, &fills = parts.fills](const oci::Digest& digest) {
+            for (const std::string& name : upstreams.names()) {
               if (fills.contains(proxy::BlobService::fill_key(name, digest))) return true;
             }
             return false;
@@ -59,7 +56,7 @@ admin::Inventory::Params inventory_params(const config::Settings& settings, cons
 }  // namespace
 
 Administration::Administration(const config::Settings& settings, const Parts& parts)
-    : inventory_(inventory_params(settings, parts.fills), parts.store, parts.parts, parts.filesystem),
+    : inventory_(inventory_params(settings, parts), parts.store, parts.parts, parts.filesystem),
       verify_(parts.store, parts.clock),
       api_({std::string(version()), settings.admin.listen.address},
            {inventory_, parts.store, parts.parts, verify_, parts.pool, parts.filesystem, parts.clock}, actions(parts)) {

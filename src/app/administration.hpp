@@ -3,6 +3,9 @@
 // Owned by the composition root. stop() before the store is stopped; destroyed after the admin server.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "admin/admin_api.hpp"
 #include "admin/inventory.hpp"
 #include "admin/verify_job.hpp"
@@ -27,6 +30,8 @@ class Administration {
     runtime::DiskPool& pool;
     runtime::Filesystem& filesystem;
     const Clock& clock;
+    const proxy::Upstreams& upstreams;
+    std::function<runtime::Task<Result<std::string>>()> reload;
   };
 
   Administration(const config::Settings& settings, const Parts& parts);

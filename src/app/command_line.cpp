@@ -31,7 +31,8 @@ constexpr const char* kFooter =
 constexpr const char* kServeFooter =
     "Everything has a default, so no option and no file is needed. An option stands above the environment\n"
     "(SLUICE_SERVER_LISTEN and so on), the environment above the file.\n"
-    "SIGTERM and SIGINT let running transfers end first, a second one does not; SIGHUP opens the access log again.";
+    "SIGTERM and SIGINT let running transfers end first, a second one does not; SIGHUP opens the access log again\n"
+    "and reads the configuration again, as \"sluice reload\" does.";
 
 constexpr const char* kListFooter =
     "Examples:\n"
@@ -78,6 +79,11 @@ constexpr const char* kWarmFooter =
     "  sluice warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.9\n"
     "  sluice warm --all --server cache.example:5000 busybox";
 
+constexpr const char* kReloadFooter =
+    "Upstreams, logins, lists, limits, certificates and the log level count at once, for new requests. A file that is\n"
+    "no good changes nothing: what is wrong with it is printed, and the exit status is 78. What needs a restart is\n"
+    "named. Downloads that run are not touched. SIGHUP does the same, and says in the log how it went.";
+
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
               const std::string& help) {
@@ -94,7 +100,7 @@ bool is_command(const CLI::App& app, std::string_view word) {
                      [&](const auto* command) { return command->get_name() == word; });
 }
 
-constexpr std::string_view kCommands = "serve, check-config, ls, stat, rm, gc, verify, warm, help and version";
+constexpr std::string_view kCommands = "serve, check-config, ls, stat, rm, gc, verify, warm, reload, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -179,6 +185,13 @@ void add_commands(CLI::App& app, CommandLine& line) {
   verify->add_flag("-q,--quiet", options.quiet, "No progress");
   add_place(*verify, line);
 
+  CLI::App* reload = app.add_subcommand("reload", "Let the running sluice read its configuration again");
+  reload->footer(kReloadFooter);
+  optional(*reload, "--admin", options.admin, "ADDR:PORT",
+           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(*reload, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  reload->add_flag("--json", options.json, "One JSON document on standard output");
+
   CLI::App* warm = app.add_subcommand("warm", "Pull images through the cache, so that they are there");
   warm->footer(kWarmFooter);
   warm->add_option("image", options.names, "Images, named as docker names them")->type_name("IMAGE")->required();
@@ -197,7 +210,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
 CommandLine::Command command_of(const CLI::App& app) {
   using enum CommandLine::Command;
-  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 9> kByName{
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 10> kByName{
       {{"serve", serve},
        {"check-config", check_config},
        {"version", version},
@@ -206,7 +219,8 @@ CommandLine::Command command_of(const CLI::App& app) {
        {"rm", remove},
        {"gc", gc},
        {"verify", verify},
-       {"warm", warm}}};
+       {"warm", warm},
+       {"reload", reload}}};
   for (const auto& [name, command] : kByName) {
     if (app.get_subcommand(std::string(name))->parsed()) return command;
   }
@@ -240,7 +254,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
 
   for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
   for (const char* name : {"ls", "stat", "rm", "warm"}) app.get_subcommand(name)->group("What is stored");
-  for (const char* name : {"gc", "verify"}) app.get_subcommand(name)->group("Upkeep");
+  for (const char* name : {"gc", "verify", "reload"}) app.get_subcommand(name)->group("Upkeep");
   for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
   // Later it would be that of the command that was given.
   const std::string overview = app.help();

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <memory>
 #include <stdexcept>
@@ -21,8 +22,9 @@
 #include "app/exit_status.hpp"
 #include "app/front_door.hpp"
 #include "app/hints.hpp"
+#include "app/reload.hpp"
 #include "app/signals.hpp"
-#include "app/upstream_params.hpp"
+#include "app/upstream_set.hpp"
 #include "app/upstream_watch.hpp"
 #include "app/version.hpp"
 #include "base/clock.hpp"
@@ -36,9 +38,7 @@
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
-#include "proxy/offline_registry.hpp"
 #include "proxy/removal.hpp"
-#include "proxy/watched_registry.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
@@ -46,7 +46,6 @@
 #include "store/blob_store.hpp"
 #include "store/parts.hpp"
 #include "streamcache/file_cache.hpp"
-#include "upstream/http_registry.hpp"
 
 namespace sluice::app {
 namespace {
@@ -107,32 +106,6 @@ proxy::BlobService::Params blob_params(const config::Fill& fill,
   if (fill.window_bytes != 0) params.range_ahead_bytes = fill.window_bytes;
   params.on_store_trouble = std::move(on_store_trouble);
   return params;
-}
-
-// Back-pressure must reach upstream: what the kernel takes on our behalf counts as well as the window. Where it would
-// grow its receive buffer beyond the window (net.ipv4.tcp_rmem), the buffer is fixed at about the window, unless the
-// system allows so little (net.core.rmem_max) that a distant upstream would be slowed down.
-std::size_t receive_buffer(std::uint64_t window_bytes) {
-  constexpr std::uint64_t kLeastBytes = 1 << 20;
-  std::uint64_t grown = 0;
-  std::uint64_t allowed = 0;
-  std::ifstream("/proc/sys/net/ipv4/tcp_rmem") >> grown >> grown >> grown;
-  std::ifstream("/proc/sys/net/core/rmem_max") >> allowed;
-  if (window_bytes == 0 || grown <= window_bytes || allowed < kLeastBytes) return 0;
-  // The kernel doubles what it is told, for its own overhead.
-  return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
-}
-
-proxy::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
-  proxy::Upstreams::Options options;
-  options.library_prefix = from.library_prefix;
-  if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
-  switch (from.prefetch.value_or(prefetch)) {
-    case config::Prefetch::none: options.prefetch = proxy::Prefetch::none; break;
-    case config::Prefetch::config: options.prefetch = proxy::Prefetch::config; break;
-    case config::Prefetch::layers: options.prefetch = proxy::Prefetch::layers; break;
-  }
-  return options;
 }
 
 descriptors::RedisParams redis_params(const config::Settings& settings) {
@@ -244,18 +217,24 @@ runtime::Task<void> try_store(proxy::BlobService& blobs) {
 // The whole program. Members are destroyed in the reverse order, so what is used stands above who uses it.
 class Application {
  public:
-  explicit Application(const config::Settings& settings);
+  Application(const config::Settings& settings, LoadAgain load_again);
 
   int run();
 
  private:
-  std::unique_ptr<upstream::Registry> make_registry(const std::string& name, const config::Upstream& from,
-                                                    std::size_t receive_buffer_bytes);
   Result<void> start();
+  // What SIGHUP and the admin API ask for: the configuration is read again, and what may change without a restart is
+  // put in force, all of it or nothing. Blocks; on the thread of reloads_.
+  Result<Reloaded> reload();
+  Result<Reloaded> put_in_force(const config::Settings& loaded);
+  static runtime::Task<Result<std::string>> reload_for_admin(Application& self);
+  static runtime::Task<void> reload_for_signal(Application& self);
   void stop();
   void end_tasks();
 
-  const config::Settings& settings_;
+  const config::Settings& settings_;  // with which it was started
+  const LoadAgain load_again_;
+  config::Settings now_;  // in force; reload alone
   SystemClock clock_;
   metrics::Registry registry_;
   admin::Readiness readiness_;
@@ -266,6 +245,8 @@ class Application {
 
   runtime::PosixFilesystem filesystem_;
   runtime::DiskPool pool_;
+  runtime::DiskPool reloads_{1};
+  std::atomic<bool> serving_{false};
   runtime::LoopPool loops_;
   runtime::LoopPool admin_loops_{1};
   runtime::TaskGroup fills_{"fill"};
@@ -277,6 +258,7 @@ class Application {
   const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
   http::Client client_;
   proxy::Upstreams upstreams_;
+  UpstreamSet upstream_set_;
   const proxy::Metrics metrics_{registry_};
   proxy::BlobAccess access_;
   streamcache::FileCache cache_;
@@ -296,22 +278,10 @@ class Application {
   std::unique_ptr<http::Server> admin_server_;
 };
 
-std::unique_ptr<upstream::Registry> Application::make_registry(const std::string& name, const config::Upstream& from,
-                                                               std::size_t receive_buffer_bytes) {
-  if (settings_.offline || from.offline) {
-    upstream_watch_.tell(name, "is not asked (offline)");
-    return std::make_unique<proxy::OfflineRegistry>(name);
-  }
-  return std::make_unique<proxy::WatchedRegistry>(
-      std::make_unique<upstream::HttpRegistry>(
-          registry_params(settings_, name, from, receive_buffer_bytes, clock_, registry_), client_, clock_, registry_),
-      clock_, registry_, [this, name](const std::string& why) {
-        upstream_watch_.tell(name, why.empty() ? "" : "does not answer: " + why);
-      });
-}
-
-Application::Application(const config::Settings& settings)
+Application::Application(const config::Settings& settings, LoadAgain load_again)
     : settings_(settings),
+      load_again_(std::move(load_again)),
+      now_(settings),
       pool_(settings.store.threads),
       loops_(settings.server.threads),
       store_(store_params(settings), filesystem_, pool_, clock_, registry_),
@@ -323,6 +293,7 @@ Application::Application(const config::Settings& settings)
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
+      upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_}, settings.fill.window_bytes),
       access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl},
                .ttl = settings.descriptors.ttl},
@@ -348,12 +319,64 @@ Application::Application(const config::Settings& settings)
                  clock_, fills_),
       gate_({}, clock_, fills_, registry_),
       door_(clock_, fills_, registry_),
-      administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_}),
+      administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_,
+                                 upstreams_, [this] { return reload_for_admin(*this); }}),
       admin_handler_(registry_, readiness_, clock_, {std::string(version()), &administration_.api()}) {
-  const std::size_t receive_buffer_bytes = receive_buffer(settings.fill.window_bytes);
-  for (const auto& [name, from] : settings.upstreams) {
-    upstreams_.add(make_registry(name, from, receive_buffer_bytes), upstream_options(from, settings.fill.prefetch));
+  upstream_set_.apply(upstream_set_.prepare(settings), settings);
+}
+
+Result<Reloaded> Application::reload() {
+  if (!serving_) return Error(Errc::shutting_down, "it is starting or ending");
+  Result<config::Settings> loaded = load_again_();
+  Result<Reloaded> reloaded = loaded ? put_in_force(*loaded) : Result<Reloaded>(loaded.error());
+  registry_
+      .counter("sluice_config_reloads_total", "Times that the configuration was read again: applied, or refused.",
+               {{"result", reloaded ? "applied" : "refused"}})
+      .add();
+  if (!reloaded) {
+    log::error("config",
+               fmt::format("not reloaded, the old configuration stays in force: {}", reloaded.error().message));
+    return reloaded;
   }
+  for (const std::string& warning : loaded->warnings) log::warn("config", warning);
+  now_ = std::move(*loaded);
+  log::configure({now_.log.level, settings_.log.format});
+  const std::string what = fmt::format("reloaded; {}", describe(*reloaded));
+  reloaded->restart.empty() ? log::info("config", what) : log::warn("config", what);
+  return reloaded;
+}
+
+Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
+  Reloaded out = compare(settings_, now_, loaded);
+  // Whoever is the default one must be there, under the name that counts until a restart.
+  if (loaded.upstreams.find(settings_.default_upstream) == loaded.upstreams.end()) {
+    return Error(Errc::config_invalid, fmt::format("upstreams: the default upstream {} is gone, which needs a restart",
+                                                   settings_.default_upstream));
+  }
+  try {
+    Result<FrontDoor::Prepared> door = FrontDoor::prepare(loaded);
+    if (!door) return door.error();
+    UpstreamSet::Prepared upstreams = upstream_set_.prepare(loaded);
+    if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();
+    upstream_set_.apply(std::move(upstreams), loaded);
+  } catch (const std::runtime_error& error) {
+    return Error(Errc::config_invalid, error.what());
+  }
+  return out;
+}
+
+runtime::Task<Result<std::string>> Application::reload_for_admin(Application& self) {
+  const auto work = [&self] { return self.reload(); };
+  const Result<Reloaded> reloaded = co_await runtime::offload(self.reloads_, work);
+  if (!reloaded) co_return reloaded.error();
+  co_return to_json(*reloaded);
+}
+
+runtime::Task<void> Application::reload_for_signal(Application& self) {
+  const auto work = [&self] { return self.reload(); };
+  // How it went stands in the log.
+  const Result<Reloaded> reloaded = co_await runtime::offload(self.reloads_, work);
+  static_cast<void>(reloaded);
 }
 
 Result<void> Application::start() {
@@ -416,11 +439,13 @@ Result<void> Application::start() {
   upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
   upkeep_.spawn(loops_.at(0).get_executor(), keep_door(door_, *server_, pool_));
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
+  serving_ = true;
   return {};
 }
 
 // In an order in which nobody is left who could use what is gone: requests, then what they have started, then threads.
 void Application::stop() {
+  serving_ = false;
   if (server_) {
     server_->cancel();
     if (!server_->drain(kCancelTimeout)) give_up("connections did not end in time");
@@ -439,6 +464,7 @@ void Application::stop() {
   admin_loops_.stop();
   pool_.stop();
   store_.stop();
+  reloads_.stop();
   if (access_log_) access_log_->flush();
 }
 
@@ -460,6 +486,7 @@ int Application::run() {
                                          if (!access_log_) return;
                                          const Result<void> reopened = access_log_->reopen();
                                          if (!reopened) log::error("app", reopened.error().message);
+                                         upkeep_.spawn(admin_loops_.at(0).get_executor(), reload_for_signal(*this));
                                        }});
   signals.start();
   if (const Result<void> started = start(); !started) {
@@ -494,9 +521,9 @@ int Application::run() {
 
 }  // namespace
 
-int serve(const config::Settings& settings) {
+int serve(const config::Settings& settings, LoadAgain load_again) {
   try {
-    Application application(settings);
+    Application application(settings, std::move(load_again));
     return application.run();
   } catch (const std::exception& error) {
     log::error("app", error.what());

@@ -1,31 +1,18 @@
 #include "app/front_door.hpp"
 
-#include <sys/stat.h>
-
-#include <cerrno>
 #include <chrono>
-#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "app/file_stamp.hpp"
 #include "base/log.hpp"
 
 namespace sluice::app {
 namespace {
 
-// What tells the contents of files from others without reading them.
 std::string stamp_of(const config::Tls& tls) {
-  std::string out;
-  for (const std::filesystem::path& file : {tls.cert_file, tls.key_file, tls.client_ca_file}) {
-    struct stat at{};
-    if (file.empty() || ::stat(file.c_str(), &at) != 0) {
-      out += fmt::format("{} ", file.empty() ? 0 : errno);
-    } else {
-      out += fmt::format("{}.{}.{}.{} ", at.st_mtim.tv_sec, at.st_mtim.tv_nsec, at.st_size, at.st_ino);
-    }
-  }
-  return out;
+  return file_stamp(tls.cert_file) + file_stamp(tls.key_file) + file_stamp(tls.client_ca_file);
 }
 
 void warn_of_end(const http::TlsServerContext& tls, const config::Tls& from) {

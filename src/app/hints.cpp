@@ -45,7 +45,9 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
   const std::string& name = settings.default_upstream;
   const auto upstream = settings.upstreams.find(name);
   const std::string url = upstream == settings.upstreams.end() ? "" : upstream->second.url;
-  std::string out = fmt::format("\nsluice listens on http://{} and caches {} ({}).\n", address, name, url);
+  const bool tls = !settings.server.tls.cert_file.empty();
+  const std::string here = (tls ? "https://" : "http://") + address;
+  std::string out = fmt::format("\nsluice listens on {} and caches {} ({}).\n", here, name, url);
   out += fmt::format("Status and metrics: http://{}/\n", reachable(admin));
   if (is_everywhere(listen)) {
     out += fmt::format("On other machines write this one's name or address instead of {}.\n",
@@ -61,24 +63,23 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
   if (name == "docker.io") {
     out += fmt::format(
         "\ndocker, in /etc/docker/daemon.json, then restart it:\n"
-        "  {{ \"registry-mirrors\": [\"http://{}\"] }}\n",
-        address);
+        "  {{ \"registry-mirrors\": [\"{}\"] }}\n",
+        here);
   }
   out += fmt::format(
       "\ncontainerd, in /etc/containerd/certs.d/{0}/hosts.toml:\n"
       "  server = \"{1}\"\n"
-      "  [host.\"http://{2}\"]\n"
+      "  [host.\"{2}\"]\n"
       "    capabilities = [\"pull\", \"resolve\"]\n",
-      name, url, address);
+      name, url, here);
   out += fmt::format(
       "\npodman, skopeo and buildah, in /etc/containers/registries.conf.d/sluice.conf:\n"
       "  [[registry]]\n"
       "  prefix = \"{0}\"\n"
       "  location = \"{0}\"\n"
       "  [[registry.mirror]]\n"
-      "  location = \"{1}\"\n"
-      "  insecure = true\n",
-      name, address);
+      "  location = \"{1}\"\n{2}",
+      name, address, tls ? "" : "  insecure = true\n");
   if (const std::vector<std::string> more = others(settings); !more.empty()) {
     out += fmt::format(
         "\nIt caches these too: {0}.\n"

@@ -33,12 +33,12 @@ int check_config(const config::Settings& settings) {
   return app::kExitOk;
 }
 
-int serve(const config::Settings& settings) {
+int serve(const config::Settings& settings, const config::LoadParams& params) {
   log::configure({settings.log.level, settings.log.format});
   for (const std::string& warning : settings.warnings) log::warn("config", warning);
   app::ignore_sigpipe();
   app::raise_open_file_limit();
-  return app::serve(settings);
+  return app::serve(settings, [params] { return config::load(params); });
 }
 
 int run(const app::CommandLine& line) {
@@ -57,7 +57,7 @@ int run(const app::CommandLine& line) {
   }
   switch (line.command) {
     case app::CommandLine::Command::check_config: return check_config(*settings);
-    case app::CommandLine::Command::serve: return serve(*settings);
+    case app::CommandLine::Command::serve: return serve(*settings, params);
     default: return app::run_command(line, *settings, params.file.has_value());
   }
 }

@@ -25,7 +25,7 @@ struct Signals::State : std::enable_shared_from_this<State> {
 
   void received(int signal) {
     if (signal == SIGHUP) {
-      log::info("app", "SIGHUP: opening log files again");
+      log::info("app", "SIGHUP: opening log files and reading the configuration again");
       if (callbacks.reopen_logs) callbacks.reopen_logs();
     } else if (!draining) {
       draining = true;

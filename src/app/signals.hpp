@@ -1,6 +1,7 @@
 // The process's signals, as calls on one loop.
 //
-// SIGTERM and SIGINT: the first asks to drain, a second to stop at once. SIGHUP: log files are opened again. SIGPIPE is
+// SIGTERM and SIGINT: the first asks to drain, a second to stop at once. SIGHUP: log files are opened again, and the
+// configuration is read again. SIGPIPE is
 // ignored, since every send reports a broken connection by itself.
 //
 // Threads: made, started and destroyed on the thread that owns `loop` or before it runs; the callbacks run on the loop.

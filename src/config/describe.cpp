@@ -51,6 +51,28 @@ void upstream_lines(std::string& out, const Upstream& upstream) {
 
 }  // namespace
 
+std::vector<std::string> changed_keys(const Settings& from, const Settings& to) {
+  std::vector<std::string> out;
+  for (const auto& field : settings_fields()) {
+    bool changed = field.show(from) != field.show(to);
+    // What is not shown.
+    if (field.key == "redis.password") changed = from.redis.password != to.redis.password;
+    if (field.key == "proxy.https") changed = from.proxy.https != to.proxy.https;
+    if (field.key == "proxy.http") changed = from.proxy.http != to.proxy.http;
+    if (changed) out.emplace_back(field.key);
+  }
+  const std::size_t settings = out.size();
+  for (const auto& [name, upstream] : to.upstreams) {
+    const auto before = from.upstreams.find(name);
+    if (before == from.upstreams.end() || before->second != upstream) out.push_back("upstreams." + name);
+  }
+  for (const auto& [name, upstream] : from.upstreams) {
+    if (to.upstreams.find(name) == to.upstreams.end()) out.push_back("upstreams." + name);
+  }
+  std::sort(out.begin() + static_cast<std::ptrdiff_t>(settings), out.end());
+  return out;
+}
+
 std::string describe(const Settings& settings) {
   std::string out;
   std::vector<std::string_view> open;

@@ -187,12 +187,16 @@ struct Login {
   std::filesystem::path docker_config;          // docker's config.json
   std::string credential_helper;                // "ecr-login" for docker-credential-ecr-login, or a path
   std::optional<Duration> credential_lifetime;  // of what the helper says; 0: it is asked each time; nothing: once
+
+  friend bool operator==(const Login&, const Login&) = default;
 };
 
 // How to log in for some repositories of an upstream.
 struct CredentialRule : Login {
   std::vector<std::string> repositories;  // patterns: `*` within a part of the name, `**` across parts
   bool anonymous = false;
+
+  friend bool operator==(const CredentialRule&, const CredentialRule&) = default;
 };
 
 // Where requests leave by. "off": directly, whatever the environment says; empty: not set.
@@ -200,6 +204,8 @@ struct Proxy {
   std::string https;                  // "http://user:password@proxy.example:3128"; for https URLs
   std::string http;                   // for http URLs
   std::vector<std::string> no_proxy;  // hosts that are reached directly, as in NO_PROXY
+
+  friend bool operator==(const Proxy&, const Proxy&) = default;
 };
 
 struct Upstream : Login {
@@ -223,6 +229,8 @@ struct Upstream : Login {
   std::optional<Prefetch> prefetch;  // nothing: as Fill::prefetch says
   std::size_t max_connections = 64;  // requests to it at a time
   std::size_t requests_per_second = 0;  // 0: as many as there are
+
+  friend bool operator==(const Upstream&, const Upstream&) = default;
 };
 
 struct Settings {
@@ -250,6 +258,9 @@ struct Settings {
   // docker.io, ghcr.io, quay.io, gcr.io, registry.k8s.io, mcr.microsoft.com and public.ecr.aws.
   static std::map<std::string, Upstream, std::less<>> embedded_upstreams();
 };
+
+// The keys in which the two are different; `upstreams.<name>` for whatever of an upstream.
+std::vector<std::string> changed_keys(const Settings& from, const Settings& to);
 
 // The settings as a configuration file that says everything, with secrets masked.
 std::string describe(const Settings& settings);

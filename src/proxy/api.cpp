@@ -181,7 +181,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
 // 200 whatever upstream's state: clients take another answer for a mirror that is no registry. Where they are to log in
 // at upstream, they learn here how (docker and podman do, containerd asks nothing of /v2/).
 runtime::Task<Result<void>> Api::serve_ping(http::Exchange& exchange, Named named) {
-  const Result<const Upstreams::Upstream*> upstream = parts_.upstreams.resolve(named);
+  const Result<std::shared_ptr<const Upstreams::Upstream>> upstream = parts_.upstreams.resolve(named);
   if (upstream && (*upstream)->options.passthrough && parts_.gate != nullptr) {
     Result<std::string> authorization = authorization_of(exchange.request());
     if (!authorization) co_return authorization.error();

@@ -47,14 +47,14 @@ runtime::Task<Result<void>> Api::serve_catalog(http::Exchange& exchange, Answere
   if (parts_.listings == nullptr) co_return no_lists();
   const Result<PageRequest> asked = parse_page(exchange.request().query());
   if (!asked) co_return asked.error();
-  const Upstreams::Upstream* only = nullptr;
+  std::shared_ptr<const Upstreams::Upstream> only;
   if (parts_.upstreams.names_one(named)) {
-    const Result<const Upstreams::Upstream*> one = parts_.upstreams.resolve(named);
+    const Result<std::shared_ptr<const Upstreams::Upstream>> one = parts_.upstreams.resolve(named);
     if (!one) co_return one.error();
     only = *one;
   }
   answered.asked = true;
-  const Listings::Listed listed = co_await parts_.listings->repositories(only, parts_.rules);
+  const Listings::Listed listed = co_await parts_.listings->repositories(std::move(only), parts_.rules);
   answered.cache = listed.result;
   const Page page = page_of(*listed.names, *asked, kMaxRepositoriesOnAPage);
   co_await send_list(exchange, oci::media_type::kJson, catalog_body(page.names),

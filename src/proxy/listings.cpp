@@ -118,7 +118,8 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
   co_return Listed{CacheResult::stale, std::make_shared<const std::vector<std::string>>(std::move(here))};
 }
 
-runtime::Task<Listings::Listed> Listings::repositories(const Upstreams::Upstream* only, const RepositoryRules* rules) {
+runtime::Task<Listings::Listed> Listings::repositories(std::shared_ptr<const Upstreams::Upstream> only,
+                                                       const RepositoryRules* rules) {
   // Walks all there is, which can be much.
   Names names = co_await runtime::offload(pool_, [this, only, rules]() -> Names {
     std::vector<std::string> out;
@@ -126,7 +127,7 @@ runtime::Task<Listings::Listed> Listings::repositories(const Upstreams::Upstream
       const std::size_t slash = scope.find('/');
       if (slash == std::string::npos) continue;
       const std::string_view name = std::string_view(scope).substr(0, slash);
-      const Upstreams::Upstream* upstream = upstreams_.upstream(name);
+      const std::shared_ptr<const Upstreams::Upstream> upstream = upstreams_.upstream(name);
       if (upstream == nullptr || upstream->options.passthrough) continue;
       if (only != nullptr && only != upstream) continue;
       if (rules != nullptr && !rules->permits(scope)) continue;

@@ -56,7 +56,8 @@ class Listings {
   // As a client would pull them here: with the upstream's name in front, unless it is the default one. With `only`
   // those of that upstream, without its name. Those of upstreams with access: passthrough are left out: who may see
   // them is not known; so are those that `rules`, which may be null, do not permit.
-  runtime::Task<Listed> repositories(const Upstreams::Upstream* only, const RepositoryRules* rules = nullptr);
+  runtime::Task<Listed> repositories(std::shared_ptr<const Upstreams::Upstream> only,
+                                     const RepositoryRules* rules = nullptr);
 
  private:
   struct Kept {

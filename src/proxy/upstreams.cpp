@@ -30,19 +30,46 @@ Upstreams::Upstreams(Params params) : params_(std::move(params)) {
 }
 
 void Upstreams::add(std::unique_ptr<upstream::Registry> registry, Options options) {
-  std::string name = canonical_upstream_name(registry->name());
-  by_name_[std::move(name)] = Upstream{std::move(registry), options};
+  Table table = *this->table();
+  std::string name = key(registry->name());
+  table[std::move(name)] = std::make_shared<const Upstream>(Upstream{std::move(registry), options});
+  replace(std::move(table));
 }
 
-const Upstreams::Upstream* Upstreams::upstream(std::string_view name) const {
-  auto at = by_name_.find(name);
-  if (at == by_name_.end()) at = by_name_.find(canonical_upstream_name(name));
-  return at == by_name_.end() ? nullptr : &at->second;
+std::string Upstreams::key(std::string_view name) { return canonical_upstream_name(name); }
+
+void Upstreams::replace(Table table) {
+  auto shared = std::make_shared<const Table>(std::move(table));
+  const std::scoped_lock lock(mutex_);
+  table_.swap(shared);  // the old one goes after the lock
 }
 
-upstream::Registry* Upstreams::find(std::string_view name) const {
-  const Upstream* found = upstream(name);
-  return found == nullptr ? nullptr : found->registry.get();
+std::shared_ptr<const Upstreams::Table> Upstreams::table() const {
+  const std::scoped_lock lock(mutex_);
+  return table_;
+}
+
+const std::shared_ptr<const Upstreams::Upstream>* Upstreams::look_up(const Table& table, std::string_view name) {
+  auto at = table.find(name);
+  if (at == table.end()) at = table.find(key(name));
+  return at == table.end() ? nullptr : &at->second;
+}
+
+std::shared_ptr<const Upstreams::Upstream> Upstreams::upstream(std::string_view name) const {
+  const std::shared_ptr<const Table> current = table();
+  const auto* const found = look_up(*current, name);
+  return found == nullptr ? nullptr : *found;
+}
+
+std::shared_ptr<upstream::Registry> Upstreams::find(std::string_view name) const {
+  const std::shared_ptr<const Upstream> found = upstream(name);
+  return found == nullptr ? nullptr : found->registry;
+}
+
+std::vector<std::string> Upstreams::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, found] : *table()) out.emplace_back(found->registry->name());
+  return out;
 }
 
 std::optional<std::string> Upstreams::name_in(std::string_view host) const {
@@ -56,15 +83,15 @@ std::optional<std::string> Upstreams::name_in(std::string_view host) const {
 
 bool Upstreams::names_one(const Named& named) const { return !named.ns.empty() || name_in(named.host).has_value(); }
 
-Result<const Upstreams::Upstream*> Upstreams::resolve(const Named& named) const {
+Result<std::shared_ptr<const Upstreams::Upstream>> Upstreams::resolve(const Named& named) const {
   std::string name(named.ns);
   if (name.empty()) name = name_in(named.host).value_or(params_.default_name);
-  if (const Upstream* found = upstream(name)) return found;
+  if (std::shared_ptr<const Upstream> found = upstream(name)) return found;
   return unknown(name);
 }
 
 Result<Route> Upstreams::resolve(const Named& named, std::string_view name) const {
-  const Upstream* chosen = nullptr;
+  std::shared_ptr<const Upstream> chosen;
   if (named.ns.empty()) {
     const std::size_t slash = name.find('/');
     const std::string_view first = name.substr(0, slash);
@@ -77,14 +104,14 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
     } else if (is_host && !names_one(named)) {
       // A registry that is not configured. Where the default one may have such a name it is a repository's: Docker
       // Hub, which is what library/ tells, allows no dots in front.
-      const Upstream* fallback = upstream(params_.default_name);
+      const std::shared_ptr<const Upstream> fallback = upstream(params_.default_name);
       if (fallback != nullptr && fallback->options.library_prefix) return unknown(first);
     }
   }
   if (chosen == nullptr) {
-    Result<const Upstream*> found = resolve(named);
+    Result<std::shared_ptr<const Upstream>> found = resolve(named);
     if (!found) return found.error();
-    chosen = *found;
+    chosen = std::move(*found);
   }
   Result<oci::Repository> repository = oci::Repository::parse(name);
   if (!repository) return repository.error();
@@ -97,12 +124,14 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   Result<descriptors::Scope> scope = descriptors::Scope::repository(scope_text);
   if (!scope) return scope.error();
   const std::optional<Passthrough>& passthrough = chosen->options.passthrough;
-  return Route{chosen->registry.get(),
-               std::move(*repository),
-               std::move(*scope),
-               passthrough ? &*passthrough : nullptr,
-               nullptr,
-               chosen->options.prefetch};
+  Route route{chosen->registry.get(),
+              std::move(*repository),
+              std::move(*scope),
+              passthrough ? &*passthrough : nullptr,
+              nullptr,
+              chosen->options.prefetch};
+  route.upstream = std::move(chosen);
+  return route;
 }
 
 }  // namespace sluice::proxy

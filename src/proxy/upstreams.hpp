@@ -1,15 +1,18 @@
 // The upstreams that the configuration names, and which of them a request means.
 //
 // A closed world: a name in `ns`, in front of the path or in Host is looked up here and never dialled.
-// Threads: read from any thread once it is filled.
+// It can be exchanged as a whole while requests are served: what was resolved before goes on with the upstreams of
+// before, which live as long as somebody uses them. Threads: all functions are thread-safe.
 #pragma once
 
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "descriptors/scope.hpp"
@@ -32,10 +35,10 @@ enum class Prefetch : std::uint8_t {
 
 // Where one request goes.
 struct Route {
-  upstream::Registry* registry;  // never null; lives as long as the Upstreams, or as `on_behalf`
+  upstream::Registry* registry;  // never null; lives as long as `upstream`, or as `on_behalf`
   oci::Repository repository;    // as upstream knows it
   descriptors::Scope scope;      // "docker.io/library/busybox": what keeps two upstreams' names apart in the cache
-  // Null: whoever reaches the cache may pull. Lives as long as the Upstreams.
+  // Null: whoever reaches the cache may pull. Lives as long as `upstream`.
   const Passthrough* passthrough = nullptr;
   // `registry`, where it asks with one client's Authorization.
   std::shared_ptr<upstream::Registry> on_behalf = nullptr;
@@ -44,6 +47,8 @@ struct Route {
   // somebody has.
   std::shared_ptr<upstream::Urgency> urgency = nullptr;
   std::shared_ptr<upstream::Registry> behind = nullptr;
+  // What `registry` belongs to (an Upstreams::Upstream); null where it lives for ever, in tests.
+  std::shared_ptr<const void> upstream = nullptr;
 };
 
 // What of a request says which upstream it means.
@@ -66,9 +71,11 @@ class Upstreams {
     Prefetch prefetch = Prefetch::none;
   };
   struct Upstream {
-    std::unique_ptr<upstream::Registry> registry;
+    std::shared_ptr<upstream::Registry> registry;  // never null
     Options options;
   };
+  // By their canonical names.
+  using Table = std::map<std::string, std::shared_ptr<const Upstream>, std::less<>>;
 
   explicit Upstreams(Params params);
 
@@ -76,6 +83,11 @@ class Upstreams {
   void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
     add(std::move(registry), Options{library_prefix, std::nullopt, Prefetch::none});
   }
+
+  // All of them, from now on.
+  void replace(Table table);
+  // The name under which an upstream stands in a Table.
+  [[nodiscard]] static std::string key(std::string_view name);
 
   // `name` is the repository in the path. The first of these that is there counts: `ns`; a first part of `name` that is
   // a configured upstream, as in ghcr.io/owner/app; the host; the default. Suspends never, allocates only the names.
@@ -86,12 +98,14 @@ class Upstreams {
   }
 
   // The upstream of a request that has no repository: by `ns`, host, or the default one. Errors: name_unknown.
-  [[nodiscard]] Result<const Upstream*> resolve(const Named& named) const;
+  [[nodiscard]] Result<std::shared_ptr<const Upstream>> resolve(const Named& named) const;
   // Whether `ns` or the host names one, so that names in answers need no upstream in front.
   [[nodiscard]] bool names_one(const Named& named) const;
 
-  [[nodiscard]] upstream::Registry* find(std::string_view name) const;
-  [[nodiscard]] const Upstream* upstream(std::string_view name) const;
+  // Null where it is not configured.
+  [[nodiscard]] std::shared_ptr<upstream::Registry> find(std::string_view name) const;
+  [[nodiscard]] std::shared_ptr<const Upstream> upstream(std::string_view name) const;
+  [[nodiscard]] std::vector<std::string> names() const;
   [[nodiscard]] const std::string& default_name() const noexcept { return params_.default_name; }
 
  private:
@@ -101,7 +115,11 @@ class Upstreams {
   const Params params_;
   std::string host_prefix_;
   std::string host_suffix_;
-  std::map<std::string, Upstream, std::less<>> by_name_;
+  [[nodiscard]] std::shared_ptr<const Table> table() const;
+  static const std::shared_ptr<const Upstream>* look_up(const Table& table, std::string_view name);
+
+  mutable std::mutex mutex_;  // guards table_, the pointer
+  std::shared_ptr<const Table> table_ = std::make_shared<const Table>();
 };
 
 }  // namespace sluice::proxy

@@ -14,6 +14,7 @@ int stat_command(Runner& runner, Source& source, const CommandOptions& options);
 int remove_command(Runner& runner, Source& source, const CommandOptions& options);
 int gc_command(Runner& runner, Source& source, const CommandOptions& options);
 int verify_command(Runner& runner, Source& source, const CommandOptions& options);
+int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options);
 // Through the registry API on `server`, ADDR:PORT or a URL.
 int warm_command(Runner& runner, const std::string& server, const CommandOptions& options);
 

@@ -10,11 +10,18 @@ namespace {
 
 using Command = CommandLine::Command;
 
-int warm(Runner& runner, const CommandLine& line, const config::Settings& settings) {
-  config::Endpoint listen = settings.server.listen;
+std::string reachable(config::Endpoint listen) {
   if (listen.address.empty() || listen.address == "0.0.0.0") listen.address = "127.0.0.1";
   if (listen.address == "::") listen.address = "::1";
-  return warm_command(runner, line.options.server.value_or(listen.to_string()), line.options);
+  return listen.to_string();
+}
+
+int warm(Runner& runner, const CommandLine& line, const config::Settings& settings) {
+  return warm_command(runner, line.options.server.value_or(reachable(settings.server.listen)), line.options);
+}
+
+int reload(Runner& runner, const CommandLine& line, const config::Settings& settings) {
+  return reload_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options);
 }
 
 }  // namespace
@@ -23,6 +30,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   ignore_sigpipe();
   Runner runner;
   if (line.command == Command::warm) return warm(runner, line, settings);
+  if (line.command == Command::reload) return reload(runner, line, settings);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
   const Result<std::unique_ptr<Source>> source = open_source(runner, where);
   if (!source) return fail(source.error());

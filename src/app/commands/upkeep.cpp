@@ -1,4 +1,4 @@
-// gc and verify.
+// gc, verify and reload.
 #include <chrono>
 #include <cstdio>
 
@@ -9,6 +9,7 @@
 #include "app/commands/command.hpp"
 #include "app/commands/text.hpp"
 #include "app/exit_status.hpp"
+#include "app/reload.hpp"
 #include "base/units.hpp"
 #include "http/url.hpp"
 
@@ -121,6 +122,23 @@ int verify_command(Runner& runner, Source& source, const CommandOptions& options
     std::fputs("sluice: cancelled before the end\n", stderr);
     return runner.interrupted() ? kExitInterrupted : kExitFailure;
   }
+  return kExitOk;
+}
+
+int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options) {
+  const Result<std::unique_ptr<Source>> source = remote_source(runner, admin);
+  if (!source) return fail(source.error());
+  const Result<Document> reloaded = ask(runner, **source, "POST", "/api/v1/reload");
+  if (!reloaded) {
+    const int status = fail(reloaded.error());
+    return reloaded.error().code == Errc::config_invalid ? kExitBadConfig : status;
+  }
+  if (options.json) {
+    print(reloaded->json.dump(2) + "\n");
+    return kExitOk;
+  }
+  using Keys = std::vector<std::string>;
+  print(describe(Reloaded{reloaded->json.value("changed", Keys{}), reloaded->json.value("restart", Keys{})}) + "\n");
   return kExitOk;
 }
 

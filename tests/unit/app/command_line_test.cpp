@@ -51,6 +51,7 @@ TEST_CASE("Command line: each command is told from the others", "[app]") {
   CHECK(command({"gc"}) == Command::gc);
   CHECK(command({"verify"}) == Command::verify);
   CHECK(command({"warm", "x"}) == Command::warm);
+  CHECK(command({"reload"}) == Command::reload);
 }
 
 TEST_CASE("Command line: the options of the commands", "[app]") {

@@ -27,6 +27,15 @@ TEST_CASE("Hints: on loopback they say who reaches it, and what to try", "[app]"
   CHECK(text.back() == '\n');
 }
 
+TEST_CASE("Hints: with a certificate it is https", "[app]") {
+  config::Settings settings;
+  settings.server.tls.cert_file = "/etc/cert.pem";
+  const std::string text = hints(settings, "127.0.0.1:5000");
+  CHECK(has(text, "listens on https://127.0.0.1:5000 and"));
+  CHECK(has(text, "[host.\"https://127.0.0.1:5000\"]"));
+  CHECK_FALSE(has(text, "insecure"));
+}
+
 TEST_CASE("Hints: one that listens everywhere is named by loopback here, and otherwise elsewhere", "[app]") {
   const std::string text = hints({}, ":5000");
   CHECK(has(text, "http://127.0.0.1:5000"));

@@ -1,0 +1,98 @@
+#include "app/upstream_set.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "app/file_stamp.hpp"
+#include "app/upstream_params.hpp"
+#include "proxy/offline_registry.hpp"
+#include "proxy/watched_registry.hpp"
+#include "upstream/http_registry.hpp"
+
+namespace sluice::app {
+namespace {
+
+// Back-pressure must reach upstream: what the kernel takes on our behalf counts as well as the window. Where it would
+// grow its receive buffer beyond the window (net.ipv4.tcp_rmem), the buffer is fixed at about the window, unless the
+// system allows so little (net.core.rmem_max) that a distant upstream would be slowed down.
+std::size_t receive_buffer(std::uint64_t window_bytes) {
+  constexpr std::uint64_t kLeastBytes = 1 << 20;
+  std::uint64_t grown = 0;
+  std::uint64_t allowed = 0;
+  std::ifstream("/proc/sys/net/ipv4/tcp_rmem") >> grown >> grown >> grown;
+  std::ifstream("/proc/sys/net/core/rmem_max") >> allowed;
+  if (window_bytes == 0 || grown <= window_bytes || allowed < kLeastBytes) return 0;
+  // The kernel doubles what it is told, for its own overhead.
+  return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
+}
+
+proxy::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
+  proxy::Upstreams::Options options;
+  options.library_prefix = from.library_prefix;
+  if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
+  switch (from.prefetch.value_or(prefetch)) {
+    case config::Prefetch::none: options.prefetch = proxy::Prefetch::none; break;
+    case config::Prefetch::config: options.prefetch = proxy::Prefetch::config; break;
+    case config::Prefetch::layers: options.prefetch = proxy::Prefetch::layers; break;
+  }
+  return options;
+}
+
+}  // namespace
+
+UpstreamSet::UpstreamSet(const Parts& parts, std::uint64_t window_bytes)
+    : parts_(parts), receive_buffer_bytes_(receive_buffer(window_bytes)) {}
+
+UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std::string& name,
+                                    const config::Upstream& from, std::string stamp) const {
+  Made out{from, settings.proxy, settings.offline || from.offline, std::move(stamp), nullptr, nullptr};
+  out.current = std::make_shared<std::atomic<bool>>(true);
+  if (out.offline) {
+    out.registry = std::make_shared<proxy::OfflineRegistry>(name);
+    return out;
+  }
+  auto tell = [&watch = parts_.watch, name, current = out.current](const std::string& why) {
+    if (*current) watch.tell(name, why.empty() ? "" : "does not answer: " + why);
+  };
+  out.registry = std::make_shared<proxy::WatchedRegistry>(
+      std::make_unique<upstream::HttpRegistry>(
+          registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry), parts_.client,
+          parts_.clock, parts_.registry),
+      parts_.clock, parts_.registry, std::move(tell));
+  return out;
+}
+
+UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) const {
+  Prepared out;
+  for (const auto& [name, from] : settings.upstreams) {
+    // Before they are read: a change in between is found the next time.
+    std::string stamp = file_stamp(from.ca_file) + file_stamp(from.cert_file) + file_stamp(from.key_file);
+    const auto at = now_.find(name);
+    const bool same = at != now_.end() && at->second.from == from && at->second.proxy == settings.proxy &&
+                      at->second.offline == (settings.offline || from.offline) && at->second.stamp == stamp;
+    out.emplace(name, same ? at->second : make(settings, name, from, std::move(stamp)));
+  }
+  return out;
+}
+
+void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
+  for (const auto& [name, made] : now_) {
+    const auto at = prepared.find(name);
+    if (at != prepared.end() && at->second.registry == made.registry) continue;
+    *made.current = false;
+    parts_.watch.tell(name, "");
+  }
+  proxy::Upstreams::Table table;
+  for (const auto& [name, made] : prepared) {
+    const auto at = now_.find(name);
+    const bool is_new = at == now_.end() || at->second.registry != made.registry;
+    if (is_new && made.offline) parts_.watch.tell(name, "is not asked (offline)");
+    table.emplace(proxy::Upstreams::key(name), std::make_shared<const proxy::Upstreams::Upstream>(
+                                                   made.registry, upstream_options(made.from, settings.fill.prefetch)));
+  }
+  parts_.upstreams.replace(std::move(table));
+  now_ = std::move(prepared);
+}
+
+}  // namespace sluice::app

@@ -1,12 +1,12 @@
 // distribution's config.yml (https://distribution.github.io/distribution/about/configuration/), as far as a
-// pull-through cache has a use for it.
+// pull-through cache has a use for it. docs/moving.md has the table of keys.
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <map>
 
 #include <fmt/format.h>
 
+#include "config/registry_environment.hpp"
 #include "config/values.hpp"
 #include "config/yaml.hpp"
 
@@ -25,13 +25,18 @@ const Field<Upstream>& upstream_field(std::string_view key) {
 
 class DistributionFile {
  public:
-  DistributionFile(YamlReader& reader, Settings& settings) : reader_(reader), settings_(settings) {
+  DistributionFile(YamlReader& reader, const RegistryEnvironment& environment, Settings& settings)
+      : reader_(reader), environment_(environment), settings_(settings) {
     same("http.addr", "server.listen");
     same("http.debug.addr", "admin.listen");
-    same("storage.filesystem.rootdirectory", "data");
     same("storage.cache.blobdescriptorsize", "descriptors.size");
-    same("loglevel", "log.level");
-    same("log.level", "log.level");
+    for (const char* key : {"loglevel", "log.level"}) {
+      on(key, [this](const YAML::Node& node, const Place& at) { level(node, at); });
+    }
+    on("storage.filesystem.rootdirectory", [this](const YAML::Node& node, const Place& at) { data(node, at); });
+    on("auth", [this](const YAML::Node& node, const Place& at) { auth(node, at); });
+    http();
+    on("proxy.ttl", [this](const YAML::Node& node, const Place& at) { time_to_live(node, at); });
     on("version", [this](const YAML::Node& node, const Place& at) {
       const auto text = reader_.scalar(node, at, "0.1");
       if (text && *text != "0.1") reader_.report().problem(at, fmt::format("found {}, expected 0.1", in_quotes(*text)));
@@ -52,9 +57,10 @@ class DistributionFile {
 
   void read(const YAML::Node& root) {
     const YAML::Node storage = root["storage"];
-    if (storage && storage.IsMap()) {
-      // distribution's own default, for whoever relies on it.
-      if (storage["filesystem"].IsDefined()) settings_.data = "/var/lib/registry";
+    if (storage && storage.IsScalar()) {
+      driver(storage.Scalar(), placed("storage", reader_.place(storage, "storage")));
+    } else if (storage && storage.IsMap()) {
+      if (storage["filesystem"].IsDefined()) settings_.data = data_below("/var/lib/registry");
       const YAML::Node cache_section = storage["cache"];
       blobdescriptor_seen_ = cache_section && cache_section.IsMap() && cache_section["blobdescriptor"].IsDefined();
     }
@@ -74,9 +80,16 @@ class DistributionFile {
     });
   }
 
+  [[nodiscard]] Place placed(const std::string& path, const Place& in_file) const {
+    return environment_.place(path, in_file);
+  }
+
   void section(const YAML::Node& node, const std::string& path, const Place& where) {
-    reader_.each(node, path, where, [&](const std::string& key, const YAML::Node& value, const Place& at) {
+    if (path == "storage" && node.IsScalar()) return;  // a driver by its name alone
+    reader_.each(node, path, where, [&](const std::string& key, const YAML::Node& value, const Place& in_file) {
       const std::string full = child(path, key);
+      const Place at = placed(full, in_file);
+      if (path == "storage" && !driver(key, at)) return;
       if (const auto known = known_.find(full); known != known_.end()) {
         if (!value.IsNull()) known->second(value, at);
         return;
@@ -88,6 +101,143 @@ class DistributionFile {
         ignored_.push_back(full);
       }
     });
+  }
+
+  // False where it is a driver that keeps its blobs elsewhere than we do, which is reported.
+  bool driver(const std::string& key, const Place& at) {
+    for (const std::string_view known : {"filesystem", "cache", "delete", "redirect", "maintenance", "tag"}) {
+      if (key == known) return true;
+    }
+    reader_.report().problem(at, fmt::format("found the storage driver {}, expected filesystem: sluice keeps its blobs "
+                                             "in a directory of this machine",
+                                             in_quotes(key)));
+    return false;
+  }
+
+  // A directory of our own below distribution's, so that nobody takes the files of one for those of the other. On the
+  // same file system `sluice import` can link what is there.
+  static std::filesystem::path data_below(const std::filesystem::path& root) { return root / "sluice"; }
+
+  void data(const YAML::Node& node, const Place& at) {
+    const auto text = reader_.scalar(node, at, "a directory");
+    if (!text || text->empty()) return;
+    reader_.report().set(own_field("data"), settings_, data_below(*text).native(), "data", at);
+  }
+
+  // As logrus reads them.
+  void level(const YAML::Node& node, const Place& at) {
+    auto text = reader_.scalar(node, at, own_field("log.level").expected);
+    if (!text) return;
+    const std::string said = lower(*text);
+    const std::string ours = said == "warning"                    ? "warn"
+                             : said == "trace"                    ? "debug"
+                             : said == "fatal" || said == "panic" ? "error"
+                                                                  : said;
+    reader_.report().set(own_field("log.level"), settings_, ours, "log.level", at);
+  }
+
+  // Whoever has locked his registry shall not find it open.
+  void auth(const YAML::Node& node, const Place& at) {
+    if (node.IsScalar()) {
+      if (!node.Scalar().empty() && node.Scalar() != "none") no_auth(node.Scalar(), at);
+      return;
+    }
+    reader_.each(node, "auth", at, [&](const std::string& method, const YAML::Node& value, const Place& in_file) {
+      const Place place = placed("auth." + method, in_file);
+      if (method == "none" || value.IsNull()) return;
+      if (method != "htpasswd") return no_auth(method, place);
+      reader_.each(value, "auth.htpasswd", place,
+                   [&](const std::string& key, const YAML::Node& text, const Place& in_text) {
+                     const Place where = placed("auth.htpasswd." + key, in_text);
+                     if (key == "path") own("auth.htpasswd_file", text, where);
+                     if (key == "realm") own("auth.realm", text, where);
+                   });
+    });
+  }
+
+  void no_auth(const std::string& method, const Place& at) {
+    reader_.report().problem(
+        at, fmt::format("found {}, expected htpasswd or no auth at all: sluice checks no tokens of distribution. "
+                        "Upstream's own logins are checked with access: passthrough (docs/configuration.md)",
+                        in_quotes(method)));
+  }
+
+  // Sets a key of ours that not every build has; Go's zero value is as good as nothing.
+  void own(std::string_view key, const YAML::Node& node, const Place& at) {
+    if (node.IsNull() || (node.IsScalar() && node.Scalar().empty())) return;
+    const auto& fields = settings_fields();
+    const auto field = std::find_if(fields.begin(), fields.end(), [&](const auto& one) { return one.key == key; });
+    if (field == fields.end()) {
+      reader_.report().problem(at, "found a key that sluice has nothing for, and that is not safe to leave out");
+      return;
+    }
+    reader_.set(*field, settings_, node, std::string(key), at);
+  }
+
+  void http() {
+    for (const auto& [key, ours] : {std::pair("http.tls.certificate", "server.tls.cert_file"),
+                                    std::pair("http.tls.key", "server.tls.key_file")}) {
+      const std::string name = ours;
+      on(key, [this, name](const YAML::Node& node, const Place& at) { own(name, node, at); });
+    }
+    on("http.tls.clientcas", [this](const YAML::Node& node, const Place& at) {
+      if (node.IsSequence() && node.size() > 1) {
+        reader_.report().problem(at, "found several files, expected one with all certificates in it");
+      } else if (node.IsSequence() && node.size() == 1) {
+        own("server.tls.client_ca_file", node[0], at);
+      }
+    });
+    on("http.tls.clientauth", [this](const YAML::Node& node, const Place& at) { client_auth(node, at); });
+    refuse("http.tls.letsencrypt",
+           "certificates of a file (http.tls.certificate and http.tls.key), which sluice reads "
+           "again when an ACME client has renewed them");
+    refuse("http.prefix", "none: clients are answered at /v2/");
+    on("http.net", [this](const YAML::Node& node, const Place& at) {
+      const auto text = reader_.scalar(node, at, "tcp");
+      if (text && !text->empty() && *text != "tcp") {
+        reader_.report().problem(
+            at, fmt::format("found {}, expected tcp: sluice listens on no sockets of files", in_quotes(*text)));
+      }
+    });
+    // They are always there.
+    on("http.debug.prometheus.enabled", [](const YAML::Node&, const Place&) {});
+    on("http.debug.prometheus.path", [this](const YAML::Node& node, const Place& at) {
+      const auto text = reader_.scalar(node, at, "/metrics");
+      if (text && !text->empty() && *text != "/metrics") {
+        reader_.report().warning(fmt::format("{}: found {}; metrics are at /metrics", at.name, in_quotes(*text)));
+      }
+    });
+  }
+
+  // The words of Go's tls.ClientAuthType, as distribution 3 has them.
+  void client_auth(const YAML::Node& node, const Place& at) {
+    const auto text = reader_.scalar(node, at, "require-and-verify-client-cert or verify-client-cert-if-given");
+    if (!text || text->empty()) return;
+    if (*text == "require-and-verify-client-cert")
+      return own("server.tls.client_certificate", YAML::Node("required"), at);
+    if (*text == "verify-client-cert-if-given") return own("server.tls.client_certificate", YAML::Node("optional"), at);
+    reader_.report().problem(at, fmt::format("found {}, expected require-and-verify-client-cert or "
+                                             "verify-client-cert-if-given: certificates are never taken unverified",
+                                             in_quotes(*text)));
+  }
+
+  // A key that must not be left out where it says something.
+  void refuse(const std::string& key, std::string expected) {
+    on(key, [this, expected = std::move(expected)](const YAML::Node& node, const Place& at) {
+      const bool says_nothing = node.IsNull() || (node.IsScalar() && (node.Scalar().empty() || node.Scalar() == "/")) ||
+                                ((node.IsMap() || node.IsSequence()) && node.size() == 0);
+      if (says_nothing) return;
+      reader_.report().problem(
+          at, fmt::format("found {}, expected {}", node.IsScalar() ? in_quotes(node.Scalar()) : "a section", expected));
+    });
+  }
+
+  // distribution drops what it fetched so long ago; here it is what nobody has used for so long.
+  void time_to_live(const YAML::Node& node, const Place& at) {
+    auto text = go_duration(node, at);
+    if (!text || text->empty()) return;
+    if (text->starts_with('-')) *text = "0s";
+    reader_.report().set(own_field("store.max_age"), settings_, *text, "store.max_age", at);
   }
 
   void formatter(const YAML::Node& node, const Place& at) {
@@ -179,7 +329,7 @@ class DistributionFile {
     if (remote == proxy_.end() || (url && url->empty())) {
       const YAML::Node section = root["proxy"];
       reader_.report().problem(
-          reader_.place(section.IsDefined() ? section : root, "proxy.remoteurl"),
+          placed("proxy.remoteurl", reader_.place(section.IsDefined() ? section : root, "proxy.remoteurl")),
           "found nothing, expected the URL of the registry to cache (sluice is a pull-through cache only)");
     }
     if (url && !url->empty()) choose(*url);
@@ -229,14 +379,16 @@ class DistributionFile {
       return std::any_of(ignored_.begin(), ignored_.end(), [&](const auto& name) { return name.starts_with(prefix); });
     };
     std::string text = "these keys of distribution mean nothing here and are left out: " + names;
-    if (has("auth")) text += "; everybody who reaches the port may pull";
-    if (has("http.tls")) text += "; the port speaks plain HTTP";
+    if (has("notifications")) text += "; no events are sent";
+    if (has("http.tls.minimumtls") || has("http.tls.ciphersuites"))
+      text += "; TLS 1.2 and 1.3 are spoken, as OpenSSL does";
     if (has("redis.tls")) text += "; Redis is spoken to without TLS";
     if (has("redis.mastername")) text += "; no sentinel is asked where Redis is";
     reader_.report().warning(std::move(text));
   }
 
   YamlReader& reader_;
+  const RegistryEnvironment& environment_;
   Settings& settings_;
   std::map<std::string, Read> known_;
   std::map<std::string, std::pair<YAML::Node, Place>> proxy_;
@@ -246,8 +398,11 @@ class DistributionFile {
 
 }  // namespace
 
-void apply_distribution(const YAML::Node& root, YamlReader& reader, Settings& settings) {
-  DistributionFile(reader, settings).read(root);
+void apply_distribution(YAML::Node root, const std::map<std::string, std::string>& environment, YamlReader& reader,
+                        Settings& settings) {
+  RegistryEnvironment variables(root, reader.report());
+  variables.apply(environment);
+  DistributionFile(reader, variables, settings).read(root);
 }
 
 }  // namespace sluice::config

@@ -277,7 +277,7 @@ void apply_command_line(const Overrides& overrides, Settings& settings, Report& 
 Result<Settings> load(const LoadParams& params) {
   Settings settings;
   Report report;
-  if (params.file) apply_file(*params.file, settings, report);
+  if (params.file) apply_file(*params.file, params.environment, settings, report);
   apply_environment(params.environment, settings, report);
   apply_command_line(params.overrides, settings, report);
   check(settings, report);

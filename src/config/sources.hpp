@@ -11,7 +11,9 @@
 
 namespace sluice::config {
 
-void apply_file(const std::filesystem::path& file, Settings& settings, Report& report);
+// `environment` counts where the file is one of distribution's.
+void apply_file(const std::filesystem::path& file, const std::map<std::string, std::string>& environment,
+                Settings& settings, Report& report);
 
 void apply_environment(const std::map<std::string, std::string>& environment, Settings& settings, Report& report);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -46,7 +47,8 @@ class YamlReader {
 // "path.key", or "key" at the top.
 std::string child(const std::string& path, const std::string& key);
 
-// A config.yml of distribution's registry with a `proxy:` section.
-void apply_distribution(const YAML::Node& root, YamlReader& reader, Settings& settings);
+// A config.yml of distribution's registry with a `proxy:` section, and the variables REGISTRY_… that are laid over it.
+void apply_distribution(YAML::Node root, const std::map<std::string, std::string>& environment, YamlReader& reader,
+                        Settings& settings);
 
 }  // namespace sluice::config

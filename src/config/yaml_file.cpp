@@ -239,7 +239,8 @@ std::string unknown_key(std::string_view key, const std::vector<std::string>& si
   return fmt::format("found an unknown key, expected one of: {}", joined_names(siblings));
 }
 
-void apply_file(const std::filesystem::path& file, Settings& settings, Report& report) {
+void apply_file(const std::filesystem::path& file, const std::map<std::string, std::string>& environment,
+                Settings& settings, Report& report) {
   std::string text;
   if (!read_text(file, text, report)) return;
   YamlReader reader(file.string(), report);
@@ -254,7 +255,7 @@ void apply_file(const std::filesystem::path& file, Settings& settings, Report& r
     const Place where = reader.place(root, "");
     // Nobody but distribution has a version at the top.
     if (root.IsMap() && root["version"].IsDefined()) {
-      apply_distribution(root, reader, settings);
+      apply_distribution(root, environment, reader, settings);
     } else {
       OwnFile(reader, settings).section(root, "", where);
     }

@@ -1,3 +1,7 @@
+#include <map>
+#include <string>
+#include <vector>
+
 #include <catch2/catch.hpp>
 
 #include "support.hpp"
@@ -45,7 +49,8 @@ proxy:
   REQUIRE(loaded.has_value());
   CHECK(loaded->server.listen == Endpoint{"", 5000});
   CHECK(loaded->admin.listen == Endpoint{"127.0.0.1", 5001});
-  CHECK(loaded->data == "/srv/registry");
+  CHECK(loaded->data == "/srv/registry/sluice");
+  CHECK(loaded->store.max_age == 168h);
   CHECK(loaded->log.level == log::Level::debug);
   CHECK(loaded->log.format == log::Format::json);
   CHECK(loaded->log.access.format == log::Format::json);
@@ -62,7 +67,7 @@ proxy:
   REQUIRE(loaded->warnings.size() == 1);
   CHECK(loaded->warnings[0] ==
         "these keys of distribution mean nothing here and are left out: log.fields, storage.delete, http.secret, "
-        "http.headers, http.debug.prometheus, health, proxy.ttl");
+        "http.headers, health");
 }
 
 TEST_CASE("Distribution: the remote decides which upstream is the default", "[config]") {
@@ -84,7 +89,7 @@ TEST_CASE("Distribution: older names and Go's notations", "[config]") {
       "http: { draintimeout: 5000000000 }\nproxy: { remoteurl: 'https://quay.io', username: '', password: '' }");
   REQUIRE(loaded.has_value());
   CHECK(loaded->log.level == log::Level::error);
-  CHECK(loaded->data == "/var/lib/registry");
+  CHECK(loaded->data == "/var/lib/registry/sluice");
   CHECK(loaded->descriptors.cache == DescriptorCache::memory);
   CHECK(loaded->server.drain_timeout == 5s);
   CHECK(loaded->warnings.empty());
@@ -168,14 +173,168 @@ proxy: { remoteurl: 'https://quay.io' }
   }
 }
 
-TEST_CASE("Distribution: dropping its doors is said aloud", "[config]") {
-  const Result<Settings> loaded = load_text(
-      "version: 0.1\nauth: { htpasswd: { realm: x, path: y } }\nhttp: { tls: { certificate: x } }\n"
-      "proxy: { remoteurl: 'https://quay.io' }");
-  REQUIRE(loaded.has_value());
-  REQUIRE(loaded->warnings.size() == 1);
-  CHECK(loaded->warnings[0].find("everybody who reaches the port may pull; the port speaks plain HTTP") !=
+TEST_CASE("Distribution: a file of version 3 with everything in it", "[config]") {
+  const Folder folder;
+  const std::string htpasswd = folder.write("htpasswd", "").string();
+  const std::string pem = folder.write("some.pem", "").string();
+  const Result<Settings> loaded = load_text(R"(
+version: 0.1
+log:
+  accesslog: { disabled: false }
+  level: warning
+  formatter: logstash
+  fields: { service: mirror }
+storage:
+  filesystem: { rootdirectory: /srv/mirror, maxthreads: 50 }
+  maintenance:
+    uploadpurging: { enabled: true, age: 168h, interval: 24h, dryrun: false }
+    readonly: { enabled: false }
+  redirect: { disable: true }
+  tag: { concurrencylimit: 8 }
+auth:
+  htpasswd: { realm: mirror, path: )" + htpasswd +
+                                            R"( }
+http:
+  addr: 0.0.0.0:5443
+  net: tcp
+  prefix: /
+  relativeurls: false
+  tls:
+    certificate: )" + pem + R"(
+    key: )" + pem + R"(
+    clientcas: [)" + pem + R"(]
+    clientauth: verify-client-cert-if-given
+    minimumtls: tls1.2
+    letsencrypt: {}
+  debug:
+    addr: 127.0.0.1:5002
+    prometheus: { enabled: true, path: /prometheus }
+  http2: { disabled: false }
+  h2c: { enabled: false }
+notifications:
+  events: { includereferences: true }
+health:
+  file: [{ file: /tmp/x, interval: 10s }]
+  tcp: [{ addr: 'redis:6379', timeout: 3s, interval: 10s, threshold: 3 }]
+validation: { disabled: true }
+proxy:
+  remoteurl: https://registry-1.docker.io
+  ttl: 0
+  exec: { command: docker-credential-x, lifetime: 1h }
+)");
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->data == "/srv/mirror/sluice");
+  CHECK(loaded->log.level == log::Level::warn);
+  CHECK(loaded->log.format == log::Format::json);
+  CHECK(loaded->auth.htpasswd_file == htpasswd);
+  CHECK(loaded->auth.realm == "mirror");
+  CHECK(loaded->server.tls.cert_file == pem);
+  CHECK(loaded->server.tls.key_file == pem);
+  CHECK(loaded->server.tls.client_ca_file == pem);
+  CHECK(loaded->server.tls.client_certificate == ClientCertificate::optional);
+  CHECK(loaded->store.max_age == 0ms);
+  REQUIRE(loaded->warnings.size() == 2);
+  CHECK(loaded->warnings[0].find("http.debug.prometheus.path: found \"/prometheus\"; metrics are at /metrics") !=
         std::string::npos);
+  CHECK(loaded->warnings[1] ==
+        "these keys of distribution mean nothing here and are left out: log.fields, storage.filesystem.maxthreads, "
+        "storage.maintenance, storage.redirect, storage.tag, http.relativeurls, http.tls.minimumtls, http.http2, "
+        "http.h2c, notifications, health, validation; no events are sent; TLS 1.2 and 1.3 are spoken, as OpenSSL does");
+}
+
+TEST_CASE("Distribution: a file of version 2 with what only that has", "[config]") {
+  const Result<Settings> loaded = load_text(R"(
+version: 0.1
+loglevel: debug
+reporting: { bugsnag: { apikey: key } }
+storage: { filesystem: { rootdirectory: /srv/mirror }, cache: { layerinfo: inmemory } }
+auth: none
+http: { addr: ':5000', tls: { certificate: '', key: '' } }
+compatibility: { schema1: { enabled: true } }
+policy: { repository: { classes: [image] } }
+proxy: { remoteurl: 'https://registry-1.docker.io' }
+)");
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->log.level == log::Level::debug);
+  CHECK(loaded->auth.htpasswd_file.empty());
+  CHECK(loaded->server.tls == Tls{});
+  REQUIRE(loaded->warnings.size() == 1);
+  CHECK(loaded->warnings[0] ==
+        "these keys of distribution mean nothing here and are left out: reporting, compatibility, policy");
+}
+
+TEST_CASE("Distribution: what must not be left out stops the start, with its line", "[config]") {
+  const auto with = [](const std::string& text) {
+    return complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\n" + text);
+  };
+  CHECK(with("auth:\n  token: { realm: x }").find("sluice.yml:4: auth.token: found \"token\", expected htpasswd") == 0);
+  CHECK(with("auth: silly").find("sluice.yml:3: auth: found \"silly\", expected htpasswd") == 0);
+  CHECK(with("storage: { s3: { bucket: x } }").find("sluice.yml:3: storage.s3: found the storage driver \"s3\"") == 0);
+  CHECK(with("storage: inmemory").find("sluice.yml:3: storage: found the storage driver \"inmemory\"") == 0);
+  CHECK(with("http: { prefix: /mirror/ }").find("sluice.yml:3: http.prefix: found \"/mirror/\", expected none") == 0);
+  CHECK(with("http: { net: unix }").find("sluice.yml:3: http.net: found \"unix\", expected tcp") == 0);
+  CHECK(with("http: { tls: { letsencrypt: { email: me@example.com } } }")
+            .find("sluice.yml:3: http.tls.letsencrypt: found a section, expected certificates of a file") == 0);
+  CHECK(with("http: { tls: { clientauth: request-client-cert } }")
+            .find("sluice.yml:3: http.tls.clientauth: found \"request-client-cert\"") == 0);
+  CHECK(with("http: { tls: { clientcas: [a, b] } }")
+            .find("sluice.yml:3: http.tls.clientcas: found several files, expected one") == 0);
+}
+
+TEST_CASE("Distribution: its variables lie over its file", "[config]") {
+  const Folder folder;
+  const auto file = folder.write("config.yml", R"(
+version: 0.1
+storage: { filesystem: { rootdirectory: /srv/registry }, cache: { blobdescriptor: redis } }
+http: { addr: ':5000' }
+redis: { addrs: ["10.0.0.1:6379"] }
+proxy: { remoteurl: 'https://quay.io' }
+)");
+  const auto read = [&](std::map<std::string, std::string> environment) {
+    return load({file, std::move(environment), {}});
+  };
+  const Result<Settings> loaded = read({{"REGISTRY_PROXY_REMOTEURL", "https://ghcr.io"},
+                                        {"REGISTRY_PROXY_USERNAME", "me"},
+                                        {"REGISTRY_PROXY_PASSWORD", "secret"},
+                                        {"REGISTRY_HTTP", "{ draintimeout: 7s, addr: ':1' }"},
+                                        {"REGISTRY_HTTP_ADDR", "127.0.0.1:5005"},
+                                        {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/srv/other"},
+                                        {"REGISTRY_REDIS_ADDRS_0", "10.0.0.2:6379"},
+                                        {"REGISTRY_REDIS_ADDRS_1", "10.0.0.3:6379"},
+                                        {"REGISTRY_REDIS_OPTIONS_PASSWORD", "word"},
+                                        {"REGISTRY_LOG_ACCESSLOG_DISABLED", "true"},
+                                        {"REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/tmp/x"},
+                                        {"REGISTRY_PORT_5000_TCP", "tcp://10.0.0.9:5000"},
+                                        {"REGISTRY_CONFIGURATION_PATH", "/etc/other.yml"},
+                                        {"SLUICE_SERVER_LISTEN", "127.0.0.1:5006"}});
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->default_upstream == "ghcr.io");
+  CHECK(loaded->upstreams.at("ghcr.io").username == "me");
+  CHECK(loaded->upstreams.at("ghcr.io").password == "secret");
+  CHECK(loaded->server.listen.to_string() == "127.0.0.1:5006");  // our own variables stand above
+  CHECK(loaded->server.drain_timeout == 7s);
+  CHECK(loaded->data == "/srv/other/sluice");
+  CHECK(loaded->redis.addresses == std::vector<std::string>{"10.0.0.2:6379", "10.0.0.3:6379"});
+  CHECK(loaded->redis.password == "word");
+  CHECK_FALSE(loaded->log.access.enabled);
+  REQUIRE(loaded->warnings.size() == 3);
+  CHECK(loaded->warnings[0] == "these variables are no key of distribution, and are left out: REGISTRY_PORT_5000_TCP");
+  CHECK(loaded->warnings[2] == "these keys of distribution mean nothing here and are left out: health");
+
+  const auto said = [&](std::map<std::string, std::string> environment) {
+    const Result<Settings> refused = read(std::move(environment));
+    return refused ? "ok" : refused.error().message;
+  };
+  CHECK(
+      said({{"REGISTRY_HTTP_ADDR", "nowhere"}}).find("REGISTRY_HTTP_ADDR: found \"nowhere\", expected ADDRESS:PORT") ==
+      0);
+  CHECK(said({{"REGISTRY_AUTH_TOKEN_REALM", "x"}}).find("REGISTRY_AUTH_TOKEN_REALM: found \"token\"") == 0);
+  CHECK(said({{"REGISTRY_STORAGE", "inmemory"}}).find("REGISTRY_STORAGE: found the storage driver \"inmemory\"") == 0);
+  CHECK(said({{"REGISTRY_REDIS_ADDRS_2", "x"}}) == "REGISTRY_REDIS_ADDRS_2: found no item 2 of the list redis.addrs");
+  CHECK(said({{"REGISTRY_PROXY_REMOTEURL_X", "x"}}).find("REGISTRY_PROXY_REMOTEURL_X: found below") == 0);
+  CHECK(said({{"REGISTRY_HTTP_ADDR", "{"}}).find("REGISTRY_HTTP_ADDR: is not YAML") == 0);
+  // To our own file they are nobody's.
+  CHECK(load({folder.write("own.yml", "server: {}"), {{"REGISTRY_HTTP_ADDR", "{"}}, {}}).has_value());
 }
 
 TEST_CASE("Distribution: what cannot be mapped stops the start", "[config]") {

@@ -204,6 +204,7 @@ std::string_view name(CacheResult result) noexcept {
     case CacheResult::error: return "error";
     case CacheResult::unknown: return "unknown";
     case CacheResult::denied: return "denied";
+    case CacheResult::range: return "range";
   }
   return "none";
 }

@@ -28,8 +28,9 @@ enum class CacheResult : std::uint8_t {
   error,    // no answer could be had
   unknown,  // upstream does not have it
   denied,   // upstream does not let us, or the client, have it
+  range,    // a range of what is not here, from upstream, passed through
 };
-inline constexpr std::size_t kCacheResults = 8;
+inline constexpr std::size_t kCacheResults = 9;
 
 std::string_view name(CacheResult result) noexcept;
 

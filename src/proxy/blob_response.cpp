@@ -45,15 +45,6 @@ runtime::Task<void> send_unsatisfiable(http::Exchange& exchange, std::uint64_t s
   static_cast<void>(sent);
 }
 
-// The bytes of one range of an object at rest.
-runtime::Task<Result<void>> send_piece(http::Exchange& exchange, const ReadyObject& object, http::ByteRange range) {
-  if (object.in_memory) {
-    const std::string_view piece = std::string_view(object.body).substr(range.first, range.size());
-    co_return co_await exchange.write(std::as_bytes(std::span(piece)));
-  }
-  co_return co_await exchange.send_file(object.file->file, range.first, range.size());
-}
-
 // The bytes of one step of a fill in flight.
 runtime::Task<Result<void>> send_step(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
                                       std::uint64_t until) {
@@ -85,9 +76,125 @@ runtime::Task<Result<std::uint64_t>> wait_whole(streamcache::Stream& stream) {
   co_return size;
 }
 
+// What is arriving, from `at` to `end` or, where that is not known, to its end. Errors: the exchange's, and the fill's,
+// whose reason is in its own log line.
+runtime::Task<Result<void>> send_arriving(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
+                                          std::optional<std::uint64_t> end) {
+  while (!end || at < *end) {
+    const Result<std::uint64_t> readable = co_await stream.wait_readable(at);
+    if (!readable) co_return readable.error();
+    if (*readable <= at) {
+      if (!end) break;
+      co_return Error{Errc::size_mismatch, "the blob ended before the range"};
+    }
+    const std::uint64_t until = std::min({end.value_or(*readable), *readable, at + kStepBytes});
+    if (Result<void> sent = co_await send_step(exchange, stream, at, until); !sent) co_return sent;
+    at = until;
+    stream.advance(at);
+  }
+  co_return Result<void>{};
+}
+
+// Where the bytes of ranges come from.
+class Source {
+ public:
+  virtual ~Source() = default;
+  // Those of one range. Errors: the exchange's and the source's.
+  virtual runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) = 0;
+};
+
+class AtRest final : public Source {
+ public:
+  explicit AtRest(const ReadyObject& object) : object_(object) {}
+  runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
+    if (object_.in_memory) {
+      const std::string_view piece = std::string_view(object_.body).substr(range.first, range.size());
+      co_return co_await exchange.write(std::as_bytes(std::span(piece)));
+    }
+    co_return co_await exchange.send_file(object_.file->file, range.first, range.size());
+  }
+
+ private:
+  const ReadyObject& object_;
+};
+
+class InFlight final : public Source {
+ public:
+  explicit InFlight(streamcache::Stream& stream) : stream_(stream) {}
+  runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
+    co_return co_await send_arriving(exchange, stream_, range.first, range.last + 1);
+  }
+
+ private:
+  streamcache::Stream& stream_;
+};
+
+class Direct final : public Source {
+ public:
+  explicit Direct(DirectRanges& ranges) : ranges_(ranges) {}
+  runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
+    for (std::uint64_t at = range.first; at <= range.last;) {
+      const Result<std::span<const std::byte>> bytes = co_await ranges_.read(at, range.last + 1);
+      if (!bytes) co_return bytes.error();
+      if (Result<void> sent = co_await exchange.write(*bytes); !sent) co_return sent;
+      at += bytes->size();
+    }
+    co_return Result<void>{};
+  }
+
+ private:
+  DirectRanges& ranges_;
+};
+
 std::string make_boundary() {
   thread_local std::mt19937_64 random{std::random_device{}()};
   return fmt::format("sluice-{:016x}", random());
+}
+
+// RFC 9110 section 14.6. Every part's head is made first, because the length of the whole has to be told.
+runtime::Task<Result<void>> send_multipart(http::Exchange& exchange, Source& source, oci::Digest digest,
+                                           std::vector<http::ByteRange> ranges, std::uint64_t size,
+                                           std::string extra_fields) {
+  const std::string boundary = make_boundary();
+  std::vector<std::string> part_heads;
+  std::uint64_t total = 0;
+  for (const http::ByteRange& range : ranges) {
+    part_heads.push_back(fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
+                                     boundary, http::content_range(range, size)));
+    total += part_heads.back().size() + range.size();
+  }
+  const std::string closing = fmt::format("\r\n--{}--\r\n", boundary);
+  total += closing.size();
+  http::ResponseHead head = blob_head(206, digest, fmt::format("multipart/byteranges; boundary={}", boundary));
+  head.content_length(total);
+  const std::string text = head.str() + extra_fields;
+  Result<void> sent = co_await exchange.begin(text);
+  for (std::size_t i = 0; sent && i < ranges.size(); ++i) {
+    sent = co_await exchange.write(std::as_bytes(std::span(part_heads[i])));
+    if (sent) sent = co_await source.send(exchange, ranges[i]);
+  }
+  if (sent) sent = co_await exchange.write(std::as_bytes(std::span(closing)));
+  if (sent) sent = co_await exchange.end();
+  co_return sent;
+}
+
+// A 206 with one range or several, of a blob of `size` bytes. After an error it has been begun and cannot be completed.
+runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, Source& source, oci::Digest digest,
+                                        std::vector<http::ByteRange> ranges, std::uint64_t size,
+                                        std::string extra_fields) {
+  if (ranges.size() > 1) {
+    co_return co_await send_multipart(exchange, source, digest, std::move(ranges), size, std::move(extra_fields));
+  }
+  const std::string head = partial_blob_head(digest, ranges.front(), size).str() + extra_fields;
+  Result<void> sent = co_await exchange.begin(head);
+  if (sent) sent = co_await source.send(exchange, ranges.front());
+  if (sent) sent = co_await exchange.end();
+  co_return sent;
+}
+
+bool are_ascending(const std::vector<http::ByteRange>& ranges) {
+  return std::is_sorted(ranges.begin(), ranges.end(),
+                        [](const auto& left, const auto& right) { return left.first < right.first; });
 }
 
 }  // namespace
@@ -102,10 +209,15 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchan
   if (exchange.request().is_head()) {
     co_return co_await respond_head(exchange, std::move(route), digest, std::move(extra_fields));
   }
-  Result<BlobService::Opened> opened = co_await service_.open(std::move(route), digest);
+  const http::Request& request = exchange.request();
+  const bool conditional = request.has_header("If-None-Match");
+  Result<BlobService::Opened> opened = co_await service_.open(
+      std::move(route), digest, conditional ? http::RequestedRanges{} : requested_ranges(request, {digest, digest}));
   if (!opened) co_return opened.error();
   const CacheResult result = opened->result;
-  if (opened->object) {
+  if (opened->direct) {
+    co_await respond_direct(exchange, *opened->direct, digest, std::move(extra_fields));
+  } else if (opened->object) {
     co_await respond_at_rest(exchange, *opened->object, {digest, opened->named}, std::move(extra_fields));
     metrics_.cache_bytes.add(exchange.body_bytes_sent());
   } else {
@@ -146,55 +258,21 @@ runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, con
     co_await send_unsatisfiable(exchange, object.size, extra_fields);
     co_return;
   }
-  if (selected.ranges.size() > 1) {
-    co_await send_multipart(exchange, object, names.told, selected.ranges, std::move(extra_fields));
-    co_return;
+  AtRest source(object);
+  Result<void> sent{};
+  if (selected.kind == http::RangeSelection::Kind::partial) {
+    sent = co_await send_ranges(exchange, source, names.told, selected.ranges, object.size, std::move(extra_fields));
+  } else if (object.in_memory) {
+    sent = extra_fields.empty() ? co_await exchange.send(object.head, object.body)
+                                : co_await exchange.send(object.head + extra_fields, object.body);
+  } else {
+    const std::string head = object.head + extra_fields;
+    sent = co_await exchange.begin(head);
+    if (sent && object.size != 0) sent = co_await source.send(exchange, {0, object.size - 1});
+    if (sent) sent = co_await exchange.end();
   }
-  const bool whole = selected.kind == http::RangeSelection::Kind::whole;
-  if (whole && object.in_memory) {
-    const Result<void> sent = extra_fields.empty() ? co_await exchange.send(object.head, object.body)
-                                                   : co_await exchange.send(object.head + extra_fields, object.body);
-    static_cast<void>(sent);
-    co_return;
-  }
-  std::string head = object.head;
-  http::ByteRange range{0, object.size == 0 ? 0 : object.size - 1};
-  if (!whole) {
-    range = selected.ranges.front();
-    head = partial_blob_head(names.told, range, object.size).str();
-  }
-  head += extra_fields;
-  Result<void> sent = co_await exchange.begin(head);
-  if (sent && object.size != 0) sent = co_await send_piece(exchange, object, range);
-  if (sent) sent = co_await exchange.end();
   // The client sees a body that ends early. Whether the file is to blame is looked at, or the next one would too.
   if (!sent && (sent.error().code == Errc::io || sent.error().code == Errc::corrupt)) service_.suspect(names.told);
-}
-
-runtime::Task<void> BlobResponder::send_multipart(http::Exchange& exchange, const ReadyObject& object,
-                                                  oci::Digest digest, std::vector<http::ByteRange> ranges,
-                                                  std::string extra_fields) {
-  // RFC 9110 section 14.6. Every part's head is made first, because the length of the whole has to be told.
-  const std::string boundary = make_boundary();
-  std::vector<std::string> part_heads;
-  std::uint64_t total = 0;
-  for (const http::ByteRange& range : ranges) {
-    part_heads.push_back(fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
-                                     boundary, http::content_range(range, object.size)));
-    total += part_heads.back().size() + range.size();
-  }
-  const std::string closing = fmt::format("\r\n--{}--\r\n", boundary);
-  total += closing.size();
-  http::ResponseHead head = blob_head(206, digest, fmt::format("multipart/byteranges; boundary={}", boundary));
-  head.content_length(total);
-  const std::string text = head.str() + extra_fields;
-  Result<void> sent = co_await exchange.begin(text);
-  for (std::size_t i = 0; sent && i < ranges.size(); ++i) {
-    sent = co_await exchange.write(std::as_bytes(std::span(part_heads[i])));
-    if (sent) sent = co_await send_piece(exchange, object, ranges[i]);
-  }
-  if (sent) sent = co_await exchange.write(std::as_bytes(std::span(closing)));
-  if (sent) sent = co_await exchange.end();
 }
 
 runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
@@ -219,48 +297,41 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     if (!whole) co_return whole.error();
     size = *whole;
   }
-  std::uint64_t at = 0;
-  std::optional<std::uint64_t> end = size;  // none: until the fill ends
-  std::string head;
-  if (!size) {
-    // Upstream has not told the length, so no range can be answered and the end is told by the last chunk.
-    head = blob_head(200, digest).chunked().str();
+  Result<void> sent{};
+  http::RangeSelection selected;  // without the length no range can be answered
+  if (size) selected = http::select_ranges(requested_ranges(request, {digest, digest}), *size);
+  if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
+    co_await send_unsatisfiable(exchange, *size, extra_fields);
+    co_return Result<void>{};
+  }
+  // What passes through memory cannot be gone back in, and the whole is a right answer too (RFC 9110 section 14.2).
+  const bool in_order = stream.stored_end() == UINT64_MAX || are_ascending(selected.ranges);
+  if (selected.kind == http::RangeSelection::Kind::partial && in_order) {
+    InFlight source(stream);
+    sent = co_await send_ranges(exchange, source, digest, selected.ranges, *size, std::move(extra_fields));
   } else {
-    const http::RangeSelection selected = http::select_ranges(requested_ranges(request, {digest, digest}), *size);
-    if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
-      co_await send_unsatisfiable(exchange, *size, extra_fields);
-      co_return Result<void>{};
-    }
-    if (selected.ranges.size() == 1) {
-      at = selected.ranges.front().first;
-      end = selected.ranges.front().last + 1;
-      head = partial_blob_head(digest, selected.ranges.front(), *size).str();
-    } else {
-      // Several ranges of what is still arriving: the whole is a right answer too (RFC 9110 section 14.2).
-      head = whole_blob_head(digest, *size).str();
-    }
+    // An end that is not known yet is told by the last chunk.
+    std::string head = size ? whole_blob_head(digest, *size).str() : blob_head(200, digest).chunked().str();
+    head += extra_fields;
+    sent = co_await exchange.begin(head);
+    if (sent) sent = co_await send_arriving(exchange, stream, 0, size);
+    if (sent) sent = co_await exchange.end();
   }
-  head += extra_fields;
-  Result<void> sent = co_await exchange.begin(head);
-  while (sent && (!end || at < *end)) {
-    const Result<std::uint64_t> readable = co_await stream.wait_readable(at);
-    if (!readable) {
-      // Why is in the fill's own log line. The client sees a body that ends early, and asks again.
-      exchange.break_off();
-      co_return Result<void>{};
-    }
-    if (*readable <= at) {
-      if (!end) break;
-      exchange.break_off();
-      co_return Result<void>{};
-    }
-    const std::uint64_t until = std::min({end.value_or(*readable), *readable, at + kStepBytes});
-    sent = co_await send_step(exchange, stream, at, until);
-    at = until;
-    stream.advance(at);
-  }
-  if (sent) sent = co_await exchange.end();
+  // The client sees a body that ends early, and asks again.
+  if (!sent) exchange.break_off();
   co_return Result<void>{};
+}
+
+runtime::Task<void> BlobResponder::respond_direct(http::Exchange& exchange, DirectRanges& direct, oci::Digest digest,
+                                                  std::string extra_fields) {
+  if (direct.ranges().empty()) {
+    co_await send_unsatisfiable(exchange, direct.size(), extra_fields);
+    co_return;
+  }
+  Direct source(direct);
+  const Result<void> sent =
+      co_await send_ranges(exchange, source, digest, direct.ranges(), direct.size(), std::move(extra_fields));
+  if (!sent) exchange.break_off();
 }
 
 }  // namespace sluice::proxy

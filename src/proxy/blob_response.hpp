@@ -1,4 +1,4 @@
-// Answers GET and HEAD of a blob: conditionals, ranges, at rest and in flight.
+// Answers GET and HEAD of a blob: conditionals, ranges, at rest, in flight and passed through.
 //
 // Threads: any loop; the tasks are awaited at once by whoever serves the exchange.
 #pragma once
@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/result.hpp"
 #include "http/exchange.hpp"
@@ -43,8 +42,8 @@ class BlobResponder {
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                 std::optional<std::uint64_t> size, oci::Digest digest,
                                                 std::string extra_fields);
-  runtime::Task<void> send_multipart(http::Exchange& exchange, const ReadyObject& object, oci::Digest digest,
-                                     std::vector<http::ByteRange> ranges, std::string extra_fields);
+  runtime::Task<void> respond_direct(http::Exchange& exchange, DirectRanges& direct, oci::Digest digest,
+                                     std::string extra_fields);
 
   BlobService& service_;
   const Metrics metrics_;

@@ -26,9 +26,11 @@ BlobService::BlobService(Params params, BlobAccess& access, store::BlobStore& st
       fills_(fills),
       pool_(pool),
       filesystem_(filesystem),
+      group_(group),
       metrics_(metrics),
       objects_(params.memory_bytes),
-      names_(access, store, pool, filesystem, clock, group, metrics) {}
+      names_(access, store, pool, filesystem, clock, group, metrics),
+      short_ranges_(group) {}
 
 std::string BlobService::fill_key(std::string_view upstream, const oci::Digest& digest) {
   std::string key(upstream);
@@ -87,7 +89,8 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
   co_return made;
 }
 
-runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::Digest digest) {
+runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::Digest digest,
+                                                             http::RequestedRanges asked) {
   Error last{Errc::internal};
   for (int round = 0; round < kMaxRounds; ++round) {
     const oci::Digest canonical = access_.canonical(digest);
@@ -100,7 +103,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
       const Result<BlobAccess::Known> known = co_await allowed(route, digest);
       if (!known) co_return known.error();
       Result<std::shared_ptr<const ReadyObject>> ready = co_await at_rest(canonical, stored->size);
-      if (ready) co_return Opened{result_of(*known), std::move(*ready), nullptr, std::nullopt, canonical};
+      if (ready) co_return Opened{result_of(*known), std::move(*ready), nullptr, std::nullopt, canonical, nullptr};
       // Gone or broken on the disk: the store has dropped it, so the next round fetches it.
       last = ready.error();
       if (last.code != Errc::not_found) co_return last;
@@ -113,6 +116,9 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
       const std::optional<oci::Digest> claimed = known->claimed ? known->claimed : access_.claimed(digest);
       if (claimed && co_await names_.verify(digest, *claimed)) continue;
     }
+    Result<std::optional<Opened>> direct_opened = co_await direct(route, digest, asked);
+    if (!direct_opened) co_return direct_opened.error();
+    if (*direct_opened) co_return std::move(**direct_opened);
     Result<Opened> opened = co_await in_flight(route, digest);
     if (opened) co_return opened;
     last = opened.error();
@@ -171,8 +177,12 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
     const Result<BlobAccess::Known> known = co_await allowed(route, digest);
     if (!known) co_return known.error();
   }
-  co_return Opened{lookup->created ? CacheResult::miss : CacheResult::join, nullptr, std::move(lookup->stream), *size,
-                   digest};
+  co_return Opened{lookup->created ? CacheResult::miss : CacheResult::join,
+                   nullptr,
+                   std::move(lookup->stream),
+                   *size,
+                   digest,
+                   nullptr};
 }
 
 }  // namespace sluice::proxy

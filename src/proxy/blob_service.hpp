@@ -1,7 +1,8 @@
 // Blobs for the proxy: from the store, from a fill in flight, or by a fill of their own.
 //
 //   store.find ──has it──▶ may this repository see it? ──▶ at rest: a ReadyObject
-//        └─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
+//        ├─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
+//        └─nor wanted as a whole──▶ may this repository see it? ──▶ passed through: DirectRanges
 //
 // A blob that is asked for by sha512 or sha384 is kept under its sha256 (blob_access.hpp), so it is one file, and one
 // fill, whatever it is called. A fill of such a blob computes both digests.
@@ -24,16 +25,22 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.hpp"
+#include "base/sieve_map.hpp"
+#include "http/range.hpp"
 #include "proxy/access_log.hpp"
 #include "proxy/blob_access.hpp"
 #include "proxy/canonical_names.hpp"
+#include "proxy/direct_ranges.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/ready_object.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
+#include "runtime/single_flight.hpp"
+#include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
 #include "store/parts.hpp"
 #include "streamcache/cache.hpp"
@@ -56,6 +63,12 @@ class BlobService {
     // How long a fill whose readers take nothing keeps its connection to upstream, of which there are few. Later it
     // asks for the rest. 0: for ever.
     std::chrono::milliseconds window_patience{10'000};
+    // Whether ranges of what is not here may be fetched by themselves (direct_ranges.hpp).
+    bool direct_ranges = true;
+    // How much of a blob is passed through so before it is fetched whole.
+    std::uint64_t range_limit_bytes = 8 * 1024 * 1024;
+    // What begins no further ahead of what a fill has is waited for.
+    std::uint64_t range_ahead_bytes = 8 * 1024 * 1024;
     // Told, on some thread, when new blobs cannot be stored any more: why; and "" when they can be again.
     std::function<void(const std::string& why)> on_store_trouble;
   };
@@ -67,14 +80,16 @@ class BlobService {
     std::optional<std::uint64_t> size;            // of the stream, where upstream told
     // The name that the answer's head says: the canonical one of what is at rest, else the one that was asked for.
     oci::Digest named;
+    std::unique_ptr<DirectRanges> direct;  // or neither of the two: the ranges, from upstream
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
               streamcache::Cache& fills, runtime::DiskPool& pool, runtime::Filesystem& filesystem, const Clock& clock,
               runtime::TaskGroup& group, const Metrics& metrics);
 
+  // `asked`: the ranges that are wanted, for what is not here; the answer may be the whole all the same.
   // Errors: the access check's and upstream's (upstream::Registry).
-  runtime::Task<Result<Opened>> open(Route route, oci::Digest digest);
+  runtime::Task<Result<Opened>> open(Route route, oci::Digest digest, http::RequestedRanges asked = {});
 
   struct Stat {
     std::uint64_t size = 0;
@@ -107,12 +122,26 @@ class BlobService {
   void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
  private:
+  friend class DirectRanges;
+
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
   runtime::Task<Result<streamcache::Lookup>> look_up(Route route, oci::Digest digest);
   void raise(const std::string& key);
+
+  // Ranges of what is not here (direct_ranges.cpp).
+  enum class RangeWay : std::uint8_t { fill, direct, direct_and_fill };
+  struct Passed {
+    std::uint64_t bytes = 0;  // of the blob, in ranges
+    bool refused = false;     // upstream has answered a range with the whole
+  };
+  runtime::Task<Result<std::optional<Opened>>> direct(Route route, oci::Digest digest, http::RequestedRanges asked);
+  RangeWay way_of(const std::string& key, const std::vector<http::ByteRange>& ranges, std::uint64_t size,
+                  std::optional<std::uint64_t> have);
+  void fetch_behind(const runtime::Executor& executor, Route route, const oci::Digest& digest);
+  runtime::Task<void> fetch_unasked(Route route, oci::Digest digest);
 
   // What a fill holds: its place in the store, and when it began to ask.
   struct Room {
@@ -153,6 +182,7 @@ class BlobService {
   streamcache::Cache& fills_;
   runtime::DiskPool& pool_;
   runtime::Filesystem& filesystem_;
+  runtime::TaskGroup& group_;
   const Metrics metrics_;
   ObjectCache objects_;
   CanonicalNames names_;
@@ -160,6 +190,10 @@ class BlobService {
   std::mutex ahead_mutex_;                     // guards ahead_
   // Of the downloads that nobody has asked for, by their keys.
   std::unordered_map<std::string, std::shared_ptr<upstream::Urgency>> ahead_;
+  // Short answers, one for all who ask for the same at the same time.
+  runtime::SingleFlight<std::string, std::shared_ptr<const std::string>> short_ranges_;
+  std::mutex passed_mutex_;                       // guards passed_
+  SieveMap<std::string, Passed> passed_{10'000};  // by the keys of fills
 };
 
 }  // namespace sluice::proxy

@@ -5,8 +5,9 @@ namespace {
 
 Metrics::ByResult by_result(metrics::Registry& registry, std::string_view name, std::string_view help) {
   Metrics::ByResult out{};
-  for (const CacheResult result : {CacheResult::none, CacheResult::hit, CacheResult::join, CacheResult::miss,
-                                   CacheResult::stale, CacheResult::error, CacheResult::unknown, CacheResult::denied}) {
+  for (const CacheResult result :
+       {CacheResult::none, CacheResult::hit, CacheResult::join, CacheResult::miss, CacheResult::stale,
+        CacheResult::error, CacheResult::unknown, CacheResult::denied, CacheResult::range}) {
     out[static_cast<std::size_t>(result)] =
         &registry.counter(name, help, {{"result", std::string(proxy::name(result))}});
   }
@@ -18,7 +19,8 @@ Metrics::ByResult by_result(metrics::Registry& registry, std::string_view name, 
 Metrics::Metrics(metrics::Registry& registry)
     : blob_requests(by_result(registry, "sluice_blob_requests_total",
                               "Requests for blobs by how they were answered: hit at rest, join a fill in flight, miss "
-                              "(upstream was asked), unknown (upstream does not have it), denied (nor gives it to us), "
+                              "(upstream was asked), range (of what is not here, passed through), unknown (upstream "
+                              "does not have it), denied (nor gives it to us), "
                               "error (no answer could be had), none (refused before the cache was asked)")),
       manifest_requests(by_result(registry, "sluice_manifest_requests_total",
                                   "Requests for manifests by how they were answered; stale: upstream could not be "
@@ -29,6 +31,8 @@ Metrics::Metrics(metrics::Registry& registry)
       cache_bytes(registry.counter("sluice_cache_sent_bytes_total", "Bytes of bodies sent from what is stored")),
       upstream_bytes(
           registry.counter("sluice_fill_received_bytes_total", "Bytes of blobs and manifests received from upstream")),
+      range_bytes(registry.counter("sluice_range_received_bytes_total",
+                                   "Bytes of blobs received from upstream in ranges, and passed through unstored")),
       client_bytes(registry.counter("sluice_client_sent_bytes_total", "Bytes of bodies sent to clients")),
       fills_completed(registry.counter("sluice_fills_completed_total", "Downloads that ended with the right digest")),
       fills_failed(registry.counter("sluice_fills_failed_total", "Downloads that failed")),

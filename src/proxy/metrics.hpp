@@ -19,6 +19,7 @@ struct Metrics {
 
   metrics::Counter& cache_bytes;     // of bodies, sent from what was at rest
   metrics::Counter& upstream_bytes;  // of blobs and manifests, received
+  metrics::Counter& range_bytes;     // of ranges, received and passed through; they are in upstream_bytes too
   metrics::Counter& client_bytes;    // of bodies, sent
 
   metrics::Counter& fills_completed;

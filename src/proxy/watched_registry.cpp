@@ -139,6 +139,16 @@ Task<Result<std::unique_ptr<upstream::BlobBody>>> WatchedRegistry::open_blob(oci
   co_return answer;
 }
 
+Task<Result<std::unique_ptr<upstream::BlobBody>>> WatchedRegistry::open_blob_range(oci::Repository repository,
+                                                                                   oci::Digest digest,
+                                                                                   std::uint64_t first,
+                                                                                   std::uint64_t last) {
+  Result<std::unique_ptr<upstream::BlobBody>> answer =
+      co_await registry_->open_blob_range(std::move(repository), digest, first, last);
+  watch_->see(answer);
+  co_return answer;
+}
+
 Task<Result<upstream::ManifestAnswer>> WatchedRegistry::get_manifest(oci::Repository repository,
                                                                      oci::Reference reference, std::string accept) {
   Result<upstream::ManifestAnswer> answer =

@@ -31,6 +31,9 @@ class WatchedRegistry final : public upstream::Registry {
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                                        std::uint64_t offset) override;
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob_range(oci::Repository repository,
+                                                                             oci::Digest digest, std::uint64_t first,
+                                                                             std::uint64_t last) override;
   runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                                std::string accept) override;
   runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,

@@ -60,6 +60,8 @@ runtime::Task<Result<void>> run_producer(Create create, std::shared_ptr<Writer> 
   }
 }
 
+std::optional<std::uint64_t> Cache::readable(std::string_view) const { return std::nullopt; }
+
 NullCache::NullCache(const PipeParams& pipe, const Clock& clock, runtime::TaskGroup& fills, metrics::Registry& registry)
     : params_(bounded(pipe)), clock_(clock), fills_(fills), metrics_(registry) {}
 

@@ -31,6 +31,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,6 +76,9 @@ class Cache {
 
   // Joins only. Errors: not_found.
   virtual Result<std::unique_ptr<Stream>> find(std::string_view key) = 0;
+
+  // How far the entry of that key can be read by now, joining nothing; nothing where there is none.
+  [[nodiscard]] virtual std::optional<std::uint64_t> readable(std::string_view key) const;
 
   // Ends the cache's own upkeep. Idempotent, returns at once; entries and lookups are not affected.
   virtual void stop() = 0;

@@ -287,6 +287,13 @@ void FileCache::stop() {
   if (timer) runtime::asio::post(timer->get_executor(), [timer] { timer->cancel(); });
 }
 
+std::optional<std::uint64_t> FileCache::readable(std::string_view key) const {
+  const std::scoped_lock lock(mutex_);
+  const auto at = index_.find(key);
+  if (at == index_.end()) return std::nullopt;
+  return at->second->pipe->visible().position();
+}
+
 bool FileCache::contains(std::string_view key) const {
   const std::scoped_lock lock(mutex_);
   return index_.find(key) != index_.end();

@@ -42,6 +42,7 @@ class FileCache final : public Cache {
   using Cache::find_or_create;
   runtime::Task<Result<Lookup>> find_or_create(std::string key, Create create, OpenFile open) override;
   Result<std::unique_ptr<Stream>> find(std::string_view key) override;
+  [[nodiscard]] std::optional<std::uint64_t> readable(std::string_view key) const override;
   // Whether there is an entry of that key; joins nothing.
   [[nodiscard]] bool contains(std::string_view key) const;
 

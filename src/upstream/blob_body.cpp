@@ -26,9 +26,9 @@ runtime::Task<Result<std::size_t>> HttpBlobBody::read(std::span<std::byte> into)
   if (!n) co_return failed(n.error().in(where_));
   position_ += *n;
   // A Content-Length has been held against the body already; a Content-Range of a chunked answer has not.
-  if (extent_.size && (position_ > *extent_.size || (*n == 0 && position_ < *extent_.size))) {
-    co_return failed(
-        Error(Errc::size_mismatch, fmt::format("{}: ends at byte {} of {}", where_, position_, *extent_.size)));
+  const std::optional<std::uint64_t> end = extent_.end ? extent_.end : extent_.size;
+  if (end && (position_ > *end || (*n == 0 && position_ < *end))) {
+    co_return failed(Error(Errc::size_mismatch, fmt::format("{}: ends at byte {} of {}", where_, position_, *end)));
   }
   co_return n;
 }

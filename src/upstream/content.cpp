@@ -77,28 +77,57 @@ std::optional<oci::Digest> digest_of(const http::ReceivedHead& head) {
   return *digest;
 }
 
-Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
-                          const oci::Digest& digest, std::uint64_t offset) {
-  if (const Result<void> fits = check_content(head); !fits) return fits.error();
+namespace {
+
+// What holds for an answer of either status.
+Result<void> check_blob_head(const http::ReceivedHead& head, const oci::Digest& digest) {
+  if (Result<void> fits = check_content(head); !fits) return fits;
   if (const auto named = digest_of(head); named && named->algorithm() == digest.algorithm() && *named != digest) {
     return unfit("another blob than the one asked for (Docker-Content-Digest)");
   }
-  if (head.status == 200) {
-    if (content_length && *content_length == 0 && !is_empty_digest(digest)) return unfit("an empty body for a blob");
-    return Extent{0, content_length};
-  }
-  if (head.status != 206) return unfit(fmt::format("status {} where a blob was asked for", head.status));
-  if (offset == 0) return unfit("a partial answer that was not asked for");
+  return {};
+}
 
+// Content-Range of a 206 that begins at `offset`.
+Result<ContentRange> range_from(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                                std::uint64_t offset) {
   const std::string* field = head.find("Content-Range");
   const auto range = field == nullptr || head.count("Content-Range") != 1 ? std::nullopt : parse_content_range(*field);
   if (!range || !range->first) return unfit("a partial answer without a valid Content-Range");
   if (*range->first != offset) return unfit("a partial answer from another offset than was asked for");
-  if (range->size && range->last + 1 != *range->size) return unfit("a partial answer that does not go to the end");
   if (content_length && *content_length != range->last - *range->first + 1) {
     return unfit("a partial answer whose Content-Length contradicts its Content-Range");
   }
-  return Extent{offset, range->size};
+  return *range;
+}
+
+}  // namespace
+
+Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                          const oci::Digest& digest, std::uint64_t offset) {
+  if (const Result<void> fits = check_blob_head(head, digest); !fits) return fits.error();
+  if (head.status == 200) {
+    if (content_length && *content_length == 0 && !is_empty_digest(digest)) return unfit("an empty body for a blob");
+    return Extent{0, content_length, std::nullopt};
+  }
+  if (head.status != 206) return unfit(fmt::format("status {} where a blob was asked for", head.status));
+  if (offset == 0) return unfit("a partial answer that was not asked for");
+
+  const Result<ContentRange> range = range_from(head, content_length, offset);
+  if (!range) return range.error();
+  if (range->size && range->last + 1 != *range->size) return unfit("a partial answer that does not go to the end");
+  return Extent{offset, range->size, std::nullopt};
+}
+
+Result<Extent> check_blob_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                                const oci::Digest& digest, std::uint64_t first, std::uint64_t last) {
+  if (const Result<void> fits = check_blob_head(head, digest); !fits) return fits.error();
+  if (head.status == 200) return Error{Errc::unsupported, "the whole blob where a range of it was asked for"};
+  if (head.status != 206) return unfit(fmt::format("status {} where a range of a blob was asked for", head.status));
+  const Result<ContentRange> range = range_from(head, content_length, first);
+  if (!range) return range.error();
+  if (range->last != last) return unfit("a partial answer that ends at another byte than was asked for");
+  return Extent{first, range->size, last + 1};
 }
 
 }  // namespace sluice::upstream

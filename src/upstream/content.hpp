@@ -38,6 +38,7 @@ std::optional<oci::Digest> digest_of(const http::ReceivedHead& head);
 struct Extent {
   std::uint64_t offset = 0;           // of the first byte that comes
   std::optional<std::uint64_t> size;  // of the whole blob
+  std::optional<std::uint64_t> end;   // behind the last byte that comes, where that is not the blob's
 };
 
 // Errors: upstream_protocol, for a status that is neither, a 206 that was not asked for or is not from `offset` to the
@@ -45,5 +46,10 @@ struct Extent {
 // Docker-Content-Digest of another blob.
 Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                           const oci::Digest& digest, std::uint64_t offset);
+
+// Of an answer to a Range from `first` to `last`, both included: those bytes and no others. Errors: unsupported, for
+// the whole blob instead; else as above.
+Result<Extent> check_blob_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
+                                const oci::Digest& digest, std::uint64_t first, std::uint64_t last);
 
 }  // namespace sluice::upstream

@@ -138,16 +138,34 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
 
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                 std::uint64_t offset) {
+  co_return co_await download(std::move(repository), digest, offset, std::nullopt);
+}
+
+Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob_range(oci::Repository repository, oci::Digest digest,
+                                                                      std::uint64_t first, std::uint64_t last) {
+  co_return co_await download(std::move(repository), digest, first, last);
+}
+
+Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository repository, oci::Digest digest,
+                                                               std::uint64_t offset,
+                                                               std::optional<std::uint64_t> last) {
   const std::string name = exchange_->upstream_name(repository);
   Exchange::Request request{"GET", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,  client_authorization_};
-  if (offset > 0) request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
-  request.patient = offset > 0;
+  if (last) {
+    request.fields.emplace_back("Range", fmt::format("bytes={}-{}", offset, *last));
+  } else if (offset > 0) {
+    request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
+  }
+  request.patient = offset > 0 && !last;
   request.avoid = exchange_->broken_at(digest.to_string());
   request.urgency = urgency_;
   Extent extent;
-  request.check = [&extent, &digest, offset](http::ClientResponse& response) -> Result<void> {
-    const Result<Extent> found = check_blob(response.head(), response.content_length(), digest, offset);
+  request.check = [&extent, &digest, offset, last](http::ClientResponse& response) -> Result<void> {
+    const http::ReceivedHead& head = response.head();
+    const std::optional<std::uint64_t> length = response.content_length();
+    const Result<Extent> found =
+        last ? check_blob_range(head, length, digest, offset, *last) : check_blob(head, length, digest, offset);
     if (!found) return found.error();
     extent = *found;
     return {};

@@ -102,6 +102,8 @@ class HttpRegistry final : public Registry {
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                              std::uint64_t offset) override;
+  runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob_range(oci::Repository repository, oci::Digest digest,
+                                                                   std::uint64_t first, std::uint64_t last) override;
   runtime::Task<Result<ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                      std::string accept) override;
   runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
@@ -116,6 +118,9 @@ class HttpRegistry final : public Registry {
   class Exchange;  // what all of them share: exchange.hpp
   HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
                std::shared_ptr<Urgency> urgency);
+  // From `offset` to the end, or to `last`.
+  runtime::Task<Result<std::unique_ptr<BlobBody>>> download(oci::Repository repository, oci::Digest digest,
+                                                            std::uint64_t offset, std::optional<std::uint64_t> last);
 
   const std::shared_ptr<Exchange> exchange_;
   // The client's, in place of our credentials; nothing: ours.

@@ -2,6 +2,11 @@
 
 namespace sluice::upstream {
 
+runtime::Task<Result<std::unique_ptr<BlobBody>>> Registry::open_blob_range(oci::Repository, oci::Digest, std::uint64_t,
+                                                                           std::uint64_t) {
+  co_return Error(Errc::unsupported, "this upstream gives out no ranges");
+}
+
 runtime::Task<Result<ListAnswer>> Registry::list(oci::Repository, std::string) {
   co_return Error(Errc::unsupported, "this upstream does not list");
 }

@@ -104,6 +104,13 @@ class Registry {
   virtual runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                                      std::uint64_t offset) = 0;
 
+  // Those bytes alone, `first` to `last`, both included; `size()` of the body is that of the blob. No byte of them can
+  // be held against the digest. Errors: also range_invalid, as above; unsupported, from an upstream that answers a
+  // Range with the whole, and from a Registry that cannot do that.
+  virtual runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob_range(oci::Repository repository,
+                                                                           oci::Digest digest, std::uint64_t first,
+                                                                           std::uint64_t last);
+
   // `accept` is the Accept value; empty means oci::manifest_accept(). digest_mismatch when the body does not have the
   // digest of `reference`; upstream_protocol when upstream's own Docker-Content-Digest contradicts the body of a tag.
   virtual runtime::Task<Result<ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,

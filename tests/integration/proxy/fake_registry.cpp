@@ -16,12 +16,13 @@ constexpr std::uint64_t kEverything = UINT64_MAX;
 class FakeRegistry::Body final : public upstream::BlobBody {
  public:
   Body(FakeRegistry& registry, std::shared_ptr<const std::string> content, std::shared_ptr<Cursor> gate, Plan plan,
-       std::uint64_t offset)
+       std::uint64_t offset, std::uint64_t end)
       : registry_(registry),
         content_(std::move(content)),
         gate_(std::move(gate)),
         plan_(std::move(plan)),
         offset_(offset),
+        end_(end),
         at_(offset) {}
   ~Body() override { registry_.note_closed(); }
   Body(const Body&) = delete;
@@ -35,7 +36,7 @@ class FakeRegistry::Body final : public upstream::BlobBody {
   [[nodiscard]] std::string_view media_type() const override { return oci::media_type::kOctetStream; }
 
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override {
-    const std::uint64_t end = std::min<std::uint64_t>(content_->size(), plan_.break_at.value_or(kEverything));
+    const std::uint64_t end = std::min({std::uint64_t{content_->size()}, end_, plan_.break_at.value_or(kEverything)});
     if (at_ >= end) {
       if (plan_.break_at && at_ >= *plan_.break_at) co_return plan_.broken;
       co_return std::size_t{0};
@@ -59,6 +60,7 @@ class FakeRegistry::Body final : public upstream::BlobBody {
   const std::shared_ptr<Cursor> gate_;
   const Plan plan_;
   const std::uint64_t offset_;
+  const std::uint64_t end_;
   std::uint64_t at_;
 };
 
@@ -144,6 +146,11 @@ void FakeRegistry::plan(const oci::Digest& digest, Plan plan) {
   plans_[digest].push_back(std::move(plan));
 }
 
+void FakeRegistry::plan_range(const oci::Digest& digest, Plan plan) {
+  const std::scoped_lock lock(mutex_);
+  range_plans_[digest].push_back(std::move(plan));
+}
+
 void FakeRegistry::hold(const oci::Digest& digest, std::uint64_t bytes) {
   const std::scoped_lock lock(mutex_);
   std::shared_ptr<Cursor>& held = gates_[digest];
@@ -223,18 +230,46 @@ runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_bl
   const std::scoped_lock lock(mutex_);
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
-  Plan plan;
-  if (std::deque<Plan>& planned = plans_[digest]; !planned.empty()) {
-    plan = std::move(planned.front());
-    planned.pop_front();
-  }
+  Plan plan = next_plan(plans_[digest]);
   if (plan.refuse) co_return *plan.refuse;
   std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
   if (plan.ignore_range) offset = 0;
   if (offset > 0 && offset >= content->size()) co_return Error{Errc::range_invalid, "upstream: no byte there"};
   ++seen_.open;
   std::unique_ptr<upstream::BlobBody> body =
-      std::make_unique<Body>(*this, std::move(content), gate(digest), std::move(plan), offset);
+      std::make_unique<Body>(*this, std::move(content), gate(digest), std::move(plan), offset, kEverything);
+  co_return std::move(body);
+}
+
+FakeRegistry::Plan FakeRegistry::next_plan(std::deque<Plan>& planned) {
+  Plan plan;
+  if (!planned.empty()) {
+    plan = std::move(planned.front());
+    planned.pop_front();
+  }
+  return plan;
+}
+
+runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_blob_range(oci::Repository repository,
+                                                                                         oci::Digest digest,
+                                                                                         std::uint64_t first,
+                                                                                         std::uint64_t last) {
+  note([&](Seen& seen) { seen.ranges.emplace_back(first, last); });
+  if (const std::shared_ptr<Cursor> held = questions()) {
+    const Result<std::uint64_t> passed = co_await held->wait_past(0);
+    if (!passed) co_return passed.error();
+  }
+  const std::scoped_lock lock(mutex_);
+  if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
+  if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
+  Plan plan = next_plan(range_plans_[digest]);
+  if (plan.refuse) co_return *plan.refuse;
+  if (plan.ignore_range) co_return Error{Errc::unsupported, "upstream: the whole"};
+  std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
+  if (last >= content->size()) co_return Error{Errc::range_invalid, "upstream: no byte there"};
+  ++seen_.open;
+  std::unique_ptr<upstream::BlobBody> body =
+      std::make_unique<Body>(*this, std::move(content), nullptr, std::move(plan), first, last + 1);
   co_return std::move(body);
 }
 
@@ -386,6 +421,12 @@ class FakeRegistry::OnBehalf final : public upstream::Registry {
                                                                        std::uint64_t offset) override {
     if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
     co_return co_await registry_.open_blob(std::move(repository), digest, offset);
+  }
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob_range(oci::Repository repository,
+                                                                             oci::Digest digest, std::uint64_t first,
+                                                                             std::uint64_t last) override {
+    if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
+    co_return co_await registry_.open_blob_range(std::move(repository), digest, first, last);
   }
   runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                                std::string accept) override {

@@ -37,17 +37,18 @@ class FakeRegistry final : public upstream::Registry {
     std::optional<Error> refuse = {};            // instead of a body
     std::optional<std::uint64_t> break_at = {};  // position in the blob where reading fails
     Error broken = Errc::upstream_unreachable;   // how
-    bool ignore_range = false;                   // from 0, whatever was asked
+    bool ignore_range = false;                   // from 0, whatever was asked; a bounded range is refused for that
     bool hide_size = false;
     std::optional<std::uint64_t> announced = {};      // instead of the real size
     std::shared_ptr<const std::string> content = {};  // instead of the real bytes
   };
 
   struct Seen {
-    std::size_t downloads = 0;                // open_blob, those included that were refused
-    std::vector<std::uint64_t> offsets = {};  // at which
-    std::uint64_t bytes = 0;                  // of blobs, given out
-    int open = 0;                             // downloads whose connection is held
+    std::size_t downloads = 0;                                         // open_blob, those included that were refused
+    std::vector<std::uint64_t> offsets = {};                           // at which
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges = {};  // open_blob_range, in order
+    std::uint64_t bytes = 0;                                           // of blobs, given out
+    int open = 0;                                                      // downloads whose connection is held
     std::size_t blob_heads = 0;
     std::size_t manifest_gets = 0;
     std::size_t manifest_heads = 0;
@@ -58,7 +59,9 @@ class FakeRegistry final : public upstream::Registry {
     std::vector<std::string> behalves = {};  // the Authorization of each question on behalf of a client, in order
 
     [[nodiscard]] std::size_t manifests() const { return manifest_gets + manifest_heads; }
-    [[nodiscard]] std::size_t all() const { return downloads + blob_heads + manifests() + lists.size(); }
+    [[nodiscard]] std::size_t all() const {
+      return downloads + ranges.size() + blob_heads + manifests() + lists.size();
+    }
   };
 
   explicit FakeRegistry(std::string name = "docker.io") : name_(std::move(name)) {}
@@ -96,8 +99,9 @@ class FakeRegistry final : public upstream::Registry {
   void allow(const std::string& authorization, const std::string& repository);
   void disallow(const std::string& authorization, const std::string& repository);
 
-  // The next downloads of that blob, in order.
+  // The next downloads of that blob, in order; and the next ranges.
   void plan(const oci::Digest& digest, Plan plan);
+  void plan_range(const oci::Digest& digest, Plan plan);
   // No byte of that blob beyond `bytes`, until release() or a larger hold().
   void hold(const oci::Digest& digest, std::uint64_t bytes);
   void release(const oci::Digest& digest);
@@ -115,6 +119,10 @@ class FakeRegistry final : public upstream::Registry {
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                                        std::uint64_t offset) override;
+  // Not held back by hold().
+  runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob_range(oci::Repository repository,
+                                                                             oci::Digest digest, std::uint64_t first,
+                                                                             std::uint64_t last) override;
   runtime::Task<Result<upstream::ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                                std::string accept) override;
   runtime::Task<Result<upstream::ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
@@ -140,6 +148,7 @@ class FakeRegistry final : public upstream::Registry {
   void note(Change change);
   void note_closed();
   std::shared_ptr<Cursor> gate(const oci::Digest& digest);
+  static Plan next_plan(std::deque<Plan>& planned);
   std::shared_ptr<Cursor> questions() const;
   std::optional<Error> refusal(const std::string& repository) const;
   std::optional<Error> check(const std::string& authorization, const std::string& repository);
@@ -160,6 +169,7 @@ class FakeRegistry final : public upstream::Registry {
   std::map<oci::Digest, oci::Digest> claims_;
   std::set<oci::Digest> spoilt_;
   std::map<oci::Digest, std::deque<Plan>> plans_;
+  std::map<oci::Digest, std::deque<Plan>> range_plans_;
   std::map<oci::Digest, std::shared_ptr<Cursor>> gates_;
   std::shared_ptr<Cursor> questions_;
   std::size_t page_size_ = 0;

@@ -45,6 +45,9 @@ proxy::BlobService::Params blob_params(const Fixture::Params& from) {
   params.resume_attempts = from.resume_attempts;
   params.resume_backoff = 1ms;
   params.window_patience = from.window_patience;
+  params.direct_ranges = from.direct_ranges;
+  params.range_limit_bytes = from.range_limit_bytes;
+  if (from.window_bytes) params.range_ahead_bytes = *from.window_bytes;
   return params;
 }
 

@@ -46,6 +46,8 @@ class Fixture {
     std::size_t read_bytes = 64 * 1024;
     std::size_t resume_attempts = 5;
     std::chrono::milliseconds window_patience{10'000};
+    bool direct_ranges = true;
+    std::uint64_t range_limit_bytes = 512 * 1024;
     std::chrono::milliseconds tag_ttl{60'000};
     std::chrono::milliseconds stale_for{0};
     std::chrono::milliseconds negative_ttl{5'000};

@@ -189,16 +189,14 @@ runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
 
 // Files are looked at often: whoever changes one waits for it.
 runtime::Task<void> keep_door(FrontDoor& door, http::Server& server, runtime::DiskPool& pool) {
-  constexpr unsigned kSecondsForCertificate = 10;
   const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
   runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
                                       runtime::Executor>
       timer(executor);
-  for (unsigned second = 1;; ++second) {
+  for (;;) {
     timer.expires_after(1s);
     co_await timer.async_wait(runtime::kAwait);
-    const bool certificate = second % kSecondsForCertificate == 0;
-    co_await runtime::offload(pool, [&door, &server, certificate] { door.refresh(server, certificate); });
+    co_await runtime::offload(pool, [&door, &server] { door.refresh(server); });
   }
 }
 

@@ -74,16 +74,18 @@ void FrontDoor::tell(http::Server& server) {
   server.set_entry(std::make_shared<const http::Entry>(std::move(entry)));
 }
 
-void FrontDoor::refresh(http::Server& server, bool certificate) {
+void FrontDoor::refresh(http::Server& server) {
   const std::scoped_lock lock(mutex_);
   logins_.refresh();
-  if (!certificate || !now_.tls) return;
+  if (!now_.tls) return;
   const config::Tls& from = now_.server.tls;
   const std::string stamp = stamp_of(from);
-  if (stamp == now_.stamp || stamp == complained_about_) return;
+  const bool is_settled = stamp == seen_;
+  seen_ = stamp;
+  if (!is_settled || stamp == now_.stamp || stamp == complained_about_) return;
   Result<std::shared_ptr<const http::TlsServerContext>> tls = http::TlsServerContext::load(tls_params(from));
   if (!tls) {
-    // Certificate and key may be written one after the other: what is wrong with this pair is told once.
+    // Told once.
     complained_about_ = stamp;
     log::error("tls", tls.error().message + "; the certificate that was there stays");
     return;

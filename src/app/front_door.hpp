@@ -39,8 +39,9 @@ class FrontDoor {
   static Result<Prepared> prepare(const config::Settings& settings);
   // Puts it in force. Errors: as LoginGate::set, and then nothing has changed.
   Result<void> open(Prepared prepared, http::Server& server);
-  // Looks at the files: at the logins each time, at the certificate when `certificate` says so.
-  void refresh(http::Server& server, bool certificate);
+  // Looks whether the files have changed, and then puts them in force. Certificate and key may be written one after the
+  // other, so they count when they have been the same twice.
+  void refresh(http::Server& server);
   void stop() { logins_.stop(); }
 
   [[nodiscard]] proxy::LoginGate& logins() noexcept { return logins_; }
@@ -54,7 +55,8 @@ class FrontDoor {
   metrics::Gauge& expires_;
   std::mutex mutex_;  // guards what follows
   Prepared now_;
-  std::string complained_about_;  // a stamp
+  std::string seen_;              // a stamp
+  std::string complained_about_;  // another
 };
 
 }  // namespace sluice::app

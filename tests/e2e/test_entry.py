@@ -96,7 +96,7 @@ def test_skopeo_over_tls_with_a_login(case):
     # So does another certificate.
     before = cache.serial()
     cache.renew()
-    cases.poll("the new certificate is shown", lambda: cache.serial() != before, seconds=40)
+    cases.poll("the new certificate is shown", lambda: cache.serial() != before, seconds=30)
     log = cache.process.log()
     assert "line 2: not user:hash" in log, log
     for secret in ("correct-horse", "battery", "$2", "broken line"):

@@ -1,4 +1,5 @@
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -217,4 +218,32 @@ TEST_CASE("Upstreams: find and the default", "[proxy]") {
   CHECK(configured.upstreams.default_name() == "docker.io");
   Upstreams empty({"docker.io"});
   CHECK(test::code_of(empty.resolve("", "app")) == "name_unknown");
+}
+
+TEST_CASE("Upstreams: another table is for what is resolved from then on", "[proxy]") {
+  Upstreams upstreams({});
+  upstreams.add(std::make_unique<NamedRegistry>("docker.io"), Upstreams::Options{true, Passthrough{}});
+  upstreams.add(std::make_unique<NamedRegistry>("ghcr.io"), false);
+  const std::shared_ptr<const Upstreams::Upstream> kept = upstreams.upstream("ghcr.io");
+  std::optional<Route> before;
+  {
+    Result<Route> route = upstreams.resolve("", "busybox");
+    REQUIRE(route.has_value());
+    before = std::move(*route);
+  }
+  const std::weak_ptr<upstream::Registry> old = upstreams.find("docker.io");
+  Upstreams::Table table;
+  table.emplace(Upstreams::key("Docker.io"), std::make_shared<const Upstreams::Upstream>(Upstreams::Upstream{
+                                                 std::make_shared<NamedRegistry>("docker.io"), Upstreams::Options{}}));
+  table.emplace("ghcr.io", kept);
+  upstreams.replace(std::move(table));
+  CHECK(upstreams.names() == std::vector<std::string>{"docker.io", "ghcr.io"});
+  CHECK(upstreams.upstream("ghcr.io") == kept);
+  CHECK(upstreams.resolve("", "busybox")->passthrough == nullptr);
+  // What was resolved before still has its upstream.
+  REQUIRE_FALSE(old.expired());
+  CHECK(before->registry == old.lock().get());
+  CHECK(before->passthrough != nullptr);
+  before.reset();
+  CHECK(old.expired());
 }

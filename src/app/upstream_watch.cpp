@@ -3,9 +3,9 @@
 #include <chrono>
 #include <vector>
 
+#include <fmt/format.h>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
-#include <fmt/format.h>
 
 namespace sluice::app {
 namespace {

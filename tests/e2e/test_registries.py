@@ -1,12 +1,13 @@
 """Several registries behind one cache, and what they do in the middle of a pull."""
 
+import base64
 import concurrent.futures
 import itertools
 import shutil
 
 from harness import case as cases
 from harness import clients, faults, images, origin, sluice
-from test_skopeo import copy
+from test_entry import ALICE
 from test_tags import digest_of, image, writable
 from test_upstreams import config
 
@@ -192,3 +193,50 @@ def test_a_private_repository_and_the_logins_of_four_clients(case):
         assert done.returncode != 0, f"{client.name}: {done.stdout}"
         assert client.dead_end.wanted, f"{client.name} did not look elsewhere: {done.stdout}"
     assert SECRET not in cache.process.log()
+
+
+def test_tls_and_a_login_of_the_cache_with_four_clients(case):
+    wanted = case.images["test/layers:1"]
+    registry = origin.Registry(case)
+    files = clients.contents(registry, wanted)
+    authority = origin.Authority(case, "cache")
+    certificate, key = authority.sign()
+    users = case.file("htpasswd", ALICE)
+    cache = sluice.Sluice(case, config=config(registry.url) + f"""auth:
+  htpasswd_file: {users}
+server:
+  tls:
+    cert_file: {certificate}
+    key_file: {key}
+""")
+    login = ("login", "--username", "alice", "--password", SECRET)
+    named = f"127.0.0.1:{cache.port}/{wanted.name}"
+
+    docker = clients.if_it_runs_here(clients.Docker, case, cache.port)
+    if docker:
+        docker.trust(authority.certificate)
+        docker.run(*login, docker.address)
+        docker.run("pull", named)
+        assert docker.inspect(named)["Id"] == wanted.config
+        docker.run("logout", docker.address)
+        docker.wipe()
+        assert docker.run("pull", named, check=False).returncode != 0
+    for make in (clients.Podman, clients.Skopeo):
+        client = clients.if_it_runs_here(make, case, cache.port)
+        if client and client.apart:
+            client.trust(authority.certificate)
+            client.environment["REGISTRY_AUTH_FILE"] = str(client.home / "auth.json")
+            assert client.pull(wanted, check=False).returncode != 0
+            client.dead_end.wanted.clear()
+            client.tool(*login, client.address)
+            client.pull(wanted)
+            client.verify(wanted, files)
+            assert not client.dead_end.wanted, client.dead_end.wanted
+    containerd = clients.if_it_runs_here(clients.Containerd, case, cache.port)
+    if containerd:
+        containerd.mirror("docker.io", clients.snippet("Logins", "/etc/containerd/certs.d/docker.io/hosts.toml", {
+            "cache.example:5000": containerd.address, "/etc/containerd/cache.crt": str(authority.certificate),
+            "dXNlcjpwYXNzd29yZA==": base64.b64encode(f"alice:{SECRET}".encode()).decode()}))
+        containerd.pull(wanted)
+        containerd.verify(wanted, files)
+        assert not containerd.dead_end.wanted, containerd.dead_end.wanted

@@ -20,6 +20,7 @@ from harness import case as cases
 
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "clients.md"
 ADDRESS = "127.0.0.1:5000"  # as it stands on the page
+APART = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -152,6 +153,10 @@ class Client:
     def set_up(self):
         raise NotImplementedError
 
+    def trust(self, certificate):
+        """Makes sluice's authority known to it, where its documentation says."""
+        raise NotImplementedError
+
     def command(self, image):
         raise NotImplementedError
 
@@ -198,13 +203,18 @@ class Docker(Client):
         self.start()
 
     def start(self):
-        # In a mount namespace of its own: what it mounts goes away with it, also when it is killed.
+        # In a mount namespace of its own: what it mounts goes away with it, also when it is killed. It writes a key and
+        # looks for certificates below /etc/docker, whatever it is told.
         self.daemon = self.case.spawn("dockerd", [
-            "unshare", "--mount", "--propagation", "private", self.daemon_path, "--config-file", self.settings,
-            "--data-root", self.home / "data", "--exec-root", self.home / "exec", "--pidfile", self.home / "pid",
+            *APART, 'if [ -d /etc/docker ]; then mount --bind "$0" /etc/docker; fi && exec "$@"',
+            self.case.folder(f"{self.home.name}/etc"), self.daemon_path, "--config-file", self.settings, "--data-root", self.home / "data", "--exec-root", self.home / "exec", "--pidfile", self.home / "pid",
             "--host", self.socket, "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs",
             "--containerd-namespace=sluice-e2e", "--containerd-plugins-namespace=sluice-e2e-plugins"], self.environment)
         self.wait_for(self.daemon, lambda: self.run("version", check=False).returncode == 0)
+
+    def trust(self, certificate):
+        # docker login asks the daemon.
+        self.file(f"etc/certs.d/{self.address}/ca.crt", certificate.read_text())
 
     def run(self, *arguments, check=True):
         return super().run("--host", self.socket, *arguments, check=check)
@@ -375,15 +385,23 @@ class Podman(Client):
                 "[engine]", f'tmp_dir = "{self.home}/tmp"', f'static_dir = "{self.home}/static"',
                 f'volume_path = "{self.home}/volumes"', 'events_logger = "none"', 'cgroup_manager = "cgroupfs"',
                 "[network]", f'network_config_dir = "{self.home}/networks"', ""])))}
-        # They remember blobs below /var/lib/containers wherever their storage is: it is another one where that can be.
+        # They remember blobs below /var/lib/containers and look for certificates below /etc/containers, wherever all the
+        # rest is: these are others where that can be.
         self.apart = []
         if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0:
-            self.apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-                          'mount -t tmpfs none /var/lib && exec "$0" "$@"']
+            self.apart = [*APART, "mount -t tmpfs none /var/lib && "
+                          'if [ -d /etc/containers ]; then mount --bind "$0" /etc/containers; fi && exec "$@"',
+                          self.case.folder(f"{self.home.name}/etc")]
         tried = self.tool(*self.trial(), check=False)
         if tried.returncode != 0:
             last = tried.stdout.strip().splitlines()[-1:] or ["it said nothing"]
             self.case.skip(f"{self.name} does not run here: {last[0][:300]}")
+
+    def trust(self, certificate):
+        if not self.apart:
+            self.case.skip(f"{self.name} cannot be given a certificate here")
+        self.file(f"etc/certs.d/{self.address}/ca.crt", certificate.read_text())
+        self.registries.write_text(self.registries.read_text().replace("insecure = true\n", ""))
 
     def trial(self):
         return ["info"]

@@ -27,7 +27,8 @@ def test_three_registries_for_four_clients(case):
     hub = faults.FaultProxy(case, origin.Registry(case, token=tokens).port)
     github = faults.FaultProxy(case, origin.Registry(case, accounts={"alice": SECRET}).port)
     quay = faults.FaultProxy(case, plain.port, certificate=authority.sign())
-    cache = sluice.Sluice(case, config="upstreams:\n" + upstream("docker.io", hub.url, realm_hosts="[127.0.0.1]", **login)
+    cache = sluice.Sluice(case, config="upstreams:\n"
+                          + upstream("docker.io", hub.url, realm_hosts="[127.0.0.1]", **login)
                           + upstream("ghcr.io", github.url, **login)
                           + upstream("quay.io", quay.url, ca_file=authority.certificate))
     # No two of them have a blob in common.

@@ -1,7 +1,8 @@
 """The real clients, each with folders of its own, configured with the lines of docs/clients.md.
 
-A client can pull an image, say whether it has it whole, forget it, and be killed. Its only way is the address that it is
-given: whatever else it tries ends at a DeadEnd, which remembers it. The host's own daemons and images are left alone.
+A client can pull an image, say whether it has it whole, forget it, and be killed. Its only way is the address that it
+is given: whatever else it tries ends at a DeadEnd, which remembers it. The host's own daemons and images are left
+alone.
 """
 
 import hashlib
@@ -106,7 +107,7 @@ class DeadEnd:
 
 
 class Client:
-    """`port` is sluice's. `registry` stands in for the registry that the client falls back to; without one it has none."""
+    """`port` is sluice's. `registry` stands in for the registry that it falls back to; without one it has none."""
 
     name = ""
     program = ""
@@ -207,7 +208,8 @@ class Docker(Client):
         # looks for certificates below /etc/docker, whatever it is told.
         self.daemon = self.case.spawn("dockerd", [
             *APART, 'if [ -d /etc/docker ]; then mount --bind "$0" /etc/docker; fi && exec "$@"',
-            self.case.folder(f"{self.home.name}/etc"), self.daemon_path, "--config-file", self.settings, "--data-root", self.home / "data", "--exec-root", self.home / "exec", "--pidfile", self.home / "pid",
+            self.case.folder(f"{self.home.name}/etc"), self.daemon_path, "--config-file", self.settings,
+            "--data-root", self.home / "data", "--exec-root", self.home / "exec", "--pidfile", self.home / "pid",
             "--host", self.socket, "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs",
             "--containerd-namespace=sluice-e2e", "--containerd-plugins-namespace=sluice-e2e-plugins"], self.environment)
         self.wait_for(self.daemon, lambda: self.run("version", check=False).returncode == 0)
@@ -257,10 +259,13 @@ class BuildKit(Docker):
     def set_up(self):
         self.environment["DOCKER_BUILDKIT"] = "1"
         super().set_up()
+        if self.run("build", "--help", check=False).returncode != 0:
+            self.case.skip("this docker needs a plugin for BuildKit, which is not installed")
 
     def command(self, image):
         self.file("context/Dockerfile", f"FROM {image.name}\nLABEL tried=yes\n")
-        return [self.program_path, "--host", self.socket, "build", "--progress=plain", "--tag=built", self.home / "context"]
+        return [self.program_path, "--host", self.socket, "build", "--progress=plain", "--tag=built",
+                self.home / "context"]
 
     def verify(self, image, files, registry="docker.io"):
         built = self.inspect("built")
@@ -353,7 +358,8 @@ class Kubernetes(Containerd):
         super().start()
         plugins = [line.split() for line in self.ctr("plugins", "ls").stdout.splitlines()]
         if not any(plugin[1:2] == ["cri"] and plugin[-1] == "ok" for plugin in plugins):
-            said = [line for line in self.daemon.log().splitlines() if "grpc.v1.cri" in line and "level=info" not in line]
+            said = [line for line in self.daemon.log().splitlines()
+                    if "grpc.v1.cri" in line and "level=info" not in line]
             self.case.skip(f"containerd's CRI plugin does not start here: {''.join(said[-1:])[:300]}")
 
     def command(self, image, registry="docker.io"):
@@ -385,8 +391,8 @@ class Podman(Client):
                 "[engine]", f'tmp_dir = "{self.home}/tmp"', f'static_dir = "{self.home}/static"',
                 f'volume_path = "{self.home}/volumes"', 'events_logger = "none"', 'cgroup_manager = "cgroupfs"',
                 "[network]", f'network_config_dir = "{self.home}/networks"', ""])))}
-        # They remember blobs below /var/lib/containers and look for certificates below /etc/containers, wherever all the
-        # rest is: these are others where that can be.
+        # They remember blobs below /var/lib/containers and look for certificates below /etc/containers, wherever all
+        # the rest is: these are others where that can be.
         self.apart = []
         if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0:
             self.apart = [*APART, "mount -t tmpfs none /var/lib && "

@@ -1,6 +1,7 @@
 """What /v2/ answers: writes, bad input, ranges and conditionals, HEAD without a download."""
 
 import json
+import socket
 
 from harness import client, faults, images, origin, sluice
 
@@ -112,6 +113,18 @@ def test_bad_input(case):
     assert list(cache.work.iterdir()) == [], "it left something in its working directory"
     assert not cache.kept() and not cache.incoming(), (cache.kept(), cache.incoming())
     assert {path.name for path in cache.home.iterdir()} == {"data", "work"}
+
+
+def test_tls_hello_on_the_plain_port(case):
+    """podman and skopeo try https first, and wait ten seconds for a port that says nothing."""
+    _, cache = start(case)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", cache.port), timeout=8) as connection:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 505)
+            # A time-out or a reset is an exception, which fails the test.
+            answer = connection.recv(4096)
+            assert answer == b"" or answer[:1] == b"\x15" or answer.startswith(b"HTTP/1.1 400 "), answer
+    assert cache.get("/v2/").status == 200
 
 
 def test_ranges_and_conditions(case):

@@ -37,10 +37,8 @@ struct Download {
   std::string media_type;
 };
 
-inline Task<Download> download(Registry& registry, oci::Repository repository, oci::Digest digest, std::uint64_t offset,
-                               std::size_t piece) {
+inline Task<Download> drain(Result<std::unique_ptr<BlobBody>> body, std::size_t piece) {
   Download out;
-  auto body = co_await registry.open_blob(std::move(repository), digest, offset);
   if (!body) {
     out.opening = body.error();
     co_return out;
@@ -61,6 +59,18 @@ inline Task<Download> download(Registry& registry, oci::Repository repository, o
     if (*n == 0) co_return out;
     out.bytes.append(reinterpret_cast<const char*>(buffer.data()), *n);
   }
+}
+
+inline Task<Download> download(Registry& registry, oci::Repository repository, oci::Digest digest, std::uint64_t offset,
+                               std::size_t piece) {
+  auto body = co_await registry.open_blob(std::move(repository), digest, offset);
+  co_return co_await drain(std::move(body), piece);
+}
+
+inline Task<Download> download_range(Registry& registry, oci::Repository repository, oci::Digest digest,
+                                     std::uint64_t first, std::uint64_t last) {
+  auto body = co_await registry.open_blob_range(std::move(repository), digest, first, last);
+  co_return co_await drain(std::move(body), 64 << 10);
 }
 
 inline oci::Repository repository(std::string_view text) { return *oci::Repository::parse(text); }

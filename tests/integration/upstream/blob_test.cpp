@@ -340,6 +340,45 @@ TEST_CASE("open_blob: one-part names of Docker Hub live under library/", "[upstr
   CHECK(got.bytes == "two");
 }
 
+TEST_CASE("open_blob_range: those bytes alone", "[upstream]") {
+  Bench bench;
+  const std::string content = content_of(100'000);
+  const std::string name = bench.origin.add_blob("app", content);
+  const auto get = [&](std::uint64_t first, std::uint64_t last) {
+    return bench.loops.run(download_range(bench.registry(), repository("app"), digest(name), first, last));
+  };
+  for (const auto& [first, last] : {std::pair{0, 0}, {0, 99}, {5000, 80'000}, {99'900, 99'999}}) {
+    const Download got = get(static_cast<std::uint64_t>(first), static_cast<std::uint64_t>(last));
+    REQUIRE_FALSE(got.opening);
+    CHECK_FALSE(got.error);
+    CHECK(got.offset == static_cast<std::uint64_t>(first));
+    CHECK(got.size == content.size());
+    CHECK(got.bytes == content.substr(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first + 1)));
+    CHECK(bench.origin.requests().back().field("Range") ==
+          "bytes=" + std::to_string(first) + "-" + std::to_string(last));
+  }
+  // The connection is as good as new after each.
+  CHECK(bench.origin.seen().connections == 1);
+  CHECK(get(100'000, 100'001).opening->code == Errc::range_invalid);
+
+  Reply reply;
+  reply.body = content;
+  reply.ranges = false;
+  bench.origin.script(Bench::blob(name), reply);
+  CHECK(get(10, 19).opening->code == Errc::unsupported);
+  reply.ranges = true;
+  reply.content_range = "bytes 10-20/100000";
+  bench.origin.script(Bench::blob(name), reply);
+  CHECK(get(10, 19).opening->code == Errc::upstream_protocol);
+  reply.content_range.reset();
+  reply.cut_after = 5;
+  bench.origin.script(Bench::blob(name), reply);
+  const Download cut = get(10, 19);
+  REQUIRE(cut.error);
+  CHECK(cut.error->code == Errc::upstream_unreachable);
+  CHECK(cut.bytes == content.substr(10, 5));
+}
+
 TEST_CASE("open_blob: a base with a path", "[upstream]") {
   Bench bench;
   bench.params.base = *http::Url::parse(bench.origin.url("/mirror/hub/"));

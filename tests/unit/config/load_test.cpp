@@ -14,6 +14,8 @@ TEST_CASE("Settings: nothing at all gives the documented defaults", "[config]") 
   CHECK(loaded->admin.listen == Endpoint{"127.0.0.1", 5001});
   CHECK(loaded->data == "/var/lib/sluice");
   CHECK(loaded->fill.window_bytes == 8 * 1024 * 1024);
+  CHECK(loaded->fill.ranges == Ranges::direct);
+  CHECK(loaded->fill.range_limit_bytes == 8 * 1024 * 1024);
   CHECK(loaded->tags.ttl == 60s);
   CHECK(loaded->default_upstream == "docker.io");
   CHECK(loaded->upstreams.size() == 7);
@@ -41,7 +43,7 @@ data: /srv/cache
 log:
   level: debug
   access: { enabled: false, format: json, file: /var/log/sluice.log }
-fill: { window: off, abandoned: park }
+fill: { window: off, abandoned: park, ranges: fill, range_limit: off }
 descriptors: { cache: none, size: 0, negative_ttl: 0 }
 tags: { ttl: 5m, stale_for: 7d }
 manifests: { memory_cache: 1.5GiB }
@@ -68,6 +70,8 @@ upstreams:
   CHECK(loaded->log.access.file == "/var/log/sluice.log");
   CHECK(loaded->fill.window_bytes == 0);
   CHECK(loaded->fill.abandoned == Abandoned::park);
+  CHECK(loaded->fill.ranges == Ranges::fill);
+  CHECK(loaded->fill.range_limit_bytes == 0);
   CHECK(loaded->descriptors.cache == DescriptorCache::none);
   CHECK(loaded->descriptors.size == 0);
   CHECK(loaded->descriptors.negative_ttl == 0s);

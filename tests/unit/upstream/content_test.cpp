@@ -82,5 +82,31 @@ TEST_CASE("check_blob: partial answers", "[upstream]") {
   CHECK_FALSE(check(206, {{"Content-Type", "multipart/byteranges; boundary=x"}}, 4, 3));
 }
 
+TEST_CASE("check_blob_range: those bytes and no others", "[upstream]") {
+  const auto range = [](int status, Fields fields, std::optional<std::uint64_t> length) {
+    http::ReceivedHead head;
+    head.status = status;
+    head.fields = std::move(fields);
+    return check_blob_range(head, length, kDigest, 3, 5);
+  };
+  const auto extent = range(206, {{"Content-Range", "bytes 3-5/7"}}, 3);
+  REQUIRE(extent);
+  CHECK(extent->offset == 3);
+  CHECK(extent->size == 7U);
+  CHECK(extent->end == 6U);
+  CHECK(range(206, {{"Content-Range", "bytes 3-5/*"}}, std::nullopt));
+  CHECK(range(200, {}, 7).error().code == Errc::unsupported);
+  for (const char* other : {"bytes 3-6/7", "bytes 3-4/7", "bytes 2-5/7", "bytes 4-5/7", "bytes */7", "x"}) {
+    INFO(other);
+    CHECK_FALSE(range(206, {{"Content-Range", other}}, std::nullopt));
+  }
+  CHECK_FALSE(range(206, {{"Content-Range", "bytes 3-5/7"}}, 4));
+  CHECK_FALSE(range(206, {}, 3));
+  CHECK_FALSE(range(206, {{"Content-Type", "multipart/byteranges; boundary=x"}}, 3));
+  CHECK_FALSE(range(206, {{"Content-Range", "bytes 3-5/7"}, {"Content-Type", "text/html"}}, 3));
+  CHECK_FALSE(range(206, {{"Content-Range", "bytes 3-5/7"}, {"Docker-Content-Digest", kEmpty.to_string()}}, 3));
+  CHECK(range(204, {}, std::nullopt).error().code == Errc::upstream_protocol);
+}
+
 }  // namespace
 }  // namespace sluice::upstream

@@ -79,6 +79,15 @@ constexpr const char* kWarmFooter =
     "  sluice warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.9\n"
     "  sluice warm --all --server cache.example:5000 busybox";
 
+constexpr const char* kImportFooter =
+    "DIR is the rootdirectory of a registry:2 or registry:3 that was a pull-through cache, and is stopped. Blobs are\n"
+    "hashed as they come; on one file system they are linked and take no room, else copied. What is here already\n"
+    "stays, so it may be run again. Upstream is asked about each image before it is believed, where it can be.\n"
+    "Exit status: 0 all is here, 1 something was damaged or there is no room.\n\n"
+    "Examples:\n"
+    "  sluice import --config /etc/docker/registry/config.yml /var/lib/registry\n"
+    "  sluice import --data /var/lib/sluice --upstream ghcr.io /srv/old-cache";
+
 constexpr const char* kReloadFooter =
     "Upstreams, logins, lists, limits, certificates and the log level count at once, for new requests. A file that is\n"
     "no good changes nothing: what is wrong with it is printed, and the exit status is 78. What needs a restart is\n"
@@ -100,7 +109,8 @@ bool is_command(const CLI::App& app, std::string_view word) {
                      [&](const auto* command) { return command->get_name() == word; });
 }
 
-constexpr std::string_view kCommands = "serve, check-config, ls, stat, rm, gc, verify, warm, reload, help and version";
+constexpr std::string_view kCommands =
+    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -185,6 +195,17 @@ void add_commands(CLI::App& app, CommandLine& line) {
   verify->add_flag("-q,--quiet", options.quiet, "No progress");
   add_place(*verify, line);
 
+  CLI::App* take_over = app.add_subcommand("import", "Take over what a registry of distribution has cached");
+  take_over->footer(kImportFooter);
+  one_name(*take_over, options, "Its rootdirectory", "DIR")->required();
+  optional(*take_over, "--upstream", options.upstream, "NAME", "Whose repositories they are [the default upstream]");
+  take_over->add_flag("--dry-run", options.dry_run, "Only say what there is");
+  optional(*take_over, "--data", line.overrides.data, "DIR",
+           "The data directory, which no sluice may use [/var/lib/sluice]");
+  optional(*take_over, "-c,--config", line.config, "FILE", "The configuration (or SLUICE_CONFIG)");
+  take_over->add_flag("--json", options.json, "One JSON document on standard output");
+  take_over->add_flag("-q,--quiet", options.quiet, "No progress");
+
   CLI::App* reload = app.add_subcommand("reload", "Let the running sluice read its configuration again");
   reload->footer(kReloadFooter);
   optional(*reload, "--admin", options.admin, "ADDR:PORT",
@@ -210,7 +231,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
 CommandLine::Command command_of(const CLI::App& app) {
   using enum CommandLine::Command;
-  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 10> kByName{
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 11> kByName{
       {{"serve", serve},
        {"check-config", check_config},
        {"version", version},
@@ -220,6 +241,7 @@ CommandLine::Command command_of(const CLI::App& app) {
        {"gc", gc},
        {"verify", verify},
        {"warm", warm},
+       {"import", take_over},
        {"reload", reload}}};
   for (const auto& [name, command] : kByName) {
     if (app.get_subcommand(std::string(name))->parsed()) return command;
@@ -253,7 +275,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_subcommand("version", "Print the version");
 
   for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
-  for (const char* name : {"ls", "stat", "rm", "warm"}) app.get_subcommand(name)->group("What is stored");
+  for (const char* name : {"ls", "stat", "rm", "warm", "import"}) app.get_subcommand(name)->group("What is stored");
   for (const char* name : {"gc", "verify", "reload"}) app.get_subcommand(name)->group("Upkeep");
   for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
   // Later it would be that of the command that was given.

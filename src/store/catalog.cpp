@@ -236,6 +236,11 @@ bool Catalog::add_membership(const Scope& scope, const oci::Digest& digest, cons
   return memory_->set_membership(scope.str(), digest, descriptor, clock_.wall(), true);
 }
 
+bool Catalog::add_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor,
+                             Clock::Wall checked_at) {
+  return memory_->set_membership(scope.str(), digest, descriptor, checked_at, true);
+}
+
 bool Catalog::clear_membership(const Scope& scope, const oci::Digest& digest) {
   return memory_->clear_membership(scope.str(), digest);
 }
@@ -251,6 +256,13 @@ std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag, 
 void Catalog::set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class,
                       const oci::Digest& digest) {
   memory_->set_tag(scope.str(), tag, accept_class, digest, clock_.wall());
+}
+
+bool Catalog::add_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class,
+                      const oci::Digest& digest, Clock::Wall checked_at) {
+  if (memory_->tag(scope.str(), tag, accept_class)) return false;
+  memory_->set_tag(scope.str(), tag, accept_class, digest, checked_at);
+  return true;
 }
 
 bool Catalog::clear_tag(const Scope& scope, std::string_view tag) { return memory_->clear_tag(scope.str(), tag); }

@@ -98,6 +98,9 @@ class Catalog {
   void set_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
   // The same, unless it is there; whether it was set.
   bool add_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
+  // Of what upstream said at `checked_at`.
+  bool add_membership(const Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor,
+                      Clock::Wall checked_at);
   // Whether it was there.
   bool clear_membership(const Scope& scope, const oci::Digest& digest);
   // The repositories that have the blob, sorted; the global scope is not among them. Walks all scopes.
@@ -112,6 +115,9 @@ class Catalog {
                                              oci::ManifestClass accept_class) const;
   // Overwrites; `checked_at` is now. Setting the digest it has already renews it.
   void set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class, const oci::Digest& digest);
+  // Of what upstream said at `checked_at`, unless there is one; whether it was set.
+  bool add_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class, const oci::Digest& digest,
+               Clock::Wall checked_at);
   // For all accept classes; whether there was one.
   bool clear_tag(const Scope& scope, std::string_view tag);
   // Sorted, each once.

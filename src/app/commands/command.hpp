@@ -18,6 +18,9 @@ int reload_command(Runner& runner, const std::string& admin, const CommandOption
 // Through the registry API on `server`, ADDR:PORT or a URL.
 int warm_command(Runner& runner, const std::string& server, const CommandOptions& options);
 
+// Into the data directory of the settings, which no sluice may use.
+int import_command(Runner& runner, const config::Settings& settings, const CommandOptions& options);
+
 // Prints "sluice: …" to standard error and returns the status that goes with the error.
 int fail(const Error& error);
 void print(const std::string& text);  // to standard output

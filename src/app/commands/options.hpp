@@ -22,6 +22,8 @@ struct CommandOptions {
   std::string min_age;                 // gc
   std::vector<std::string> platforms;  // warm
   std::size_t parallel = 4;
+  std::optional<std::string> upstream;  // import: whose repositories they are
+  bool dry_run = false;
 };
 
 }  // namespace sluice::app

@@ -31,6 +31,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   Runner runner;
   if (line.command == Command::warm) return warm(runner, line, settings);
   if (line.command == Command::reload) return reload(runner, line, settings);
+  if (line.command == Command::take_over) return import_command(runner, settings, line.options);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
   const Result<std::unique_ptr<Source>> source = open_source(runner, where);
   if (!source) return fail(source.error());

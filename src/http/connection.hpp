@@ -170,8 +170,9 @@ class Connection {
   static constexpr std::size_t kTlsPieceBytes = std::size_t{64} << 10;
 
   enum class Handshake : std::uint8_t { done, plain_http, closed, failed, timed_out };
-  // Speaks TLS from now on. `early`: what has been received behind a PROXY header. Within the header time-out.
-  runtime::Task<Handshake> start_tls(std::shared_ptr<const TlsServerContext> context, std::string early);
+  // Speaks TLS from now on. `early`: what has been received behind a PROXY header.
+  runtime::Task<Handshake> start_tls(std::shared_ptr<const TlsServerContext> context, std::string early,
+                                     std::chrono::milliseconds timeout);
   [[nodiscard]] bool is_tls() const noexcept { return tls_ != nullptr; }
   // Why the handshake came to nothing; for logs.
   [[nodiscard]] std::string tls_failure() const;

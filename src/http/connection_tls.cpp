@@ -148,10 +148,11 @@ std::string Connection::tls_failure() const {
   return tls_->why().empty() ? "it went away" : tls_->why();
 }
 
-Task<Connection::Handshake> Connection::start_tls(std::shared_ptr<const TlsServerContext> context, std::string early) {
+Task<Connection::Handshake> Connection::start_tls(std::shared_ptr<const TlsServerContext> context, std::string early,
+                                                  std::chrono::milliseconds timeout) {
   tls_ = std::make_unique<TlsStream>(*context);
   bool begun = false;
-  deadline_.arm(params().header_timeout);
+  deadline_.arm(timeout);
   std::string first = std::move(early);
   for (;;) {
     if (!begun && !first.empty()) {

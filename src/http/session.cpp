@@ -63,6 +63,7 @@ Session::~Session() {
 }
 
 void Session::stop_if_idle() noexcept {
+  if (entering_) connection_.deadline().arm(entry_timeout());
   if (!idle_) return;
   if (first_request_) {
     arm_for_read(true);
@@ -74,10 +75,21 @@ void Session::stop_if_idle() noexcept {
   connection_.socket().cancel(ignored);
 }
 
+// For a PROXY header, and for a handshake.
+std::chrono::milliseconds Session::entry_timeout() const {
+  const std::chrono::milliseconds timeout = context_.server.params.header_timeout;
+  return context_.stopping ? std::min(timeout, kHastyTimeout) : timeout;
+}
+
 Task<void> Session::run() {
-  if ((entry_->tls || from_proxy_) && !co_await enter()) {
-    co_await connection_.finish();
-    co_return;
+  if (entry_->tls || from_proxy_) {
+    entering_ = true;
+    const bool entered = co_await enter();
+    entering_ = false;
+    if (!entered) {
+      co_await connection_.finish();
+      co_return;
+    }
   }
   for (;;) {
     const Read read = co_await read_head();

@@ -43,8 +43,8 @@ class Session {
 
   runtime::Task<void> run();
 
-  // Ends the session if it waits for a request of which no byte has come. A new connection gets a moment for its first
-  // one: it has heard nothing yet that tells it to go elsewhere.
+  // Ends the session if it waits for a request of which no byte has come; one that has not come so far gets a moment. A
+  // new connection gets a moment for its first one: it has heard nothing yet that tells it to go elsewhere.
   void stop_if_idle() noexcept;
   // The next session on the same loop.
   [[nodiscard]] Session* next() const noexcept { return next_; }
@@ -61,6 +61,7 @@ class Session {
 
   // session_entry.cpp
   runtime::Task<bool> enter();
+  [[nodiscard]] std::chrono::milliseconds entry_timeout() const;
   runtime::Task<bool> read_proxy_header();
   bool takes_place(const IpAddress& address, std::uint16_t port);
   void renew_entry();
@@ -94,6 +95,7 @@ class Session {
   Request request_;
   const bool refusing_;
   bool idle_ = false;
+  bool entering_ = false;  // a PROXY header or a handshake is under way
   bool first_request_ = true;
   std::unique_ptr<char[]> buffer_;
   std::size_t capacity_ = 0;

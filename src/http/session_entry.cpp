@@ -35,7 +35,7 @@ Task<bool> Session::enter() {
   if (!entry_->tls) co_return true;
   std::string early(buffer_.get(), size_);
   size_ = 0;
-  const Connection::Handshake result = co_await connection_.start_tls(entry_->tls, std::move(early));
+  const Connection::Handshake result = co_await connection_.start_tls(entry_->tls, std::move(early), entry_timeout());
   connection_.new_turn();
   switch (result) {
     case Connection::Handshake::done: connection_.metrics().tls_accepted.add(); co_return true;
@@ -54,7 +54,7 @@ Task<bool> Session::enter() {
 }
 
 Task<bool> Session::read_proxy_header() {
-  connection_.deadline().arm(connection_.params().header_timeout);
+  connection_.deadline().arm(entry_timeout());
   for (;;) {
     const ProxyHeader header = parse_proxy_header({buffer_.get(), size_});
     if (header.state == ProxyHeader::State::complete) {

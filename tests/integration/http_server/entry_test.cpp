@@ -291,6 +291,18 @@ TEST_CASE("TLS: a stalled client is given up, and one that breaks off holds noth
   CHECK(eventually([&] { return at.test.server.connections() == 0; }));
 }
 
+TEST_CASE("TLS: who does not begin does not hold up the end", "[http]") {
+  http::Server::Params params;
+  params.header_timeout = 10min;
+  TlsSetup at(params);
+  RawClient silent = at.test.connect();
+  RawClient half = at.test.connect();
+  half.send("\x16\x03\x01");
+  CHECK(eventually([&] { return at.test.server.connections() == 2; }));
+  at.test.server.stop_accepting();
+  CHECK(at.test.server.drain(30s));
+}
+
 TEST_CASE("TLS: plain HTTP on its port is told so", "[http]") {
   TlsSetup at;
   RawClient plain = at.test.connect();

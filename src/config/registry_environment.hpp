@@ -9,7 +9,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -29,7 +28,7 @@ inline std::string lower(std::string_view text) {
 // and so here.
 class RegistryEnvironment {
  public:
-  RegistryEnvironment(YAML::Node root, Report& report) : root_(std::move(root)), report_(report) {}
+  RegistryEnvironment(const YAML::Node& root, Report& report) : root_(root), report_(report) {}
 
   void apply(const std::map<std::string, std::string>& environment) {
     constexpr std::string_view kPrefix = "REGISTRY_";

@@ -114,7 +114,7 @@ class Reader {
       if (child.starts_with('_')) {
         is_repository = is_repository || child == "_layers" || child == "_manifests";
       } else {
-        walk(directory / child, name.empty() ? child : name + "/" + child);
+        walk(directory / child, name.empty() ? child : fmt::format("{}/{}", name, child));
       }
     }
     if (is_repository) repository(directory, name);
@@ -151,7 +151,7 @@ class Reader {
         const fs::path path = directory / algorithm / hex / "link";
         const std::optional<oci::Digest> digest = target(path);
         if (!digest) continue;
-        if (digest->to_string() != algorithm + ":" + hex) {
+        if (digest->to_string() != fmt::format("{}:{}", algorithm, hex)) {
           bad(path, "names another digest than its place does");
         } else if (digest->algorithm() != oci::Algorithm::sha256) {
           ++report_.left_out;

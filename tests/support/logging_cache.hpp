@@ -36,6 +36,10 @@ class LoggingCache final : public Cache {
 
   Result<std::unique_ptr<Stream>> find(std::string_view key) override { return beneath_.find(key); }
 
+  [[nodiscard]] std::optional<std::uint64_t> readable(std::string_view key) const override {
+    return beneath_.readable(key);
+  }
+
   void stop() override { beneath_.stop(); }
 
   [[nodiscard]] std::vector<Entry> entries() const {

@@ -53,8 +53,14 @@ TEST_CASE("Cache: find joins, and creates nothing", "[streamcache]") {
   const Lookup created = t.look_up("key", gated(gate, "abc", "def"));
   const auto running = t.cache->find("key");
   REQUIRE(running);
+  t.settle();
+  CHECK(t.metric("sluice_fill_readers") == 2);
+  CHECK(t.cache->readable("key") == 3);
+  CHECK(t.cache->readable("other") == std::nullopt);
+  CHECK(t.metric("sluice_fill_readers") == 2);
   gate->open();
   CHECK(t.read(**running) == "abcdef");
+  CHECK(t.cache->readable("key") == 6);
   CHECK(t.read(**t.cache->find("key")) == "abcdef");
 }
 

@@ -71,6 +71,7 @@ TEST_CASE("Proxy: a range far ahead of a fill leaves the fill its pace", "[proxy
 
 TEST_CASE("Proxy: a range that is nearly there waits for the fill", "[proxy]") {
   Served served(2'000'000, false, 100'000);
+  REQUIRE(served.starter->read_bytes(100'000).size() == 100'000);
   Client near(served.cache.port());
   near.send("GET", served.path, {{"Range", "bytes=300000-300099"}});
   Response response = near.read_head();

@@ -213,9 +213,10 @@ class FaultProxy:
             if cut:
                 piece = piece[: fault.cut_after - request.sent]
             await self._pace(len(piece))
+            # Before it can arrive: whoever has the last byte finds it counted.
+            request.sent += len(piece)
             writer.write(piece)
             await writer.drain()
-            request.sent += len(piece)
             if cut:
                 return False
         return True

@@ -234,12 +234,14 @@ struct AccessLog::State {
 
   void flush(std::chrono::milliseconds patience) {
     const std::scoped_lock lock(buffers_mutex);
-    for (const auto& buffer : buffers) {
+    // Held by nobody else: that of a thread that has ended, so that these are its last lines. Asked before they are
+    // taken, because it may write and end in between.
+    std::erase_if(buffers, [&](const std::shared_ptr<Buffer>& buffer) {
+      const bool last = buffer.use_count() == 1;
       const std::scoped_lock buffer_lock(buffer->mutex);
       put(buffer->text, patience);
-    }
-    // Those of threads that have ended are held by nobody else.
-    std::erase_if(buffers, [](const auto& buffer) { return buffer.use_count() == 1; });
+      return last;
+    });
   }
 
   // Empties `text`, whole lines, into the file. What a pipe does not take within `patience` waits in `pending` for the

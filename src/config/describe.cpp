@@ -79,6 +79,8 @@ std::string describe(const Settings& settings) {
   for (const auto& field : settings_fields()) {
     const std::string value = field.show(settings);
     if (is_empty(value)) continue;
+    // Alone it is a problem, since nobody would be asked for one.
+    if (field.key == "server.tls.client_certificate" && settings.server.tls.client_ca_file.empty()) continue;
     if (field.key == "redis.password" && !settings.redis.password_file.empty()) continue;
     const std::vector<std::string_view> path = split(field.key);
     const std::size_t sections = path.size() - 1;

@@ -58,7 +58,8 @@ class DistributionFile {
   void read(const YAML::Node& root) {
     const YAML::Node storage = root["storage"];
     if (storage && storage.IsScalar()) {
-      driver(storage.Scalar(), placed("storage", reader_.place(storage, "storage")));
+      const bool known = driver(storage.Scalar(), placed("storage", reader_.place(storage, "storage")));
+      if (known && storage.Scalar() == "filesystem") settings_.data = data_below("/var/lib/registry");
     } else if (storage && storage.IsMap()) {
       if (storage["filesystem"].IsDefined()) settings_.data = data_below("/var/lib/registry");
       const YAML::Node cache_section = storage["cache"];
@@ -136,23 +137,40 @@ class DistributionFile {
     reader_.report().set(own_field("log.level"), settings_, ours, "log.level", at);
   }
 
-  // Whoever has locked his registry shall not find it open.
+  // Whoever has locked his registry shall not find it open: a method that is named, even without a word below it, is
+  // in force or stops the start.
   void auth(const YAML::Node& node, const Place& at) {
     if (node.IsScalar()) {
+      if (node.Scalar() == "htpasswd") return no_logins(at);
       if (!node.Scalar().empty() && node.Scalar() != "none") no_auth(node.Scalar(), at);
       return;
     }
     reader_.each(node, "auth", at, [&](const std::string& method, const YAML::Node& value, const Place& in_file) {
       const Place place = placed("auth." + method, in_file);
-      if (method == "none" || value.IsNull()) return;
+      if (method == "none") return;
       if (method != "htpasswd") return no_auth(method, place);
-      reader_.each(value, "auth.htpasswd", place,
-                   [&](const std::string& key, const YAML::Node& text, const Place& in_text) {
-                     const Place where = placed("auth.htpasswd." + key, in_text);
-                     if (key == "path") own("auth.htpasswd_file", text, where);
-                     if (key == "realm") own("auth.realm", text, where);
-                   });
+      htpasswd(value, place);
     });
+  }
+
+  void htpasswd(const YAML::Node& node, const Place& at) {
+    bool has_path = false;
+    reader_.each(node, "auth.htpasswd", at, [&](const std::string& key, const YAML::Node& text, const Place& in_text) {
+      const Place where = placed("auth.htpasswd." + key, in_text);
+      if (key == "path") {
+        has_path = !text.IsNull() && !(text.IsScalar() && text.Scalar().empty());
+        own("auth.htpasswd_file", text, where);
+      } else if (key == "realm") {
+        own("auth.realm", text, where);
+      } else {
+        reader_.report().problem(where, "found an unknown key, expected path and realm");
+      }
+    });
+    if (!has_path && (node.IsMap() || node.IsNull())) no_logins(at);
+  }
+
+  void no_logins(const Place& at) {
+    reader_.report().problem(at, "found htpasswd without path, expected the file with the logins");
   }
 
   void no_auth(const std::string& method, const Place& at) {
@@ -181,9 +199,12 @@ class DistributionFile {
       on(key, [this, name](const YAML::Node& node, const Place& at) { own(name, node, at); });
     }
     on("http.tls.clientcas", [this](const YAML::Node& node, const Place& at) {
+      if (node.IsSequence() && node.size() == 0) return;
       if (node.IsSequence() && node.size() > 1) {
         reader_.report().problem(at, "found several files, expected one with all certificates in it");
-      } else if (node.IsSequence() && node.size() == 1) {
+      } else if (!node.IsSequence() || !node[0].IsScalar() || node[0].Scalar().empty()) {
+        reader_.report().problem(at, "found no list of files, expected a list with one PEM file");
+      } else {
         own("server.tls.client_ca_file", node[0], at);
       }
     });

@@ -191,6 +191,11 @@ void check_entry(const Settings& settings, Report& report) {
   if (tls.cert_file.empty() && !tls.client_ca_file.empty()) {
     report.problem(report.origin("server.tls.client_ca_file"), "found without cert_file, expected both");
   }
+  const Place certificate = report.origin("server.tls.client_certificate");
+  if (tls.client_ca_file.empty() && tls.client_certificate == ClientCertificate::required &&
+      certificate.source != Source::embedded) {
+    report.problem(certificate, "found required without server.tls.client_ca_file, expected who vouches for clients");
+  }
   if (settings.server.proxy_protocol && settings.server.trusted_proxies.empty()) {
     report.problem(report.origin("server.proxy_protocol"),
                    "found without server.trusted_proxies, expected whose headers are believed");
@@ -213,12 +218,73 @@ void check_entry(const Settings& settings, Report& report) {
   }
 }
 
+// Whether what stands before a pattern's first slash can be that upstream's name. `**` there may go past the slash.
+bool fits_upstream(std::string_view pattern, std::string_view name) {
+  // Behind it anything may come, as behind one star at the end.
+  if (const std::size_t wide = pattern.find("**"); wide != std::string_view::npos)
+    pattern = pattern.substr(0, wide + 1);
+  std::size_t star = std::string_view::npos;
+  std::size_t star_at = 0;
+  std::size_t p = 0;
+  for (std::size_t n = 0; n < name.size();) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      star_at = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++star_at;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+// Why no repository of any upstream has such a name; empty where one may have.
+std::string why_never(std::string_view pattern, const Settings& settings) {
+  const std::size_t slash = pattern.find('/');
+  const std::string_view first = pattern.substr(0, slash);
+  const std::string_view rest = slash == std::string_view::npos ? "" : pattern.substr(slash + 1);
+  std::string names;
+  bool any = false;
+  bool all_library = true;
+  for (const auto& [name, upstream] : settings.upstreams) {
+    names += (names.empty() ? "" : ", ") + name;
+    if (!fits_upstream(first, name)) continue;
+    any = true;
+    all_library = all_library && upstream.library_prefix;
+  }
+  if (!any) return "with the name of an upstream before the first slash: " + names;
+  if (first.find("**") != std::string_view::npos) return {};
+  if (rest.empty()) return fmt::format("with a repository behind the upstream, such as {}/**", first);
+  if (!all_library || rest.find('/') != std::string_view::npos || rest.find("**") != std::string_view::npos) return {};
+  return fmt::format("{}/library/{}: names of one part are below library/ there", first, rest);
+}
+
+// A pattern that fits nothing would leave open what it was to close.
+void check_patterns(const Settings& settings, Report& report) {
+  const auto check_all = [&](const char* key, const std::vector<std::string>& patterns) {
+    for (const std::string& pattern : patterns) {
+      const std::string expected = why_never(pattern, settings);
+      if (expected.empty()) continue;
+      report.problem(report.origin(key), fmt::format("found {}, which fits no repository, expected a pattern {}",
+                                                     in_quotes(pattern), expected));
+    }
+  };
+  check_all("repositories.allow", settings.repositories.allow);
+  check_all("repositories.deny", settings.repositories.deny);
+}
+
 // What no single key can tell.
 void check(Settings& settings, Report& report) {
   for (auto& [name, upstream] : settings.upstreams) check_upstream(name, upstream, report);
   check_names(settings, report);
   check_redis(settings, report);
   check_entry(settings, report);
+  check_patterns(settings, report);
 
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {
     std::string names;

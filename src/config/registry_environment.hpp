@@ -83,6 +83,8 @@ class RegistryEnvironment {
     std::string dotted;
     for (std::size_t i = 0; i < path.size(); ++i) {
       std::string step = path[i];
+      if (step == "0" && (!node.IsDefined() || node.IsNull())) node.push_back(YAML::Node());
+      if (i == 1 && node.IsScalar() && (path[0] == "auth" || path[0] == "storage")) open(node);
       if (node.IsSequence()) {
         std::size_t index = 0;
         const auto [end, ec] = std::from_chars(step.data(), step.data() + step.size(), index);
@@ -110,6 +112,15 @@ class RegistryEnvironment {
       return;
     }
     names_[dotted] = name;
+  }
+
+  // `auth: htpasswd` and `storage: filesystem` are sections with one empty section of that name in them, so that
+  // REGISTRY_AUTH=htpasswd goes with REGISTRY_AUTH_HTPASSWD_PATH.
+  static void open(YAML::Node& node) {
+    const std::string word = node.Scalar();
+    YAML::Node section(YAML::NodeType::Map);
+    if (!word.empty()) section[word] = YAML::Node(YAML::NodeType::Map);
+    node = section;
   }
 
   const YAML::Node root_;

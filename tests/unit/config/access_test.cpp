@@ -73,7 +73,8 @@ TEST_CASE("Entry: its keys", "[config]") {
                         "auth: { htpasswd_file: " +
                         file("users") +
                         ", realm: the cache, remember: 5m }\n"
-                        "repositories: { allow: ['docker.io/library/*', 'r.example:5000/**'], deny: ['**/secret'] }\n"),
+                        "repositories: { allow: ['docker.io/library/*', 'r.example:5000/**'], deny: ['**/secret'] }\n"
+                        "upstreams: { 'r.example:5000': {} }\n"),
        {},
        {}});
   if (!loaded) FAIL(loaded.error().message);
@@ -107,4 +108,29 @@ TEST_CASE("Entry: what makes no sense is told with its line", "[config]") {
   if (!clear) FAIL(clear.error().message);
   CHECK(clear->warnings.size() == 1);
   CHECK(load_text("auth: { htpasswd_file: /dev/null }")->warnings.empty());
+}
+
+TEST_CASE("Entry: required certificates need who vouches for them", "[config]") {
+  CHECK(has(problem("server: { tls: { client_certificate: required } }"),
+            ":1: server.tls.client_certificate: found required without server.tls.client_ca_file"));
+  CHECK(problem("server: { tls: { client_certificate: optional } }") == "none");
+}
+
+TEST_CASE("Entry: a pattern of repositories that fits nothing is told", "[config]") {
+  const auto deny = [](const std::string& pattern) { return problem("repositories: { deny: ['" + pattern + "'] }"); };
+  for (const char* good : {"docker.io/library/busybox", "docker.io/**", "ghcr.io/busybox", "**/secret", "**", "dock**",
+                           "*/busybox", "*.io/team/*", "*/library/*", "docker.io/*/*"}) {
+    INFO(good);
+    CHECK(deny(good) == "none");
+  }
+  CHECK(has(deny("library/secret"), ":1: repositories.deny: found \"library/secret\", which fits no repository"));
+  CHECK(has(deny("gchr.io/**"), "before the first slash: docker.io, "));
+  CHECK(has(deny("*.example/**"), "before the first slash: "));
+  CHECK(has(deny("docker.io/busybox"), "expected a pattern docker.io/library/busybox"));
+  CHECK(has(deny("docker.*/*"), "expected a pattern docker.*/library/*"));
+  CHECK(has(deny("ghcr.io"), "expected a pattern with a repository behind the upstream, such as ghcr.io/**"));
+  CHECK(has(deny("docker.io/"), "such as docker.io/**"));
+  CHECK(has(problem("repositories: { allow: [library/x] }"), ":1: repositories.allow: found"));
+  CHECK(problem("repositories: { deny: [docker.io/busybox] }\nupstreams: { docker.io: { library_prefix: false } }") ==
+        "none");
 }

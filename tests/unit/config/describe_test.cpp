@@ -61,3 +61,10 @@ TEST_CASE("Printout: nested sections are opened once", "[config]") {
         std::string::npos);
   CHECK(printed.find("  window: 8MiB\n") != std::string::npos);
 }
+
+TEST_CASE("Describe: what it says of client certificates may be read again", "[config]") {
+  CHECK(describe(Settings{}).find("client_certificate") == std::string::npos);
+  Settings settings;
+  settings.server.tls.client_ca_file = "/ca.pem";
+  CHECK(describe(settings).find("client_certificate: required") != std::string::npos);
+}

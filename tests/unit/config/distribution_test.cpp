@@ -370,3 +370,79 @@ TEST_CASE("Distribution: a credential helper and its lifetime", "[config]") {
   CHECK((lifetime(", lifetime: 60000000000") == 1min));
   CHECK((lifetime(", lifetime: -1s") == 0ms));
 }
+
+TEST_CASE("Distribution: auth that is named is in force, or stops the start", "[config]") {
+  const auto with = [](const std::string& auth) {
+    return complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\nauth: " + auth);
+  };
+  for (const char* open : {"", "none", "''", "{}", "{ none: }", "{ none: {} }"}) {
+    INFO(open);
+    CHECK(with(open) == "ok");
+  }
+  for (const char* none : {"htpasswd", "{ htpasswd: }", "{ htpasswd: {} }", "{ htpasswd: { realm: x } }",
+                           "{ htpasswd: { path: '' } }", "{ htpasswd: { path: , realm: x } }"}) {
+    INFO(none);
+    CHECK(with(none).find("found htpasswd without path") != std::string::npos);
+  }
+  CHECK(with("{ htpasswd: { path: /dev/null } }") == "ok");
+  CHECK(with("{ htpasswd: { path: /dev/null, Path: /x } }").find("auth.htpasswd.Path: found an unknown key") !=
+        std::string::npos);
+  CHECK(with("{ token: }").find("auth.token: found \"token\", expected htpasswd") != std::string::npos);
+  CHECK(with("{ htpasswd: silly }").find("expected a mapping") != std::string::npos);
+}
+
+TEST_CASE("Distribution: client certificates are asked for, or the start stops", "[config]") {
+  const auto with = [](const std::string& tls) {
+    return complaints("version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\nhttp: { tls: { " + tls + " } }");
+  };
+  for (const char* bad : {"ca.pem", "''", "{ 0: ca.pem }", "['']", "[~]", "[[a]]"}) {
+    INFO(bad);
+    CHECK(with(std::string("clientcas: ") + bad).find("http.tls.clientcas: found no list of files") !=
+          std::string::npos);
+  }
+  CHECK(with("clientcas: []") == "ok");
+  CHECK(with("clientcas: ") == "ok");
+  CHECK(with("clientauth: require-and-verify-client-cert").find("found required without server.tls.client_ca_file") !=
+        std::string::npos);
+  CHECK(with("certificate: /dev/null, key: /dev/null, clientcas: [/dev/null], "
+             "clientauth: require-and-verify-client-cert") == "ok");
+}
+
+TEST_CASE("Distribution: variables open lists and the sections of a word", "[config]") {
+  const Folder folder;
+  const auto file = folder.write("config.yml",
+                                 "version: 0.1\nproxy: { remoteurl: 'https://quay.io' }\n"
+                                 "http: { tls: { certificate: /dev/null, key: /dev/null } }\n");
+  const auto read = [&](std::map<std::string, std::string> environment) {
+    return load({file, std::move(environment), {}});
+  };
+  const auto said = [&](std::map<std::string, std::string> environment) {
+    const Result<Settings> loaded = read(std::move(environment));
+    return loaded ? "ok" : loaded.error().message;
+  };
+  const Result<Settings> loaded = read({{"REGISTRY_AUTH", "htpasswd"},
+                                        {"REGISTRY_AUTH_HTPASSWD_REALM", "the realm"},
+                                        {"REGISTRY_AUTH_HTPASSWD_PATH", "/dev/null"},
+                                        {"REGISTRY_STORAGE", "filesystem"},
+                                        {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/srv/other"},
+                                        {"REGISTRY_REDIS_ADDRS_0", "10.0.0.2:6379"},
+                                        {"REGISTRY_HTTP_TLS_CLIENTCAS_0", "/dev/null"}});
+  if (!loaded) FAIL(loaded.error().message);
+  CHECK(loaded->auth.htpasswd_file == "/dev/null");
+  CHECK(loaded->auth.realm == "the realm");
+  CHECK(loaded->data == "/srv/other/sluice");
+  CHECK(loaded->redis.addresses == std::vector<std::string>{"10.0.0.2:6379"});
+  CHECK(loaded->server.tls.client_ca_file == "/dev/null");
+
+  CHECK(read({{"REGISTRY_STORAGE", "filesystem"}})->data == "/var/lib/registry/sluice");
+  CHECK(said({{"REGISTRY_HTTP_TLS_CLIENTCAS", "ca.pem"}}).find("REGISTRY_HTTP_TLS_CLIENTCAS: found no list") == 0);
+  CHECK(said({{"REGISTRY_HTTP_TLS_CLIENTCAS_1", "ca.pem"}}) != "ok");
+  CHECK(said({{"REGISTRY_AUTH", "htpasswd"}}).find("REGISTRY_AUTH: found htpasswd without path") == 0);
+  CHECK(said({{"REGISTRY_AUTH", "htpasswd"}, {"REGISTRY_AUTH_HTPASSWD_PATHH", "/dev/null"}})
+            .find("found an unknown key") != std::string::npos);
+  CHECK(said({{"REGISTRY_AUTH_HTPASSWD_PATH", ""}}).find("found htpasswd without path") != std::string::npos);
+  CHECK(said({{"REGISTRY_AUTH", "token"}, {"REGISTRY_AUTH_HTPASSWD_PATH", "/dev/null"}}).find("found \"token\"") !=
+        std::string::npos);
+  CHECK(said({{"REGISTRY_STORAGE", "inmemory"}, {"REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR", "inmemory"}})
+            .find("found the storage driver \"inmemory\"") != std::string::npos);
+}

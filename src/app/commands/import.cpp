@@ -277,12 +277,16 @@ class Importer {
         done_ += source.size;
         continue;
       }
-      if (std::string why = no_room(source); !why.empty()) {
+      if (std::string why = no_room(source, source.manifest || !on_one_file_system(source)); !why.empty()) {
         report_.stopped = std::move(why);
         break;
       }
       const Result<void> taken =
           source.manifest ? co_await take_manifest(digest, source) : co_await take(digest, source);
+      if (!taken && taken.error().code == Errc::no_space) {
+        report_.stopped = taken.error().message;
+        break;
+      }
       if (!taken) report_.bad.push_back({digest.to_string(), taken.error().message});
     }
     remember();
@@ -306,7 +310,7 @@ class Importer {
   }
 
   // Why the limits of the store would be crossed; empty when they would not.
-  [[nodiscard]] std::string no_room(const Original& source) {
+  [[nodiscard]] std::string no_room(const Original& source, bool copied) {
     const Result<runtime::Space> space = filesystem_.space(settings_.data);
     if (!space) return space.error().message;
     const SizeLimit& max_size = settings_.store.max_size;
@@ -317,7 +321,7 @@ class Importer {
                          format_bytes(max_size.of(space->capacity_bytes)), format_bytes(source.size));
     }
     const SizeLimit& min_free = settings_.store.min_free;
-    const std::uint64_t needed = on_one_file_system(source) ? 0 : store::on_disk(source.size);
+    const std::uint64_t needed = copied ? store::on_disk(source.size) : 0;
     if (!min_free.off() && space->available_bytes < min_free.of(space->capacity_bytes) + needed) {
       return fmt::format("{} are left on the file system, of which store.min_free keeps {}",
                          format_bytes(space->available_bytes), format_bytes(min_free.of(space->capacity_bytes)));
@@ -355,6 +359,10 @@ class Importer {
     const Temporary file(store_.layout().incoming() / ("import-" + digest.to_string().substr(7)));
     const Result<bool> linked = co_await runtime::offload(pool_, [&] { return link_or_clone(source, file.path()); });
     if (!linked) co_return linked.error();
+    if (!*linked) {
+      // Also on one file system, where room for a copy was not looked for.
+      if (std::string why = no_room(source, true); !why.empty()) co_return Error{Errc::no_space, std::move(why)};
+    }
     Result<runtime::File> from = filesystem_.open_read(*linked ? file.path() : source.path);
     if (!from) co_return from.error();
     std::optional<runtime::File> to;
@@ -422,6 +430,8 @@ class Importer {
     const Clock::Wall now = clock_.wall();
     for (const Repository& repository : reader_.repositories) {
       for (const Link& link : repository.links) {
+        // What is known is believed for ever then, so it has to be upstream's own word.
+        if (settings_.descriptors.ttl.count() == 0) break;
         const std::optional<store::Stored> stored = store_.find(link.digest);
         if (!stored || (link.manifest && !oci::is_manifest(stored->media_type))) continue;
         // A manifest is in both lists.

@@ -191,6 +191,24 @@ TEST_CASE("Import: it stops where there is no room, and goes on when there is", 
   CHECK(rest->stopped.empty());
 }
 
+TEST_CASE("Import: nothing is believed for ever that upstream has not said", "[app]") {
+  Bench bench;
+  const oci::Digest layer = bench.blob("a layer");
+  const oci::Digest manifest = bench.blob(kManifest);
+  bench.link("library/app", "_layers", layer);
+  bench.link("library/app", "_manifests/revisions", manifest);
+  bench.tag("library/app", "v1", manifest);
+  bench.settings.descriptors.ttl = {};
+  const Result<app::ImportReport> report = bench.import();
+  if (!report) FAIL(report.error().message);
+  CHECK(report->linked == 1);
+  CHECK(report->memberships == 0);
+  CHECK(report->tags == 1);
+  Bench::Looked now(bench.settings);
+  const auto scope = store::Scope::repository("docker.io/library/app").value();
+  CHECK_FALSE(now.store.catalog().membership(scope, layer));
+}
+
 TEST_CASE("Import: what cannot be taken over at all", "[app]") {
   Bench bench;
   CHECK(bench.import().error().code == Errc::not_found);

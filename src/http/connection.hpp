@@ -191,8 +191,7 @@ class Connection {
   bool encrypt_some(Gather& gather);
   runtime::Task<Result<void>> send_file_tls(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent);
   [[nodiscard]] char* tls_scratch();
-  // What the socket has now: true where something was fed.
-  bool feed_tls(boost::system::error_code& end);
+  std::size_t feed_tls(boost::system::error_code& end);
   // Where the page cache has them; else they are read once on the disk pool.
   runtime::Task<Result<void>> ensure_resident(int fd, std::uint64_t offset, std::size_t length);
   runtime::Task<Result<void>> wait_writable();

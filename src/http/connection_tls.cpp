@@ -19,6 +19,9 @@ namespace {
 // The first byte of a ClientHello's record (RFC 8446 section 5.1).
 constexpr char kHandshakeRecord = 0x16;
 
+// So much may come in a row without a byte for the application.
+constexpr std::size_t kMaxSilentBytes = Connection::kTlsPieceBytes;
+
 bool begins_a_method(char c) noexcept { return c >= 'A' && c <= 'Z'; }
 
 }  // namespace
@@ -105,23 +108,25 @@ Task<Result<void>> Connection::send_file_tls(int fd, std::uint64_t offset, std::
   co_return Result<void>{};
 }
 
-// Into tls_scratch, and from there to the stream. `end`: why nothing more will come.
-bool Connection::feed_tls(boost::system::error_code& end) {
+// Into tls_scratch, and from there to the stream; returns how much. 0: nothing is there, and `end` says why nothing
+// more will come, if so.
+std::size_t Connection::feed_tls(boost::system::error_code& end) {
   char* const scratch = tls_scratch();
   const ssize_t n = ::recv(socket_.native_handle(), scratch, kTlsPieceBytes, MSG_DONTWAIT);
   if (n > 0) {
     tls_->feed({scratch, static_cast<std::size_t>(n)});
-    return true;
+    return static_cast<std::size_t>(n);
   }
   if (n == 0) {
     end = asio::error::make_error_code(asio::error::eof);
   } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
     end = boost::system::error_code(errno, boost::system::system_category());
   }
-  return false;
+  return 0;
 }
 
 Task<Connection::Received> Connection::receive_tls(char* to, std::size_t size) {
+  std::size_t fed = 0;
   for (;;) {
     std::size_t n = 0;
     const TlsStream::Step step = tls_->read({to, size}, n);
@@ -134,8 +139,13 @@ Task<Connection::Received> Connection::receive_tls(char* to, std::size_t size) {
       co_return Received{asio::error::make_error_code(asio::error::eof), 0};
     }
     tls_->shrink();
+    // A record that says something is far smaller: these are key updates without end, or the like.
+    if (fed > kMaxSilentBytes) co_return Received{asio::error::make_error_code(asio::error::connection_aborted), 0};
     boost::system::error_code end;
-    if (feed_tls(end)) continue;
+    if (const std::size_t more = feed_tls(end); more != 0) {
+      fed += more;
+      continue;
+    }
     if (end) co_return Received{end, 0};
     const auto [error] = co_await socket_.async_wait(Socket::wait_read, runtime::kAwaitTuple);
     if (error) co_return Received{error, 0};

@@ -1,4 +1,5 @@
 // Who may come in: address lists, limits for each client, trusted proxies, TLS.
+#include <csignal>
 #include <fstream>
 #include <memory>
 
@@ -53,6 +54,15 @@ class TlsClient {
     unsigned size = 0;
     SSL_get0_alpn_selected(ssl_.get(), &name, &size);
     return {reinterpret_cast<const char*>(name), size};
+  }
+  // One after the other, until the server has had enough. Returns how many.
+  int update_keys(int most) {
+    int sent = 0;
+    while (sent < most && SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1 &&
+           SSL_do_handshake(ssl_.get()) == 1) {
+      ++sent;
+    }
+    return sent;
   }
   bool send(std::string_view text) { return SSL_write(ssl_.get(), text.data(), static_cast<int>(text.size())) > 0; }
   // Until the end; whether it was said to be the end.
@@ -269,6 +279,21 @@ TEST_CASE("TLS: answers, files and the end of a connection", "[http]") {
   CHECK(all.find("one,") != std::string::npos);
   CHECK(all.ends_with(TestServer::content(3'000'000)));
   CHECK(at.test.metric("sluice_http_tls_handshakes_total", "accepted") == 1);
+}
+
+TEST_CASE("TLS: key updates without end are none of a loop's business", "[http]") {
+  std::signal(SIGPIPE, SIG_IGN);
+  TlsSetup at;
+  TlsClient client(at.test.server.port(), at.ca);
+  REQUIRE(client.connect());
+  constexpr int kMany = 100'000;
+  CHECK(client.update_keys(kMany) < kMany);
+  CHECK(eventually([&] { return at.test.server.connections() == 0; }));
+  // A few are as the protocol has it.
+  TlsClient modest(at.test.server.port(), at.ca);
+  REQUIRE(modest.connect());
+  CHECK(modest.update_keys(10) == 10);
+  CHECK(modest.get("/hello").ends_with("hello"));
 }
 
 TEST_CASE("TLS: a stalled client is given up, and one that breaks off holds nothing", "[http]") {

@@ -324,7 +324,10 @@ Application::Application(const config::Settings& settings, LoadAgain load_again)
 }
 
 Result<Reloaded> Application::reload() {
-  if (!serving_) return Error(Errc::shutting_down, "it is starting or ending");
+  if (!serving_) {
+    log::warn("config", "not reloaded: it is starting or ending");
+    return Error(Errc::shutting_down, "it is starting or ending");
+  }
   Result<config::Settings> loaded = load_again_();
   Result<Reloaded> reloaded = loaded ? put_in_force(*loaded) : Result<Reloaded>(loaded.error());
   registry_
@@ -357,7 +360,7 @@ Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
     UpstreamSet::Prepared upstreams = upstream_set_.prepare(loaded);
     if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();
     upstream_set_.apply(std::move(upstreams), loaded);
-  } catch (const std::runtime_error& error) {
+  } catch (const std::exception& error) {
     return Error(Errc::config_invalid, error.what());
   }
   return out;

@@ -12,7 +12,7 @@ namespace sluice::app {
 namespace {
 
 // With a dot at its end: all below it.
-constexpr std::array<std::string_view, 12> kReloadable{"server.allow",
+constexpr std::array<std::string_view, 13> kReloadable{"server.allow",
                                                        "server.deny",
                                                        "server.trusted_proxies",
                                                        "server.proxy_protocol",
@@ -20,6 +20,7 @@ constexpr std::array<std::string_view, 12> kReloadable{"server.allow",
                                                        "server.tls.",
                                                        "auth.",
                                                        "repositories.",
+                                                       "fill.prefetch",
                                                        "log.level",
                                                        "offline",
                                                        "proxy.",

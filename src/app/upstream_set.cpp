@@ -7,7 +7,6 @@
 #include "app/file_stamp.hpp"
 #include "app/upstream_params.hpp"
 #include "proxy/offline_registry.hpp"
-#include "proxy/watched_registry.hpp"
 #include "upstream/http_registry.hpp"
 
 namespace sluice::app {
@@ -47,19 +46,19 @@ UpstreamSet::UpstreamSet(const Parts& parts, std::uint64_t window_bytes)
 UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std::string& name,
                                     const config::Upstream& from, std::string stamp) const {
   Made out{from, settings.proxy, settings.offline || from.offline, std::move(stamp), nullptr, nullptr};
-  out.current = std::make_shared<std::atomic<bool>>(true);
   if (out.offline) {
     out.registry = std::make_shared<proxy::OfflineRegistry>(name);
     return out;
   }
-  auto tell = [&watch = parts_.watch, name, current = out.current](const std::string& why) {
-    if (*current) watch.tell(name, why.empty() ? "" : "does not answer: " + why);
+  auto tell = [&watch = parts_.watch, name](const std::string& why) {
+    watch.tell(name, why.empty() ? "" : "does not answer: " + why);
   };
-  out.registry = std::make_shared<proxy::WatchedRegistry>(
+  out.watched = std::make_shared<proxy::WatchedRegistry>(
       std::make_unique<upstream::HttpRegistry>(
           registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry), parts_.client,
           parts_.clock, parts_.registry),
       parts_.clock, parts_.registry, std::move(tell));
+  out.registry = out.watched;
   return out;
 }
 
@@ -80,7 +79,7 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
   for (const auto& [name, made] : now_) {
     const auto at = prepared.find(name);
     if (at != prepared.end() && at->second.registry == made.registry) continue;
-    *made.current = false;
+    if (made.watched) made.watched->show(false);
     parts_.watch.tell(name, "");
   }
   proxy::Upstreams::Table table;
@@ -88,6 +87,7 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
     const auto at = now_.find(name);
     const bool is_new = at == now_.end() || at->second.registry != made.registry;
     if (is_new && made.offline) parts_.watch.tell(name, "is not asked (offline)");
+    if (is_new && made.watched) made.watched->show(true);
     table.emplace(proxy::Upstreams::key(name), std::make_shared<const proxy::Upstreams::Upstream>(
                                                    made.registry, upstream_options(made.from, settings.fill.prefetch)));
   }

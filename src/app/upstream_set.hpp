@@ -5,7 +5,6 @@
 // that use it.
 #pragma once
 
-#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,6 +15,7 @@
 #include "config/settings.hpp"
 #include "http/client.hpp"
 #include "proxy/upstreams.hpp"
+#include "proxy/watched_registry.hpp"
 
 namespace sluice::app {
 
@@ -36,7 +36,7 @@ class UpstreamSet {
     bool offline = false;
     std::string stamp;  // of its files of certificates
     std::shared_ptr<upstream::Registry> registry;
-    std::shared_ptr<std::atomic<bool>> current;  // whether what it tells of outages counts
+    std::shared_ptr<proxy::WatchedRegistry> watched;  // the same, where it is asked
   };
   using Prepared = std::map<std::string, Made>;
 

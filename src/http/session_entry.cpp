@@ -101,7 +101,9 @@ void Session::renew_entry() {
   entry_ = context_.entry;
   admitted_ = false;
   rated_.reset();
-  from_proxy_ = entry_->trusted_proxies.contains(address_);
+  // With PROXY headers this connection would have begun with one, and it is the client's own.
+  from_proxy_ = entry_->trusted_proxies.contains(address_) && (from_proxy_ || !entry_->proxy_protocol);
+  request_.set_peer(peer_);
 }
 
 // What of the request says who it is of; nothing: it may be served.

@@ -1,5 +1,6 @@
 #include "proxy/watched_registry.hpp"
 
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -48,8 +49,12 @@ class WatchedRegistry::Watch {
       : name_(std::move(name)),
         clock_(clock),
         on_change_(std::move(on_change)),
-        up_(metrics.gauge("sluice_upstream_up", "0 while upstream does not answer", {{"upstream", name_}})) {
-    up_.set(1);
+        up_(metrics.gauge("sluice_upstream_up", "0 while upstream does not answer", {{"upstream", name_}})) {}
+
+  void show(bool shown) {
+    const std::scoped_lock lock(mutex_);
+    shown_ = shown;
+    if (shown) up_.set(down_since_ ? 0 : 1);
   }
 
   template <class T>
@@ -59,7 +64,7 @@ class WatchedRegistry::Watch {
       failed(answer.error());
     } else if (!answer && is_nonsense(answer.error().code)) {
       puzzled(answer.error());
-    } else if (up_.value() == 0) {
+    } else if (down_.load(std::memory_order_relaxed)) {
       answered();
     }
   }
@@ -70,6 +75,8 @@ class WatchedRegistry::Watch {
     if (down_since_) return;
     const Clock::Monotonic now = clock_.now();
     down_since_ = now;
+    down_.store(true, std::memory_order_relaxed);
+    if (!shown_) return;
     up_.set(0);
     if (on_change_) on_change_(error.message);
     told_ = !last_told_ || now - *last_told_ >= kQuiet;
@@ -83,6 +90,8 @@ class WatchedRegistry::Watch {
     if (!down_since_) return;
     const Clock::Monotonic::duration lasted = clock_.now() - *down_since_;
     down_since_.reset();
+    down_.store(false, std::memory_order_relaxed);
+    if (!shown_) return;
     up_.set(1);
     if (on_change_) on_change_({});
     if (!told_) return;
@@ -106,8 +115,10 @@ class WatchedRegistry::Watch {
   const std::string name_;
   const Clock& clock_;
   const OnChange on_change_;
-  metrics::Gauge& up_;
-  std::mutex mutex_;  // guards what follows
+  metrics::Gauge& up_;             // of the upstream's name, which two may have while one takes the other's place
+  std::atomic<bool> down_{false};  // down_since_, for a look without the lock
+  std::mutex mutex_;               // guards what follows
+  bool shown_ = false;
   std::optional<Clock::Monotonic> down_since_;
   std::optional<Clock::Monotonic> last_told_;  // of an outage
   std::optional<Clock::Monotonic> last_puzzled_;
@@ -124,6 +135,8 @@ WatchedRegistry::WatchedRegistry(std::shared_ptr<upstream::Registry> registry, s
     : registry_(std::move(registry)), watch_(std::move(watch)) {}
 
 WatchedRegistry::~WatchedRegistry() = default;
+
+void WatchedRegistry::show(bool shown) { watch_->show(shown); }
 
 Task<Result<oci::Descriptor>> WatchedRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
   Result<oci::Descriptor> answer = co_await registry_->stat_blob(std::move(repository), digest);

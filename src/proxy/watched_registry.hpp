@@ -27,6 +27,9 @@ class WatchedRegistry final : public upstream::Registry {
                   OnChange on_change = {});
   ~WatchedRegistry() override;
 
+  // Whether outages are told: not before this is called with true. One that takes another's place has its gauge.
+  void show(bool shown);
+
   [[nodiscard]] std::string_view name() const override { return registry_->name(); }
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,

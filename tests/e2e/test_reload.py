@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 
 from harness import case as cases
 from harness import client, faults, images, origin, sluice
@@ -64,9 +63,16 @@ def test_hup_under_load(case):
     case.defer(load.stop)
     for turn in range(60):
         # The upstream is another one each time.
-        file.write_text(config(proxies[turn % 2].url) + f"server:\n  client:\n    max_connections: {100 + turn}\n" + asked)
+        before = reloads(cache, "applied")
+        next_file = cache.home / "next.yml"
+        next_file.write_text(config(proxies[turn % 2].url)
+                             + f"server:\n  client:\n    max_connections: {100 + turn}\n" + asked)
+        next_file.replace(file)  # a reload that still runs reads the one or the other
         os.kill(cache.process.pid, signal.SIGHUP)
-        time.sleep(0.02)  # so that they are many and not one
+        if turn % 4 in (1, 2):
+            cases.poll("it is in force", lambda: reloads(cache, "applied") > before)
+            seen = load.done
+            cases.poll("clients notice", lambda: load.done > seen + 10)
     cases.poll("the last one counts", lambda: "server.client.max_connections" in cache.process.log())
     applied = cases.poll("it was reloaded", lambda: reloads(cache, "applied"))
     seen = load.done

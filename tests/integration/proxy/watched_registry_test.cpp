@@ -19,6 +19,7 @@ struct Bench {
     fake = made.get();
     watched = std::make_unique<proxy::WatchedRegistry>(std::move(made), clock, registry);
     digest = fake->add_blob("library/app", "content");
+    watched->show(true);
   }
 
   Errc ask() {
@@ -91,4 +92,36 @@ TEST_CASE("Watched registry: all kinds of questions are watched, and answered", 
   bench.fake->fail_all(std::nullopt);
   CHECK(bench.run(bench.watched->stat_manifest(bench.repository, reference, "")).has_error());
   CHECK(bench.up() == 1);
+}
+
+TEST_CASE("Watched registry: one that takes another's place has the gauge", "[proxy]") {
+  Bench bench;
+  auto made = std::make_unique<FakeRegistry>("origin.test");
+  FakeRegistry* const fake = made.get();
+  const oci::Digest digest = fake->add_blob("library/app", "content");
+  std::vector<std::string> told;
+  proxy::WatchedRegistry next(std::move(made), bench.clock, bench.registry,
+                              [&told](const std::string& why) { told.push_back(why); });
+
+  // It is made while the first is down, and may come to nothing.
+  bench.fake->fail_all(Error{Errc::upstream_unreachable});
+  (void)bench.ask();
+  CHECK(bench.up() == 0);
+  bench.fake->fail_all(Error{Errc::denied});
+  (void)bench.ask();
+  CHECK(bench.up() == 1);
+
+  // What becomes of downloads that still use the first one is not told.
+  bench.watched->show(false);
+  next.show(true);
+  bench.fake->fail_all(Error{Errc::upstream_unreachable});
+  (void)bench.ask();
+  CHECK(bench.up() == 1);
+  fake->fail_all(Error{Errc::upstream_timeout, "gone"});
+  CHECK_FALSE(bench.run(next.stat_blob(bench.repository, digest)).has_value());
+  CHECK(bench.up() == 0);
+  fake->fail_all(Error{Errc::denied});
+  CHECK_FALSE(bench.run(next.stat_blob(bench.repository, digest)).has_value());
+  CHECK(bench.up() == 1);
+  CHECK(told.size() == 2);
 }

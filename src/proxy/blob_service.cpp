@@ -147,12 +147,12 @@ runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci
 }
 
 void BlobService::raise(const std::string& key) {
-  std::shared_ptr<upstream::Urgency> urgency;
+  std::vector<std::shared_ptr<upstream::Urgency>> waiting;
   {
     const std::scoped_lock lock(ahead_mutex_);
-    if (const auto at = ahead_.find(key); at != ahead_.end()) urgency = at->second;
+    for (auto [at, end] = ahead_.equal_range(key); at != end; ++at) waiting.push_back(at->second);
   }
-  if (urgency) urgency->raise();
+  for (const auto& urgency : waiting) urgency->raise();
 }
 
 runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, oci::Digest digest) {

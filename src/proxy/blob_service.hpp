@@ -141,7 +141,7 @@ class BlobService {
   RangeWay way_of(const std::string& key, const std::vector<http::ByteRange>& ranges, std::uint64_t size,
                   std::optional<std::uint64_t> have);
   void fetch_behind(const runtime::Executor& executor, Route route, const oci::Digest& digest);
-  runtime::Task<void> fetch_unasked(Route route, oci::Digest digest);
+  runtime::Task<void> fetch_unasked(Route route, oci::Digest digest, std::shared_ptr<void> place);
 
   // What a fill holds: its place in the store, and when it began to ask.
   struct Room {
@@ -189,7 +189,9 @@ class BlobService {
   std::atomic<Errc> trouble_{Errc::internal};  // of storing: no_space or io; internal: none
   std::mutex ahead_mutex_;                     // guards ahead_
   // Of the downloads that nobody has asked for, by their keys.
-  std::unordered_map<std::string, std::shared_ptr<upstream::Urgency>> ahead_;
+  std::unordered_multimap<std::string, std::shared_ptr<upstream::Urgency>> ahead_;
+  // Downloads of the whole that a range has started and nobody waits for.
+  const std::shared_ptr<std::atomic<std::size_t>> behind_ = std::make_shared<std::atomic<std::size_t>>(0);
   // Short answers, one for all who ask for the same at the same time.
   runtime::SingleFlight<std::string, std::shared_ptr<const std::string>> short_ranges_;
   std::mutex passed_mutex_;                       // guards passed_

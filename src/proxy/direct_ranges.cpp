@@ -26,6 +26,8 @@ constexpr std::uint64_t kShortBytes = 256 * 1024;
 constexpr int kShortTries = 3;
 // A range that is larger than fill.range_limit must save the wait for so many times its own length.
 constexpr std::uint64_t kWorthIt = 8;
+// Downloads of the whole, behind ranges, at a time. The next range of a blob that was left out starts one.
+constexpr std::size_t kMostBehind = 16;
 
 std::uint64_t minus(std::uint64_t from, std::uint64_t what) noexcept { return from - std::min(from, what); }
 
@@ -250,14 +252,19 @@ BlobService::RangeWay BlobService::way_of(const std::string& key, const std::vec
 
 // Fetches the whole behind all that somebody waits for, the rest of these ranges included.
 void BlobService::fetch_behind(const runtime::Executor& executor, Route route, const oci::Digest& digest) {
+  // A client's login is for what the client asks.
+  if (route.on_behalf) return;
   route.urgency = std::make_shared<upstream::Urgency>();
   route.behind = route.registry->behind_others(route.urgency);
   if (!route.behind) return;
   route.registry = route.behind.get();
-  group_.spawn(executor, fetch_unasked(std::move(route), digest));
+  std::shared_ptr<void> place(behind_.get(), [count = behind_](void*) { count->fetch_sub(1); });
+  if (behind_->fetch_add(1) >= kMostBehind) return;
+  group_.spawn(executor, fetch_unasked(std::move(route), digest, std::move(place)));
 }
 
-runtime::Task<void> BlobService::fetch_unasked(Route route, oci::Digest digest) {
+runtime::Task<void> BlobService::fetch_unasked(Route route, oci::Digest digest,
+                                               [[maybe_unused]] std::shared_ptr<void> place) {
   const Result<Ahead> fetched = co_await fetch_ahead(route, digest);
   if (!fetched && fetched.error().code != Errc::cancelled) {
     log::debug("range", fmt::format("{} of {}: {}", digest.to_string(), route.scope.str(), fetched.error().message));

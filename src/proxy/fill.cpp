@@ -86,6 +86,7 @@ struct BlobService::Download {
   std::size_t failures = 0;  // in a row, without a byte in between
   bool begun = false;        // upstream has answered once
   bool let_go = false;       // the connection was given up: the readers took nothing, or others waited for it
+  bool repeats = false;      // upstream began anew, so another pause would cost all of it again
   bool limited = false;      // it has no place within the limits of the store, and passes through memory
 };
 
@@ -200,6 +201,7 @@ runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::Blo
 runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_ptr<upstream::BlobBody>& body) {
   streamcache::Writer& writer = download.writer;
   if (body->offset() < writer.position()) {
+    download.repeats = true;
     Result<void> skipped = co_await skip(*body, writer.position() - body->offset(), download.buffer);
     if (!skipped) co_return skipped;
   }
@@ -236,7 +238,8 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
     }
     const upstream::Urgency* const urgency = download.route.urgency.get();
     // What has no known length could not be taken up again.
-    if (urgency != nullptr && download.size && *download.size > writer.position() && urgency->must_yield()) {
+    if (urgency != nullptr && download.size && !download.repeats && *download.size > writer.position() &&
+        urgency->must_yield()) {
       body.reset();
       download.let_go = true;
       co_return Error{Errc::upstream_unreachable, "the connection was given up for others"};

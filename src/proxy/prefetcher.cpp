@@ -1,6 +1,7 @@
 #include "proxy/prefetcher.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -168,7 +169,8 @@ runtime::Task<Result<BlobService::Ahead>> BlobService::fetch_ahead(Route route, 
   }
   if (trouble_.load() != Errc::internal) co_return Ahead::no_room;
   if (access_.known_unknown(route.scope, digest)) co_return Error{Errc::blob_unknown, "upstream does not have it"};
-  // Before the fill can be joined, so that whoever joins finds whom to hurry.
+  // Before the fill can be joined, so that whoever joins finds whom to hurry. Several may be listed for a blob, of
+  // which one has the fill.
   struct Listed {
     BlobService& owner;
     const std::string key;
@@ -176,14 +178,14 @@ runtime::Task<Result<BlobService::Ahead>> BlobService::fetch_ahead(Route route, 
     Listed(BlobService& of, std::string name, std::shared_ptr<upstream::Urgency> how)
         : owner(of), key(std::move(name)), urgency(std::move(how)) {
       const std::scoped_lock lock(owner.ahead_mutex_);
-      owner.ahead_.try_emplace(key, urgency);
+      owner.ahead_.emplace(key, urgency);
     }
     Listed(const Listed&) = delete;
     Listed& operator=(const Listed&) = delete;
     ~Listed() {
       const std::scoped_lock lock(owner.ahead_mutex_);
-      const auto at = owner.ahead_.find(key);
-      if (at != owner.ahead_.end() && at->second == urgency) owner.ahead_.erase(at);
+      auto [at, end] = owner.ahead_.equal_range(key);
+      while (at != end) at = at->second == urgency ? owner.ahead_.erase(at) : std::next(at);
     }
   };
   const Listed listed(*this, fill_key(route.registry->name(), canonical), route.urgency);

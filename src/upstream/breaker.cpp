@@ -63,6 +63,11 @@ std::optional<Breaker::Permit> Breaker::enter() {
   return std::nullopt;
 }
 
+bool Breaker::is_closed() const {
+  const std::scoped_lock lock(mutex_);
+  return state_ == State::closed;
+}
+
 std::chrono::nanoseconds Breaker::pause_left() const {
   const std::scoped_lock lock(mutex_);
   switch (state_) {

@@ -68,6 +68,8 @@ class Breaker {
   // Nothing while it is open, or while a probe is under way.
   [[nodiscard]] std::optional<Permit> enter();
 
+  // Whether it lets everything through.
+  [[nodiscard]] bool is_closed() const;
   // For how long it will let nothing through; zero when it is closed. While a probe is under way, the pause that a
   // failure of it would begin.
   [[nodiscard]] std::chrono::nanoseconds pause_left() const;

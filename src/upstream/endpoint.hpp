@@ -65,6 +65,7 @@ class Endpoint {
 
   // Nothing while it counts as down.
   [[nodiscard]] std::optional<Breaker::Permit> enter() { return breaker_.enter(); }
+  [[nodiscard]] bool is_well() const { return breaker_.is_closed(); }
   [[nodiscard]] std::chrono::nanoseconds pause_left() const { return breaker_.pause_left(); }
   // How a request went; `why` goes into the log when it has changed something.
   void succeeded(Breaker::Permit permit);

@@ -213,6 +213,12 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
   bool all_asked = true;
   const std::vector<std::size_t> endpoints = order(request);
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    // What nobody waits for is no probe: it would wait for its turn with the probe in its hands.
+    const bool unasked = request.urgency && !request.urgency->raised();
+    if (unasked && !endpoints_[endpoints[i]]->is_well()) {
+      all_asked = false;
+      continue;
+    }
     std::optional<Breaker::Permit> permit = endpoints_[endpoints[i]]->enter();
     if (!permit) {
       all_asked = false;

@@ -28,7 +28,7 @@ class DistributionFile {
   DistributionFile(YamlReader& reader, const RegistryEnvironment& environment, Settings& settings)
       : reader_(reader), environment_(environment), settings_(settings) {
     same("http.addr", "server.listen");
-    same("http.debug.addr", "admin.listen");
+    on("http.debug.addr", [this](const YAML::Node& node, const Place& at) { debug_address(node, at); });
     same("storage.cache.blobdescriptorsize", "descriptors.size");
     for (const char* key : {"loglevel", "log.level"}) {
       on(key, [this](const YAML::Node& node, const Place& at) { level(node, at); });
@@ -79,6 +79,17 @@ class DistributionFile {
     on(key, [this, own](const YAML::Node& node, const Place& at) {
       reader_.set(own_field(own), settings_, node, std::string(own), at);
     });
+  }
+
+  // There it shows metrics; here it also takes out what is stored, and asks nobody for a login.
+  void debug_address(const YAML::Node& node, const Place& at) {
+    reader_.set(own_field("admin.listen"), settings_, node, "admin.listen", at);
+    const std::string& address = settings_.admin.listen.address;
+    if (address.starts_with("127.") || address == "::1") return;
+    reader_.report().warning(
+        fmt::format("{}: becomes admin.listen, where other machines reach the admin API too, which "
+                    "asks for no login; 127.0.0.1 keeps it to this one",
+                    at.name));
   }
 
   [[nodiscard]] Place placed(const std::string& path, const Place& in_file) const {

@@ -242,6 +242,18 @@ proxy:
         "http.h2c, notifications, health, validation; no events are sent; TLS 1.2 and 1.3 are spoken, as OpenSSL does");
 }
 
+TEST_CASE("Distribution: what was open for metrics is told to be more", "[config]") {
+  const std::string before = "version: 0.1\nproxy: {remoteurl: 'https://registry-1.docker.io'}\nhttp: {debug: {addr: ";
+  const auto open = load_text(before + "':5001'}}\n");
+  REQUIRE(open.has_value());
+  CHECK(open->admin.listen == Endpoint{"", 5001});
+  REQUIRE(open->warnings.size() == 1);
+  CHECK(open->warnings[0].find("http.debug.addr: becomes admin.listen") != std::string::npos);
+  const auto closed = load_text(before + "'localhost:5001'}}\n");
+  REQUIRE(closed.has_value());
+  CHECK(closed->warnings.empty());
+}
+
 TEST_CASE("Distribution: a file of version 2 with what only that has", "[config]") {
   const Result<Settings> loaded = load_text(R"(
 version: 0.1

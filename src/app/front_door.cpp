@@ -5,14 +5,15 @@
 
 #include <fmt/format.h>
 
-#include "app/file_stamp.hpp"
 #include "base/log.hpp"
+#include "runtime/file_stamp.hpp"
 
 namespace sluice::app {
 namespace {
 
 std::string stamp_of(const config::Tls& tls) {
-  return file_stamp(tls.cert_file) + file_stamp(tls.key_file) + file_stamp(tls.client_ca_file);
+  return runtime::file_stamp(tls.cert_file) + runtime::file_stamp(tls.key_file) +
+         runtime::file_stamp(tls.client_ca_file);
 }
 
 void warn_of_end(const http::TlsServerContext& tls, const config::Tls& from) {

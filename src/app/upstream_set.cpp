@@ -4,9 +4,9 @@
 #include <fstream>
 #include <utility>
 
-#include "app/file_stamp.hpp"
 #include "app/upstream_params.hpp"
 #include "proxy/offline_registry.hpp"
+#include "runtime/file_stamp.hpp"
 #include "upstream/http_registry.hpp"
 
 namespace sluice::app {
@@ -66,7 +66,8 @@ UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) con
   Prepared out;
   for (const auto& [name, from] : settings.upstreams) {
     // Before they are read: a change in between is found the next time.
-    std::string stamp = file_stamp(from.ca_file) + file_stamp(from.cert_file) + file_stamp(from.key_file);
+    std::string stamp =
+        runtime::file_stamp(from.ca_file) + runtime::file_stamp(from.cert_file) + runtime::file_stamp(from.key_file);
     const auto at = now_.find(name);
     const bool same = at != now_.end() && at->second.from == from && at->second.proxy == settings.proxy &&
                       at->second.offline == (settings.offline || from.offline) && at->second.stamp == stamp;

@@ -1,10 +1,8 @@
 #include "proxy/login_gate.hpp"
 
 #include <crypt.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <fstream>
 #include <iterator>
@@ -14,6 +12,7 @@
 #include <openssl/crypto.h>
 
 #include "base/log.hpp"
+#include "runtime/file_stamp.hpp"
 #include "upstream/credentials.hpp"
 
 namespace sluice::proxy {
@@ -51,15 +50,6 @@ bool matches(const std::string& password, const std::string& hash) {
                     CRYPTO_memcmp(made, hash.data(), hash.size()) == 0;
   OPENSSL_cleanse(data.get(), sizeof *data);
   return same;
-}
-
-// What tells one content of a file from another without reading it.
-std::string stamp_of(const std::filesystem::path& file) {
-  struct stat at{};
-  if (::stat(file.c_str(), &at) != 0) return fmt::format("errno {}", errno);
-  // The last change too: a file that may be read now may have been there before.
-  return fmt::format("{}.{} {}.{} {} {}", at.st_mtim.tv_sec, at.st_mtim.tv_nsec, at.st_ctim.tv_sec, at.st_ctim.tv_nsec,
-                     at.st_size, at.st_ino);
 }
 
 metrics::Counter& counter(metrics::Registry& registry, const char* result) {
@@ -151,7 +141,7 @@ Result<std::shared_ptr<const LoginGate::State>> LoginGate::read(Params params) {
   const std::filesystem::path& file = out->params.file;
   if (file.empty()) return std::shared_ptr<const State>(std::move(out));
   // Before it is read: a change in between is found the next time.
-  out->stamp = stamp_of(file);
+  out->stamp = runtime::file_stamp(file);
   // The same file again, as with every signal to open the logs anew: whoever was let in needs no second look.
   if (const std::shared_ptr<const State> current = state();
       current->params.file == file && current->stamp == out->stamp) {
@@ -202,7 +192,7 @@ Result<void> LoginGate::set(Params params) {
 void LoginGate::refresh() {
   const std::shared_ptr<const State> current = state();
   if (current->params.file.empty()) return;
-  const std::string stamp = stamp_of(current->params.file);
+  const std::string stamp = runtime::file_stamp(current->params.file);
   if (stamp == current->stamp || stamp == complained_about_) return;
   Result<std::shared_ptr<const State>> made = read(current->params);
   if (!made) {

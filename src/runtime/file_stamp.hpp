@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-namespace sluice::app {
+namespace sluice::runtime {
 
 // Empty for no file; of one that is not there, why.
 inline std::string file_stamp(const std::filesystem::path& file) {
@@ -21,4 +21,4 @@ inline std::string file_stamp(const std::filesystem::path& file) {
                      at.st_size, at.st_ino);
 }
 
-}  // namespace sluice::app
+}  // namespace sluice::runtime

@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// A ClientHello's first byte: a client that tries TLS on this port gives up only when the connection ends.
+// A ClientHello's first byte (RFC 8446 section 5.1).
 constexpr char kTlsHandshake = 0x16;
 // For connections that are to be told to come back later, and for those that arrive while the server stops.
 constexpr std::chrono::milliseconds kHastyTimeout = 2s;
@@ -94,6 +94,10 @@ Task<void> Session::run() {
   for (;;) {
     const Read read = co_await read_head();
     if (read == Read::closed) break;
+    if (read == Read::tls_hello) {
+      co_await refuse_tls();
+      break;
+    }
     if (read == Read::timed_out) {
       co_await refuse(Refusal{408, "the request head did not arrive in time"});
       break;
@@ -126,7 +130,10 @@ Task<Session::Read> Session::read_head() {
   bool header_armed = false;
   for (;;) {
     if (size_ > 0) {
-      if (first_request_ && buffer_[0] == kTlsHandshake) co_return Read::closed;
+      if (first_request_ && buffer_[0] == kTlsHandshake) {
+        connection_.deadline().disarm();
+        co_return Read::tls_hello;
+      }
       const HeadScanner::State state = scanner.scan({buffer_.get(), size_});
       if (state != HeadScanner::State::need_more) {
         connection_.deadline().disarm();
@@ -299,6 +306,18 @@ Task<void> Session::refuse(Refusal refusal) {
   const Request nothing;
   SocketExchange exchange(connection_, nothing, false);
   co_await answer_error(exchange, refusal.status, refusal.reason);
+}
+
+// Go programs (docker's containerd store, BuildKit, podman) try TLS first on loopback addresses. Some of them go on
+// with plain HTTP only when an HTTP answer comes back, all of them wait until there is one or the connection ends.
+Task<void> Session::refuse_tls() {
+  constexpr std::string_view kBody = "This port speaks plain HTTP, not TLS: use http.\n";
+  const Request nothing;
+  SocketExchange exchange(connection_, nothing, false);
+  ResponseHead head(400);
+  head.add("Content-Type", "text/plain").content_length(kBody.size());
+  // Whether it arrives or not, the connection ends now.
+  (void)co_await exchange.send(head.str(), kBody);
 }
 
 Task<void> serve_connection(LoopContext& context, Socket socket, ConnectionCount count, Arrival arrival) {

@@ -50,7 +50,7 @@ class Session {
   [[nodiscard]] Session* next() const noexcept { return next_; }
 
  private:
-  enum class Read : std::uint8_t { head, refused, timed_out, closed };
+  enum class Read : std::uint8_t { head, tls_hello, refused, timed_out, closed };
 
   struct Denial {
     unsigned status;
@@ -75,6 +75,7 @@ class Session {
   runtime::Task<void> answer_error(SocketExchange& exchange, Denial denial);
   runtime::Task<void> answer_error(SocketExchange& exchange, unsigned status, std::string_view reason);
   runtime::Task<void> refuse(Refusal refusal);
+  runtime::Task<void> refuse_tls();
   void report_unfinished(const SocketExchange& exchange, bool failed);
   void arm_for_read(bool waiting_for_first_byte);
   void make_room();

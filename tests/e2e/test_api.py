@@ -100,11 +100,7 @@ def test_bad_input(case):
             wrong.append(f"{target[:70]}: {answer.status} {said}, expected {status} {code}")
     for what, data in BAD_REQUESTS:
         answer = client.raw_exchange(cache.port, data)
-        if what == "not HTTP":
-            # The TLS hello of a client that tries https first: closed at once, with or without a word.
-            good = answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
-        else:
-            good = answer[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")
+        good = answer[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")
         if not good or answer.count(b"HTTP/1.1 ") > 1:
             wrong.append(f"{what}: {answer[:60]!r}")
     assert not wrong, "\n".join(wrong)
@@ -116,14 +112,15 @@ def test_bad_input(case):
 
 
 def test_tls_hello_on_the_plain_port(case):
-    """podman and skopeo try https first, and wait ten seconds for a port that says nothing."""
+    """podman and skopeo try https first, and wait ten seconds for a port that says nothing; docker's containerd store goes
+    on with http only after an answer in HTTP."""
     _, cache = start(case)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", cache.port), timeout=8) as connection:
             connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 505)
             # A time-out or a reset is an exception, which fails the test.
-            answer = connection.recv(4096)
-            assert answer == b"" or answer[:1] == b"\x15" or answer.startswith(b"HTTP/1.1 400 "), answer
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert answer.startswith(b"HTTP/1.1 400 "), answer
     assert cache.get("/v2/").status == 200
 
 

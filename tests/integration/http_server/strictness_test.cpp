@@ -69,10 +69,22 @@ TEST_CASE("Server: a body is not taken for the next request", "[http]") {
   CHECK(client.read_all().empty());
 }
 
-TEST_CASE("Server: a TLS hello is hung up on at once", "[http]") {
-  TestServer test;
-  RawClient client = test.connect();
-  client.send(std::string("\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", 11) + std::string(150, 'x'));
-  CHECK(client.end() == RawClient::End::fin);
-  CHECK(test.metric("sluice_http_parse_errors_total") == 0);
+TEST_CASE("Server: a TLS hello on a plain port is answered in HTTP at once, and the connection ends", "[http]") {
+  const std::string hello = std::string("\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", 11) + std::string(150, 'x');
+  // The first byte alone says what it is.
+  for (const std::size_t bytes : {hello.size(), std::size_t{1}}) {
+    TestServer test;
+    RawClient client = test.connect();
+    client.send(hello.substr(0, bytes));
+    const Answer answer = client.answer();
+    CHECK(answer.head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+    CHECK(answer.field("Connection") == "close");
+    CHECK(answer.field("Content-Type") == "text/plain");
+    CHECK(answer.body.find("plain HTTP") != std::string::npos);
+    // What arrives of the hello after the answer makes no RST of the end.
+    client.send(hello.substr(bytes));
+    CHECK(client.end() == RawClient::End::fin);
+    CHECK(test.metric("sluice_http_parse_errors_total") == 0);
+    CHECK(test.metric("sluice_http_requests_total") == 0);
+  }
 }

@@ -60,7 +60,7 @@ struct Server {
   Duration header_timeout{30'000};           // from the first byte of a request's head to its last
   Duration idle_timeout{120'000};            // between two requests of a connection
   Duration send_stall_timeout{60'000};       // a client that takes no byte for this long is dropped
-  std::size_t max_header_bytes = 16 * 1024;  // request line and fields together; more is answered with 431
+  std::size_t max_header_bytes = 64 * 1024;  // request line and fields together; more is answered with 431
   std::size_t max_connections = 10'000;      // of clients; further ones wait in the listener's backlog
   Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
   // A Host that names the upstream where `*` stands: "*.cache.example". Empty: Host means nothing.

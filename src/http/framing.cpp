@@ -20,6 +20,8 @@ namespace {
 
 // More fields than this are an attack on whoever walks them.
 constexpr std::size_t kMaxFields = 128;
+// Clients send fewer, as a rule.
+constexpr std::size_t kUsualFields = 16;
 
 constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 constexpr bool is_alpha(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -108,18 +110,24 @@ HeadScanner::State HeadScanner::refuse(unsigned status, std::string_view reason)
 
 HeadScanner::State HeadScanner::scan(std::string_view bytes) noexcept {
   for (;;) {
-    const std::size_t newline = bytes.find('\n', line_);
+    // What previous calls have looked at is not looked at again: a head may come byte by byte.
+    const std::size_t from = std::max(line_, scanned_);
+    const std::size_t newline = bytes.find('\n', from);
     const std::string_view line = bytes.substr(line_, newline == std::string_view::npos ? newline : newline - line_);
+    const std::string_view fresh = line.substr(from - line_);
     if (!in_fields_ && line.size() > limits_.max_line_bytes) return refuse(414, "request target too long");
     if (in_fields_ && (line.starts_with(' ') || line.starts_with('\t'))) return refuse(400, "folded header field");
-    if (line.find('\0') != std::string_view::npos) return refuse(400, "NUL in the request head");
+    if (fresh.find('\0') != std::string_view::npos) return refuse(400, "NUL in the request head");
 
-    const std::size_t carriage = line.find('\r');
+    std::size_t carriage = fresh.find('\r');
+    if (carriage != std::string_view::npos) carriage += from - line_;
     if (newline == std::string_view::npos) {
       if (carriage != std::string_view::npos && carriage + 1 != line.size()) {
         return refuse(400, "bare CR in the request head");
       }
       if (bytes.size() >= limits_.max_head_bytes) return refuse(431, "request head too large");
+      // A CR at the end is looked at again, with what follows it.
+      scanned_ = bytes.size() - (line.ends_with('\r') ? 1 : 0);
       return State::need_more;
     }
     if (newline >= limits_.max_head_bytes) return refuse(431, "request head too large");
@@ -145,6 +153,7 @@ class RequestBuilder final : public beast_http::basic_parser<true> {
     header_limit((std::numeric_limits<std::uint32_t>::max)());
     body_limit(boost::none);
     request_.fields_.clear();
+    request_.fields_.reserve(kUsualFields);
     request_.method_ = request_.target_ = request_.host_ = {};
     request_.body_ = RequestBody::none;
     request_.body_length_ = 0;

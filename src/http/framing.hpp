@@ -21,7 +21,7 @@ struct Refusal {
 };
 
 struct HeadLimits {
-  std::size_t max_head_bytes = std::size_t{16} << 10;  // 431 beyond
+  std::size_t max_head_bytes = std::size_t{64} << 10;  // 431 beyond
   std::size_t max_line_bytes = std::size_t{8} << 10;   // of the request line; 414 beyond
 };
 
@@ -48,7 +48,8 @@ class HeadScanner {
 
   HeadLimits limits_;
   std::size_t begin_ = 0;
-  std::size_t line_ = 0;  // start of the first line that is not complete
+  std::size_t line_ = 0;     // start of the first line that is not complete
+  std::size_t scanned_ = 0;  // of that line has been looked at up to here, and goes on
   std::size_t end_ = 0;
   bool in_fields_ = false;
   Refusal refusal_;

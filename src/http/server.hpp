@@ -43,7 +43,7 @@ class Server {
     std::chrono::milliseconds linger_timeout{1'000};
     std::size_t linger_bytes = std::size_t{256} << 10;
     // Request line and fields; the request line alone.
-    std::size_t max_header_bytes = std::size_t{16} << 10;
+    std::size_t max_header_bytes = std::size_t{64} << 10;
     std::size_t max_line_bytes = std::size_t{8} << 10;
     // Open at the same time; 0 is unlimited. Some more are accepted to be told 503; beyond those, connections wait in
     // the kernel's queue.

@@ -1,5 +1,6 @@
 #include "http/framing.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -129,8 +130,8 @@ TEST_CASE("Framing: what is accepted and what is refused", "[http]") {
 
       {"long line", "GET /" + std::string(9000, 'a') + " HTTP/1.1\r\n" + host + "\r\n", 414},
       {"long line, unfinished", "GET /" + std::string(9000, 'a'), 414},
-      {"large head", get(host + "A: " + std::string(17000, 'a') + "\r\n"), 431},
-      {"large head, unfinished", "GET / HTTP/1.1\r\nA: " + std::string(17000, 'a'), 431},
+      {"large head", get(host + "A: " + std::string(66000, 'a') + "\r\n"), 431},
+      {"large head, unfinished", "GET / HTTP/1.1\r\nA: " + std::string(66000, 'a'), 431},
       {"bare CR, unfinished", "GET /\rx", 400},
       {"folded, unfinished", "GET / HTTP/1.1\r\n ", 400},
       {"nothing yet", "GET / HT", 1},
@@ -237,4 +238,29 @@ TEST_CASE("Request: whether the connection may stay open", "[http]") {
     REQUIRE(status_of(row.bytes, request) == 0);
     CHECK(request.keep_alive() == row.keep);
   }
+}
+
+TEST_CASE("Framing: a head may have 64 KiB, however its bytes arrive", "[http]") {
+  std::string head = get("Host: a\r\nRange: bytes=" + std::string(60'000, '1') + "-\r\n");
+  const std::size_t step = GENERATE(std::size_t{1}, std::size_t{3}, std::size_t{1448}, std::size_t{100'000});
+  HeadScanner scanner(HeadLimits{});
+  for (std::size_t n = step; n < head.size(); n += step) REQUIRE(scanner.scan({head.data(), n}) == State::need_more);
+  CHECK(scanner.scan(head) == State::complete);
+  CHECK(scanner.end() == head.size());
+
+  // What is wrong is found wherever the bytes are cut.
+  for (const std::string& bad :
+       {std::string("A: b\rc"), std::string("A: b\n"), std::string("A: \0", 4), std::string("A: b\r\n c")}) {
+    const std::string bytes = get("Host: a\r\n" + bad);
+    HeadScanner cut(HeadLimits{});
+    State state = State::need_more;
+    for (std::size_t n = step; state == State::need_more && n < bytes.size() + step; n += step) {
+      state = cut.scan({bytes.data(), std::min(n, bytes.size())});
+    }
+    CHECK(state == State::refused);
+    CHECK(cut.refusal().status == 400);
+  }
+  HeadScanner large(HeadLimits{});
+  CHECK(large.scan(get("Host: a\r\nA: " + std::string(66'000, 'a') + "\r\n")) == State::refused);
+  CHECK(large.refusal().status == 431);
 }

@@ -47,28 +47,6 @@ bool is_bytes_unit(std::string_view text) noexcept {
                     [](char a, char b) { return a == b || a + ('a' - 'A') == b; });
 }
 
-bool in_each_others_way(const std::vector<ByteRange>& sorted) noexcept {
-  for (std::size_t i = 1; i < sorted.size(); ++i) {
-    if (sorted[i].first <= sorted[i - 1].last + 1) return true;
-  }
-  return false;
-}
-
-// RFC 9110 §14.2: overlapping ranges are a way to make a server send much for little.
-void coalesce(std::vector<ByteRange>& ranges) {
-  std::vector<ByteRange> sorted = ranges;
-  std::ranges::sort(sorted, {}, &ByteRange::first);
-  std::vector<ByteRange> merged;
-  for (const ByteRange& range : sorted) {
-    if (!merged.empty() && range.first <= merged.back().last + 1) {
-      merged.back().last = std::max(merged.back().last, range.last);
-    } else {
-      merged.push_back(range);
-    }
-  }
-  if (in_each_others_way(sorted)) ranges = std::move(merged);
-}
-
 }  // namespace
 
 std::optional<ByteRange> RequestedRange::resolve(std::uint64_t size) const noexcept {
@@ -96,7 +74,8 @@ RequestedRanges parse_range(std::string_view header) {
     if (more) list.remove_prefix(comma + 1);
     if (text.empty()) continue;  // RFC 9110 §5.6.1.2
     const std::optional<RequestedRange> range = parse_one(text);
-    if (!range || result.ranges.size() == kMaxRanges) return {};
+    if (!range) return {};
+    if (result.ranges.size() == kMaxRanges) return {Kind::too_many, {}};
     backwards = backwards || (range->last && *range->last < *range->first);
     result.ranges.push_back(*range);
   }
@@ -111,6 +90,7 @@ RangeSelection select_ranges(const RequestedRanges& asked, std::uint64_t size) {
   using Kind = RangeSelection::Kind;
   if (asked.kind == RequestedRanges::Kind::whole) return {};
   if (asked.kind == RequestedRanges::Kind::refused) return {Kind::unsatisfiable, {}};
+  if (asked.kind == RequestedRanges::Kind::too_many) return {Kind::too_many, {}};
   // No range fits an empty representation, but clients that put `bytes=0-` on every request want it all the same.
   if (size == 0) return {};
   RangeSelection selection;
@@ -119,7 +99,6 @@ RangeSelection select_ranges(const RequestedRanges& asked, std::uint64_t size) {
   }
   if (selection.ranges.empty()) return {Kind::unsatisfiable, {}};
   selection.kind = Kind::partial;
-  coalesce(selection.ranges);
   return selection;
 }
 
@@ -135,7 +114,9 @@ std::string unsatisfied_range(std::uint64_t size) { return "bytes */" + std::to_
 
 bool if_range_matches(std::string_view if_range, std::string_view etag) noexcept {
   const std::string_view tag = trim(if_range);
-  return tag.empty() || (tag == etag && !tag.starts_with("W/"));
+  if (tag.empty()) return true;
+  const bool bare = etag.size() == tag.size() + 2 && etag.substr(1, tag.size()) == tag;
+  return (tag == etag || bare) && !tag.starts_with("W/");
 }
 
 }  // namespace sluice::http

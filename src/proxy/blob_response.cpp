@@ -25,8 +25,8 @@ http::RequestedRanges requested_ranges(const http::Request& request, const BlobR
   const std::string_view header = request.header("Range");
   if (header.empty()) return {};
   const std::string_view if_range = request.header("If-Range");
-  const bool matches = http::if_range_matches(if_range, etag_of(names.told)) ||
-                       (names.are_two() && http::if_range_matches(if_range, etag_of(names.asked)));
+  const bool matches = http::if_range_matches(if_range, etag_of(names.asked)) ||
+                       (names.are_two() && http::if_range_matches(if_range, etag_of(names.canonical)));
   return matches ? http::parse_range(header) : http::RequestedRanges{};
 }
 
@@ -40,6 +40,16 @@ runtime::Task<void> send_unsatisfiable(http::Exchange& exchange, std::uint64_t s
   http::ResponseHead head(416);
   head.add("Content-Type", "application/json").add("Content-Range", http::unsatisfied_range(size));
   head.content_length(body.size());
+  const std::string text = head.str() + std::string(extra_fields);
+  const Result<void> sent = co_await exchange.send(text, body);
+  static_cast<void>(sent);
+}
+
+runtime::Task<void> send_too_many(http::Exchange& exchange, std::string_view extra_fields) {
+  const std::string body = oci::error_body(oci::ErrorCode::range_invalid,
+                                           fmt::format("more than {} ranges in one request", http::kMaxRanges));
+  http::ResponseHead head(400);
+  head.add("Content-Type", "application/json").content_length(body.size());
   const std::string text = head.str() + std::string(extra_fields);
   const Result<void> sent = co_await exchange.send(text, body);
   static_cast<void>(sent);
@@ -151,26 +161,27 @@ std::string make_boundary() {
   return fmt::format("sluice-{:016x}", random());
 }
 
-// RFC 9110 section 14.6. Every part's head is made first, because the length of the whole has to be told.
+std::string part_head(std::string_view boundary, const http::ByteRange& range, std::uint64_t size) {
+  return fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n", boundary,
+                     http::content_range(range, size));
+}
+
+// RFC 9110 section 14.6. Every part's head is made twice, because the length of the whole has to be told first, and a
+// thousand heads need not be kept.
 runtime::Task<Result<void>> send_multipart(http::Exchange& exchange, Source& source, oci::Digest digest,
                                            std::vector<http::ByteRange> ranges, std::uint64_t size,
                                            std::string extra_fields) {
   const std::string boundary = make_boundary();
-  std::vector<std::string> part_heads;
-  std::uint64_t total = 0;
-  for (const http::ByteRange& range : ranges) {
-    part_heads.push_back(fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n",
-                                     boundary, http::content_range(range, size)));
-    total += part_heads.back().size() + range.size();
-  }
   const std::string closing = fmt::format("\r\n--{}--\r\n", boundary);
-  total += closing.size();
+  std::uint64_t total = closing.size();
+  for (const http::ByteRange& range : ranges) total += part_head(boundary, range, size).size() + range.size();
   http::ResponseHead head = blob_head(206, digest, fmt::format("multipart/byteranges; boundary={}", boundary));
   head.content_length(total);
   const std::string text = head.str() + extra_fields;
   Result<void> sent = co_await exchange.begin(text);
   for (std::size_t i = 0; sent && i < ranges.size(); ++i) {
-    sent = co_await exchange.write(std::as_bytes(std::span(part_heads[i])));
+    const std::string part = part_head(boundary, ranges[i], size);
+    sent = co_await exchange.write(std::as_bytes(std::span(part)));
     if (sent) sent = co_await source.send(exchange, ranges[i]);
   }
   if (sent) sent = co_await exchange.write(std::as_bytes(std::span(closing)));
@@ -192,52 +203,69 @@ runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, Source& source
   co_return sent;
 }
 
-bool are_ascending(const std::vector<http::ByteRange>& ranges) {
-  return std::is_sorted(ranges.begin(), ranges.end(),
-                        [](const auto& left, const auto& right) { return left.first < right.first; });
+// A 200, with the head that is ready where that has the name that was asked for.
+runtime::Task<Result<void>> send_whole(http::Exchange& exchange, Source& source, const ReadyObject& object,
+                                       BlobResponder::Names names, std::string extra_fields) {
+  std::string head = names.are_two() ? whole_blob_head(names.asked, object.size).str() : object.head;
+  head += extra_fields;
+  if (object.in_memory) co_return co_await exchange.send(head, object.body);
+  Result<void> sent = co_await exchange.begin(head);
+  if (sent && object.size != 0) sent = co_await source.send(exchange, {0, object.size - 1});
+  if (sent) sent = co_await exchange.end();
+  co_return sent;
+}
+
+bool go_forward(const std::vector<http::ByteRange>& ranges) {
+  return std::adjacent_find(ranges.begin(), ranges.end(), [](const auto& left, const auto& right) {
+           return right.first <= left.last;
+         }) == ranges.end();
 }
 
 }  // namespace
 
 bool BlobResponder::Names::matched_by(std::string_view if_none_match) const {
-  return http::if_none_match(if_none_match, etag_of(told)) ||
-         (are_two() && http::if_none_match(if_none_match, etag_of(asked)));
+  return http::if_none_match(if_none_match, etag_of(asked)) ||
+         (are_two() && http::if_none_match(if_none_match, etag_of(canonical)));
 }
 
 runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchange, Route route, oci::Digest digest,
                                                           std::string extra_fields) {
-  if (exchange.request().is_head()) {
-    co_return co_await respond_head(exchange, std::move(route), digest, std::move(extra_fields));
-  }
   const http::Request& request = exchange.request();
-  const bool conditional = request.has_header("If-None-Match");
-  Result<BlobService::Opened> opened = co_await service_.open(
-      std::move(route), digest, conditional ? http::RequestedRanges{} : requested_ranges(request, {digest, digest}));
+  const Names names{digest, service_.canonical(digest)};
+  if (request.is_head() || names.matched_by(request.joined("If-None-Match"))) {
+    co_return co_await respond_stat(exchange, std::move(route), digest, std::move(extra_fields));
+  }
+  http::RequestedRanges asked = requested_ranges(request, names);
+  if (asked.kind == http::RequestedRanges::Kind::too_many) {
+    co_await send_too_many(exchange, extra_fields);
+    co_return CacheResult::none;
+  }
+  Result<BlobService::Opened> opened = co_await service_.open(std::move(route), digest, std::move(asked));
   if (!opened) co_return opened.error();
   const CacheResult result = opened->result;
   if (opened->direct) {
     co_await respond_direct(exchange, *opened->direct, digest, std::move(extra_fields));
   } else if (opened->object) {
-    co_await respond_at_rest(exchange, *opened->object, {digest, opened->named}, std::move(extra_fields));
+    co_await respond_at_rest(exchange, *opened->object, {digest, opened->canonical}, std::move(extra_fields));
     metrics_.cache_bytes.add(exchange.body_bytes_sent());
   } else {
-    const Result<void> responded =
-        co_await respond_in_flight(exchange, *opened->stream, opened->size, digest, std::move(extra_fields));
+    const Result<void> responded = co_await respond_in_flight(exchange, *opened->stream, opened->size,
+                                                              {digest, opened->canonical}, std::move(extra_fields));
     if (!responded) co_return responded.error();
   }
   co_return result;
 }
 
-runtime::Task<Result<CacheResult>> BlobResponder::respond_head(http::Exchange& exchange, Route route,
+runtime::Task<Result<CacheResult>> BlobResponder::respond_stat(http::Exchange& exchange, Route route,
                                                                oci::Digest digest, std::string extra_fields) {
   const Result<BlobService::Stat> stat = co_await service_.stat(std::move(route), digest);
   if (!stat) co_return stat.error();
   std::string head;
-  const Names names{digest, stat->named};
-  if (names.matched_by(exchange.request().joined("If-None-Match"))) {
-    head = not_modified(names.told, extra_fields);
+  const Names names{digest, stat->canonical};
+  if (!exchange.request().is_head() || names.matched_by(exchange.request().joined("If-None-Match"))) {
+    head = not_modified(digest, extra_fields);
   } else {
-    head = whole_blob_head(names.told, stat->size).str() + extra_fields;
+    head = whole_blob_head(digest, stat->size).str() + extra_fields;
   }
   const Result<void> sent = co_await exchange.send(head);
   static_cast<void>(sent);
@@ -247,8 +275,9 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond_head(http::Exchange& e
 runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, const ReadyObject& object, Names names,
                                                    std::string extra_fields) {
   const http::Request& request = exchange.request();
-  if (request.has_header("If-None-Match") && names.matched_by(request.joined("If-None-Match"))) {
-    const std::string head = not_modified(names.told, extra_fields);
+  // Its canonical name may have been found out while it was opened.
+  if (names.are_two() && names.matched_by(request.joined("If-None-Match"))) {
+    const std::string head = not_modified(names.asked, extra_fields);
     const Result<void> sent = co_await exchange.send(head);
     static_cast<void>(sent);
     co_return;
@@ -261,51 +290,44 @@ runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, con
   AtRest source(object);
   Result<void> sent{};
   if (selected.kind == http::RangeSelection::Kind::partial) {
-    sent = co_await send_ranges(exchange, source, names.told, selected.ranges, object.size, std::move(extra_fields));
-  } else if (object.in_memory) {
-    sent = extra_fields.empty() ? co_await exchange.send(object.head, object.body)
-                                : co_await exchange.send(object.head + extra_fields, object.body);
+    sent = co_await send_ranges(exchange, source, names.asked, selected.ranges, object.size, std::move(extra_fields));
   } else {
-    const std::string head = object.head + extra_fields;
-    sent = co_await exchange.begin(head);
-    if (sent && object.size != 0) sent = co_await source.send(exchange, {0, object.size - 1});
-    if (sent) sent = co_await exchange.end();
+    sent = co_await send_whole(exchange, source, object, names, std::move(extra_fields));
   }
   // The client sees a body that ends early. Whether the file is to blame is looked at, or the next one would too.
-  if (!sent && (sent.error().code == Errc::io || sent.error().code == Errc::corrupt)) service_.suspect(names.told);
+  if (!sent && (sent.error().code == Errc::io || sent.error().code == Errc::corrupt)) {
+    service_.suspect(names.canonical);
+  }
 }
 
 runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
-                                                             std::optional<std::uint64_t> size, oci::Digest digest,
+                                                             std::optional<std::uint64_t> size, Names names,
                                                              std::string extra_fields) {
   const http::Request& request = exchange.request();
-  const std::string etag = etag_of(digest);
-  if (http::if_none_match(request.joined("If-None-Match"), etag)) {
-    const std::string head = not_modified(digest, extra_fields);
-    const Result<void> sent = co_await exchange.send(head);
-    static_cast<void>(sent);
-    co_return Result<void>{};
-  }
+  const oci::Digest& digest = names.asked;
   if (size == 0) {
     // No last byte can be held back, so the head is: an empty body is complete as soon as its length is told.
     const Result<void> verified = co_await stream.wait();
     if (!verified) co_return verified.error();
   }
-  if (!size && request.version() < 11) {
-    // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends.
+  const http::RequestedRanges asked = requested_ranges(request, names);
+  if (!size && (request.version() < 11 || asked.kind != http::RequestedRanges::Kind::whole)) {
+    // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends. And who
+    // asks for a range gets that range (nydus takes a 200 for the 206), with the length that only the end tells.
     Result<std::uint64_t> whole = co_await wait_whole(stream);
     if (!whole) co_return whole.error();
     size = *whole;
   }
   Result<void> sent{};
-  http::RangeSelection selected;  // without the length no range can be answered
-  if (size) selected = http::select_ranges(requested_ranges(request, {digest, digest}), *size);
+  http::RangeSelection selected;
+  if (size) selected = http::select_ranges(asked, *size);
   if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
     co_await send_unsatisfiable(exchange, *size, extra_fields);
     co_return Result<void>{};
   }
-  // What passes through memory cannot be gone back in, and the whole is a right answer too (RFC 9110 section 14.2).
-  const bool in_order = stream.stored_end() == UINT64_MAX || are_ascending(selected.ranges);
+  // What passes through memory cannot be gone back in, and the whole is a right answer to several ranges too (RFC 9110
+  // section 14.2).
+  const bool in_order = stream.stored_end() == UINT64_MAX || go_forward(selected.ranges);
   if (selected.kind == http::RangeSelection::Kind::partial && in_order) {
     InFlight source(stream);
     sent = co_await send_ranges(exchange, source, digest, selected.ranges, *size, std::move(extra_fields));

@@ -18,13 +18,12 @@ class BlobResponder {
  public:
   BlobResponder(BlobService& service, const Metrics& metrics) : service_(service), metrics_(metrics) {}
 
-  // A blob in an answer: as it was asked for, and as the head calls it, which is the canonical name where that is known
-  // (OCI distribution-spec, "Pulling blobs"). An entity tag of either is one of this blob: while a fill was in flight,
-  // the head said the one that was asked for.
+  // A blob in an answer: as it was asked for, which is what every head says, since clients compare the two; and its
+  // canonical name, the same where no other is known. An entity tag of either is one of this blob.
   struct Names {
     oci::Digest asked;
-    oci::Digest told;
-    [[nodiscard]] bool are_two() const noexcept { return asked != told; }
+    oci::Digest canonical;
+    [[nodiscard]] bool are_two() const noexcept { return asked != canonical; }
     [[nodiscard]] bool matched_by(std::string_view if_none_match) const;
   };
 
@@ -34,13 +33,14 @@ class BlobResponder {
                                              std::string extra_fields);
 
  private:
-  runtime::Task<Result<CacheResult>> respond_head(http::Exchange& exchange, Route route, oci::Digest digest,
+  // HEAD, and a GET by a client that has the blob: what upstream says of it, and no download.
+  runtime::Task<Result<CacheResult>> respond_stat(http::Exchange& exchange, Route route, oci::Digest digest,
                                                   std::string extra_fields);
   runtime::Task<void> respond_at_rest(http::Exchange& exchange, const ReadyObject& object, Names names,
                                       std::string extra_fields);
   // Errors: the fill's, before anything was sent.
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
-                                                std::optional<std::uint64_t> size, oci::Digest digest,
+                                                std::optional<std::uint64_t> size, Names names,
                                                 std::string extra_fields);
   runtime::Task<void> respond_direct(http::Exchange& exchange, DirectRanges& direct, oci::Digest digest,
                                      std::string extra_fields);

@@ -181,7 +181,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
                    nullptr,
                    std::move(lookup->stream),
                    *size,
-                   digest,
+                   access_.canonical(digest),
                    nullptr};
 }
 

@@ -78,9 +78,8 @@ class BlobService {
     std::shared_ptr<const ReadyObject> object;    // at rest; else null and:
     std::unique_ptr<streamcache::Stream> stream;  // in flight
     std::optional<std::uint64_t> size;            // of the stream, where upstream told
-    // The name that the answer's head says: the canonical one of what is at rest, else the one that was asked for.
-    oci::Digest named;
-    std::unique_ptr<DirectRanges> direct;  // or neither of the two: the ranges, from upstream
+    oci::Digest canonical;                        // the name under which it lies, or will lie, as far as it is known
+    std::unique_ptr<DirectRanges> direct;         // or neither of the two: the ranges, from upstream
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
@@ -94,7 +93,7 @@ class BlobService {
   struct Stat {
     std::uint64_t size = 0;
     CacheResult result = CacheResult::none;
-    oci::Digest named;  // as in Opened
+    oci::Digest canonical;  // as in Opened
   };
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
@@ -109,6 +108,9 @@ class BlobService {
   // Fetches it with a route that has an `urgency`, to the end or until somebody asks for it. What is read of it goes to
   // the disk as fast as upstream gives it. Errors: upstream's.
   runtime::Task<Result<Ahead>> fetch_ahead(Route route, oci::Digest digest);
+
+  // The name under which the bytes of `digest` lie in the store; itself where no other is known.
+  [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const { return access_.canonical(digest); }
 
   // Under which a download is known to the streaming cache.
   static std::string fill_key(std::string_view upstream, const oci::Digest& digest);

@@ -21,6 +21,9 @@ namespace asio = boost::asio;
 // What lies between two ranges is fetched with them and thrown away where it is no more than this: a request costs
 // more.
 constexpr std::uint64_t kBridgeBytes = 16 * 1024;
+// So many questions one after another, each of which takes a round trip, are slower than the whole blob, which then is
+// there for the next client too.
+constexpr std::size_t kMostQuestions = 64;
 // Up to this an answer is short: a footer, a table of contents, a chunk of a small file.
 constexpr std::uint64_t kShortBytes = 256 * 1024;
 constexpr int kShortTries = 3;
@@ -123,9 +126,10 @@ runtime::Task<Result<void>> DirectRanges::open() {
   co_return co_await ask(questions_.front(), questions_.front().first);
 }
 
-const http::ByteRange& DirectRanges::question_for(std::uint64_t position) const {
-  return *std::find_if(questions_.begin(), questions_.end(), [position](const http::ByteRange& question) {
-    return question.first <= position && position <= question.last;
+// Ranges may overlap, so the question has to hold all that is left of the range.
+const http::ByteRange& DirectRanges::question_for(std::uint64_t position, std::uint64_t end) const {
+  return *std::find_if(questions_.begin(), questions_.end(), [position, end](const http::ByteRange& question) {
+    return question.first <= position && end - 1 <= question.last;
   });
 }
 
@@ -184,7 +188,7 @@ runtime::Task<Result<std::size_t>> DirectRanges::receive(std::uint64_t position,
 
 runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64_t position, std::uint64_t end) {
   idle_->disarm();
-  const http::ByteRange question = question_for(position);
+  const http::ByteRange question = question_for(position, end);
   for (;;) {
     Error broken{Errc::internal};
     if (held_ == question) {
@@ -223,6 +227,7 @@ runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64
 
 // Ranges of a blob of which `have` bytes can be read by now; nothing where it is not on its way.
 //
+//   too many to be asked for one by one                           starts a fill, or waits for it
 //   is on its way   far ahead of what has arrived                 direct
 //                   else                                          waits for the fill
 //   is not          little of the blob has been passed through    direct
@@ -236,6 +241,7 @@ BlobService::RangeWay BlobService::way_of(const std::string& key, const std::vec
   const std::uint64_t before = minus(furthest, have.value_or(0));
   const bool far =
       before > params_.range_ahead_bytes && (bytes <= params_.range_limit_bytes || before / kWorthIt >= bytes);
+  if (join_neighbours(ranges).size() > kMostQuestions) return RangeWay::fill;
   if (have) return far ? RangeWay::direct : RangeWay::fill;
   // It would be fetched nearly whole.
   if (!far && bytes >= size - bytes) return RangeWay::fill;
@@ -308,7 +314,7 @@ runtime::Task<Result<std::optional<BlobService::Opened>>> BlobService::direct(Ro
   out.emplace();
   out->result = CacheResult::range;
   out->size = size;
-  out->named = digest;
+  out->canonical = access_.canonical(digest);
   out->direct = std::move(ranges);
   co_return out;
 }

@@ -60,7 +60,7 @@ class DirectRanges {
   runtime::Task<Result<std::span<const std::byte>>> read(std::uint64_t position, std::uint64_t end);
 
  private:
-  [[nodiscard]] const http::ByteRange& question_for(std::uint64_t position) const;
+  [[nodiscard]] const http::ByteRange& question_for(std::uint64_t position, std::uint64_t end) const;
   runtime::Task<Result<void>> ask(http::ByteRange question, std::uint64_t position);
   runtime::Task<Result<void>> ask_short(http::ByteRange question);
   runtime::Task<Result<void>> ask_long(http::ByteRange question, std::uint64_t position);

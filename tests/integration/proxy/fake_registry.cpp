@@ -88,8 +88,8 @@ void FakeRegistry::add_wrong_blob(const std::string& repository, const oci::Dige
 }
 
 oci::Digest FakeRegistry::add_manifest(const std::string& repository, const std::string& tag, std::string content,
-                                       std::string media_type) {
-  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, content);
+                                       std::string media_type, oci::Algorithm algorithm) {
+  const oci::Digest digest = oci::digest_of(algorithm, content);
   const std::scoped_lock lock(mutex_);
   const Manifest made{std::move(content), std::move(media_type), digest};
   manifests_[{repository, digest.to_string()}] = made;

@@ -72,9 +72,9 @@ class FakeRegistry final : public upstream::Registry {
                        oci::Algorithm algorithm = oci::Algorithm::sha256);
   // `content` under a digest that is not its own.
   void add_wrong_blob(const std::string& repository, const oci::Digest& digest, std::string content);
-  // Under its digest and, where `tag` is not empty, under that.
+  // Under its digest, which the answers for `tag` name too, where that is not empty.
   oci::Digest add_manifest(const std::string& repository, const std::string& tag, std::string content,
-                           std::string media_type);
+                           std::string media_type, oci::Algorithm algorithm = oci::Algorithm::sha256);
   // What a tag is for those who accept no index.
   void set_narrow(const std::string& repository, const std::string& tag, std::string content, std::string media_type);
   void remove_manifest(const std::string& repository, const std::string& reference);

@@ -7,6 +7,7 @@
 
 #include "client.hpp"
 #include "fixture.hpp"
+#include "oci/media_type.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -47,24 +48,36 @@ TEST_CASE("Names: a blob asked for by another algorithm is kept once, under its 
 
   const Response warm = get(cache.port(), blob_path("library/app", other));
   CHECK((warm.body == blob));
-  CHECK(warm.field("docker-content-digest") == canonical.to_string());
-  CHECK(warm.field("etag") == quoted(canonical));
+  // Clients hold this name against the one that they have asked for.
+  CHECK(warm.field("docker-content-digest") == other.to_string());
+  CHECK(warm.field("etag") == quoted(other));
+  CHECK(warm.field("content-length") == std::to_string(size));
   // Upstream has given the bytes out for this repository, whatever they are called.
   CHECK((get(cache.port(), blob_path("library/app", canonical)).body == blob));
   const Response known = head(cache.port(), blob_path("library/app", other));
-  CHECK(known.field("docker-content-digest") == canonical.to_string());
+  CHECK(known.field("docker-content-digest") == other.to_string());
+  CHECK(known.field("etag") == quoted(other));
   CHECK(known.field("content-length") == std::to_string(size));
   CHECK(cache.hub().seen().all() == asked);
 
   // Ranges and conditions, by the entity tag of either.
   for (const oci::Digest& tag : {canonical, other}) {
-    CHECK(get(cache.port(), blob_path("library/app", other), {{"If-None-Match", quoted(tag)}}).status == 304);
-    CHECK(head(cache.port(), blob_path("library/app", other), {{"If-None-Match", quoted(tag)}}).status == 304);
+    for (const std::string method : {"GET", "HEAD"}) {
+      const Response unchanged =
+          fetch(cache.port(), method, blob_path("library/app", other), {{"If-None-Match", quoted(tag)}});
+      CHECK(unchanged.status == 304);
+      CHECK(unchanged.field("docker-content-digest") == other.to_string());
+      CHECK(unchanged.field("etag") == quoted(other));
+    }
     const Response part =
         get(cache.port(), blob_path("library/app", other), {{"Range", "bytes=10-19"}, {"If-Range", quoted(tag)}});
     CHECK(part.status == 206);
     CHECK(part.body == blob.substr(10, 10));
-    CHECK(part.field("docker-content-digest") == canonical.to_string());
+    CHECK(part.field("docker-content-digest") == other.to_string());
+    const Response parts =
+        get(cache.port(), blob_path("library/app", other), {{"Range", "bytes=10-19,0-0"}, {"If-Range", quoted(tag)}});
+    CHECK(parts.status == 206);
+    CHECK(parts.field("docker-content-digest") == other.to_string());
   }
   CHECK(get(cache.port(), blob_path("library/app", other), {{"Range", "bytes=10-19"}, {"If-Range", "\"x\""}}).status ==
         200);
@@ -84,7 +97,7 @@ TEST_CASE("Names: known by one name, the other costs no download, once the bytes
 
   const Response response = get(cache.port(), blob_path("library/app", other));
   CHECK((response.body == blob));
-  CHECK(response.field("docker-content-digest") == canonical.to_string());
+  CHECK(response.field("docker-content-digest") == other.to_string());
   CHECK(cache.hub().seen().downloads == 1);
   CHECK(cache.metric("sluice_blob_names_total", {{"result", "verified"}}) == 1);
   CHECK((get(cache.port(), blob_path("library/app", other)).body == blob));
@@ -183,7 +196,7 @@ TEST_CASE("Names: they survive a restart", "[proxy]") {
   cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
   const Response response = get(cache.port(), blob_path("library/app", other));
   CHECK((response.body == blob));
-  CHECK(response.field("docker-content-digest") == sha256_of(blob).to_string());
+  CHECK(response.field("docker-content-digest") == other.to_string());
 }
 
 TEST_CASE("Names: what is taken out by one name is taken out by both", "[proxy]") {
@@ -202,4 +215,35 @@ TEST_CASE("Names: what is taken out by one name is taken out by both", "[proxy]"
   for (const oci::Digest& name : {canonical, other}) {
     CHECK(get(cache.port(), blob_path("library/app", name)).status == 502);
   }
+}
+
+TEST_CASE("Names: a cold blob answers HEAD by the name that was asked for, whatever upstream calls it", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(300'000);
+  const oci::Digest canonical = cache.hub().add_blob("library/app", blob);
+  const oci::Digest other = cache.hub().add_blob("library/app", blob, oci::Algorithm::sha512);
+  cache.hub().claim(other, canonical);
+  const Response response = head(cache.port(), blob_path("library/app", other));
+  CHECK(response.status == 200);
+  CHECK(response.field("docker-content-digest") == other.to_string());
+  CHECK(response.field("etag") == quoted(other));
+  CHECK(cache.hub().seen().downloads == 0);
+}
+
+TEST_CASE("Names: a manifest keeps the name that it was asked for, or that upstream says", "[proxy]") {
+  Fixture cache;
+  const std::string type(oci::media_type::kOciManifest);
+  const oci::Digest other =
+      cache.hub().add_manifest("library/app", "latest", image_manifest(1, type), type, oci::Algorithm::sha512);
+  const std::string first = GENERATE("HEAD", "GET");
+  const std::string path = manifest_path("library/app", GENERATE_COPY(std::string("latest"), other.to_string()));
+  // Cold and warm.
+  for (const std::string& method : {first, std::string("GET"), std::string("HEAD"), std::string("GET")}) {
+    const Response response = fetch(cache.port(), method, path);
+    CHECK(response.status == 200);
+    CHECK(response.field("docker-content-digest") == other.to_string());
+    CHECK(response.field("etag") == quoted(other));
+  }
+  CHECK(cache.hub().seen().manifest_gets == 1);
+  CHECK(get(cache.port(), path, {{"If-None-Match", quoted(other)}}).status == 304);
 }

@@ -85,6 +85,21 @@ Result<void> Connection::send_error(int error) noexcept {
   return errno_error(error, "send");
 }
 
+char* Connection::received() {
+  if (!context_.read_scratch) context_.read_scratch = std::make_unique_for_overwrite<char[]>(kReadBytes);
+  return context_.read_scratch.get();
+}
+
+Connection::Received Connection::receive_now(std::size_t size) {
+  for (;;) {
+    const ssize_t n = ::recv(socket_.native_handle(), received(), std::min(size, kReadBytes), MSG_DONTWAIT);
+    if (n > 0) return {{}, static_cast<std::size_t>(n)};
+    if (n == 0) return {asio::error::make_error_code(asio::error::eof), 0};
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return {};
+    if (errno != EINTR) return {{errno, boost::system::system_category()}, 0};
+  }
+}
+
 Result<bool> Connection::send_now(Gather& gather, int flags) {
   if (tls_) [[unlikely]]
     return send_tls_now(gather, flags);

@@ -81,8 +81,11 @@ struct LoopContext {
   HeadTail tail;
   Session* sessions = nullptr;  // intrusive list
   bool stopping = false;
-  std::shared_ptr<const Entry> entry;   // never null
-  std::unique_ptr<char[]> tls_scratch;  // kTlsPieceBytes, made when it is needed; nothing stays in it over a suspension
+  std::shared_ptr<const Entry> entry;  // never null
+  // kTlsPieceBytes, and kReadBytes for what is received; made when they are needed. Nothing stays in them over a
+  // suspension.
+  std::unique_ptr<char[]> tls_scratch;
+  std::unique_ptr<char[]> read_scratch;
 };
 
 // Buffers for one gathered write, sent from the front.
@@ -158,6 +161,18 @@ class Connection {
   void new_turn() noexcept { turn_bytes_ = 0, turn_requests_ = 0; }
   void count_request() noexcept { ++turn_requests_; }
 
+  // At most that many bytes are received at once.
+  static constexpr std::size_t kReadBytes = std::size_t{64} << 10;
+  struct Received {
+    boost::system::error_code error;
+    std::size_t bytes = 0;
+  };
+  // At most `size` bytes, and kReadBytes, that are there now, into received(). 0 without an error: nothing is there
+  // yet. For plain connections.
+  Received receive_now(std::size_t size);
+  // The bytes of the last receive_now or receive_tls, until the next suspension.
+  [[nodiscard]] char* received();
+
   // FIN, then reads and drops until the client's FIN, within the bounds of the parameters: closing a socket with unread
   // input sends an RST, which takes the end of the answer with it (RFC 9112 §9.6).
   runtime::Task<void> finish();
@@ -176,12 +191,8 @@ class Connection {
   [[nodiscard]] bool is_tls() const noexcept { return tls_ != nullptr; }
   // Why the handshake came to nothing; for logs.
   [[nodiscard]] std::string tls_failure() const;
-  struct Received {
-    boost::system::error_code error;
-    std::size_t bytes = 0;
-  };
-  // As async_read_some of the socket, decrypted. `to` must live until it is done. Precondition: is_tls().
-  runtime::Task<Received> receive_tls(char* to, std::size_t size);
+  // At least a byte, decrypted, into received(). Precondition: is_tls().
+  runtime::Task<Received> receive_tls(std::size_t size);
   // The answer is cut short: the end of the connection must not look like its end.
   void no_close_notify() noexcept { close_notify_ = false; }
 

@@ -125,11 +125,12 @@ std::size_t Connection::feed_tls(boost::system::error_code& end) {
   return 0;
 }
 
-Task<Connection::Received> Connection::receive_tls(char* to, std::size_t size) {
+Task<Connection::Received> Connection::receive_tls(std::size_t size) {
+  size = std::min(size, kReadBytes);
   std::size_t fed = 0;
   for (;;) {
     std::size_t n = 0;
-    const TlsStream::Step step = tls_->read({to, size}, n);
+    const TlsStream::Step step = tls_->read({received(), size}, n);
     // An answer to a key update (RFC 8446 section 4.6.3); it goes with the next answer where the socket is full.
     if (const Result<bool> flushed = flush_tls(0); !flushed) {
       co_return Received{asio::error::make_error_code(asio::error::connection_reset), 0};

@@ -37,4 +37,11 @@ std::string Request::joined(std::string_view name) const {
   return all;
 }
 
+void Request::give_back() noexcept {
+  method_ = target_ = host_ = {};
+  query_at_ = std::string_view::npos;
+  std::vector<Field>().swap(fields_);
+  std::string().swap(reduced_);
+}
+
 }  // namespace sluice::http

@@ -56,6 +56,8 @@ class Request {
 
   // "127.0.0.1:1234", "[::1]:1234".
   [[nodiscard]] std::string_view peer() const noexcept { return peer_; }
+  // Frees what the last request needed. Every view into it is gone.
+  void give_back() noexcept;
   // `peer` must live as long as the request.
   void set_peer(std::string_view peer) noexcept { peer_ = peer; }
 

@@ -51,8 +51,9 @@ class Server {
     // The `Retry-After` of that 503.
     std::chrono::seconds retry_after{5};
     int backlog = 1024;
-    // Receive buffer of a connection; it grows to max_header_bytes for a long head, and shrinks again.
-    std::size_t buffer_bytes = 2048;
+    // So much is read of a connection at first; a head that goes on is read in larger pieces. Memory for it is taken
+    // when something has been read, and given back while the connection waits for its next request.
+    std::size_t read_bytes = 2048;
     // SO_SNDBUF of connections; 0 leaves it to the kernel. For tests.
     int send_buffer_bytes = 0;
     // A request above its client's rate waits so long for its turn at most; beyond that it is answered 503.

@@ -124,23 +124,26 @@ void Session::arm_for_read(bool waiting_for_first_byte) {
   connection_.deadline().arm(timeout);
 }
 
+// What has been received of a head; nothing: it goes on.
+std::optional<Session::Read> Session::check_head(HeadScanner& scanner) {
+  if (first_request_ && buffer_[0] == kTlsHandshake) return Read::tls_hello;
+  const HeadScanner::State state = scanner.scan({buffer_.get(), size_});
+  if (state == HeadScanner::State::need_more) return std::nullopt;
+  refusal_ = scanner.refusal();
+  head_begin_ = scanner.begin();
+  head_end_ = scanner.end();
+  return state == HeadScanner::State::complete ? Read::head : Read::refused;
+}
+
 // Leaves a whole head in [head_begin_, head_end_).
 Task<Session::Read> Session::read_head() {
   HeadScanner scanner(HeadLimits{connection_.params().max_header_bytes, connection_.params().max_line_bytes});
   bool header_armed = false;
   for (;;) {
     if (size_ > 0) {
-      if (first_request_ && buffer_[0] == kTlsHandshake) {
+      if (const std::optional<Read> done = check_head(scanner)) {
         connection_.deadline().disarm();
-        co_return Read::tls_hello;
-      }
-      const HeadScanner::State state = scanner.scan({buffer_.get(), size_});
-      if (state != HeadScanner::State::need_more) {
-        connection_.deadline().disarm();
-        refusal_ = scanner.refusal();
-        head_begin_ = scanner.begin();
-        head_end_ = scanner.end();
-        co_return state == HeadScanner::State::complete ? Read::head : Read::refused;
+        co_return *done;
       }
       if (!header_armed) arm_for_read(false);
       header_armed = true;
@@ -149,21 +152,28 @@ Task<Session::Read> Session::read_head() {
       arm_for_read(true);
       idle_ = true;
     }
-    make_room();
     boost::system::error_code error;
-    std::size_t n = 0;
     if (connection_.is_tls()) [[unlikely]] {
-      const Connection::Received received = co_await connection_.receive_tls(&buffer_[size_], capacity_ - size_);
+      if (size_ == 0) give_back();
+      const Connection::Received received = co_await connection_.receive_tls(most_to_read());
       error = received.error;
-      n = received.bytes;
-    } else {
-      std::tie(error, n) = co_await connection_.socket().async_read_some(
-          asio::buffer(&buffer_[size_], capacity_ - size_), runtime::kAwaitTuple);
+      take_in({connection_.received(), received.bytes});
+    } else if (size_ == 0) {
+      give_back();
+      std::size_t n = 0;
+      std::tie(error, n) = co_await connection_.socket().async_read_some(asio::buffer(first_), runtime::kAwaitTuple);
+      take_in({first_.data(), n});
+      // The end of the connection, if it follows at once, is seen again by the next read.
+      if (n == first_.size()) (void)receive_more();
+    } else if (const Connection::Received received = receive_more(); received.bytes == 0) {
+      error = received.error;
+      if (!error) {
+        std::tie(error) = co_await connection_.socket().async_wait(Socket::wait_read, runtime::kAwaitTuple);
+      }
     }
     idle_ = false;
     connection_.new_turn();
     if (error) co_return after_failed_read(error);
-    size_ += n;
     // The time ran out just as bytes came in: the deadline does not fire again.
     if (header_armed && connection_.deadline().expired()) {
       co_return after_failed_read(asio::error::make_error_code(asio::error::operation_aborted));
@@ -187,30 +197,46 @@ Session::Read Session::after_failed_read(const boost::system::error_code& error)
   return Read::closed;
 }
 
-void Session::make_room() {
-  if (size_ < capacity_) return;
+// The scanner refuses a head that fills max_header_bytes, so there always is something to read.
+std::size_t Session::most_to_read() const noexcept {
   const Server::Params& params = connection_.params();
-  const std::size_t larger = capacity_ == 0 ? std::min(params.buffer_bytes, params.max_header_bytes)
-                                            : std::min(2 * capacity_, params.max_header_bytes);
-  // The scanner refuses a head that fills max_header_bytes, so there always is room.
-  auto grown = std::make_unique_for_overwrite<char[]>(larger);
-  if (size_ > 0) std::memcpy(grown.get(), buffer_.get(), size_);
-  buffer_ = std::move(grown);
-  capacity_ = larger;
+  const std::size_t at_first = std::min(params.read_bytes, params.max_header_bytes);
+  return (size_ < at_first ? at_first : params.max_header_bytes) - size_;
 }
 
-// Moves what follows the head to the front, and gives back the memory of a long head.
+// What is there now.
+Connection::Received Session::receive_more() {
+  const Connection::Received received = connection_.receive_now(most_to_read());
+  take_in({connection_.received(), received.bytes});
+  return received;
+}
+
+// What has been received goes behind what is there.
+void Session::take_in(std::string_view bytes) {
+  constexpr std::size_t kStepBytes = 512;
+  if (bytes.empty()) return;
+  if (size_ + bytes.size() > capacity_) {
+    const std::size_t larger = (size_ + bytes.size() + kStepBytes - 1) / kStepBytes * kStepBytes;
+    auto grown = std::make_unique_for_overwrite<char[]>(larger);
+    if (size_ > 0) std::memcpy(grown.get(), buffer_.get(), size_);
+    buffer_ = std::move(grown);
+    capacity_ = larger;
+  }
+  std::memcpy(&buffer_[size_], bytes.data(), bytes.size());
+  size_ += bytes.size();
+}
+
+// Moves what follows the head to the front.
 void Session::consume_head() {
   size_ -= head_end_;
-  const std::size_t usual = connection_.params().buffer_bytes;
-  if (capacity_ > usual && size_ <= usual) {
-    auto small = std::make_unique_for_overwrite<char[]>(usual);
-    std::memcpy(small.get(), &buffer_[head_end_], size_);
-    buffer_ = std::move(small);
-    capacity_ = usual;
-  } else if (size_ > 0) {
-    std::memmove(buffer_.get(), &buffer_[head_end_], size_);
-  }
+  if (size_ > 0) std::memmove(buffer_.get(), &buffer_[head_end_], size_);
+}
+
+// An idle connection holds no memory for requests: there may be thousands.
+void Session::give_back() noexcept {
+  buffer_.reset();
+  capacity_ = 0;
+  request_.give_back();
 }
 
 // Whether the connection goes on.

@@ -8,6 +8,7 @@
 // Owned by its own coroutine (serve_connection), in the server's task group, on one loop's thread.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -69,6 +70,7 @@ class Session {
   runtime::Task<void> wait_for_turn();
 
   runtime::Task<Read> read_head();
+  std::optional<Read> check_head(HeadScanner& scanner);
   Read after_failed_read(const boost::system::error_code& error) noexcept;
   runtime::Task<bool> serve_head();
   runtime::Task<void> serve_handler(SocketExchange& exchange, bool& failed);
@@ -78,8 +80,11 @@ class Session {
   runtime::Task<void> refuse_tls();
   void report_unfinished(const SocketExchange& exchange, bool failed);
   void arm_for_read(bool waiting_for_first_byte);
-  void make_room();
+  [[nodiscard]] std::size_t most_to_read() const noexcept;
+  Connection::Received receive_more();
+  void take_in(std::string_view bytes);
   void consume_head();
+  void give_back() noexcept;
 
   LoopContext& context_;
   Connection connection_;
@@ -98,6 +103,9 @@ class Session {
   bool idle_ = false;
   bool entering_ = false;  // a PROXY header or a handshake is under way
   bool first_request_ = true;
+  // Where an idle connection waits for the first bytes of a head; the rest of it, and it, go into a buffer that is made
+  // then.
+  std::array<char, 64> first_;
   std::unique_ptr<char[]> buffer_;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;

@@ -64,11 +64,11 @@ Task<bool> Session::read_proxy_header() {
       co_return !header.source || takes_place(header.source->address, header.source->port);
     }
     if (header.state == ProxyHeader::State::garbage || size_ >= connection_.params().max_header_bytes) break;
-    make_room();
-    const auto [error, n] = co_await connection_.socket().async_read_some(
-        asio::buffer(&buffer_[size_], capacity_ - size_), runtime::kAwaitTuple);
+    const Connection::Received received = receive_more();
+    if (received.error) break;
+    if (received.bytes != 0) continue;
+    const auto [error] = co_await connection_.socket().async_wait(Socket::wait_read, runtime::kAwaitTuple);
     if (error || connection_.deadline().expired()) break;
-    size_ += n;
   }
   connection_.deadline().disarm();
   connection_.metrics().bad_proxy.add();

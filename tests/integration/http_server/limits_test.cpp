@@ -1,6 +1,10 @@
 // Time-outs and bounds.
 #include <fcntl.h>
+#include <malloc.h>
 
+#include <cstdlib>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -12,6 +16,68 @@
 using namespace sluice;
 using namespace sluice::test;
 using namespace std::chrono_literals;
+
+namespace {
+
+// Of this process, in all arenas; 0 where another allocator than glibc's counts (sanitizers).
+double heap_bytes() {
+  char* text = nullptr;
+  std::size_t size = 0;
+  FILE* const out = ::open_memstream(&text, &size);
+  ::malloc_info(0, out);
+  std::fclose(out);
+  const std::string info(text, size);
+  std::free(text);
+  // The totals stand behind those of the arenas.
+  const auto total = [&info](const std::string& name) {
+    const std::size_t at = info.rfind(name);
+    if (at == std::string::npos) return 0.0;
+    return std::atof(info.c_str() + info.find("size=\"", at) + 6);
+  };
+  return total("<system type=\"current\"") - total("<total type=\"fast\"") - total("<total type=\"rest\"");
+}
+
+}  // namespace
+
+TEST_CASE("Server: an idle connection holds at most 4 KiB, whatever it has asked", "[http]") {
+  constexpr std::size_t kConnections = 400;
+  TestServer test;
+  {
+    // What the server makes once.
+    RawClient first = test.connect();
+    first.get("/hello");
+    REQUIRE(first.answer().status == 200);
+  }
+  std::vector<RawClient> clients;
+  clients.reserve(kConnections);
+  const double before = heap_bytes();
+  if (before <= 0) return;
+  const auto each = [&] { return (heap_bytes() - before) / kConnections; };
+  for (std::size_t i = 0; i < kConnections; ++i) clients.push_back(test.connect());
+  REQUIRE(eventually([&] { return test.server.connections() == kConnections; }));
+  CHECK(each() <= 4096);
+  std::string fields;
+  SECTION("a short head") { fields = "Accept: application/vnd.oci.image.manifest.v1+json, */*\r\n"; }
+  SECTION("a long head") { fields = "Range: bytes=" + std::string(15'000, '1') + "-\r\n"; }
+  SECTION("many fields") {
+    for (int i = 0; i < 100; ++i) fields += "A: b\r\n";
+  }
+  for (RawClient& client : clients) {
+    client.get("/hello", fields);
+    // Into no memory of the client's own, which would be counted too.
+    char answer[1024];
+    std::size_t size = 0;
+    while (!std::string_view(answer, size).ends_with("\r\n\r\nhello")) {
+      const ssize_t n = ::recv(client.fd(), answer + size, sizeof answer - size, 0);
+      REQUIRE(n > 0);
+      size += static_cast<std::size_t>(n);
+    }
+  }
+  // The answer arrives before the connection is idle again.
+  CHECK(eventually([&] { return each() <= 4096; }));
+  INFO(each() << " bytes");
+  CHECK(each() <= 4096);
+}
 
 TEST_CASE("Server: a head that does not arrive is answered 408", "[http]") {
   http::Server::Params params;

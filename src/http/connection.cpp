@@ -1,6 +1,7 @@
 #include "http/connection.hpp"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -83,6 +84,14 @@ Result<void> Connection::send_error(int error) noexcept {
     return Error(Errc::cancelled, "the client closed the connection");
   }
   return errno_error(error, "send");
+}
+
+void Connection::bound_unsent() noexcept {
+  const int bytes = params().unsent_bytes;
+  if (unsent_bounded_ || bytes == 0) return;
+  unsent_bounded_ = true;
+  // Where the kernel does not know it, more is sent in vain.
+  (void)::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
 }
 
 char* Connection::received() {

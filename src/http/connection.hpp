@@ -161,6 +161,9 @@ class Connection {
   void new_turn() noexcept { turn_bytes_ = 0, turn_requests_ = 0; }
   void count_request() noexcept { ++turn_requests_; }
 
+  // From now on little lies unsent in the kernel (Params::unsent_bytes), for an answer that a client may break off.
+  void bound_unsent() noexcept;
+
   // At most that many bytes are received at once.
   static constexpr std::size_t kReadBytes = std::size_t{64} << 10;
   struct Received {
@@ -218,6 +221,7 @@ class Connection {
   bool linger_ = true;
   bool finished_ = false;
   bool close_notify_ = true;
+  bool unsent_bounded_ = false;
   std::unique_ptr<TlsStream> tls_;  // null: plain
 };
 

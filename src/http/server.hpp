@@ -54,6 +54,9 @@ class Server {
     // So much is read of a connection at first; a head that goes on is read in larger pieces. Memory for it is taken
     // when something has been read, and given back while the connection waits for its next request.
     std::size_t read_bytes = 2048;
+    // So much of a long 206 may lie in the kernel without being sent (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
+    // Clients that break off are sent no more than that in vain, beyond what is on its way.
+    int unsent_bytes = 256 << 10;
     // SO_SNDBUF of connections; 0 leaves it to the kernel. For tests.
     int send_buffer_bytes = 0;
     // A request above its client's rate waits so long for its turn at most; beyond that it is answered 503.

@@ -17,6 +17,10 @@ using runtime::Task;
 
 namespace {
 
+// A part that is asked for may be broken off: containerd asks for the rest of a blob and reads a piece. Up to this it
+// is not worth a bound.
+constexpr std::uint64_t kShortBytes = std::uint64_t{256} << 10;
+
 struct Digits {
   std::array<char, 40> text{};
   std::size_t size = 0;
@@ -136,6 +140,7 @@ Task<Result<void>> SocketExchange::begin(std::string_view head) {
   // With MSG_MORE the head shares a packet with the first bytes of the body, as TCP_CORK would do it with two more
   // system calls and an uncork to forget. The kernel waits 200 ms at most.
   const bool body_follows = sends_body() && (facts.is_chunked || facts.length > 0);
+  if (body_follows && facts.status == 206 && facts.length > kShortBytes) connection_.bound_unsent();
   co_return co_await send_all(gather, body_follows ? MSG_MORE : 0, 0, 0);
 }
 

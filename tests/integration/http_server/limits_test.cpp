@@ -79,6 +79,23 @@ TEST_CASE("Server: an idle connection holds at most 4 KiB, whatever it has asked
   CHECK(each() <= 4096);
 }
 
+TEST_CASE("Server: little of an answer lies unsent in the kernel", "[http]") {
+  // A client that takes nothing: beyond what its own buffer holds the kernel takes no more than the bound.
+  http::Server::Params params;
+  params.send_timeout = 300ms;
+  double taken[2] = {};
+  for (const bool bounded : {true, false}) {
+    params.unsent_bytes = bounded ? 256 << 10 : 0;
+    TestServer test(params);
+    RawClient stalled = test.connect(64 << 10);
+    stalled.get("/flood", "Range: bytes=0-\r\n");
+    REQUIRE(eventually([&] { return test.handler.last_error >= 0; }));
+    taken[bounded ? 0 : 1] = static_cast<double>(test.handler.sent);
+  }
+  CHECK(taken[0] <= 768 << 10);
+  CHECK(taken[1] > taken[0]);
+}
+
 TEST_CASE("Server: a head that does not arrive is answered 408", "[http]") {
   http::Server::Params params;
   params.header_timeout = 50ms;

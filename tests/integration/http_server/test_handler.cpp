@@ -115,7 +115,7 @@ Task<void> TestHandler::chunks(Exchange& exchange) {
 // Writes until it fails.
 Task<void> TestHandler::flood(Exchange& exchange) {
   const std::string piece(64 << 10, 'x');
-  ResponseHead head(200);
+  ResponseHead head(exchange.request().has_header("Range") ? 206 : 200);
   head.content_length(std::uint64_t{1} << 40);
   auto result = co_await exchange.begin(head.str());
   while (result) result = co_await exchange.write(bytes(piece));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.hpp"
+#include "oci/json.hpp"
 
 namespace sluice::oci {
 namespace {
@@ -13,7 +14,8 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxCodeBytes = 64;
 constexpr std::size_t kMaxMessageBytes = 1024;
-constexpr int kMaxErrorDepth = 16;
+// Error bodies have some ten values; the text of an error that is nested deeper says nothing to anybody.
+constexpr JsonBounds kErrorBounds{.bytes = kMaxErrorBodyBytes, .depth = 16, .values = 1'000};
 
 // One line of bounded length; `text` is UTF-8 and is not cut inside a character.
 std::string one_line(std::string_view text, std::size_t limit) {
@@ -57,12 +59,6 @@ std::optional<RegistryError> read_error(const json& object, std::initializer_lis
 bool is_json_structure(std::string_view text) {
   const bool looks_so = text.front() == '{' || text.front() == '[';
   return looks_so && text.find('\0') == std::string_view::npos && json::accept(text.begin(), text.end());
-}
-
-// Drops what is nested too deep to be an error body, so that a small body cannot become a large tree.
-json parse_bounded(std::string_view body) {
-  const auto shallow = [](int depth, json::parse_event_t, json&) { return depth <= kMaxErrorDepth; };
-  return json::parse(body.begin(), body.end(), shallow, /*allow_exceptions=*/false);
 }
 
 }  // namespace
@@ -111,9 +107,9 @@ std::string error_body(ErrorCode code, std::string_view message, std::string_vie
 }
 
 std::optional<RegistryError> parse_error_body(std::string_view body) {
-  if (body.size() > kMaxErrorBodyBytes) return std::nullopt;
-  const json root = parse_bounded(body);
-  if (!root.is_object()) return std::nullopt;
+  const Result<json> parsed = parse_json(body, kErrorBounds);
+  if (!parsed || !parsed->is_object()) return std::nullopt;
+  const json& root = *parsed;
 
   if (const auto errors = root.find("errors"); errors != root.end() && errors->is_array()) {
     for (const json& entry : *errors) {

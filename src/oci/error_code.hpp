@@ -53,8 +53,8 @@ struct RegistryError {
   friend bool operator==(const RegistryError&, const RegistryError&) = default;
 };
 
-// Bodies beyond this are not looked at.
-inline constexpr std::size_t kMaxErrorBodyBytes = std::size_t{64} << 10;
+// Bodies beyond this are not looked at: errors of registries have some hundred bytes.
+inline constexpr std::size_t kMaxErrorBodyBytes = std::size_t{8} << 10;
 
 // Reads `{"errors":[{"code","message"},…]}`, and the shapes that token servers and clouds use instead: code, error,
 // message, details, error_description at the top, or an `error` object. Nothing when it is none of these.

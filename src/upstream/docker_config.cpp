@@ -4,10 +4,16 @@
 
 #include <nlohmann/json.hpp>
 
+#include "oci/json.hpp"
+
 namespace sluice::upstream {
 namespace {
 
 using nlohmann::json;
+
+// A login has some ten values, and docker keeps settings beside them; a helper's answer has three.
+constexpr oci::JsonBounds kConfigBounds{.bytes = std::size_t{1} << 20, .depth = 32, .values = 100'000};
+constexpr oci::JsonBounds kHelperBounds{.bytes = std::size_t{64} << 10, .depth = 16, .values = 1'000};
 
 Error invalid(std::string_view what) { return {Errc::config_invalid, std::string(what)}; }
 
@@ -54,8 +60,9 @@ std::string helper_key(const std::string& server) {
 }
 
 Result<DockerConfig> DockerConfig::parse(std::string_view text) {
-  const json parsed = json::parse(text, nullptr, false);
-  if (!parsed.is_object()) return invalid("not a JSON object");
+  const Result<json> read = oci::parse_json(text, kConfigBounds);
+  if (!read || !read->is_object()) return invalid("not a JSON object");
+  const json& parsed = *read;
   DockerConfig out;
   out.store = text_of(parsed, "credsStore");
   if (const auto at = parsed.find("credHelpers"); at != parsed.end()) {
@@ -91,8 +98,9 @@ std::optional<DockerConfig::Found> DockerConfig::find(std::span<const std::strin
 }
 
 Result<Credentials> parse_helper_answer(std::string_view text) {
-  const json parsed = json::parse(text, nullptr, false);
-  if (!parsed.is_object()) return invalid("its answer is not a JSON object");
+  const Result<json> read = oci::parse_json(text, kHelperBounds);
+  if (!read || !read->is_object()) return invalid("its answer is not a JSON object");
+  const json& parsed = *read;
   Credentials out;
   out.username = text_of(parsed, "Username");
   out.password = text_of(parsed, "Secret");

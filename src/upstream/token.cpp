@@ -4,12 +4,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "oci/json.hpp"
+
 namespace sluice::upstream {
 namespace {
 
 constexpr std::chrono::seconds kFloor{60};
 constexpr std::chrono::seconds kCeiling{24 * 3600};
-constexpr int kMaxDepth = 16;
+constexpr oci::JsonBounds kBounds{.bytes = kMaxTokenBodyBytes, .depth = 16, .values = 1'000};
 constexpr std::size_t kMaxTokenBytes = std::size_t{32} << 10;
 
 // A token goes into a request line's field: anything else than visible ASCII is not one (RFC 6750 section 2.1).
@@ -21,15 +23,10 @@ bool is_token(const std::string& text) {
 }  // namespace
 
 Result<Token> parse_token(std::string_view json) {
-  if (json.size() > kMaxTokenBodyBytes) return Error(Errc::upstream_protocol, "a token answer beyond 1 MiB");
-  bool too_deep = false;
-  const auto watch_depth = [&too_deep](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;
-  };
-  const nlohmann::json parsed = nlohmann::json::parse(json, watch_depth, false);
-  if (too_deep || !parsed.is_object())
-    return Error(Errc::upstream_protocol, "a token answer that is not a JSON object");
+  const Result<nlohmann::json> read = oci::parse_json(json, kBounds);
+  if (!read) return read.error().in("a token answer");
+  const nlohmann::json& parsed = *read;
+  if (!parsed.is_object()) return Error(Errc::upstream_protocol, "a token answer that is not a JSON object");
 
   Token token;
   for (const char* key : {"token", "access_token"}) {

@@ -16,7 +16,8 @@ struct Token {
   std::chrono::seconds lifetime{60};
 };
 
-inline constexpr std::size_t kMaxTokenBodyBytes = std::size_t{1} << 20;
+// Room for two tokens of 32 KiB less what stands around them; registries' have 1 to 4 KiB.
+inline constexpr std::size_t kMaxTokenBodyBytes = std::size_t{64} << 10;
 
 // Errors: upstream_protocol, without any of the text.
 Result<Token> parse_token(std::string_view json);

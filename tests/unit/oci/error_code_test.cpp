@@ -130,6 +130,11 @@ TEST_CASE("Registry error: large and deep bodies are not looked at", "[oci]") {
   CHECK(parse_error_body(small + std::string(kMaxErrorBodyBytes - small.size(), ' ')));
   CHECK_FALSE(parse_error_body(small + std::string(kMaxErrorBodyBytes, ' ')));
   CHECK_FALSE(parse_error_body(std::string(kMaxErrorBodyBytes, '[')));
-  const std::string deep = std::string(10'000, '[') + std::string(10'000, ']');
-  CHECK(parse_error_body(R"({"x":)" + deep + R"(,"message":"m"})") == RegistryError{"", "m"});
+  const std::string deep = std::string(1'000, '[') + std::string(1'000, ']');
+  CHECK_FALSE(parse_error_body(R"({"x":)" + deep + R"(,"message":"m"})"));
+  const std::string within = std::string(15, '[') + std::string(15, ']');
+  CHECK(parse_error_body(R"({"x":)" + within + R"(,"message":"m"})") == RegistryError{"", "m"});
+  std::string many = R"({"message":"m","x":[0)";
+  for (int i = 0; i < 1'000; ++i) many += ",0";
+  CHECK_FALSE(parse_error_body(many + "]}"));
 }

@@ -35,6 +35,12 @@ TEST_CASE("Token: refuses what is none", "[upstream]") {
   for (int i = 0; i < 100'000; ++i) deep += '[';
   CHECK_FALSE(parse_token(deep));
   CHECK_FALSE(parse_token(R"({"token":")" + std::string(100'000, 'a') + "\"}"));
+  const std::string small = R"({"token":"a"})";
+  CHECK(parse_token(small + std::string(kMaxTokenBodyBytes - small.size(), ' ')));
+  CHECK_FALSE(parse_token(small + std::string(kMaxTokenBodyBytes, ' ')));
+  std::string many = R"({"token":"a","x":[0)";
+  for (int i = 0; i < 1'000; ++i) many += ",0";
+  CHECK_FALSE(parse_token(many + "]}"));
 }
 
 TEST_CASE("Token: renewed before its end", "[upstream]") {

@@ -57,7 +57,7 @@ def _files_below(folder):
             for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
 
 
-def _in_some_layer(folder, expected):
+def in_some_layer(folder, expected):
     """Whether vfs has these files and no others in one of its folders; it keeps one for each layer."""
     layers = [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
     return any(_files_below(path) == expected for path in layers)
@@ -243,7 +243,7 @@ class Docker(Client):
         repository = image.repository.removeprefix("library/")
         assert pulled["RepoDigests"] == [f"{repository}@{image.digest}"], pulled["RepoDigests"]
         assert not image.config or pulled["Id"] == image.config, f"{pulled['Id']} instead of {image.config}"
-        assert _in_some_layer(self.home / "data/vfs/dir", files), "not the files of the image"
+        assert in_some_layer(self.home / "data/vfs/dir", files), "not the files of the image"
 
     def wipe(self):
         names = self.run("image", "ls", "--quiet", "--no-trunc").stdout.split()
@@ -270,7 +270,7 @@ class BuildKit(Docker):
     def verify(self, image, files, registry="docker.io"):
         built = self.inspect("built")
         assert built["Config"]["Labels"] == {"tried": "yes"}, built["Config"]
-        assert _in_some_layer(self.home / "data/vfs/dir", files), "not the files of the image"
+        assert in_some_layer(self.home / "data/vfs/dir", files), "not the files of the image"
 
     def wipe(self):
         super().wipe()
@@ -368,7 +368,7 @@ class Kubernetes(Containerd):
     def verify(self, image, files, registry="docker.io"):
         super().verify(image, files, registry)
         snapshots = self.home / "root/io.containerd.snapshotter.v1.native/snapshots"
-        assert _in_some_layer(snapshots, files), "not the files of the image"
+        assert in_some_layer(snapshots, files), "not the files of the image"
 
 
 class Podman(Client):
@@ -426,7 +426,7 @@ class Podman(Client):
         assert len(found) == 1, listed
         ids = found[0]["id"].removeprefix("sha256:"), found[0]["digest"]
         assert ids[1] == image.digest and (not image.config or f"sha256:{ids[0]}" == image.config), ids
-        assert _in_some_layer(self.storage / "vfs/dir", files), "not the files of the image"
+        assert in_some_layer(self.storage / "vfs/dir", files), "not the files of the image"
 
     def wipe(self):
         self.tool("rmi", "--all", "--force")

@@ -53,6 +53,7 @@ class FaultProxy:
             self._tls.load_cert_chain(*certificate)
         self.origin_port = origin_port
         self.requests = []
+        self.one_range_only = False  # several ranges in one header are answered with 501, as CDNs do
         self._send_buffer = send_buffer
         self._faults = []
         self._rate = None
@@ -176,6 +177,12 @@ class FaultProxy:
             request.status, request.done = fault.status, True
             where = f"Location: {fault.location(path)}\r\n" if fault.location else ""
             writer.write(f"HTTP/1.1 {fault.status} Scripted\r\n{where}Content-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+            return True
+
+        if self.one_range_only and "," in headers.get("range", ""):
+            request.status, request.done = 501, True
+            writer.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             return True
 

@@ -76,6 +76,8 @@ class BlobStore {
     std::chrono::milliseconds walk_pause{50};
     // Catalog::Params::batch_delay.
     std::chrono::milliseconds catalog_delay{200};
+    // Catalog::Params::max_tag_age.
+    std::chrono::milliseconds max_tag_age{0};
     // What the files below the root may take, and what must stay free of their file system; off: no limit. Percentages
     // are of the file system. Neither is crossed by what reserves its room (docs/eviction.md).
     SizeLimit max_size;

@@ -74,6 +74,7 @@ void BlobStore::mend_root() {
       if (on_trouble_) on_trouble_("");
     }
     catalog_.check_file();
+    catalog_.forget_old_tags();
     return;
   }
   if (!root_lost_) log::error("store", fmt::format("{} is gone; it is made again", layout_.lock().native()));

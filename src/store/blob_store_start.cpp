@@ -23,6 +23,7 @@ Catalog::Params catalog_params(const BlobStore::Params& params, const Layout& la
   Catalog::Params out;
   out.file = layout.catalog();
   out.batch_delay = params.catalog_delay;
+  out.max_tag_age = params.max_tag_age;
   return out;
 }
 

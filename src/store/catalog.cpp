@@ -57,8 +57,9 @@ Catalog::Catalog(Params params, runtime::Filesystem& filesystem, const Clock& cl
       clock_(clock),
       media_types_(media_types),
       writer_(std::make_unique<Writer>(params_, filesystem, registry)) {
-  memory_ = std::make_unique<Memory>(params_.max_memberships, media_types_,
-                                     [this](Change change) { writer_->enqueue(std::move(change)); });
+  const Memory::Bounds bounds{params_.max_memberships, params_.max_tags, params_.max_bytes};
+  memory_ =
+      std::make_unique<Memory>(bounds, media_types_, [this](Change change) { writer_->enqueue(std::move(change)); });
 }
 
 Catalog::~Catalog() { close(); }
@@ -104,6 +105,17 @@ Result<void> Catalog::give_everything(const std::function<Result<void>(std::span
 }
 
 void Catalog::check_file() { writer_->check_file(); }
+
+void Catalog::forget_old_tags() {
+  constexpr std::chrono::hours kBetween{1};
+  const Clock::Monotonic now = clock_.now();
+  if (params_.max_tag_age.count() == 0 || (tags_looked_at_ && now - *tags_looked_at_ < kBetween)) return;
+  tags_looked_at_ = now;
+  const std::size_t forgotten = memory_->forget_tags(params_.max_tag_age);
+  if (forgotten != 0) log::info("store", fmt::format("forgot {} tags that nobody has asked for lately", forgotten));
+}
+
+std::size_t Catalog::memory_bytes() const { return memory_->bytes(); }
 
 void Catalog::set_meta(std::string key, std::string value) {
   Change change = meta_change(key, value);

@@ -80,9 +80,13 @@ class Catalog {
     std::size_t max_pending = 100'000;
     // How long to leave SQLite alone after it failed.
     std::chrono::milliseconds retry_delay{5000};
-    // How many memberships are kept, in memory and in the file. Beyond, those go that upstream has confirmed longest
-    // ago, which costs one question to upstream each.
+    // How many memberships and tags are kept, in memory and in the file, and what all of it may take of memory. Beyond,
+    // those go that upstream has confirmed longest ago, which costs one question to upstream each.
     std::size_t max_memberships = 500'000;
+    std::size_t max_tags = 200'000;
+    std::size_t max_bytes = std::size_t{192} << 20;
+    // How long a tag is kept that upstream has not confirmed, while it confirms others; 0: for ever.
+    std::chrono::milliseconds max_tag_age{0};
   };
 
   Catalog(Params params, runtime::Filesystem& filesystem, const Clock& clock, MediaTypes& media_types,
@@ -178,6 +182,10 @@ class Catalog {
   void set_meta(std::string key, std::string value);
   // Looks whether the file is still there, and has it made again when it is not. Blocks for a stat.
   void check_file();
+  // Forgets the tags that are too old. Walks all there is, at most once an hour; from one thread.
+  void forget_old_tags();
+  // What the memory side takes, as it is counted against max_bytes.
+  [[nodiscard]] std::size_t memory_bytes() const;
 
   // Blocks until every change made before the call was written once, or could not be. Errors: io, no_space, corrupt,
   // with SQLite's words; the changes are kept and tried again.
@@ -204,7 +212,8 @@ class Catalog {
   std::unique_ptr<Writer> writer_;
   BlobSource blob_source_;
   std::atomic<bool> complete_{false};
-  mutable std::mutex meta_mutex_;  // guards meta_
+  std::optional<Clock::Monotonic> tags_looked_at_;  // see forget_old_tags
+  mutable std::mutex meta_mutex_;                   // guards meta_
   std::map<std::string, std::string> meta_;
 };
 

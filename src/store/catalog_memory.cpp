@@ -12,6 +12,12 @@ std::int64_t to_milliseconds(Clock::Wall time) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
 
+// What the parts take, with what the allocator and the maps need around them.
+constexpr std::ptrdiff_t kMemberBytes = 130;
+constexpr std::ptrdiff_t kAliasBytes = 250;
+std::ptrdiff_t cost_of_space(const std::string& scope) { return static_cast<std::ptrdiff_t>(200 + scope.size()); }
+std::ptrdiff_t cost_of_tag(const std::string& tag) { return static_cast<std::ptrdiff_t>(280 + tag.size()); }
+
 }  // namespace
 
 Catalog::Memory::Shard& Catalog::Memory::shard(const std::string& scope) const {
@@ -20,23 +26,61 @@ Catalog::Memory::Shard& Catalog::Memory::shard(const std::string& scope) const {
   return shards_[(hash >> 40U) % kShards];
 }
 
+void Catalog::Memory::count(Shard& in, std::ptrdiff_t bytes) {
+  in.bytes += static_cast<std::size_t>(bytes);
+  bytes_.fetch_add(static_cast<std::size_t>(bytes), std::memory_order_relaxed);
+}
+
+std::int64_t Catalog::Memory::newest(const Forms& forms) {
+  std::int64_t out = 0;
+  for (const TagForm& form : forms) out = std::max(out, form.checked_at);
+  return out;
+}
+
 void Catalog::Memory::place(Shard& in, const Change& change) {
-  Space& space = in.spaces[change.scope];
+  const auto [space, new_space] = in.spaces.try_emplace(change.scope);
+  if (new_space) count(in, cost_of_space(change.scope));
   if (change.kind == Change::Kind::put_tag) {
-    space.tags.insert_or_assign(TagKey(change.tag, change.accept_class), TagValue{change.digest, change.time});
+    if (!space->second.tags) space->second.tags = std::make_unique<Tags>();
+    const auto [tag, new_tag] = space->second.tags->try_emplace(change.tag);
+    if (new_tag) {
+      ++in.tags;
+      tags_.fetch_add(1, std::memory_order_relaxed);
+      count(in, cost_of_tag(change.tag));
+    }
+    Forms& forms = tag->second;
+    const auto at =
+        std::lower_bound(forms.begin(), forms.end(), change.accept_class,
+                         [](const TagForm& form, oci::ManifestClass wanted) { return form.accept_class < wanted; });
+    const TagForm form{change.digest, change.accept_class, change.time};
+    if (at != forms.end() && at->accept_class == change.accept_class) {
+      *at = form;
+    } else {
+      forms.insert(at, form);
+    }
     return;
   }
   const bool aliased = change.canonical != change.digest;
   const Member member{change.size, static_cast<std::uint32_t>(change.time), change.media_type, aliased};
-  const auto [value, made] = space.members.try_emplace(change.digest, member);
+  const auto [value, made] = space->second.members.try_emplace(change.digest, member);
+  auto& canonical = space->second.canonical;
   if (made) {
     ++in.members;
     memberships_.fetch_add(1, std::memory_order_relaxed);
+    count(in, kMemberBytes);
   } else {
-    if (value->aliased && !aliased) space.canonical.erase(change.digest);
+    if (value->aliased && !aliased) forget_canonical(in, space->second, change.digest);
     *value = member;
   }
-  if (aliased) space.canonical.insert_or_assign(change.digest, change.canonical);
+  if (!aliased) return;
+  if (!canonical) canonical = std::make_unique<std::map<oci::Digest, oci::Digest>>();
+  if (canonical->insert_or_assign(change.digest, change.canonical).second) count(in, kAliasBytes);
+}
+
+void Catalog::Memory::forget_canonical(Shard& in, Space& space, const oci::Digest& digest) {
+  if (!space.canonical || space.canonical->erase(digest) == 0) return;
+  count(in, -kAliasBytes);
+  if (space.canonical->empty()) space.canonical.reset();
 }
 
 std::optional<Membership> Catalog::Memory::membership(const std::string& scope, const oci::Digest& digest) const {
@@ -51,7 +95,7 @@ std::optional<Membership> Catalog::Memory::membership(const std::string& scope, 
 
 Membership Catalog::Memory::describe(const Space& space, const oci::Digest& digest, const Member& member) const {
   Membership out;
-  out.descriptor.digest = member.aliased ? space.canonical.at(digest) : digest;
+  out.descriptor.digest = member.aliased ? space.canonical->at(digest) : digest;
   out.descriptor.size = member.size;
   out.descriptor.media_type = media_types_.text(member.media_type);
   out.checked_at = Clock::Wall(std::chrono::seconds(member.checked_at));
@@ -90,42 +134,127 @@ bool Catalog::Memory::set_membership(const std::string& scope, const oci::Digest
     const auto space = in.spaces.find(scope);
     if (space != in.spaces.end() && space->second.members.find(digest) != nullptr) return false;
   }
-  make_room(in);
+  make_room(in, Adds::membership);
   place(in, change);
   enqueue_(std::move(change));
   return true;
 }
 
+struct Catalog::Memory::Oldest {
+  std::vector<std::pair<std::string, oci::Digest>> members;
+  std::vector<std::pair<std::string, std::string>> tags;
+};
+
 // Shards are by repository, so they may be of very different sizes: one that has little gives up nothing.
-void Catalog::Memory::make_room(Shard& in) {
+void Catalog::Memory::make_room(Shard& in, Adds adds) {
   constexpr std::size_t kBatchShare = 64;  // of a shard, at once
-  if (max_memberships_ == 0 || memberships_.load(std::memory_order_relaxed) < max_memberships_) return;
-  if (in.members * kShards * 4 < max_memberships_) return;
+  const auto exceeds = [](std::size_t here, const std::atomic<std::size_t>& all, std::size_t bound) {
+    return bound != 0 && all.load(std::memory_order_relaxed) >= bound && here * kShards * 4 >= bound;
+  };
+  const bool bytes = exceeds(in.bytes, bytes_, bounds_.bytes);
+  const bool members = adds == Adds::membership && exceeds(in.members, memberships_, bounds_.memberships);
+  const bool tags = adds == Adds::tag && exceeds(in.tags, tags_, bounds_.tags);
+  if (!bytes && !members && !tags) return;
+  const bool give_members = bytes || members;
+  const bool give_tags = bytes || tags;
+
+  const auto walk = [&](const auto& on_member, const auto& on_tag) {
+    for (const auto& [scope, space] : in.spaces) {
+      const auto& of = scope;
+      if (give_members) {
+        space.members.for_each(
+            [&](const oci::Digest& digest, const Member& member) { on_member(of, digest, member.checked_at); });
+      }
+      if (!give_tags || !space.tags) continue;
+      for (const auto& [name, forms] : *space.tags) {
+        on_tag(of, name, static_cast<std::uint32_t>(newest(forms) / 1000));
+      }
+    }
+  };
   std::vector<std::uint32_t> ages;
-  ages.reserve(in.members);
-  for (auto& [scope, space] : in.spaces) {
-    space.members.for_each([&](const oci::Digest&, const Member& member) { ages.push_back(member.checked_at); });
-  }
+  walk([&](const std::string&, const oci::Digest&, std::uint32_t at) { ages.push_back(at); },
+       [&](const std::string&, const std::string&, std::uint32_t at) { ages.push_back(at); });
+  if (ages.empty()) return;
   const std::size_t batch = std::max<std::size_t>(1, ages.size() / kBatchShare);
   const auto last = ages.begin() + static_cast<std::ptrdiff_t>(batch - 1);
   std::nth_element(ages.begin(), last, ages.end());
-  std::vector<std::pair<std::string, oci::Digest>> oldest;
-  for (auto& [scope, space] : in.spaces) {
-    space.members.for_each([&, &of = scope](const oci::Digest& digest, const Member& member) {
-      if (member.checked_at <= *last && oldest.size() < batch) oldest.emplace_back(of, digest);
-    });
+
+  Oldest oldest;
+  const auto has_room = [&] { return oldest.members.size() + oldest.tags.size() < batch; };
+  walk(
+      [&](const std::string& scope, const oci::Digest& digest, std::uint32_t at) {
+        if (at <= *last && has_room()) oldest.members.emplace_back(scope, digest);
+      },
+      [&](const std::string& scope, const std::string& name, std::uint32_t at) {
+        if (at <= *last && has_room()) oldest.tags.emplace_back(scope, name);
+      });
+  for (const auto& [scope, digest] : oldest.members) remove_member(in, in.spaces.find(scope), digest);
+  for (const auto& [scope, name] : oldest.tags) {
+    const auto space = in.spaces.find(scope);
+    remove_tag(in, space, space->second.tags->find(name));
   }
-  for (const auto& [scope, digest] : oldest) remove_member(in, scope, in.spaces.find(scope)->second, digest);
 }
 
-// Of the space that is there, which may be gone afterwards.
-void Catalog::Memory::remove_member(Shard& in, const std::string& scope, Space& space, const oci::Digest& digest) {
-  space.members.erase(digest);
-  space.canonical.erase(digest);
+// The space may be gone afterwards.
+void Catalog::Memory::remove_member(Shard& in, Spaces::iterator space, const oci::Digest& digest) {
+  space->second.members.erase(digest);
+  forget_canonical(in, space->second, digest);
   --in.members;
   memberships_.fetch_sub(1, std::memory_order_relaxed);
-  tell_removed(Change::Kind::remove_membership, scope, digest, {});
-  if (space.empty()) in.spaces.erase(std::string(scope));  // which may be the key itself
+  count(in, -kMemberBytes);
+  tell_removed(Change::Kind::remove_membership, space->first, digest, {});
+  drop_if_empty(in, space);
+}
+
+// All forms of it. The space may be gone afterwards.
+void Catalog::Memory::remove_tag(Shard& in, Spaces::iterator space, Tags::iterator tag) {
+  --in.tags;
+  tags_.fetch_sub(1, std::memory_order_relaxed);
+  count(in, -cost_of_tag(tag->first));
+  tell_removed(Change::Kind::remove_tag, space->first, {}, tag->first);
+  space->second.tags->erase(tag);
+  if (space->second.tags->empty()) space->second.tags.reset();
+  drop_if_empty(in, space);
+}
+
+void Catalog::Memory::drop_if_empty(Shard& in, Spaces::iterator space) {
+  if (!space->second.empty()) return;
+  count(in, -cost_of_space(space->first));
+  in.spaces.erase(space);
+}
+
+std::size_t Catalog::Memory::forget_tags(std::chrono::milliseconds age) {
+  const auto upstream_of = [](const std::string& scope) { return scope.substr(0, scope.find('/')); };
+  std::map<std::string, std::int64_t, std::less<>> last;  // when each upstream has confirmed anything, in milliseconds
+  for (const Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    for (const auto& [scope, space] : in.spaces) {
+      std::int64_t& at = last[upstream_of(scope)];
+      space.members.for_each([&](const oci::Digest&, const Member& member) {
+        at = std::max<std::int64_t>(at, std::int64_t{member.checked_at} * 1000);
+      });
+      if (!space.tags) continue;
+      for (const auto& [name, forms] : *space.tags) at = std::max(at, newest(forms));
+    }
+  }
+  std::size_t forgotten = 0;
+  for (Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    std::vector<std::pair<std::string, std::string>> old;
+    for (const auto& [scope, space] : in.spaces) {
+      if (!space.tags) continue;
+      const std::int64_t oldest = last[upstream_of(scope)] - age.count();
+      for (const auto& [name, forms] : *space.tags) {
+        if (newest(forms) < oldest) old.emplace_back(scope, name);
+      }
+    }
+    for (const auto& [scope, name] : old) {
+      const auto space = in.spaces.find(scope);
+      remove_tag(in, space, space->second.tags->find(name));
+    }
+    forgotten += old.size();
+  }
+  return forgotten;
 }
 
 void Catalog::Memory::tell_removed(Change::Kind kind, const std::string& scope, const oci::Digest& digest,
@@ -146,7 +275,7 @@ bool Catalog::Memory::clear_membership(const std::string& scope, const oci::Dige
     if (partial_.load(std::memory_order_relaxed)) tell_removed(Change::Kind::remove_membership, scope, digest, {});
     return false;
   }
-  remove_member(in, scope, space->second, digest);
+  remove_member(in, space, digest);
   return true;
 }
 
@@ -167,11 +296,14 @@ std::optional<TagRecord> Catalog::Memory::tag(const std::string& scope, std::str
   const Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end()) return std::nullopt;
-  const auto found = space->second.tags.find(TagView(tag, accept_class));
-  if (found == space->second.tags.end()) return std::nullopt;
-  return TagRecord{found->second.digest, accept_class,
-                   Clock::Wall(std::chrono::milliseconds(found->second.checked_at))};
+  if (space == in.spaces.end() || !space->second.tags) return std::nullopt;
+  const auto found = space->second.tags->find(tag);
+  if (found == space->second.tags->end()) return std::nullopt;
+  for (const TagForm& form : found->second) {
+    if (form.accept_class != accept_class) continue;
+    return TagRecord{form.digest, accept_class, Clock::Wall(std::chrono::milliseconds(form.checked_at))};
+  }
+  return std::nullopt;
 }
 
 void Catalog::Memory::set_tag(const std::string& scope, std::string_view tag, oci::ManifestClass accept_class,
@@ -186,6 +318,7 @@ void Catalog::Memory::set_tag(const std::string& scope, std::string_view tag, oc
 
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
+  make_room(in, Adds::tag);
   place(in, change);
   enqueue_(std::move(change));
 }
@@ -194,20 +327,14 @@ bool Catalog::Memory::clear_tag(const std::string& scope, std::string_view tag) 
   Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end()) {
+  const bool has_tags = space != in.spaces.end() && space->second.tags;
+  const auto found = has_tags ? space->second.tags->find(tag) : Tags::iterator{};
+  if (!has_tags || found == space->second.tags->end()) {
     if (partial_.load(std::memory_order_relaxed)) tell_removed(Change::Kind::remove_tag, scope, {}, tag);
     return false;
   }
-  auto& tags = space->second.tags;
-  const auto first = tags.lower_bound(TagView(tag, oci::ManifestClass{0}));
-  auto last = first;
-  while (last != tags.end() && last->first.first == tag) ++last;
-  const bool known = first != last;
-  if (!known && !partial_.load(std::memory_order_relaxed)) return false;
-  tags.erase(first, last);
-  if (space->second.empty()) in.spaces.erase(space);
-  tell_removed(Change::Kind::remove_tag, scope, {}, tag);
-  return known;
+  remove_tag(in, space, found);
+  return true;
 }
 
 std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {
@@ -215,10 +342,8 @@ std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {
   const Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end()) return out;
-  for (const auto& [key, value] : space->second.tags) {
-    if (out.empty() || out.back() != key.first) out.push_back(key.first);
-  }
+  if (space == in.spaces.end() || !space->second.tags) return out;
+  for (const auto& [name, forms] : *space->second.tags) out.push_back(name);
   return out;
 }
 
@@ -227,10 +352,12 @@ std::vector<NamedTag> Catalog::Memory::tag_records(const std::string& scope) con
   const Shard& in = shard(scope);
   const std::scoped_lock lock(in.mutex);
   const auto space = in.spaces.find(scope);
-  if (space == in.spaces.end()) return out;
-  for (const auto& [key, value] : space->second.tags) {
-    const Clock::Wall checked_at{std::chrono::milliseconds(value.checked_at)};
-    out.push_back({key.first, TagRecord{value.digest, key.second, checked_at}});
+  if (space == in.spaces.end() || !space->second.tags) return out;
+  for (const auto& [name, forms] : *space->second.tags) {
+    for (const TagForm& form : forms) {
+      const Clock::Wall checked_at{std::chrono::milliseconds(form.checked_at)};
+      out.push_back({name, TagRecord{form.digest, form.accept_class, checked_at}});
+    }
   }
   return out;
 }
@@ -258,19 +385,22 @@ Result<void> Catalog::Memory::give_everything(const std::function<Result<void>(s
         change.kind = Change::Kind::put_membership;
         space.members.for_each([&](const oci::Digest& digest, const Member& member) {
           change.digest = digest;
-          change.canonical = member.aliased ? space.canonical.at(digest) : digest;
+          change.canonical = member.aliased ? space.canonical->at(digest) : digest;
           change.size = member.size;
           change.media_type = member.media_type;
           change.time = member.checked_at;
           changes.push_back(change);
         });
         change.kind = Change::Kind::put_tag;
-        for (const auto& [key, value] : space.tags) {
-          change.tag = key.first;
-          change.accept_class = key.second;
-          change.digest = value.digest;
-          change.time = value.checked_at;
-          changes.push_back(change);
+        if (!space.tags) continue;
+        for (const auto& [name, forms] : *space.tags) {
+          for (const TagForm& form : forms) {
+            change.tag = name;
+            change.accept_class = form.accept_class;
+            change.digest = form.digest;
+            change.time = form.checked_at;
+            changes.push_back(change);
+          }
         }
       }
     }
@@ -291,7 +421,9 @@ void Catalog::Memory::clear() {
     const std::scoped_lock lock(in.mutex);
     in.spaces.clear();
     memberships_.fetch_sub(in.members, std::memory_order_relaxed);
-    in.members = 0;
+    tags_.fetch_sub(in.tags, std::memory_order_relaxed);
+    bytes_.fetch_sub(in.bytes, std::memory_order_relaxed);
+    in.members = in.tags = in.bytes = 0;
   }
 }
 

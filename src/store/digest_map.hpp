@@ -2,9 +2,13 @@
 // of a Digest. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include <boost/unordered/unordered_flat_map.hpp>
 
@@ -84,6 +88,74 @@ class DigestMap {
 
   boost::unordered_flat_map<Key, Value, Hash, Equal> short_;
   boost::unordered_flat_map<oci::Digest, Value> others_;
+};
+
+// SmallDigestMap: the same for maps that mostly hold a few sha256 digests, of which there are many: up to kFew of them
+// stand in a row of their own size, and only more, or another digest, become a hash map.
+template <class Value>
+class SmallDigestMap {
+ public:
+  Value* find(const oci::Digest& digest) {
+    if (many_) return many_->find(digest);
+    if (digest.algorithm() != oci::Algorithm::sha256) return nullptr;
+    for (Few& entry : few_) {
+      if (std::memcmp(entry.bytes.data(), digest.raw().data(), entry.bytes.size()) == 0) return &entry.value;
+    }
+    return nullptr;
+  }
+  const Value* find(const oci::Digest& digest) const { return const_cast<SmallDigestMap*>(this)->find(digest); }
+
+  std::pair<Value*, bool> try_emplace(const oci::Digest& digest, const Value& value) {
+    if (Value* known = find(digest)) return {known, false};
+    if (!many_ && (few_.size() == kFew || digest.algorithm() != oci::Algorithm::sha256)) become_many();
+    if (many_) return many_->try_emplace(digest, value);
+    Few entry;
+    std::memcpy(entry.bytes.data(), digest.raw().data(), entry.bytes.size());
+    entry.value = value;
+    few_.push_back(entry);
+    return {&few_.back().value, true};
+  }
+
+  bool erase(const oci::Digest& digest) {
+    if (many_) return many_->erase(digest);
+    const Value* known = find(digest);
+    if (known == nullptr) return false;
+    const auto at = std::find_if(few_.begin(), few_.end(), [&](const Few& entry) { return &entry.value == known; });
+    *at = few_.back();
+    few_.pop_back();
+    return true;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return many_ ? many_->size() : few_.size(); }
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+
+  template <class F>
+  void for_each(F visit) const {
+    if (many_) {
+      std::as_const(*many_).for_each(visit);
+      return;
+    }
+    for (const Few& entry : few_) visit(oci::Digest::from_raw(oci::Algorithm::sha256, entry.bytes), entry.value);
+  }
+
+ private:
+  static constexpr std::size_t kFew = 16;
+
+  struct Few {
+    std::array<std::byte, 32> bytes{};
+    Value value{};
+  };
+
+  void become_many() {
+    auto many = std::make_unique<DigestMap<Value>>();
+    many->reserve(2 * kFew);
+    for_each([&](const oci::Digest& digest, const Value& value) { many->try_emplace(digest, value); });
+    many_ = std::move(many);
+    few_ = {};
+  }
+
+  std::vector<Few> few_;
+  std::unique_ptr<DigestMap<Value>> many_;
 };
 
 }  // namespace sluice::store

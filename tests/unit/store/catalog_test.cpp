@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
 
@@ -265,6 +266,135 @@ TEST_CASE("Catalog: memberships are bounded, those confirmed longest ago go firs
   // What was loaded counts.
   for (int i = 3000; i < 3500; ++i) fixture.catalog->set_membership(fixture.a, sha256_of(name(i)), descriptor(name(i)));
   CHECK(fixture.catalog->members(fixture.a).size() <= 1250);
+}
+
+TEST_CASE("Catalog: tags are bounded, those confirmed longest ago go first", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_tags = 1000;
+  const auto name = [](int i) { return "v" + std::to_string(i); };
+  const auto digest = sha256_of("image");
+  {
+    fixture.open();
+    Catalog& catalog = *fixture.catalog;
+    for (int i = 0; i < 3000; ++i) {
+      catalog.set_tag(fixture.a, name(i), oci::kAllManifests, digest);
+      // In two forms, which go together.
+      if (i % 2 == 0) catalog.set_tag(fixture.a, name(i), 1, digest);
+      fixture.clock.advance(std::chrono::seconds(1));
+      if (i % 100 == 0) catalog.set_tag(fixture.a, name(0), oci::kAllManifests, digest);
+    }
+    CHECK(catalog.tags(fixture.a).size() <= 1250);
+    CHECK(catalog.tags(fixture.a).size() >= 900);
+    CHECK(catalog.tag(fixture.a, name(0), oci::kAllManifests));
+    CHECK(catalog.tag(fixture.a, name(2999), oci::kAllManifests));
+    CHECK_FALSE(catalog.tag(fixture.a, name(2), oci::kAllManifests));
+    CHECK_FALSE(catalog.tag(fixture.a, name(2), 1));
+    catalog.set_tag(fixture.b, "latest", oci::kAllManifests, digest);
+    CHECK(catalog.tags(fixture.b).size() == 1);
+    REQUIRE(catalog.flush());
+  }
+  // The file is bounded with it, and what was loaded counts.
+  fixture.open();
+  CHECK(fixture.catalog->tags(fixture.a).size() <= 1250);
+  for (int i = 3000; i < 3500; ++i) fixture.catalog->set_tag(fixture.a, name(i), oci::kAllManifests, digest);
+  CHECK(fixture.catalog->tags(fixture.a).size() <= 1250);
+}
+
+TEST_CASE("Catalog: what is known is bounded in bytes, repositories with nothing left are forgotten",
+          "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_bytes = 1'000'000;
+  fixture.open();
+  Catalog& catalog = *fixture.catalog;
+  const auto scope = [](int i) { return Scope::repository("docker.io/crawled/" + std::to_string(i)).value(); };
+  for (int i = 0; i < 10'000; ++i) {
+    // Every other one under another name.
+    catalog.set_membership(scope(i), sha256_of(std::to_string(i)), descriptor(i % 2 == 0 ? "x" : std::to_string(i)));
+    catalog.set_tag(scope(i), "latest", oci::kAllManifests, sha256_of(std::to_string(i)));
+    fixture.clock.advance(std::chrono::seconds(1));
+  }
+  CHECK(catalog.memory_bytes() <= 1'250'000);
+  CHECK(catalog.memory_bytes() >= 800'000);
+  CHECK(catalog.repositories().size() < 2'500);
+  CHECK(catalog.membership(scope(9'999), sha256_of("9999")));
+  CHECK(catalog.tag(scope(9'999), "latest", oci::kAllManifests));
+  CHECK_FALSE(catalog.membership(scope(0), sha256_of("0")));
+  CHECK_FALSE(catalog.tag(scope(0), "latest", oci::kAllManifests));
+  // Whatever is taken out again leaves nothing.
+  for (const std::string& name : catalog.repositories()) {
+    const Scope one = Scope::repository(name).value();
+    for (const std::string& tag : catalog.tags(one)) catalog.clear_tag(one, tag);
+    for (const store::Member& member : catalog.members(one)) catalog.clear_membership(one, member.digest);
+  }
+  CHECK(catalog.memory_bytes() == 0);
+  CHECK(catalog.repositories().empty());
+}
+
+#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
+TEST_CASE("Catalog: what a known repository takes of memory", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.batch_delay = std::chrono::milliseconds{0};
+  fixture.open();
+  Catalog& catalog = *fixture.catalog;
+  constexpr int kCount = 50'000;
+  const auto scope = [](int i) {
+    return Scope::repository("docker.io/organisation/image-" + std::to_string(i)).value();
+  };
+  // Nothing waits to be written when it is measured.
+  const auto used = [&] {
+    REQUIRE(catalog.flush());
+    const auto info = ::mallinfo2();
+    return static_cast<std::int64_t>(info.uordblks + info.hblkhd);
+  };
+  const std::int64_t before = used();
+  for (int i = 0; i < kCount; ++i) {
+    catalog.set_membership(scope(i), sha256_of(std::to_string(i)), descriptor(std::to_string(i)));
+    if (i % 10'000 == 0) REQUIRE(catalog.flush());
+  }
+  const std::int64_t with_member = used();
+  for (int i = 0; i < kCount; ++i) {
+    catalog.set_tag(scope(i), "latest", oci::kAllManifests, sha256_of(std::to_string(i)));
+    if (i % 10'000 == 0) REQUIRE(catalog.flush());
+  }
+  const std::int64_t with_tag = used();
+  const std::int64_t repository = (with_member - before) / kCount;
+  const std::int64_t tag = (with_tag - with_member) / kCount;
+  WARN("a repository with one manifest: " << repository << " bytes; its first tag: " << tag << " bytes");
+  CHECK(repository < 450);
+  CHECK(tag < 400);
+  // What is counted is not less than what it takes, by much.
+  CHECK(static_cast<std::int64_t>(catalog.memory_bytes()) * 5 / 4 >= with_tag - before);
+}
+#endif
+
+TEST_CASE("Catalog: a tag that its upstream has not confirmed for long is forgotten, but not in an outage",
+          "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_tag_age = std::chrono::hours{24 * 90};
+  fixture.open();
+  Catalog& catalog = *fixture.catalog;
+  const Scope other = Scope::repository("docker.io/other").value();
+  catalog.set_tag(fixture.a, "old", oci::kAllManifests, sha256_of("x"));
+  catalog.set_tag(fixture.a, "old", 1, sha256_of("y"));
+  catalog.set_tag(fixture.b, "old", oci::kAllManifests, sha256_of("x"));
+  fixture.clock.advance(std::chrono::hours{24 * 80});
+  catalog.set_tag(fixture.a, "newer", oci::kAllManifests, sha256_of("x"));
+  fixture.clock.advance(std::chrono::hours{24 * 20});
+  // Nobody has confirmed anything: upstream may be out, or the cache alone.
+  catalog.forget_old_tags();
+  CHECK(catalog.tags(fixture.a) == std::vector<std::string>{"newer", "old"});
+  // docker.io says something about another repository; ghcr.io stays silent.
+  catalog.set_membership(other, sha256_of("blob"), descriptor("blob"));
+  catalog.forget_old_tags();
+  CHECK(catalog.tags(fixture.a).size() == 2);  // looked at an hour ago
+  fixture.clock.advance(std::chrono::hours{1});
+  catalog.forget_old_tags();
+  CHECK(catalog.tags(fixture.a) == std::vector<std::string>{"newer"});
+  CHECK_FALSE(catalog.tag(fixture.a, "old", 1));
+  CHECK(catalog.tags(fixture.b) == std::vector<std::string>{"old"});
+  REQUIRE(catalog.flush());
+  fixture.open();
+  CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"newer"});
 }
 
 namespace {

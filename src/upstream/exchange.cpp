@@ -294,6 +294,20 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
   }
 }
 
+namespace {
+
+// The last two parts of a path: what tells one kind of list from another.
+std::string_view last_two(std::string_view path) {
+  const std::size_t last = path.rfind('/');
+  if (last == std::string_view::npos || last == 0) return path;
+  const std::size_t before = path.rfind('/', last - 1);
+  return before == std::string_view::npos ? path : path.substr(before);
+}
+
+}  // namespace
+
+// Registries name hosts in a Link that only they know, and leave out what a proxy in front puts before the name: so it
+// is asked at our own address, and where it is another page of the same list, under the path that has worked.
 Result<std::string> HttpRegistry::Exchange::next_path(const Answer& answer, const std::string& path,
                                                       const std::string& link) const {
   const Endpoint& endpoint = *endpoints_[answer.endpoint];
@@ -301,10 +315,15 @@ Result<std::string> HttpRegistry::Exchange::next_path(const Answer& answer, cons
   here.target = endpoint.prefix() + path;
   const Result<http::Url> next = here.resolve(link);
   if (!next) return next.error().in("Link to the next page");
-  if (!next->target.starts_with(endpoint.prefix() + "/v2/") || !next->same_origin(endpoint.base())) {
+  std::string_view target = next->target;
+  if (target.starts_with(endpoint.prefix() + "/v2/")) target.remove_prefix(endpoint.prefix().size());
+  const std::size_t query = std::min(target.find('?'), target.size());
+  const std::string own = path.substr(0, path.find('?'));
+  if (last_two(target.substr(0, query)) == last_two(own)) return own + std::string(target.substr(query));
+  if (!target.starts_with("/v2/")) {
     return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
   }
-  return next->target.substr(endpoint.prefix().size());
+  return std::string(target);
 }
 
 void HttpRegistry::Exchange::download_broke(const std::string& digest, std::size_t endpoint, const Error& why) {

@@ -4,6 +4,7 @@
 // Threads: all functions from tasks on any loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -54,7 +55,8 @@ class HttpRegistry::Exchange {
     return params.docker_hub_library_prefix && one_part ? "library/" + repository.str() : repository.str();
   }
 
-  // The path behind the base that the Link of an answer to `path` leads to: nowhere but below this registry's /v2/.
+  // The path behind the base that the Link of an answer to `path` leads to, whatever host it names: nowhere but below
+  // this registry's /v2/.
   [[nodiscard]] Result<std::string> next_path(const Answer& answer, const std::string& path,
                                               const std::string& link) const;
 
@@ -64,6 +66,7 @@ class HttpRegistry::Exchange {
   [[nodiscard]] bool has_several_endpoints() const noexcept { return endpoints_.size() > 1; }
 
   Params params;
+  std::atomic<int> large_lists{0};  // that are being read; see kMaxTagListBytes
 
  private:
   // What one endpoint, or all of them in turn, gave.

@@ -1,5 +1,7 @@
 #include "upstream/http_registry.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include <fmt/format.h>
@@ -263,6 +265,55 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   co_return ManifestHead{digest, response.content_length(), media_type_of(response.head())};
 }
 
+namespace {
+
+std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
+
+// One of the few that may hold a large list in memory.
+class LargeList {
+ public:
+  explicit LargeList(std::atomic<int>& count) : count_(count) {}
+  LargeList(const LargeList&) = delete;
+  LargeList& operator=(const LargeList&) = delete;
+  ~LargeList() {
+    if (taken_) count_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  // Idempotent; false when there are too many already.
+  bool take() {
+    constexpr int kMost = 2;
+    if (taken_) return true;
+    taken_ = count_.fetch_add(1, std::memory_order_relaxed) < kMost;
+    if (!taken_) count_.fetch_sub(1, std::memory_order_relaxed);
+    return taken_;
+  }
+
+ private:
+  std::atomic<int>& count_;
+  bool taken_ = false;
+};
+
+Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t limit, std::atomic<int>& large) {
+  constexpr std::size_t kPiece = std::size_t{64} << 10;
+  LargeList turn(large);
+  std::string out;
+  std::size_t size = 0;
+  while (true) {
+    if (size > kMaxListBytes && !turn.take()) co_return Error(Errc::overloaded, "too many large lists at once");
+    // Capacity doubles; only what is about to be read is cleared.
+    if (size == out.size()) out.resize(std::min(limit, size + kPiece) + 1);
+    const Result<std::size_t> n = co_await response.read(std::as_writable_bytes(std::span(out)).subspan(size));
+    if (!n) co_return n.error();
+    if (*n == 0) break;
+    size += *n;
+    if (size > limit) co_return Error(Errc::upstream_protocol, fmt::format("a list of more than {} bytes", limit));
+  }
+  out.resize(size);
+  co_return out;
+}
+
+}  // namespace
+
 Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
   const std::string name = exchange_->upstream_name(repository);
   const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
@@ -283,12 +334,15 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   if (const Result<void> fits = check_content(response.head()); !fits) co_return fits.error().in(answer->where);
   ListAnswer out;
   if (const std::string next = next_link(response.head()); !next.empty()) {
-    const Result<std::string> followed = exchange_->next_path(*answer, path, next);
-    if (!followed) co_return followed.error().in(answer->where);
-    out.next = *followed;
+    // A Link of no use is no reason to throw this page away.
+    Result<std::string> followed = exchange_->next_path(*answer, path, next);
+    out.next_is_unusable = !followed;
+    if (followed) out.next = std::move(*followed);
   }
   out.media_type = media_type_of(response.head());
-  Result<std::string> body = co_await response.read_all(kMaxListBytes);
+  const bool tags = path_of(path).ends_with("/tags/list");
+  Result<std::string> body =
+      co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
   if (!body) co_return body.error().in(answer->where);
   out.body = std::move(*body);
   co_return out;

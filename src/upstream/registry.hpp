@@ -55,10 +55,13 @@ struct ManifestHead {
 
 // One page of a list: tags, referrers.
 struct ListAnswer {
-  std::string body;        // JSON, as far as its Content-Type says so; not looked into; at most kMaxListBytes
-  std::string media_type;  // as in ManifestAnswer
-  std::string next;        // what to ask for to get the next page (Link, RFC 8288); empty: this was the last one
+  std::string body;               // JSON, as far as its Content-Type says so; not looked into; bounded as below
+  std::string media_type;         // as in ManifestAnswer
+  std::string next;               // what to ask for to get the next page (Link, RFC 8288); empty: this was the last one
+  bool next_is_unusable = false;  // there is a next page, and nothing to ask for it by
 };
+// Some registries give all tags at once. Lists beyond the second number are read two at a time for each upstream.
+inline constexpr std::size_t kMaxTagListBytes = std::size_t{64} << 20;
 inline constexpr std::size_t kMaxListBytes = std::size_t{8} << 20;
 
 // A running download of a blob.
@@ -121,7 +124,8 @@ class Registry {
                                                             std::string accept) = 0;
 
   // `GET /v2/<repository>/<what>`, with `what` "tags/list?n=100" or "referrers/<digest>", or a `next` of before. A 404
-  // is manifest_unknown or name_unknown. Errors: also `unsupported`, from a Registry that does not list.
+  // is manifest_unknown or name_unknown. A Link is followed at this upstream's own address, whatever host it names.
+  // Errors: also `unsupported`, from a Registry that does not list; `overloaded`, with too many large ones at once.
   virtual runtime::Task<Result<ListAnswer>> list(oci::Repository repository, std::string what);
 
   // Whether upstream answers `GET /v2/` like a registry: 200, or 401 with a challenge.

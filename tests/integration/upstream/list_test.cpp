@@ -1,0 +1,79 @@
+#include "bench.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+const std::string kPath = "/v2/app/tags/list";
+
+Reply page(std::string body, const std::string& link = {}) {
+  Reply reply;
+  reply.fields = {{"Content-Type", "application/json"}};
+  if (!link.empty()) reply.fields.emplace_back("Link", "<" + link + ">; rel=\"next\"");
+  reply.body = std::move(body);
+  return reply;
+}
+
+Result<ListAnswer> list(Bench& bench, const std::string& what) {
+  return bench.loops.run(bench.registry().list(repository("app"), what));
+}
+
+TEST_CASE("list: the next page is asked for at our own address", "[upstream]") {
+  struct Row {
+    std::string link;
+    std::string next;
+  };
+  const Row row = GENERATE(values<Row>({
+      {"/v2/app/tags/list?n=2&last=b", "/v2/app/tags/list?n=2&last=b"},
+      {"list?last=b", "/v2/app/tags/list?last=b"},
+      {"?last=b", "/v2/app/tags/list?last=b"},
+      // A host that only the registry knows, and a scheme that it does not speak outside.
+      {"http://registry.internal:5000/v2/app/tags/list?last=b", "/v2/app/tags/list?last=b"},
+      {"https://10.0.0.1/v2/app/tags/list?last=b", "/v2/app/tags/list?last=b"},
+      // What a proxy in front puts before the name is left out, or stands there once more.
+      {"/v2/list-without-key/tags/list?last=b", "/v2/app/tags/list?last=b"},
+      {"/prefix/v2/app/tags/list?last=b", "/v2/app/tags/list?last=b"},
+      {"/v2/_next/abc?last=b", "/v2/_next/abc?last=b"},
+  }));
+  INFO(row.link);
+  Bench bench;
+  bench.origin.script(kPath, page(R"({"tags":["a","b"]})", row.link));
+  const auto first = list(bench, "tags/list");
+  REQUIRE(first);
+  CHECK(first->next == row.next);
+  CHECK_FALSE(first->next_is_unusable);
+  bench.origin.script(row.next.substr(0, row.next.find('?')), page(R"({"tags":["c"]})"));
+  REQUIRE(list(bench, first->next));
+  CHECK(bench.origin.requests().back().target == row.next);
+}
+
+TEST_CASE("list: a Link of no use costs the next page, not this one", "[upstream]") {
+  const std::string link = GENERATE("http://[", "/somewhere/else?x", "ftp://a/b");
+  INFO(link);
+  Bench bench;
+  bench.origin.script(kPath, page(R"({"tags":["a"]})", link));
+  const auto got = list(bench, "tags/list");
+  REQUIRE(got);
+  CHECK(got->body == R"({"tags":["a"]})");
+  CHECK(got->next.empty());
+  CHECK(got->next_is_unusable);
+}
+
+TEST_CASE("list: tags of 64 MiB, and no more", "[upstream]") {
+  Bench bench;
+  std::string body = R"({"tags":[")";
+  body.append(kMaxTagListBytes - body.size() - 3, 'a').append(R"("]})");
+  REQUIRE(body.size() == kMaxTagListBytes);
+  bench.origin.script(kPath, page(body));
+  const auto got = list(bench, "tags/list");
+  REQUIRE(got);
+  CHECK(got->body.size() == kMaxTagListBytes);
+  bench.origin.script(kPath, page(body + " "));
+  CHECK(list(bench, "tags/list").error().code == Errc::upstream_protocol);
+  // Referrers are handed on as a manifest is.
+  const std::string referrers = "/v2/app/referrers/x";
+  bench.origin.script(referrers, page(std::string(kMaxListBytes + 1, ' ')));
+  CHECK(list(bench, "referrers/x").error().code == Errc::upstream_protocol);
+}
+
+}  // namespace
+}  // namespace sluice::upstream

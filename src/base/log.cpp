@@ -3,15 +3,19 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <climits>
+#include <iterator>
 #include <memory>
 #include <mutex>
 
 #include <fmt/format.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+
+#include "base/mask.hpp"
 
 namespace sluice::log {
 namespace {
@@ -96,6 +100,8 @@ bool enabled(Level level) noexcept { return level >= g_level.load(std::memory_or
 
 void write(Level level, std::string_view component, std::string_view message) {
   if (!enabled(level)) return;
+  std::string masked;
+  if (message.find('@') != std::string_view::npos) message = masked = mask_userinfo(message);
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == Format::json) {
     line = R"("component":")";
@@ -104,7 +110,8 @@ void write(Level level, std::string_view component, std::string_view message) {
     append_json_escaped(line, message);
     line += '"';
   } else {
-    line.append(component).append(": ").append(message);
+    line.append(component).append(": ");
+    append_text_escaped(line, message);
   }
   sink().log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
@@ -143,6 +150,53 @@ std::size_t utf8_sequence(std::string_view text, std::size_t at) {
   return length;
 }
 
+// Of a sequence that utf8_sequence has found.
+char32_t code_point(std::string_view sequence) {
+  const auto lead = static_cast<unsigned char>(sequence.front());
+  char32_t out = sequence.size() == 2 ? lead & 0x1FU : sequence.size() == 3 ? lead & 0x0FU : lead & 0x07U;
+  for (const char c : sequence.substr(1)) out = out << 6U | (static_cast<unsigned char>(c) & 0x3FU);
+  return out;
+}
+
+// What shows as nothing, or turns what stands around it about, so that a line reads as another: the controls of C1,
+// line and paragraph separators, marks of direction and joining, interlinear marks, tags (Unicode's categories Cc, Cf,
+// Zl, Zp).
+bool is_invisible(char32_t c) {
+  struct Span {
+    char32_t first;
+    char32_t last;
+  };
+  constexpr std::array<Span, 18> kSpans{{{0x80, 0x9F},
+                                         {0xAD, 0xAD},
+                                         {0x34F, 0x34F},
+                                         {0x600, 0x605},
+                                         {0x61C, 0x61C},
+                                         {0x6DD, 0x6DD},
+                                         {0x70F, 0x70F},
+                                         {0x115F, 0x1160},
+                                         {0x180E, 0x180E},
+                                         {0x200B, 0x200F},
+                                         {0x2028, 0x202E},
+                                         {0x2060, 0x206F},
+                                         {0x3164, 0x3164},
+                                         {0xFEFF, 0xFEFF},
+                                         {0xFFA0, 0xFFA0},
+                                         {0xFFF9, 0xFFFB},
+                                         {0x1D173, 0x1D17A},
+                                         {0xE0000, 0xE0FFF}}};
+  return std::any_of(kSpans.begin(), kSpans.end(), [c](const Span& span) { return c >= span.first && c <= span.last; });
+}
+
+// As JSON does it: two of them where it lies beyond U+FFFF.
+void append_escape(std::string& out, char32_t c) {
+  if (c > 0xFFFF) {
+    fmt::format_to(std::back_inserter(out), "\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10U),
+                   0xDC00 + ((c - 0x10000) & 0x3FFU));
+  } else {
+    fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
+  }
+}
+
 // Printable ASCII that may stand in a JSON string as it is.
 constexpr std::array<bool, 256> kPlain = [] {
   std::array<bool, 256> out{};
@@ -150,9 +204,8 @@ constexpr std::array<bool, 256> kPlain = [] {
   return out;
 }();
 
-}  // namespace
-
-void append_json_escaped(std::string& out, std::string_view text) {
+// `mark`: quotes and backslashes get a backslash in front.
+void append_escaped(std::string& out, std::string_view text, bool mark) {
   for (std::size_t i = 0; i < text.size();) {
     // Runs of what needs nothing, since that is nearly all there is.
     std::size_t run = i;
@@ -164,18 +217,25 @@ void append_json_escaped(std::string& out, std::string_view text) {
     }
     const char c = text[i];
     const auto u = static_cast<unsigned char>(c);
+    const std::size_t n = u < 0x80 ? 0 : utf8_sequence(text, i);
     if (c == '"' || c == '\\') {
-      out += '\\';
+      if (mark) out += '\\';
       out += c;
-    } else if (const std::size_t n = u < 0x80 ? 0 : utf8_sequence(text, i); n != 0) {
-      out.append(text.substr(i, n));
-      i += n;
-      continue;
+    } else if (n == 0) {
+      append_escape(out, u);
+    } else if (const char32_t point = code_point(text.substr(i, n)); is_invisible(point)) {
+      append_escape(out, point);
     } else {
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", u);
+      out.append(text.substr(i, n));
     }
-    ++i;
+    i += std::max<std::size_t>(n, 1);
   }
 }
+
+}  // namespace
+
+void append_json_escaped(std::string& out, std::string_view text) { append_escaped(out, text, true); }
+
+void append_text_escaped(std::string& out, std::string_view text) { append_escaped(out, text, false); }
 
 }  // namespace sluice::log

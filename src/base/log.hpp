@@ -26,6 +26,7 @@ void configure(const Params& params);
 // Whether a line of that level would be written: for callers that build expensive lines.
 bool enabled(Level level) noexcept;
 
+// What `message` holds of control characters is escaped, and passwords in URLs are masked (base/mask.hpp).
 void write(Level level, std::string_view component, std::string_view message);
 
 inline void debug(std::string_view component, std::string_view message) { write(Level::debug, component, message); }
@@ -36,8 +37,11 @@ inline void error(std::string_view component, std::string_view message) { write(
 // "debug", "info", "warn" (or "warning"), "error", "off". Errors: config_invalid.
 Result<Level> parse_level(std::string_view text);
 
-// Appends `text` to `out` as the inside of a JSON string: quotes, backslashes, control characters and bytes that are
-// not UTF-8 are escaped.
+// Appends `text` to `out` as the inside of a JSON string: quotes, backslashes, control characters, what is invisible or
+// changes the direction of writing (Unicode's controls and formats), and bytes that are not UTF-8 are escaped.
 void append_json_escaped(std::string& out, std::string_view text);
+
+// The same for a line that people read: quotes and backslashes stay.
+void append_text_escaped(std::string& out, std::string_view text);
 
 }  // namespace sluice::log

@@ -35,6 +35,24 @@ TEST_CASE("JSON escaping: bytes that are not UTF-8 are escaped one by one", "[ba
   CHECK(escaped("\xE2\x82x") == "\\u00e2\\u0082x");
 }
 
+TEST_CASE("JSON escaping: what is invisible or turns the line about is escaped", "[base]") {
+  CHECK(escaped("a\xE2\x80\xAE"
+                "b") == "a\\u202eb");                              // right-to-left override
+  CHECK(escaped("\xE2\x81\xA6\xE2\x81\xA9") == "\\u2066\\u2069");  // isolates
+  CHECK(escaped("\xD8\x9C\xE2\x80\x8F") == "\\u061c\\u200f");      // marks
+  CHECK(escaped("\xC2\x85\xC2\x9B") == "\\u0085\\u009b");          // C1: next line, CSI
+  CHECK(escaped("\xE2\x80\xA8\xE2\x80\xA9") == "\\u2028\\u2029");  // separators of lines and paragraphs
+  CHECK(escaped("\xE2\x80\x8B\xEF\xBB\xBF\xC2\xAD") == "\\u200b\\ufeff\\u00ad");
+  CHECK(escaped("\xF3\xA0\x81\xA1") == "\\udb40\\udc61");            // a tag character, beyond U+FFFF
+  CHECK(escaped("\xC2\xA0\xE2\x80\xA6") == "\xC2\xA0\xE2\x80\xA6");  // a wide space and an ellipsis are seen
+}
+
+TEST_CASE("Text escaping: as JSON's, but quotes and backslashes stay", "[base]") {
+  std::string out;
+  log::append_text_escaped(out, "\"a\\b\" \x1B[31m\n\xE2\x80\xAE\xFF \xC3\xA4");
+  CHECK(out == "\"a\\b\" \\u001b[31m\\u000a\\u202e\\u00ff \xC3\xA4");
+}
+
 TEST_CASE("Log: levels have names", "[base]") {
   CHECK(log::parse_level("debug").value() == log::Level::debug);
   CHECK(log::parse_level("warn").value() == log::Level::warn);

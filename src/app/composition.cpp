@@ -57,7 +57,8 @@ constexpr auto kCancelTimeout = 10s;
 
 // Parts of the settings in the words of the components.
 
-http::Server::Params server_params(const config::Server& server, runtime::DiskPool& pool) {
+http::Server::Params server_params(const config::Server& server, runtime::DiskPool& pool,
+                                   std::shared_ptr<http::OwnListeners> own_listeners) {
   http::Server::Params params;
   params.name = "registry";
   params.header_timeout = server.header_timeout;
@@ -66,6 +67,7 @@ http::Server::Params server_params(const config::Server& server, runtime::DiskPo
   params.max_header_bytes = server.max_header_bytes;
   params.max_connections = server.max_connections;
   params.disk_pool = &pool;
+  params.own_listeners = std::move(own_listeners);
   return params;
 }
 
@@ -240,6 +242,7 @@ class Application {
   const admin::Readiness::Condition catalog_ready_ = readiness_.add("catalog");
   const admin::Readiness::Condition listener_ready_ = readiness_.add("listener");
   UpstreamWatch upstream_watch_{readiness_};
+  const std::shared_ptr<http::OwnListeners> own_listeners_ = std::make_shared<http::OwnListeners>();
 
   runtime::PosixFilesystem filesystem_;
   runtime::DiskPool pool_;
@@ -291,7 +294,8 @@ Application::Application(const config::Settings& settings, LoadAgain load_again)
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
-      upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_}, settings.fill.window_bytes),
+      upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_, own_listeners_},
+                    settings.fill.window_bytes),
       access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl},
                .ttl = settings.descriptors.ttl},
@@ -391,7 +395,8 @@ Result<void> Application::start() {
   admin_loops_.start();
   // The admin listener first: whoever watches the start can ask how far it is.
   admin_server_ = std::make_unique<http::Server>(
-      admin_loops_, admin_handler_, http::Server::Params{.name = "admin", .max_connections = 1000}, registry_);
+      admin_loops_, admin_handler_,
+      http::Server::Params{.name = "admin", .max_connections = 1000, .own_listeners = own_listeners_}, registry_);
   if (Result<void> listening = admin_server_->listen(settings_.admin.listen.to_string()); !listening) {
     return listening.error().in("admin listener");
   }
@@ -426,7 +431,8 @@ Result<void> Application::start() {
                                                         .gate = &gate_,
                                                         .prefetcher = &prefetcher_},
                                       metrics_);
-  server_ = std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_), registry_);
+  server_ =
+      std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_, own_listeners_), registry_);
   Result<FrontDoor::Prepared> door = FrontDoor::prepare(settings_);
   if (!door) return door.error();
   if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();

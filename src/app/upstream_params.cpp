@@ -89,6 +89,7 @@ upstream::HttpRegistry::Params registry_params(const config::Settings& settings,
     params.credential_rules.push_back({rule.repositories, credential_source(name, rule, clock, registry)});
   }
   params.trusted_realm_hosts = from.realm_hosts;
+  params.redirect_networks = from.redirect_networks;
   params.ca_file = from.ca_file.native();
   params.cert_file = from.cert_file.native();
   params.key_file = from.key_file.native();

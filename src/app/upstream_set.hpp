@@ -28,6 +28,7 @@ class UpstreamSet {
     metrics::Registry& registry;
     UpstreamWatch& watch;
     proxy::Upstreams& upstreams;
+    std::shared_ptr<const http::OwnListeners> own_listeners;
   };
   // One of them, and what it was made of.
   struct Made {

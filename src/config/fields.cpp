@@ -309,14 +309,14 @@ constexpr std::array<std::pair<std::string_view, ClientCertificate>, 2> kClientC
     {{"required", ClientCertificate::required}, {"optional", ClientCertificate::optional}}};
 
 bool is_network(std::string_view text) { return Network::parse(text).has_value(); }
+constexpr const char* kNetworks = "a list of networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7";
 
 // Who may come in.
 void add_entry_fields(std::vector<Field<Settings>>& f) {
   using S = Settings;
-  const std::string networks = "a list of networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7";
-  f.push_back(list<S>("server.allow", networks, is_network, [](auto& s) -> auto& { return s.server.allow; }));
-  f.push_back(list<S>("server.deny", networks, is_network, [](auto& s) -> auto& { return s.server.deny; }));
-  f.push_back(list<S>("server.trusted_proxies", networks, is_network,
+  f.push_back(list<S>("server.allow", kNetworks, is_network, [](auto& s) -> auto& { return s.server.allow; }));
+  f.push_back(list<S>("server.deny", kNetworks, is_network, [](auto& s) -> auto& { return s.server.deny; }));
+  f.push_back(list<S>("server.trusted_proxies", kNetworks, is_network,
                       [](auto& s) -> auto& { return s.server.trusted_proxies; }));
   f.push_back(flag<S>("server.proxy_protocol", [](auto& s) -> auto& { return s.server.proxy_protocol; }));
   f.push_back(number<S>(
@@ -484,6 +484,8 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.push_back(proxy<U>("proxy", [](auto& u) -> auto& { return u.proxy; }));
   f.push_back(list<U>("realm_hosts", "a list of host names, without scheme and port", is_host,
                       [](auto& u) -> auto& { return u.realm_hosts; }));
+  f.push_back(
+      list<U>("redirect_networks", kNetworks, is_network, [](auto& u) -> auto& { return u.redirect_networks; }));
   f.push_back(flag<U>("library_prefix", [](auto& u) -> auto& { return u.library_prefix; }));
   f.push_back(duration<U>("connect_timeout", 10ms, 10min, [](auto& u) -> auto& { return u.connect_timeout; }));
   f.push_back(duration<U>("headers_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.headers_timeout; }));

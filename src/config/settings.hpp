@@ -218,6 +218,8 @@ struct Upstream : Login {
   std::string proxy;                        // a proxy's URL or "off"; empty: as Settings::proxy says
   // Hosts that may be given the credentials in a token request besides those of upstream's own registrable domain.
   std::vector<std::string> realm_hosts;
+  // Networks, as in CIDR notation, that redirects and realms may lead to although they are not globally reachable.
+  std::vector<std::string> redirect_networks;
   bool library_prefix = false;       // "alpine" is asked for as "library/alpine"; the default for docker.io is true
   Duration connect_timeout{10'000};  // name resolution, TCP and TLS together
   Duration headers_timeout{30'000};  // from the request to the head of its answer

@@ -67,8 +67,8 @@ class Client::Pool {
 
   // A turn to talk to `host`, waiting in line where need be. Every success is matched by one release().
   Task<Result<Host*>> enter(const Url& url, std::shared_ptr<const Channel> channel);
-  // A kept connection that looks alive, or null.
-  std::unique_ptr<ClientConnection> take_idle(Host& host);
+  // A kept connection that looks alive and leads where `referral` permits, or null.
+  std::unique_ptr<ClientConnection> take_idle(Host& host, const std::optional<Referral>& referral);
   void put_idle(Host& host, std::unique_ptr<ClientConnection> connection);
   void drop_one_idle(Host& host);
   void release(Host& host) noexcept;
@@ -170,10 +170,12 @@ void Client::Pool::release(Host& host) noexcept {
   next->grant();
 }
 
-std::unique_ptr<ClientConnection> Client::Pool::take_idle(Host& host) {
+std::unique_ptr<ClientConnection> Client::Pool::take_idle(Host& host, const std::optional<Referral>& referral) {
   while (!host.idle.empty()) {
     std::unique_ptr<ClientConnection> connection = std::move(host.idle.back());
     host.idle.pop_back();
+    // It may have been made for the word of another server.
+    if (!connection->is_permitted(referral)) continue;
     const bool young = steady_clock::now() - connection->idle_since < params_.idle_age;
     // Anything that came unasked, a close above all, ends its life.
     if (young && connection->pending() == ClientConnection::Pending::nothing) return connection;
@@ -232,16 +234,17 @@ class Client::Lease {
   }
 
   // A kept connection, unless `fresh`, or a new one.
-  Task<Result<void>> connect(const Url& url, ClientConnection::Duration timeout, bool fresh) {
+  Task<Result<void>> connect(const ClientRequest& request, bool fresh) {
     connection_.reset();
     if (fresh) {
       pool_->drop_one_idle(*host_);
     } else {
-      connection_ = pool_->take_idle(*host_);
+      connection_ = pool_->take_idle(*host_, request.referral);
       if (connection_) co_return Result<void>{};
     }
     connection_ = std::make_unique<ClientConnection>(pool_->loop(), pool_->resolver(), host_->channel);
-    co_return co_await connection_->connect(url, timeout);
+    const auto timeout = request.connect_timeout.value_or(host_->channel->connect_timeout);
+    co_return co_await connection_->connect(request.url, timeout, request.referral);
   }
   void keep() { pool_->put_idle(*host_, std::move(connection_)); }
   [[nodiscard]] ClientConnection& connection() noexcept { return *connection_; }
@@ -327,14 +330,17 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
   const Result<std::string> text = request_text(request, *channel, proxy);
   if (!text) co_return text.error();
   if (request.url.is_tls() && !channel->tls) co_return Error(Errc::internal, "https without a TLS context");
+  if (const auto& referral = request.referral; proxy != nullptr && referral) {
+    const bool permitted = referral->policy->permits_host(request.url.host, request.url.port, referral->sender);
+    if (!permitted) co_return not_permitted(request.url);
+  }
 
   const Result<Pool::Host*> host = co_await pool.enter(request.url, channel);
   if (!host) co_return host.error();
   Lease lease(pool, **host);
 
   for (bool fresh = false;; fresh = true) {
-    const Result<void> connected =
-        co_await lease.connect(request.url, request.connect_timeout.value_or(channel->connect_timeout), fresh);
+    const Result<void> connected = co_await lease.connect(request, fresh);
     if (!connected) co_return connected.error();
     ClientConnection& connection = lease.connection();
     connection.arm(request.headers_timeout.value_or(channel->headers_timeout));
@@ -364,6 +370,7 @@ ClientResponse::ClientResponse(ReceivedHead head, BodyFraming framing, std::uniq
       framing_(framing),
       stall_timeout_(source->lease.connection().channel()->stall_timeout),
       source_(std::move(source)) {
+  peer_ = source_->lease.connection().peer();
   if (const std::string* length = head_.find("Content-Length")) content_length_ = std::stoull(*length);
   const bool empty =
       framing_.kind == BodyFraming::Kind::none || (framing_.kind == BodyFraming::Kind::length && framing_.length == 0);

@@ -21,6 +21,7 @@
 
 #include "base/metrics.hpp"
 #include "base/result.hpp"
+#include "http/address_policy.hpp"
 #include "http/client_framing.hpp"
 #include "http/proxy.hpp"
 #include "http/url.hpp"
@@ -67,9 +68,7 @@ struct Channel {
   // SO_RCVBUF of its connections; 0 leaves it to the kernel, which grows it as far as net.ipv4.tcp_rmem lets it.
   std::size_t receive_buffer_bytes = 0;
   std::string user_agent;
-  // The host that the configuration names; empty: any. Redirects and realms lead where a server likes: other hosts than
-  // this one are not reached at link-local addresses, where clouds tell a machine its credentials (169.254.169.254). Of
-  // what is reached through a proxy only the name is known here: what is written as such an address is refused.
+  // The host that the configuration names; empty: any. No other is shown own_tls.
   std::string own_host;
   metrics::Gauge* connections = nullptr;       // open ones, idle or not
   metrics::Counter* received_bytes = nullptr;  // of bodies
@@ -85,6 +84,8 @@ struct ClientRequest {
   std::optional<std::chrono::milliseconds> connect_timeout = std::nullopt;
   // Of a POST. It may be sent a second time when a kept connection proves dead.
   std::string body = {};
+  // Where a server has sent us to `url`: which addresses of it may be dialled. Nothing: all.
+  std::optional<Referral> referral = std::nullopt;
 };
 
 // An answer whose head has been read, and the connection that its body comes over.
@@ -107,6 +108,8 @@ class ClientResponse {
   [[nodiscard]] const ReceivedHead& head() const noexcept { return head_; }
   // As announced, also in the answer to a HEAD.
   [[nodiscard]] std::optional<std::uint64_t> content_length() const noexcept { return content_length_; }
+  // Who gave it; nothing where it came through a proxy.
+  [[nodiscard]] const std::optional<IpAddress>& peer() const noexcept { return peer_; }
 
   // Suspends until there are bytes; 0 at the proper end. `into` is not empty and stays until then.
   // Errors: upstream_unreachable, broken or closed before the announced length; upstream_timeout, nothing for the stall
@@ -134,6 +137,7 @@ class ClientResponse {
   ReceivedHead head_;
   BodyFraming framing_;
   std::optional<std::uint64_t> content_length_;
+  std::optional<IpAddress> peer_;
   ChunkParser chunks_;
   std::uint64_t received_ = 0;
   std::chrono::milliseconds stall_timeout_;
@@ -161,6 +165,7 @@ class Client {
   // Sends `request` and reads the head of the answer (interim 1xx answers are skipped).
   // Errors: upstream_unreachable, no connection, or it broke; upstream_timeout; upstream_protocol; overloaded, no
   // connection to that host became free; cancelled. Messages name the host, never the target.
+  // With a referral whose policy permits none of the host's addresses: upstream_protocol; nothing is sent.
   runtime::Task<Result<std::unique_ptr<ClientResponse>>> send(ClientRequest request,
                                                               std::shared_ptr<const Channel> channel);
 

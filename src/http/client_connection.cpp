@@ -1,10 +1,8 @@
 #include "http/client_connection.hpp"
 
-#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include <boost/asio/ssl/error.hpp>
@@ -26,33 +24,6 @@ steady_clock::duration left_until(steady_clock::time_point until) {
   return std::max<steady_clock::duration>(until - steady_clock::now(), std::chrono::milliseconds(1));
 }
 
-// Where clouds tell a machine its secrets: Alibaba's 100.100.100.200 and Azure's 168.63.129.16.
-constexpr std::array<std::uint32_t, 2> kMetadataAddresses{0x646464c8, 0xa83f8110};
-// AWS's fd00:ec2::254.
-constexpr asio::ip::address_v6::bytes_type kMetadataAddressV6{0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0,
-                                                              0,    0, 0,    0,    0, 0, 2, 0x54};
-
-// RFC 3927, RFC 4291 section 2.5.6, and those of metadata services that are not link-local.
-bool is_link_local(const asio::ip::address& address) {
-  if (address.is_v4()) {
-    const std::uint32_t v4 = address.to_v4().to_uint();
-    return (v4 >> 16U) == 0xa9fe ||
-           std::find(kMetadataAddresses.begin(), kMetadataAddresses.end(), v4) != kMetadataAddresses.end();
-  }
-  const asio::ip::address_v6 v6 = address.to_v6();
-  if (v6.is_v4_mapped()) return is_link_local(asio::ip::make_address_v4(asio::ip::v4_mapped, v6));
-  return v6.is_link_local() || v6.to_bytes() == kMetadataAddressV6;
-}
-
-// The same of an address as it is written, also in the old ways that getaddrinfo takes: 0xa9fea9fe, 2852039166.
-bool is_link_local_text(const std::string& host) {
-  boost::system::error_code not_one;
-  const auto address = asio::ip::make_address(host, not_one);
-  if (!not_one) return is_link_local(address);
-  in_addr old{};
-  return ::inet_aton(host.c_str(), &old) != 0 && is_link_local(asio::ip::address_v4(ntohl(old.s_addr)));
-}
-
 // The other side does not like who we are (RFC 8446 section 6.2), and will not the next time either.
 bool refuses_our_certificate(const boost::system::error_code& error) {
   if (error.category() != asio::error::get_ssl_category()) return false;
@@ -67,12 +38,6 @@ bool refuses_our_certificate(const boost::system::error_code& error) {
     case SSL_AD_CERTIFICATE_REQUIRED: return true;
     default: return false;
   }
-}
-
-Error link_local(const Url& url) {
-  return {Errc::upstream_protocol,
-          fmt::format("{}: a link-local address or that of a metadata service, to which no server may send us",
-                      url.authority())};
 }
 
 }  // namespace
@@ -107,6 +72,13 @@ Result<std::shared_ptr<const TlsContext>> TlsContext::load(const std::string& ca
   return std::shared_ptr<const TlsContext>(new TlsContext(std::move(native)));
 }
 
+Error not_permitted(const Url& url) {
+  return {Errc::upstream_protocol,
+          fmt::format("{}: not a globally reachable address, and neither of the upstream's own kind of network nor in "
+                      "its redirect_networks, or one of our own listeners",
+                      url.authority())};
+}
+
 Error connection_error(const ClientConnection::Outcome& outcome, std::string_view what, std::string_view authority) {
   const std::string where = fmt::format("{} {}", what, authority);
   if (outcome.timed_out) return {Errc::upstream_timeout, where + ": timed out"};
@@ -137,18 +109,24 @@ ClientConnection::Outcome ClientConnection::outcome(boost::system::error_code er
   return {error, bytes, error && deadline_.expired()};
 }
 
-Task<Result<void>> ClientConnection::connect(const Url& url, Duration timeout) {
+Task<Result<void>> ClientConnection::connect(const Url& url, Duration timeout,
+                                             const std::optional<Referral>& referral) {
   const auto until = steady_clock::now() + timeout;
   const ProxyServer* const proxy = channel_->proxies ? channel_->proxies->find(url) : nullptr;
-  if (proxy != nullptr && is_foreign(url) && is_link_local_text(url.host)) co_return link_local(url);
   Result<Endpoints> endpoints = proxy != nullptr ? co_await resolve(proxy->host, proxy->port, until)
                                                  : co_await resolve(url.host, url.port, until);
-  if (endpoints && proxy == nullptr) endpoints = permitted(url, std::move(*endpoints));
   if (!endpoints) co_return endpoints.error();
+  if (proxy == nullptr && referral) {
+    std::erase_if(*endpoints, [&](const tcp::endpoint& endpoint) {
+      return !referral->policy->permits(IpAddress::from(*endpoint.data()), endpoint.port(), referral->sender);
+    });
+    if (endpoints->empty()) co_return not_permitted(url);
+  }
   const std::string authority = proxy != nullptr ? "the proxy " + proxy->authority() : url.authority();
   Result<void> connected = co_await connect_tcp(authority, std::move(*endpoints), until);
   if (connected && proxy != nullptr && url.is_tls()) connected = co_await tunnel(url, *proxy, until);
   if (!connected) co_return connected.error();
+  if (proxy == nullptr) note_peer();
   if (url.is_tls()) {
     connected = co_await handshake(url, until);
     if (!connected) co_return connected.error();
@@ -174,11 +152,16 @@ bool ClientConnection::is_foreign(const Url& url) const {
   return !channel_->own_host.empty() && url.host != channel_->own_host;
 }
 
-Result<ClientConnection::Endpoints> ClientConnection::permitted(const Url& url, Endpoints endpoints) const {
-  if (!is_foreign(url)) return endpoints;
-  std::erase_if(endpoints, [](const tcp::endpoint& endpoint) { return is_link_local(endpoint.address()); });
-  if (!endpoints.empty()) return endpoints;
-  return link_local(url);
+void ClientConnection::note_peer() {
+  boost::system::error_code gone;
+  const tcp::endpoint remote = socket_.remote_endpoint(gone);
+  if (gone) return;
+  peer_ = IpAddress::from(*remote.data());
+  peer_port_ = remote.port();
+}
+
+bool ClientConnection::is_permitted(const std::optional<Referral>& referral) const {
+  return !referral || !peer_ || referral->policy->permits(*peer_, peer_port_, referral->sender);
 }
 
 Task<Result<void>> ClientConnection::connect_tcp(std::string authority, Endpoints endpoints,

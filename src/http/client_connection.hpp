@@ -59,8 +59,14 @@ class ClientConnection {
   ~ClientConnection();
 
   // Name resolution, TCP to the first address that answers, the tunnel through a proxy, and TLS, all within `timeout`.
-  // The Url stays until then.
-  Task<Result<void>> connect(const Url& url, Duration timeout);
+  // Only addresses that `referral` permits are dialled; what a proxy dials is the caller's to check. The arguments stay
+  // until then.
+  Task<Result<void>> connect(const Url& url, Duration timeout, const std::optional<Referral>& referral);
+
+  // Who is at the other end; nothing where that is a proxy.
+  [[nodiscard]] const std::optional<IpAddress>& peer() const noexcept { return peer_; }
+  // Whether connect() would have dialled this peer with that referral.
+  [[nodiscard]] bool is_permitted(const std::optional<Referral>& referral) const;
 
   // Covers the operations from now on, until it is armed again or disarmed.
   void arm(Duration duration) { deadline_.arm(duration); }
@@ -95,14 +101,13 @@ class ClientConnection {
   static constexpr std::size_t kGatherBytes = std::size_t{128} << 10;
 
   Task<Result<Endpoints>> resolve(std::string host, std::uint16_t port, std::chrono::steady_clock::time_point until);
-  // Some server has sent us there.
+  // Not the host that the channel is for.
   [[nodiscard]] bool is_foreign(const Url& url) const;
-  // Those of `endpoints` to which this channel may talk. Errors: upstream_protocol where none is left.
-  [[nodiscard]] Result<Endpoints> permitted(const Url& url, Endpoints endpoints) const;
   Task<Result<void>> connect_tcp(std::string authority, Endpoints endpoints,
                                  std::chrono::steady_clock::time_point until);
   // Through a proxy to which there is a connection (RFC 9110 section 9.3.6).
   Task<Result<void>> tunnel(const Url& url, const ProxyServer& proxy, std::chrono::steady_clock::time_point until);
+  void note_peer();
   Task<Result<void>> handshake(const Url& url, std::chrono::steady_clock::time_point until);
   Task<Outcome> read_record(std::span<std::byte> into);
   [[nodiscard]] Outcome outcome(boost::system::error_code error, std::size_t bytes) const;
@@ -112,12 +117,17 @@ class ClientConnection {
   Socket socket_;
   std::optional<asio::ssl::stream<Socket&>> tls_;
   runtime::Deadline deadline_;
+  std::optional<IpAddress> peer_;
+  std::uint16_t peer_port_ = 0;
   std::optional<metrics::GaugeGuard> counted_;
   std::optional<Outcome> held_back_;  // an error behind bytes that have been returned first
   std::string buffer_;
   std::size_t consumed_ = 0;
   std::size_t end_ = 0;
 };
+
+// No address of the host is one that the request may be sent to.
+Error not_permitted(const Url& url);
 
 // As an Error: upstream_timeout, cancelled or upstream_unreachable; "`what` `authority`: why".
 Error connection_error(const ClientConnection::Outcome& outcome, std::string_view what, std::string_view authority);

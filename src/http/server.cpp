@@ -384,6 +384,9 @@ Result<void> Server::listen(std::string_view address) {
     if (ec) return cannot(ec);
   }
   state_->port = endpoint.port();
+  if (state_->params.own_listeners) {
+    state_->params.own_listeners->add(IpAddress::from(*endpoint.data()), endpoint.port());
+  }
   state_->listeners = std::move(listeners);
   for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
     (void)state_->tasks.spawn(state_->loops.at(i).get_executor(), Listener::run(state_->listeners[i]));

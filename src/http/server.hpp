@@ -20,6 +20,7 @@
 #include "base/result.hpp"
 #include "http/entry.hpp"
 #include "http/exchange.hpp"
+#include "http/own_listeners.hpp"
 
 namespace sluice::runtime {
 class DiskPool;
@@ -64,6 +65,8 @@ class Server {
     // Where send_file reads pages that are not in memory, so that the loop does not wait for the disk. Without one it
     // does.
     runtime::DiskPool* disk_pool = nullptr;
+    // Gets to know where it listens; may be null.
+    std::shared_ptr<OwnListeners> own_listeners = nullptr;
   };
 
   // All labelled with the listener's name.

@@ -262,10 +262,14 @@ Task<Result<Token>> Authenticator::request_token(Origin origin, Credentials cred
                      {"refresh_token", credentials.identity_token}});
   }
   metrics_.token_requests.add();
+  // What a place that has nothing to do with the registry says or is stays in the log.
+  const bool related = may_see_credentials(base_, ask.url, trusted_realm_hosts_);
+  const std::string asked = "token for " + base_.authority();
+  const std::string realm = fmt::format("{} {}{}", ask.method, ask.url.authority(), ask.url.path());
   Result<Transport::Answer> answer = co_await transport_.send(std::move(ask));
   if (!answer) {
     metrics_.token_failures.add();
-    co_return answer.error().in("token");
+    co_return related ? answer.error().in("token") : transport_.failed_behind(asked, realm, answer.error());
   }
   http::ClientResponse& response = *answer->response;
   const bool good = response.status() == 200;
@@ -273,11 +277,20 @@ Task<Result<Token>> Authenticator::request_token(Origin origin, Credentials cred
   if (good && body) {
     Result<Token> token = parse_token(*body);
     if (!token) metrics_.token_failures.add();
+    if (!token && !related) co_return transport_.failed_behind(asked, realm, token.error());
     if (!token) co_return token.error().in(answer->where);
     co_return token;
   }
   metrics_.token_failures.add();
-  if (good) co_return body.error().in(answer->where);
+  if (good && related) co_return body.error().in(answer->where);
+  if (!related || answer->redirected) {
+    const int status = response.status();
+    const Error why = good ? body.error() : Error(Errc::upstream_failed, fmt::format("status {}", status));
+    // A no is a no, whoever says it: what was let in by an earlier answer must not outlive it.
+    const bool refused = !answer->redirected && (status == 400 || status == 401 || status == 403 || status == 404);
+    if (refused) co_return Error(Errc::unauthorized, fmt::format("{}: {} gives none", asked, realm));
+    co_return transport_.failed_behind(asked, realm, why);
+  }
   const std::string* retry_after = response.find("Retry-After");
   Error error =
       refusal(response.status(), Wanted::registry, "token: " + answer->where,

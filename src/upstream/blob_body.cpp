@@ -6,12 +6,12 @@
 
 namespace sluice::upstream {
 
-HttpBlobBody::HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
-                           OnFailure on_failure, Admission::Turn turn)
-    : turn_(std::move(turn)),
-      response_(std::move(response)),
+HttpBlobBody::HttpBlobBody(Transport::Answer answer, const Extent& extent, OnFailure on_failure)
+    : turn_(std::move(answer.turn)),
+      response_(std::move(answer.response)),
       extent_(extent),
-      where_(std::move(where)),
+      where_(std::move(answer.where)),
+      redirected_(answer.redirected),
       media_type_(media_type_of(response_->head())),
       on_failure_(std::move(on_failure)),
       position_(extent.offset) {}

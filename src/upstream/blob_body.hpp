@@ -9,6 +9,7 @@
 #include "upstream/admission.hpp"
 #include "upstream/content.hpp"
 #include "upstream/registry.hpp"
+#include "upstream/transport.hpp"
 
 namespace sluice::upstream {
 
@@ -16,12 +17,12 @@ class HttpBlobBody final : public BlobBody {
  public:
   // `on_failure` is called once, when a read fails.
   using OnFailure = std::function<void(const Error&)>;
-  HttpBlobBody(std::unique_ptr<http::ClientResponse> response, const Extent& extent, std::string where,
-               OnFailure on_failure, Admission::Turn turn);
+  HttpBlobBody(Transport::Answer answer, const Extent& extent, OnFailure on_failure);
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return extent_.size; }
   [[nodiscard]] std::uint64_t offset() const override { return extent_.offset; }
   [[nodiscard]] std::string_view media_type() const override { return media_type_; }
+  [[nodiscard]] bool is_redirected() const override { return redirected_; }
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override;
 
  private:
@@ -31,6 +32,7 @@ class HttpBlobBody final : public BlobBody {
   std::unique_ptr<http::ClientResponse> response_;
   const Extent extent_;
   const std::string where_;
+  const bool redirected_;
   const std::string media_type_;
   OnFailure on_failure_;
   std::uint64_t position_;  // of the next byte in the blob

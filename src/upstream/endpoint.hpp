@@ -63,6 +63,11 @@ class Endpoint {
   // The path in front of /v2/, without a slash at its end.
   [[nodiscard]] const std::string& prefix() const noexcept { return prefix_; }
 
+  // As Transport::failed_behind, of an answer that was redirected.
+  Error failed_behind(const Answer& answer, const Error& why) {
+    return transport_.failed_behind(answer.asked, answer.where, why);
+  }
+
   // Nothing while it counts as down.
   [[nodiscard]] std::optional<Breaker::Permit> enter() { return breaker_.enter(); }
   [[nodiscard]] bool is_well() const { return breaker_.is_closed(); }

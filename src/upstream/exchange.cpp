@@ -52,8 +52,9 @@ bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overlo
 // Whether it tells that the endpoint is alive. An answer that is none says nothing: it may be about one blob alone.
 bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code != Errc::upstream_protocol; }
 
-// What storage behind a redirect may say of its own keys and objects: it speaks for nobody's access to the registry.
-bool is_refusal(int status) { return status == 401 || status == 403 || status == 404 || status == 410; }
+// What storage behind a redirect may answer. It speaks for nobody's access to the registry, and what else it says
+// concerns nobody. A 416 only tells how long the blob is.
+bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
 
 }  // namespace
 
@@ -154,8 +155,9 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   Endpoint& asked = *endpoints_[endpoint];
   if (status / 100 == 2 && request.check) {
     if (const Result<void> fits = request.check(*answer.response); !fits) {
-      tried.error = fits.error().in(answer.where);
+      tried.error = answer.redirected ? asked.failed_behind(answer, fits.error()) : fits.error().in(answer.where);
       tried.elsewhere = true;
+      tried.again = answer.redirected;
       co_return tried;
     }
   }
@@ -171,10 +173,11 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
     co_return tried;
   }
-  if (answer.redirected && is_refusal(status) && !request.asks_again) {
-    tried.error = co_await refuse(std::move(answer), request.wanted);
-    tried.error->code = Errc::upstream_failed;
-    tried.elsewhere = true;
+  const bool settled_by_another = request.asks_again && !down && status != 429;
+  if (answer.redirected && !is_usable_behind(status) && !settled_by_another) {
+    // Tried again whatever it was, so that the time tells nothing either.
+    tried.error = asked.failed_behind(answer, Error(Errc::upstream_failed, fmt::format("status {}", status)));
+    tried.again = tried.elsewhere = true;
     co_return tried;
   }
   // 501 is about the method, not about the state upstream is in.
@@ -324,6 +327,10 @@ Result<std::string> HttpRegistry::Exchange::next_path(const Answer& answer, cons
     return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
   }
   return std::string(target);
+}
+
+Error HttpRegistry::Exchange::useless(const Answer& answer, const Error& why) const {
+  return answer.redirected ? endpoints_[answer.endpoint]->failed_behind(answer, why) : why.in(answer.where);
 }
 
 void HttpRegistry::Exchange::download_broke(const std::string& digest, std::size_t endpoint, const Error& why) {

@@ -43,8 +43,8 @@ class HttpRegistry::Exchange {
   Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry);
 
   // The answer, whatever its status, but for 401, 408, 429 and 5xx (not 501): those are errors, after retries where
-  // they may help. A 404 is an error too where another endpoint could not be asked whether it has more, and so is a
-  // refusal from behind a redirect, as upstream_failed.
+  // they may help. A 404 is an error too where another endpoint could not be asked whether it has more, and so is
+  // everything but 2xx and 416 from behind a redirect, as upstream_failed.
   runtime::Task<Result<Answer>> ask(Request request);
 
   // The error of an answer that ask() let through; reads its body for what upstream says.
@@ -59,6 +59,10 @@ class HttpRegistry::Exchange {
   // this registry's /v2/.
   [[nodiscard]] Result<std::string> next_path(const Answer& answer, const std::string& path,
                                               const std::string& link) const;
+
+  // The error of an answer that ask() let through and that is of no use: `why`, unless the answer came from behind a
+  // redirect (Transport::failed_behind).
+  [[nodiscard]] Error useless(const Answer& answer, const Error& why) const;
 
   // What an endpoint sent of a blob broke off or was not what it should be.
   void download_broke(const std::string& digest, std::size_t endpoint, const Error& why);

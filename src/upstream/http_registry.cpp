@@ -121,14 +121,14 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   if (const auto named = digest_of(response.head());
       named && named->algorithm() == digest.algorithm() && *named != digest) {
-    co_return Error(Errc::upstream_protocol,
-                    answer->where + ": another blob than the one asked for (Docker-Content-Digest)");
+    const Error why(Errc::upstream_protocol, "another blob than the one asked for (Docker-Content-Digest)");
+    co_return exchange_->useless(*answer, why);
   }
   const Result<std::uint64_t> size = by_head ? Result<std::uint64_t>(*response.content_length())
                                              : size_by_range(response.head(), response.content_length());
-  if (!size) co_return size.error().in(answer->where);
+  if (!size) co_return exchange_->useless(*answer, size.error());
   if (*size == 0 && digest != oci::digest_of(digest.algorithm(), std::string_view())) {
-    co_return Error(Errc::upstream_protocol, answer->where + ": a size of 0 for a blob that is not empty");
+    co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "a size of 0 for a blob that is not empty"));
   }
   std::string media_type = status == 416 ? std::string() : media_type_of(response.head());
   if (media_type.empty()) media_type = oci::media_type::kOctetStream;
@@ -181,31 +181,29 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
                                         endpoint = answer->endpoint](const Error& why) {
     exchange->download_broke(digest.to_string(), endpoint, why);
   };
-  co_return std::unique_ptr<BlobBody>(std::make_unique<HttpBlobBody>(std::move(answer->response), extent, answer->where,
-                                                                     std::move(on_failure), std::move(answer->turn)));
+  co_return std::unique_ptr<BlobBody>(
+      std::make_unique<HttpBlobBody>(std::move(*answer), extent, std::move(on_failure)));
 }
 
 namespace {
 
 // Errors: upstream_unreachable and upstream_timeout, when it broke off; upstream_protocol and digest_mismatch, when it
-// is not what was asked for.
-Task<Result<ManifestAnswer>> read_manifest(Transport::Answer answer, oci::Reference reference) {
-  http::ClientResponse& response = *answer.response;
+// is not what was asked for. Their messages do not say where.
+Task<Result<ManifestAnswer>> read_manifest(http::ClientResponse& response, oci::Reference reference) {
   if (response.status() != 200) {
-    co_return Error(Errc::upstream_protocol,
-                    fmt::format("{}: status {} for a manifest", answer.where, response.status()));
+    co_return Error(Errc::upstream_protocol, fmt::format("status {} for a manifest", response.status()));
   }
   Result<std::string> body = co_await response.read_all(oci::kMaxManifestBytes);
-  if (!body) co_return body.error().in(answer.where);
-  if (body->empty()) co_return Error(Errc::upstream_protocol, answer.where + ": an empty manifest");
+  if (!body) co_return body.error();
+  if (body->empty()) co_return Error(Errc::upstream_protocol, "an empty manifest");
 
   if (reference.is_digest()) {
     if (oci::digest_of(reference.digest().algorithm(), *body) != reference.digest()) {
-      co_return Error(Errc::digest_mismatch, answer.where + ": the body does not have that digest");
+      co_return Error(Errc::digest_mismatch, "the body does not have that digest");
     }
   } else if (const auto named = digest_of(response.head());
              named && oci::digest_of(named->algorithm(), *body) != *named) {
-    co_return Error(Errc::upstream_protocol, answer.where + ": the body does not have the digest that its head says");
+    co_return Error(Errc::upstream_protocol, "the body does not have the digest that its head says");
   }
   const oci::Digest digest = reference.is_digest() ? reference.digest() : oci::digest_of(oci::Algorithm::sha256, *body);
   co_return ManifestAnswer{digest, media_type_of(response.head()), std::move(*body)};
@@ -228,11 +226,13 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
       co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
     }
     const std::size_t endpoint = answer->endpoint;
-    Result<ManifestAnswer> manifest = co_await read_manifest(std::move(*answer), reference);
-    if (manifest || again) co_return manifest;
+    Result<ManifestAnswer> manifest = co_await read_manifest(*answer->response, reference);
+    if (manifest) co_return manifest;
+    const Error useless = exchange_->useless(*answer, manifest.error());
+    if (again) co_return useless;
     // Small enough to be worth asking for once more when the connection broke under it, or for asking somebody else.
     const bool broke = manifest.error().code == Errc::upstream_unreachable;
-    if (!broke && (!exchange_->has_several_endpoints() || endpoint >= 64)) co_return manifest;
+    if (!broke && (!exchange_->has_several_endpoints() || endpoint >= 64)) co_return useless;
     if (endpoint < 64) request.avoid |= std::uint64_t{1} << endpoint;
   }
 }
@@ -260,7 +260,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   const auto digest = digest_of(response.head());
   if (reference.is_digest() && digest && digest->algorithm() == reference.digest().algorithm() &&
       *digest != reference.digest()) {
-    co_return Error(Errc::upstream_protocol, answer->where + ": another manifest than the one asked for");
+    co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "another manifest than the one asked for"));
   }
   co_return ManifestHead{digest, response.content_length(), media_type_of(response.head())};
 }
@@ -329,9 +329,12 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   http::ClientResponse& response = *answer->response;
   if (response.status() != 200) {
     if (response.status() / 100 != 2) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
-    co_return Error(Errc::upstream_protocol, fmt::format("{}: status {} for a list", answer->where, response.status()));
+    const Error why(Errc::upstream_protocol, fmt::format("status {} for a list", response.status()));
+    co_return exchange_->useless(*answer, why);
   }
-  if (const Result<void> fits = check_content(response.head()); !fits) co_return fits.error().in(answer->where);
+  if (const Result<void> fits = check_content(response.head()); !fits) {
+    co_return exchange_->useless(*answer, fits.error());
+  }
   ListAnswer out;
   if (const std::string next = next_link(response.head()); !next.empty()) {
     // A Link of no use is no reason to throw this page away.
@@ -343,7 +346,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   const bool tags = path_of(path).ends_with("/tags/list");
   Result<std::string> body =
       co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
-  if (!body) co_return body.error().in(answer->where);
+  if (!body) co_return exchange_->useless(*answer, body.error());
   out.body = std::move(*body);
   co_return out;
 }

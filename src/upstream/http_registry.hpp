@@ -21,6 +21,7 @@
 
 namespace sluice::http {
 class Client;
+class OwnListeners;
 class ProxyRules;
 }  // namespace sluice::http
 
@@ -60,6 +61,10 @@ class HttpRegistry final : public Registry {
     std::shared_ptr<const http::ProxyRules> proxies;  // null: everything is reached directly
     // Docker Hub: one-part names live under library/.
     bool docker_hub_library_prefix = false;
+    // Networks that redirects and realms may lead to besides those of http::AddressPolicy, in CIDR notation.
+    std::vector<std::string> redirect_networks;
+    // Where they never lead; may be null.
+    std::shared_ptr<const http::OwnListeners> own_listeners;
 
     std::chrono::milliseconds connect_timeout{10'000};  // name resolution, TCP and TLS together
     std::chrono::milliseconds headers_timeout{30'000};  // from the request to the end of the response's head

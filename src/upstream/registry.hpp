@@ -81,6 +81,9 @@ class BlobBody {
   // Content-Type without parameters; may be empty. Lives as long as this object.
   [[nodiscard]] virtual std::string_view media_type() const = 0;
 
+  // The bytes come from another server than the registry, to which it has redirected us.
+  [[nodiscard]] virtual bool is_redirected() const { return false; }
+
   // Suspends until there are bytes: returns how many were put at the front of `into` (which must not be empty and must
   // stay until then), or 0 at the proper end. Not verified against the digest: whoever reads the whole does that.
   //

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
+
 namespace sluice::upstream {
 namespace {
 
@@ -44,6 +46,9 @@ std::shared_ptr<const http::TlsContext> load_tls(const std::string& ca, const st
   return std::move(*tls);
 }
 
+// How often what fails behind redirects is told above the level of debugging: servers choose how often it does.
+constexpr std::chrono::minutes kWarningInterval{1};
+
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
@@ -76,7 +81,16 @@ void Metrics::count_status(int status) noexcept { requests[status_index(status)]
 
 Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
                      Metrics& metrics, Admission& admission)
-    : client_(client), clock_(clock), metrics_(metrics), admission_(admission), max_redirects_(params.max_redirects) {
+    : name_(params.name),
+      base_(base),
+      policy_(std::make_shared<const http::AddressPolicy>(NetworkList(params.redirect_networks), params.own_listeners)),
+      client_(client),
+      clock_(clock),
+      metrics_(metrics),
+      admission_(admission),
+      max_redirects_(params.max_redirects),
+      // The only one that is known where a proxy is in between.
+      own_address_(IpAddress::parse(base.host)) {
   auto channel = std::make_shared<http::Channel>();
   channel->tls = load_tls(params.ca_file, {}, {});
   // Who we are is for the registry, not for whoever it sends us to.
@@ -94,15 +108,48 @@ Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, 
   channel_ = std::move(channel);
 }
 
+std::optional<IpAddress> Transport::own_address() const {
+  const std::scoped_lock lock(mutex_);
+  return own_address_;
+}
+
+void Transport::note_own_address(const http::ClientResponse& response) {
+  if (!response.peer()) return;
+  const std::scoped_lock lock(mutex_);
+  own_address_ = response.peer();
+}
+
+std::optional<http::Referral> Transport::referral(const http::Url& url, const std::optional<IpAddress>& sender) const {
+  if (url.same_origin(base_)) return std::nullopt;
+  return http::Referral{policy_, sender};
+}
+
+Error Transport::failed_behind(const std::string& asked, const std::string& where, const Error& why) {
+  if (why.code == Errc::cancelled || why.code == Errc::overloaded || why.code == Errc::internal) return why.in(where);
+  bool warn = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    const Clock::Monotonic now = clock_.now();
+    warn = !warned_at_ || now - *warned_at_ >= kWarningInterval;
+    if (warn) warned_at_ = now;
+  }
+  log::write(warn ? log::Level::warn : log::Level::debug, "upstream",
+             fmt::format("{}: {} leads to another server, which failed: {}: {}", name_, asked, where, why.message));
+  return {Errc::upstream_failed,
+          fmt::format("{}: the server that it leads to gave no valid answer (the log has the reason)", asked)};
+}
+
 Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   const http::Url origin = ask.url;
   http::Url url = origin;
   Admission::Turn turn;
+  const std::string asked = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
   if (ask.lane) {
     Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency);
-    if (!entered) co_return entered.error().in(fmt::format("{} {}{}", ask.method, url.authority(), url.path()));
+    if (!entered) co_return entered.error().in(asked);
     turn = std::move(*entered);
   }
+  std::optional<IpAddress> sender = own_address();
   for (std::size_t hop = 0;; ++hop) {
     const std::string where = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
     http::ClientRequest request{ask.method, url, ask.fields, ask.headers_timeout};
@@ -111,6 +158,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       request.connect_timeout = std::min(channel_->connect_timeout, *ask.patience);
     }
     request.body = ask.body;
+    request.referral = referral(url, sender);
     // Same scheme, host and port: a redirect to another port of the same host is another server.
     if (!ask.authorization.empty() && url.same_origin(origin)) {
       request.fields.emplace_back("Authorization", ask.authorization);
@@ -120,25 +168,31 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     if (!response) {
       metrics_.count_status(0);
       if (ask.failed_behind != nullptr) *ask.failed_behind = hop > 0;
+      if (hop > 0) co_return failed_behind(asked, where, response.error());
       co_return response.error().in(where);
     }
     metrics_.count_status((*response)->status());
     metrics_.request_seconds.observe(std::chrono::duration<double>(clock_.now() - begin).count());
+    if (hop == 0 && url.same_origin(base_)) {
+      note_own_address(**response);
+      if ((*response)->peer()) sender = (*response)->peer();
+    }
 
     const std::string* location = (*response)->find("Location");
     // A POST holds a secret, and is for the one that it was meant for.
     if (!is_redirect((*response)->status()) || location == nullptr || ask.method == "POST") {
       if (hop == 0) metrics_.rate_limit.observe((*response)->head());
-      co_return Answer{std::move(*response), hop > 0, where, ask.authorization, std::move(turn)};
+      co_return Answer{std::move(*response), hop > 0, where, asked, ask.authorization, std::move(turn)};
     }
     if (hop == max_redirects_) {
-      co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", where, max_redirects_));
+      co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", asked, max_redirects_));
     }
     Result<http::Url> next = url.resolve(*location);
-    if (!next) co_return next.error().in(where + ": redirect");
-    if (url.is_tls() && !next->is_tls()) {
-      co_return Error(Errc::upstream_protocol, fmt::format("{}: redirect from https to http on {}", where, next->host));
+    if (next && url.is_tls() && !next->is_tls()) {
+      next = Error(Errc::upstream_protocol, "redirect from https to http on " + next->host);
     }
+    if (!next && hop > 0) co_return failed_behind(asked, where, next.error());
+    if (!next) co_return next.error().in(where + ": redirect");
     co_await (*response)->drain();
     url = std::move(*next);
     response->reset();  // before another connection is needed: there may be only this one

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
+#include "http/address_policy.hpp"
 #include "http/client.hpp"
 #include "upstream/admission.hpp"
 #include "upstream/http_registry.hpp"
@@ -59,6 +61,7 @@ class Transport {
     std::unique_ptr<http::ClientResponse> response;
     bool redirected = false;
     std::string where;          // "GET host/path" of the last request, for messages; without a query
+    std::string asked;          // the same of the first request
     std::string authorization;  // what was sent, which an error body may repeat
     Admission::Turn turn = {};  // for as long as the response is needed
   };
@@ -68,17 +71,36 @@ class Transport {
             Metrics& metrics, Admission& admission);
 
   // The answer, whatever its status, but for redirects (301, 302, 303, 307, 308) with a Location: those are followed.
-  // Errors: those of http::Client::send; overloaded, its turn did not come in time; upstream_protocol, for a redirect
-  // from https to http, to nowhere, or too many.
+  // Other places than `base` are reached only where the policy permits (http/address_policy.hpp).
+  // Errors: those of http::Client::send; overloaded, its turn did not come in time; upstream_protocol, for too many
+  // redirects; for whatever else goes wrong behind a redirect the one of failed_behind().
   runtime::Task<Result<Answer>> send(Ask ask);
 
+  // One error for all that a place behind a redirect may do or be, so that nobody learns from it which ports of which
+  // machines are open: upstream_failed. `why` goes into the log. What is our own doing (cancelled, overloaded,
+  // internal) stays as it is. `asked` and `where` as in Answer.
+  Error failed_behind(const std::string& asked, const std::string& where, const Error& why);
+
  private:
+  // Nothing for what the configuration names.
+  [[nodiscard]] std::optional<http::Referral> referral(const http::Url& url,
+                                                       const std::optional<IpAddress>& sender) const;
+  [[nodiscard]] std::optional<IpAddress> own_address() const;
+  void note_own_address(const http::ClientResponse& response);
+
+  const std::string name_;
+  const http::Url base_;
+  const std::shared_ptr<const http::AddressPolicy> policy_;
   http::Client& client_;
   Clock& clock_;
   Metrics& metrics_;
   Admission& admission_;
   const std::size_t max_redirects_;
   std::shared_ptr<const http::Channel> channel_;
+
+  mutable std::mutex mutex_;              // guards what follows
+  std::optional<IpAddress> own_address_;  // the one that answered last for `base`
+  std::optional<Clock::Monotonic> warned_at_;
 };
 
 }  // namespace sluice::upstream

@@ -1,3 +1,5 @@
+#include <set>
+
 #include "bench.hpp"
 
 namespace sluice::upstream {
@@ -239,6 +241,43 @@ TEST_CASE("Token: credentials do not go to a stranger", "[upstream]") {
   REQUIRE(requests.size() == 1);
   CHECK(requests[0].field("Authorization").empty() == bench.params.trusted_realm_hosts.empty());
   CHECK(requests[0].query("account").empty() == bench.params.trusted_realm_hosts.empty());
+}
+
+TEST_CASE("Token: a realm may lead no further than a redirect, and tells as little", "[upstream]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  ScriptedOrigin inside;
+  Reply failing;
+  failing.status = 500;
+  failing.body = R"({"errors":[{"code":"X","message":"internal-secret"}]})";
+  failing.fields = {{"Retry-After", "77"}};
+  inside.respond("/500", [failing](const Request&) { return failing; });
+  Reply nonsense;
+  nonsense.body = "internal-secret";
+  inside.respond("/200", [nonsense](const Request&) { return nonsense; });
+  std::string closed;
+  {
+    ScriptedOrigin gone;
+    closed = gone.url("/token");
+  }
+  std::set<std::string> said;
+  for (const std::string& realm :
+       {inside.url("/500"), inside.url("/200"), closed, std::string("http://10.0.0.1/token"),
+        std::string("http://[fd00:ec2::254]/token"), std::string("http://169.254.169.254/")}) {
+    INFO(realm);
+    Reply challenge;
+    challenge.status = 401;
+    challenge.fields = {{"WWW-Authenticate", "Bearer realm=\"" + realm + "\""}};
+    bench.origin.respond(Bench::blob(name), [challenge](const Request&) { return challenge; });
+    const Download got = bench.get(name);
+    REQUIRE(got.opening);
+    CHECK(got.opening->code == Errc::upstream_failed);
+    CHECK(got.opening->retry_after.count() == 0);
+    said.insert(got.opening->message);
+  }
+  CHECK(said.size() == 1);
+  CHECK(said.begin()->find("internal-secret") == std::string::npos);
 }
 
 TEST_CASE("Token: what the token server says counts", "[upstream]") {

@@ -47,6 +47,9 @@
 
 namespace sluice::proxy {
 
+// Up to this size a blob from behind a redirect is given out when its digest is right, and not before.
+inline constexpr std::uint64_t kHeldWholeBytes = 1024 * 1024;
+
 class BlobService {
  public:
   struct Params {
@@ -163,6 +166,7 @@ class BlobService {
                                    class TrailingVerifier& verifier, Room& room);
   runtime::Task<Result<void>> begin(Download& download, upstream::BlobBody& body);
   runtime::Task<Result<void>> move(Download& download, std::unique_ptr<upstream::BlobBody>& body);
+  void hold_back(Download& download, const upstream::BlobBody& body);
   runtime::Task<Result<bool>> settle_part(Download& download, Result<std::unique_ptr<upstream::BlobBody>>& body);
   runtime::Task<bool> is_right(Download& download, std::uint64_t part);
   runtime::Task<Result<void>> drop_part(streamcache::Writer& writer);

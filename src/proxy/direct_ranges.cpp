@@ -73,6 +73,11 @@ bool is_no_range(Errc code) {
 }
 
 Result<void> check_size(const upstream::BlobBody& body, std::uint64_t size) {
+  // No byte of a range can be verified: what a registry only refers us to must say whose it is, and is no small answer
+  // of something else (BlobService::hold_back).
+  if (body.is_redirected() && (!body.size() || size <= kHeldWholeBytes)) {
+    return Error{Errc::unsupported, "a range from behind a redirect that cannot be verified"};
+  }
   if (!body.size() || *body.size() == size) return {};
   return Error{Errc::size_mismatch, fmt::format("upstream's blob has {} bytes, not {}", *body.size(), size)};
 }

@@ -97,6 +97,7 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
     Error broken{Errc::internal};
     Result<std::unique_ptr<upstream::BlobBody>> body =
         co_await route.registry->open_blob(route.repository, digest, writer.position() + writer.part_bytes());
+    if (body) hold_back(download, **body);
     if (writer.part_bytes() != 0) {
       const Result<bool> whole = co_await settle_part(download, body);
       if (!whole) co_return whole.error();
@@ -123,6 +124,19 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
     co_await back_off(download.failures);
     ++download.failures;
   }
+}
+
+// A registry may redirect to what is nobody's blob, so that an accomplice reads it here. Of what comes from behind a
+// redirect no client gets a byte before its digest is right where it is small, as answers of other services are, or
+// where its length is not the one that was expected.
+void BlobService::hold_back(Download& download, const upstream::BlobBody& body) {
+  if (!body.is_redirected()) return;
+  bool sure = body.size() && *body.size() > kHeldWholeBytes;
+  if (sure && !download.begun) {
+    const auto known = access_.peek(download.route.scope, download.digest);
+    sure = !known || known->size == *body.size();
+  }
+  if (!sure) download.writer.hold_whole();
 }
 
 // Decides, with the first answer of upstream, whether the fill's file goes on from the part in it. True: the part is

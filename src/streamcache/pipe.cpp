@@ -193,8 +193,7 @@ std::optional<std::uint64_t> Pipe::mark_needed() const {
   if (!window || mark_.idle()) return std::nullopt;
   const std::uint64_t written = this->written();
   // The bytes held back do not count: readers cannot come nearer.
-  const std::uint64_t lead =
-      *window > UINT64_MAX - params_.hold_back_bytes ? UINT64_MAX : *window + params_.hold_back_bytes;
+  const std::uint64_t lead = *window > UINT64_MAX - hold_back() ? UINT64_MAX : *window + hold_back();
   const std::uint64_t mark = memory ? slowest_.position() : mark_.position();
   if (written < lead || mark > written - lead) return std::nullopt;
   return written - lead;
@@ -247,8 +246,7 @@ void Pipe::publish(std::uint64_t written) {
 // Called by the writer's task, the only one that changes size_ before the end.
 void Pipe::show() {
   const std::uint64_t written = this->written();
-  visible_.advance(size_ ? std::min(written, minus(*size_, params_.hold_back_bytes))
-                         : minus(written, params_.hold_back_bytes));
+  visible_.advance(size_ ? std::min(written, minus(*size_, hold_back())) : minus(written, hold_back()));
 }
 
 }  // namespace sluice::streamcache

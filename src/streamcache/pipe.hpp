@@ -12,7 +12,8 @@
 //
 // Holding back. The last `hold_back` bytes are invisible until the producer has succeeded, and stay so for ever when it
 // has failed. With one byte held back no reader can have received a complete body that turned out to be wrong. Where
-// the size is known they are the last bytes of the whole, so that everything before is visible at once.
+// the size is known they are the last bytes of the whole, so that everything before is visible at once. A producer that
+// is not sure what it gets calls hold_whole(): what is not visible yet then stays so until it has succeeded.
 //
 // Leaving. When the last reader leaves before everything was written, the pipe is abandoned: with Abandoned::fail the
 // writer fails, at once if it is waiting and else with its next write; with Abandoned::finish it runs free and
@@ -89,9 +90,14 @@ class Writer {
   Writer& operator=(const Writer&) = delete;
 
   // Waits while the window is full, then appends all of `bytes` and wakes readers. `bytes` must live until the task has
-  // ended. Errors: abandoned, cancelled, no_space, io, closed (after the producer has returned). After an error nothing
+  // ended. Errors: abandoned, cancelled, no_space (also: held whole, not stored and longer than the window), io, closed
+  // (after the producer has returned). After an error nothing
   // of `bytes` is visible, and the fill cannot succeed any more.
   runtime::Task<Result<void>> write(std::span<const std::byte> bytes);
+
+  // From now on nothing becomes visible before complete(). There is no window then, so what is neither stored nor small
+  // fails: see write(). Once is enough.
+  void hold_whole();
 
   // The waiting part alone, so that a fill need not read from its source first. Same errors.
   runtime::Task<Result<void>> wait_window();
@@ -268,7 +274,12 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   [[nodiscard]] Result<void> outcome() const;
   [[nodiscard]] Result<void> bytes_outcome() const;
 
+  [[nodiscard]] std::uint64_t hold_back() const noexcept {
+    return held_whole_.load(std::memory_order_relaxed) ? UINT64_MAX : params_.hold_back_bytes;
+  }
+
   const PipeParams params_;
+  std::atomic<bool> held_whole_{false};
   const Clock& clock_;
   const Metrics metrics_;
 

@@ -51,7 +51,12 @@ runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
   }
   if (bytes.empty()) co_return Result<void>{};
   const std::uint64_t at = pipe.written();
-  if (Result<void> written = pipe.append(at, bytes); !written) {
+  Result<void> written = pipe.append(at, bytes);
+  if (written && pipe.held_whole_ && pipe.unstored() &&
+      at + bytes.size() - pipe.stored_end() > pipe.params_.window_bytes.value_or(*PipeParams{}.window_bytes)) {
+    written = Error(Errc::no_space, "it cannot be stored, and is not passed on before it is verified");
+  }
+  if (!written) {
     pipe.note_write_error(written.error());
     co_return written;
   }
@@ -60,6 +65,8 @@ runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
   if (pipe.unstored()) pipe.pass_slowest();
   co_return Result<void>{};
 }
+
+void Writer::hold_whole() { pipe_->held_whole_ = true; }
 
 void Writer::set_size(std::optional<std::uint64_t> size_bytes) {
   {

@@ -12,6 +12,7 @@ find_package(SQLite3 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(prometheus_cpp REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 pkg_check_modules(hiredis REQUIRED IMPORTED_TARGET hiredis)
+pkg_check_modules(libpsl REQUIRED IMPORTED_TARGET libpsl)
 
 # Asio and Beast are compiled once, in src/runtime and src/http, not in every file that includes them.
 add_library(sluice_boost INTERFACE)

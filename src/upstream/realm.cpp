@@ -2,48 +2,51 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <string_view>
+
+#include <libpsl.h>
 
 namespace sluice::upstream {
 namespace {
 
-// Suffixes of two labels under which unrelated parties have names: country second levels, and hosters that give their
-// customers a subdomain.
-constexpr std::array<std::string_view, 58> kSharedSuffixes = {
-    "ac.uk",          "co.uk",       "gov.uk",        "ltd.uk",
-    "me.uk",          "net.uk",      "org.uk",        "plc.uk",
-    "ac.jp",          "co.jp",       "go.jp",         "ne.jp",
-    "or.jp",          "com.au",      "edu.au",        "gov.au",
-    "net.au",         "org.au",      "co.nz",         "net.nz",
-    "org.nz",         "com.br",      "net.br",        "org.br",
-    "com.cn",         "net.cn",      "org.cn",        "gov.cn",
-    "co.in",          "net.in",      "org.in",        "co.kr",
-    "or.kr",          "co.za",       "org.za",        "com.mx",
-    "com.tr",         "com.tw",      "org.tw",        "com.hk",
-    "com.sg",         "com.ar",      "co.il",         "com.pl",
-    "com.ua",         "co.id",       "com.my",        "com.vn",
-    "github.io",      "gitlab.io",   "herokuapp.com", "azurewebsites.net",
-    "cloudfront.net", "appspot.com", "run.app",       "pages.dev",
-    "workers.dev",    "fly.dev",
+// Where customers get names below each other's, and the list of Debian 12 does not say so. Below these only the same
+// host counts.
+constexpr std::array<std::string_view, 24> kSharedByCustomers = {
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonlightsail.com",
+    "appdomain.cloud",
+    "azure-api.net",
+    "azure.com",
+    "azurecr.io",
+    "azureedge.net",
+    "azurefd.net",
+    "googleusercontent.com",
+    "hf.space",
+    "hwclouds-dns.com",
+    "koyeb.app",
+    "ngrok-free.app",
+    "nip.io",
+    "on.aws",
+    "openshiftapps.com",
+    "railway.app",
+    "replit.app",
+    "sslip.io",
+    "traefik.me",
+    "trafficmanager.net",
+    "vultrusercontent.com",
+    "windows.net",
 };
 
-// Longer ones.
-constexpr std::array<std::string_view, 5> kSharedDeepSuffixes = {
-    "amazonaws.com", "amazonaws.com.cn", "cloudapp.azure.com", "on.aws", "azurecr.io",
-};
-
-bool ends_with_label(std::string_view host, std::string_view suffix) {
-  return host.size() > suffix.size() && host.substr(host.size() - suffix.size()) == suffix &&
-         host[host.size() - suffix.size() - 1] == '.';
-}
-
-// The last `labels` labels.
-std::string_view tail(std::string_view host, int labels) {
-  std::size_t at = host.size();
-  for (int i = 0; i < labels; ++i) {
-    at = at == 0 ? std::string_view::npos : host.rfind('.', at - 1);
-    if (at == std::string_view::npos) return host;
-  }
-  return host.substr(at + 1);
+// Null only where memory has run out: then no two names are related.
+const psl_ctx_t* suffixes() {
+  struct Free {
+    void operator()(psl_ctx_t* list) const { psl_free(list); }
+  };
+  // The system's file where it is newer than what the library was built with.
+  static const std::unique_ptr<psl_ctx_t, Free> list(psl_latest(nullptr));
+  return list.get();
 }
 
 bool is_local(const http::Url& url) {
@@ -52,26 +55,27 @@ bool is_local(const http::Url& url) {
 
 }  // namespace
 
-std::string_view registrable_domain(std::string_view host) noexcept {
-  if (!host.empty() && host.back() == '.') host.remove_suffix(1);
-  for (const std::string_view suffix : kSharedDeepSuffixes) {
-    // Below these, how many labels belong to one party differs from service to service: only the same host counts.
-    if (host == suffix || ends_with_label(host, suffix)) return host;
-  }
-  const std::string_view two = tail(host, 2);
-  const bool shared = std::find(kSharedSuffixes.begin(), kSharedSuffixes.end(), two) != kSharedSuffixes.end();
-  return shared ? tail(host, 3) : two;
+std::string registrable_domain(std::string host) {
+  if (!host.empty() && host.back() == '.') host.pop_back();
+  const char* const domain = suffixes() == nullptr ? nullptr : psl_registrable_domain(suffixes(), host.c_str());
+  if (domain == nullptr) return {};
+  const std::string_view found = domain;
+  const bool shared = std::any_of(kSharedByCustomers.begin(), kSharedByCustomers.end(), [&](std::string_view suffix) {
+    return found == suffix || (found.ends_with(suffix) && found[found.size() - suffix.size() - 1] == '.');
+  });
+  return shared ? std::string() : std::string(found);
 }
 
-bool may_see_credentials(const http::Url& registry, const http::Url& realm,
-                         std::span<const std::string> trusted) noexcept {
+bool may_see_credentials(const http::Url& registry, const http::Url& realm, std::span<const std::string> trusted) {
   if (registry.is_tls() && !realm.is_tls()) return false;
   const std::string with_port = realm.host + ":" + std::to_string(realm.port);
   for (const std::string& entry : trusted) {
     if (entry == realm.host || entry == with_port) return true;
   }
   if (is_local(registry) || is_local(realm)) return registry.host == realm.host && registry.port == realm.port;
-  return registry.host == realm.host || registrable_domain(registry.host) == registrable_domain(realm.host);
+  if (registry.host == realm.host) return true;
+  const std::string domain = registrable_domain(registry.host);
+  return !domain.empty() && domain == registrable_domain(realm.host);
 }
 
 }  // namespace sluice::upstream

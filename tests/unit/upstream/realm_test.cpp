@@ -9,15 +9,90 @@ bool may(const char* registry, const char* realm, const std::vector<std::string>
   return may_see_credentials(*http::Url::parse(registry), *http::Url::parse(realm), trusted);
 }
 
-TEST_CASE("registrable_domain: two labels, or three below a shared suffix", "[upstream]") {
+TEST_CASE("registrable_domain: one label more than the public suffix", "[upstream]") {
   CHECK(registrable_domain("auth.docker.io") == "docker.io");
   CHECK(registrable_domain("docker.io") == "docker.io");
-  CHECK(registrable_domain("io") == "io");
+  CHECK(registrable_domain("io").empty());
   CHECK(registrable_domain("a.b.example.co.uk") == "example.co.uk");
-  CHECK(registrable_domain("co.uk") == "co.uk");
+  CHECK(registrable_domain("co.uk").empty());
   CHECK(registrable_domain("alice.github.io") == "alice.github.io");
-  CHECK(registrable_domain("1.dkr.ecr.eu-west-1.amazonaws.com") == "1.dkr.ecr.eu-west-1.amazonaws.com");
+  CHECK(registrable_domain("registry.corp.internal") == "corp.internal");
   CHECK(registrable_domain("docker.io.") == "docker.io");
+  CHECK(registrable_domain("").empty());
+  // The list has it as one name, but its customers have names below it.
+  CHECK(registrable_domain("1.dkr.ecr.eu-west-1.amazonaws.com").empty());
+  CHECK(registrable_domain("azurecr.io").empty());
+}
+
+// Hosters' and clouds' suffixes below which anybody gets a name, and second levels of countries: CVE-2026-33540 is what
+// happens where two of these count as one party.
+TEST_CASE("may_see_credentials: two customers of one hoster are strangers", "[upstream]") {
+  for (const char* suffix : {"azurecr.io",
+                             "azurewebsites.net",
+                             "westus.azurecontainer.io",
+                             "cloudapp.azure.com",
+                             "westus.cloudapp.azure.com",
+                             "azurefd.net",
+                             "trafficmanager.net",
+                             "blob.core.windows.net",
+                             "dkr.ecr.us-east-1.amazonaws.com",
+                             "execute-api.us-east-1.amazonaws.com",
+                             "s3.amazonaws.com",
+                             "us-east-1.elb.amazonaws.com",
+                             "lambda-url.us-east-1.on.aws",
+                             "cloudfront.net",
+                             "a.run.app",
+                             "appspot.com",
+                             "cloudfunctions.net",
+                             "web.app",
+                             "firebaseapp.com",
+                             "github.io",
+                             "gitlab.io",
+                             "herokuapp.com",
+                             "netlify.app",
+                             "vercel.app",
+                             "pages.dev",
+                             "workers.dev",
+                             "fly.dev",
+                             "onrender.com",
+                             "up.railway.app",
+                             "koyeb.app",
+                             "deno.dev",
+                             "ondigitalocean.app",
+                             "ngrok.io",
+                             "ngrok-free.app",
+                             "trycloudflare.com",
+                             "nip.io",
+                             "sslip.io",
+                             "duckdns.org",
+                             "hf.space",
+                             "appdomain.cloud",
+                             "co.uk",
+                             "com.au",
+                             "co.jp",
+                             "com.br",
+                             "co.ke",
+                             "com.bd",
+                             "gov.kz",
+                             "com.pk",
+                             "com.ng",
+                             "co.th"}) {
+    INFO(suffix);
+    const std::string mine = std::string("https://mine.") + suffix;
+    const std::string evil = std::string("https://evil.") + suffix + "/token";
+    CHECK_FALSE(may(mine.c_str(), evil.c_str()));
+    CHECK(may(mine.c_str(), (mine + "/token").c_str()));
+    CHECK(may(mine.c_str(), evil.c_str(), {std::string("evil.") + suffix}));
+  }
+}
+
+// The registries that need no configuration, and where they ask for tokens.
+TEST_CASE("may_see_credentials: the registries that are built in", "[upstream]") {
+  CHECK(may("https://registry-1.docker.io", "https://auth.docker.io/token"));
+  CHECK(may("https://ghcr.io", "https://ghcr.io/token"));
+  CHECK(may("https://quay.io", "https://quay.io/v2/auth"));
+  CHECK(may("https://gcr.io", "https://gcr.io/v2/token"));
+  CHECK(may("https://public.ecr.aws", "https://public.ecr.aws/token/"));
 }
 
 TEST_CASE("may_see_credentials: related hosts", "[upstream]") {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "base/network.hpp"
 #include "http/client_framing.hpp"
 #include "http/conditional.hpp"
 #include "http/response_head.hpp"
@@ -48,6 +49,16 @@ Result<std::string> authorization_of(const http::Request& request) {
     return Error{Errc::denied, "a request has one Authorization"};
   }
   return std::string(request.header("Authorization"));
+}
+
+// Of "127.0.0.1:1234", "[::1]:1234", or an address alone, as proxies name it.
+IpAddress address_of(std::string_view peer) {
+  if (peer.starts_with('[')) {
+    peer = peer.substr(1, peer.find(']') - 1);
+  } else if (const std::size_t colon = peer.find(':'); colon == peer.rfind(':')) {
+    peer = peer.substr(0, colon);
+  }
+  return IpAddress::parse(peer).value_or(IpAddress());
 }
 
 // A client's own request id is taken where it can stand in a log line.
@@ -132,7 +143,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (parts_.logins != nullptr && parts_.logins->required()) {
     Result<std::string> authorization = authorization_of(request);
     if (!authorization) co_return authorization.error();
-    const Result<void> admitted = co_await parts_.logins->admit(std::move(*authorization));
+    const Result<void> admitted = co_await parts_.logins->admit(std::move(*authorization), address_of(request.peer()));
     if (!admitted) co_return admitted.error();
   }
   if (target.kind == Target::Kind::unknown) {

@@ -86,14 +86,28 @@ Htpasswd Htpasswd::parse(std::string_view text, std::vector<std::string>& remark
       most = std::max(most, cost);
     }
   }
-  out.stand_in_ = fmt::format("$2y${:02}${}", most, kNobodysSaltAndHash);
+  out.most_cost_ = most;
   return out;
 }
 
-bool Htpasswd::verify(const std::string& user, const std::string& password) const {
-  const auto at = hashes_.find(user);
-  const bool same = matches(password, at == hashes_.end() ? stand_in_ : at->second);
-  return same && at != hashes_.end();
+bool Htpasswd::verify(const std::string& user, const std::string& password, std::uint64_t* rounds) const {
+  std::uint64_t computed = 0;
+  const auto compute = [&](const std::string& hash, unsigned cost) {
+    computed += std::uint64_t{1} << cost;
+    return matches(password, hash);
+  };
+  const auto stand_in = [](unsigned cost) { return fmt::format("$2y${:02}${}", cost, kNobodysSaltAndHash); };
+  bool same = false;
+  if (const auto at = hashes_.find(user); at == hashes_.end()) {
+    (void)compute(stand_in(most_cost_), most_cost_);
+  } else {
+    const unsigned cost = cost_of(at->second);
+    same = compute(at->second, cost);
+    // A hash of this cost, and stand-ins of this one and each above it but the most, are as many rounds as the most.
+    for (unsigned more = cost; !same && more < most_cost_; ++more) (void)compute(stand_in(more), more);
+  }
+  if (rounds != nullptr) *rounds = computed;
+  return same;
 }
 
 std::optional<Login> parse_basic(std::string_view authorization) {
@@ -122,9 +136,10 @@ LoginGate::LoginGate(Bounds bounds, const Clock& clock, runtime::TaskGroup& grou
     : bounds_(bounds),
       clock_(clock),
       counters_(registry),
-      pool_(bounds.threads),
+      pool_(bounds.pool),
       state_(std::make_shared<const State>()),
-      remembered_(bounds.max_remembered),
+      accepted_(bounds.max_remembered),
+      refused_(bounds.max_refusals),
       flights_(group) {}
 
 LoginGate::~LoginGate() { pool_.stop(); }
@@ -207,17 +222,20 @@ void LoginGate::refresh() {
 
 std::optional<bool> LoginGate::recall(const std::string& key) {
   const std::scoped_lock lock(mutex_);
-  const Remembered* const known = remembered_.find(key);
-  if (known == nullptr) return std::nullopt;
-  if (clock_.now() < known->until) return known->accepted;
-  remembered_.erase(key);
+  for (const bool accepted : {true, false}) {
+    Remembered& remembered = accepted ? accepted_ : refused_;
+    const Clock::Monotonic* const until = remembered.find(key);
+    if (until == nullptr) continue;
+    if (clock_.now() < *until) return accepted;
+    remembered.erase(key);
+  }
   return std::nullopt;
 }
 
 void LoginGate::remember(const std::string& key, bool accepted, std::chrono::milliseconds ttl) {
   if (ttl.count() <= 0) return;
   const std::scoped_lock lock(mutex_);
-  remembered_.insert(key, Remembered{accepted, clock_.now() + ttl});
+  (accepted ? accepted_ : refused_).insert(key, clock_.now() + ttl);
 }
 
 Error LoginGate::refusal(const State& state) {
@@ -227,18 +245,17 @@ Error LoginGate::refusal(const State& state) {
 }
 
 runtime::Task<Result<bool>> LoginGate::check(std::shared_ptr<const State> state, std::string authorization,
-                                             std::string key) {
+                                             std::string key, IpAddress client) {
   const std::optional<Login> login = parse_basic(authorization);
   if (!login) co_return false;
-  const auto work = [state, login] { return state->accounts.verify(login->user, login->password); };
-  waiting_.fetch_add(1, std::memory_order_relaxed);
-  const bool right = co_await runtime::offload(pool_, work);
-  waiting_.fetch_sub(1, std::memory_order_relaxed);
-  remember(key, right, right ? state->params.remember : std::min(state->params.remember, bounds_.remember_refusal));
-  co_return right;
+  std::function<bool()> work = [state, login] { return state->accounts.verify(login->user, login->password); };
+  const std::optional<bool> right = co_await pool_.run(client, std::move(work));
+  if (!right) co_return Error(Errc::overloaded, "too many logins wait to be checked");
+  remember(key, *right, *right ? state->params.remember : std::min(state->params.remember, bounds_.remember_refusal));
+  co_return *right;
 }
 
-runtime::Task<Result<void>> LoginGate::admit(std::string authorization) {
+runtime::Task<Result<void>> LoginGate::admit(std::string authorization, IpAddress client) {
   const std::shared_ptr<const State> now = state();
   if (now->params.file.empty()) co_return Result<void>{};
   if (authorization.empty()) {
@@ -251,15 +268,14 @@ runtime::Task<Result<void>> LoginGate::admit(std::string authorization) {
     if (!*known) co_return refusal(*now);
     co_return Result<void>{};
   }
-  if (waiting_.load(std::memory_order_relaxed) >= bounds_.max_waiting) {
-    counters_.overloaded.add();
-    co_return Error(Errc::overloaded, "too many logins wait to be checked");
-  }
-  runtime::SingleFlight<std::string, bool>::Work work = [this, now, authorization, key] {
-    return check(now, authorization, key);
+  runtime::SingleFlight<std::string, bool>::Work work = [this, now, authorization, key, client] {
+    return check(now, authorization, key, client.client_key());
   };
   const auto outcome = co_await flights_.run(key, std::move(work));
-  if (!outcome.result) co_return outcome.result.error();
+  if (!outcome.result) {
+    if (outcome.result.error().code == Errc::overloaded) counters_.overloaded.add();
+    co_return outcome.result.error();
+  }
   (*outcome.result ? counters_.accepted : counters_.refused).add();
   if (!*outcome.result) co_return refusal(*now);
   co_return Result<void>{};

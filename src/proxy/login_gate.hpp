@@ -1,11 +1,12 @@
 // LoginGate: who may use the cache, by a htpasswd file with bcrypt hashes.
 //
 //   checked lately ──▶ in, or refused
-//   else one bcrypt, on a thread of its own: the right password ──▶ in, and remembered
-//                                            any other, or no such user ──▶ 401, and remembered a moment
+//   else bcrypt, on threads of their own: the right password ──▶ in, and remembered
+//                                         any other, or no such user ──▶ 401, and remembered a moment
 //
-// A user who is not in the file costs a hash as well, so that an answer's time tells nobody who is. What is remembered
-// is kept under a KeyedHash with the file's generation in it: a file that has changed makes all of it void.
+// Every refusal costs as much as the costliest hash of the file, whoever is asked for, so that its time tells nobody
+// who is in it. The checks of one client wait for each other, and hardly for those of others (FairPool). What is
+// remembered is kept under a KeyedHash with the file's generation in it: a file that has changed makes all of it void.
 //
 // Threads: admit on any loop; set and refresh on any thread that may block, one at a time. The task group must be empty
 // before this is destroyed.
@@ -28,8 +29,8 @@
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "base/sieve_map.hpp"
+#include "proxy/fair_pool.hpp"
 #include "proxy/keyed_hash.hpp"
-#include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
 
 namespace sluice::proxy {
@@ -40,13 +41,14 @@ class Htpasswd {
   // Lines that are no account are left out, and named in `remarks` by their number and never by what they hold.
   static Htpasswd parse(std::string_view text, std::vector<std::string>& remarks);
 
-  // Blocks for as long as a bcrypt takes, whoever is asked for.
-  [[nodiscard]] bool verify(const std::string& user, const std::string& password) const;
+  // Blocks for as long as a bcrypt takes; for a refusal, for as long as the costliest of the file, whoever is asked
+  // for. `rounds`: how many of bcrypt's rounds were computed, 2 to the power of the cost; may be null.
+  bool verify(const std::string& user, const std::string& password, std::uint64_t* rounds = nullptr) const;
   [[nodiscard]] std::size_t size() const noexcept { return hashes_.size(); }
 
  private:
   std::map<std::string, std::string, std::less<>> hashes_;
-  std::string stand_in_;  // nobody's, as costly as the costliest
+  unsigned most_cost_ = 0;
 };
 
 // The user and the password of a Basic Authorization (RFC 7617); nothing for any other.
@@ -64,9 +66,9 @@ class LoginGate {
     std::chrono::milliseconds remember{60'000};
   };
   struct Bounds {
-    std::size_t threads = 2;
-    std::size_t max_waiting = 64;
-    std::size_t max_remembered = 10'000;
+    FairPool::Params pool;
+    std::size_t max_remembered = 10'000;  // accepted ones
+    std::size_t max_refusals = 1'000;
     std::chrono::milliseconds remember_refusal{5'000};
   };
 
@@ -80,8 +82,9 @@ class LoginGate {
   void refresh();
 
   [[nodiscard]] bool required() const noexcept { return required_.load(std::memory_order_acquire); }
-  // Nothing for who may come in. Errors: unauthorized, with a challenge; overloaded.
-  runtime::Task<Result<void>> admit(std::string authorization);
+  // Nothing for who may come in. Errors: unauthorized, with a challenge; overloaded, when too many of this client's
+  // logins, or of all, wait to be checked.
+  runtime::Task<Result<void>> admit(std::string authorization, IpAddress client);
   // Ends the threads; nobody is admitted any more.
   void stop() { pool_.stop(); }
 
@@ -101,31 +104,29 @@ class LoginGate {
     std::string stamp;  // of the file
     std::string generation;
   };
-  struct Remembered {
-    bool accepted;
-    Clock::Monotonic until;
-  };
+  using Remembered = SieveMap<std::string, Clock::Monotonic>;  // until when
 
   [[nodiscard]] std::shared_ptr<const State> state() const;
   Result<std::shared_ptr<const State>> read(Params params);
   void put(std::shared_ptr<const State> state);
   [[nodiscard]] std::optional<bool> recall(const std::string& key);
   void remember(const std::string& key, bool accepted, std::chrono::milliseconds ttl);
-  runtime::Task<Result<bool>> check(std::shared_ptr<const State> state, std::string authorization, std::string key);
+  runtime::Task<Result<bool>> check(std::shared_ptr<const State> state, std::string authorization, std::string key,
+                                    IpAddress client);
   static Error refusal(const State& state);
 
   const Bounds bounds_;
   const Clock& clock_;
   const Counters counters_;
   const KeyedHash hash_;
-  runtime::DiskPool pool_;
+  FairPool pool_;
   std::atomic<bool> required_{false};
-  std::atomic<std::size_t> waiting_{0};
   std::uint64_t reads_ = 0;       // set and refresh alone
   std::string complained_about_;  // a stamp; refresh alone
   mutable std::mutex mutex_;      // guards what follows
   std::shared_ptr<const State> state_;
-  SieveMap<std::string, Remembered> remembered_;
+  Remembered accepted_;
+  Remembered refused_;  // apart, so that a flood of wrong ones drives out no right one
   runtime::SingleFlight<std::string, bool> flights_;
 };
 

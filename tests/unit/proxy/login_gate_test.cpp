@@ -1,5 +1,8 @@
 // Logins by htpasswd, and patterns of repositories.
+#include <array>
+#include <condition_variable>
 #include <fstream>
+#include <mutex>
 
 #include <catch2/catch.hpp>
 
@@ -36,8 +39,8 @@ struct Setup {
 
   void write(const std::string& text) const { std::ofstream(file) << text; }
   // "in", or the name of the error.
-  std::string ask(const std::string& authorization) {
-    const Result<void> admitted = run(gate.admit(authorization));
+  std::string ask(const std::string& authorization, const IpAddress& client = IpAddress()) {
+    const Result<void> admitted = run(gate.admit(authorization, client));
     return admitted ? "in" : std::string(name(admitted.error().code));
   }
   double count(const std::string& result) const {
@@ -105,7 +108,7 @@ TEST_CASE("LoginGate: lets in who has the password, and remembers it for a while
   at.write(kAlice);
   REQUIRE(at.gate.set({at.file, "a realm", 60s}).has_value());
   CHECK(at.gate.required());
-  const Result<void> refused = at.run(at.gate.admit(""));
+  const Result<void> refused = at.run(at.gate.admit("", IpAddress()));
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().code == Errc::unauthorized);
   CHECK(refused.error().challenges == std::vector<std::string>{"Basic realm=\"a realm\""});
@@ -141,11 +144,109 @@ TEST_CASE("LoginGate: a file that changes counts at once, and one that goes leav
 }
 
 TEST_CASE("LoginGate: no more logins wait to be checked than may", "[proxy]") {
-  Setup at({.threads = 1, .max_waiting = 0});
+  Setup at({.pool = {.threads = 1, .max_waiting = 0}});
   at.write(kAlice);
   REQUIRE(at.gate.set({at.file}).has_value());
   CHECK(at.ask(basic("alice", "correct-horse")) == "overloaded");
   CHECK(at.count("overloaded") == 1);
+}
+
+TEST_CASE("LoginGate: wrong passwords without end drive out no right one", "[proxy]") {
+  Setup at({.pool = {}, .max_remembered = 4, .max_refusals = 4});
+  at.write(kAlice);
+  REQUIRE(at.gate.set({at.file, "sluice", 1h}).has_value());
+  CHECK(at.ask(basic("alice", "correct-horse")) == "in");
+  for (int i = 0; i < 20; ++i) CHECK(at.ask(basic("alice", "wrong" + std::to_string(i))) == "unauthorized");
+  CHECK(at.ask(basic("alice", "correct-horse")) == "in");
+  CHECK(at.count("accepted") == 1);
+  CHECK(at.count("remembered") == 1);
+}
+
+TEST_CASE("Htpasswd: every refusal computes as many rounds as the costliest hash", "[proxy]") {
+  std::vector<std::string> remarks;
+  // carol's cost is 8; nobody needs her password.
+  const Htpasswd accounts = Htpasswd::parse(
+      std::string(kAlice) + "carol:$2y$08$abcdefghijklmnopqrstuuPoaPXzWjiVz4HaNq2LJXksWbO79E.S6\n", remarks);
+  REQUIRE(remarks.empty());
+  for (const char* user : {"alice", "carol", "nobody"}) {
+    std::uint64_t rounds = 0;
+    CHECK_FALSE(accounts.verify(user, "wrong", &rounds));
+    CHECK(rounds == 256);
+  }
+  std::uint64_t rounds = 0;
+  CHECK(accounts.verify("alice", "correct-horse", &rounds));
+  CHECK(rounds == 16);
+}
+
+namespace {
+
+// Work that waits for the test, which sees in which order it begins.
+struct Rounds {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<int> begun;
+  bool held = true;
+
+  std::function<bool()> work(int number) {
+    return [this, number] {
+      std::unique_lock lock(mutex);
+      begun.push_back(number);
+      changed.notify_all();
+      changed.wait(lock, [this] { return !held; });
+      return true;
+    };
+  }
+};
+
+runtime::Task<void> run_into(FairPool& pool, IpAddress client, std::function<bool()> work,
+                             std::optional<std::optional<bool>>* out) {
+  *out = co_await pool.run(client, std::move(work));
+}
+
+}  // namespace
+
+TEST_CASE("FairPool: who asks for much waits for himself", "[proxy]") {
+  const IpAddress flood = *IpAddress::parse("192.0.2.1");
+  const IpAddress other = *IpAddress::parse("192.0.2.2");
+  Rounds rounds;
+  test::RunTask run;
+  runtime::TaskGroup group{"test"};
+  FairPool pool({.threads = 1, .max_waiting = 100, .max_waiting_per_client = 3});
+  std::array<std::optional<std::optional<bool>>, 6> outcomes;
+  const auto ask = [&](int number, const IpAddress& client) {
+    group.spawn(run.loop().get_executor(),
+                run_into(pool, client, rounds.work(number), &outcomes.at(static_cast<std::size_t>(number))));
+    run.loop().restart();
+    run.loop().poll();
+  };
+  ask(0, flood);
+  {
+    std::unique_lock lock(rounds.mutex);
+    REQUIRE(rounds.changed.wait_for(lock, 20s, [&] { return rounds.begun.size() == 1; }));
+  }
+  ask(1, flood);
+  ask(2, flood);
+  ask(3, flood);  // one too many of this client
+  ask(4, other);
+  ask(5, other);
+  run.loop().restart();
+  run.loop().poll();
+  REQUIRE(outcomes[3]);
+  CHECK_FALSE(*outcomes[3]);
+  {
+    const std::scoped_lock lock(rounds.mutex);
+    rounds.held = false;
+    rounds.changed.notify_all();
+  }
+  run.loop().restart();
+  run.loop().run();
+  // In turns: the other client's first one comes before the second that the flood had waiting.
+  CHECK(rounds.begun == std::vector<int>{0, 1, 4, 2, 5});
+  for (const int number : {0, 1, 2, 4, 5}) {
+    CHECK(outcomes.at(static_cast<std::size_t>(number)) == std::optional<std::optional<bool>>(true));
+  }
+  (void)group.wait_for(10s);
+  pool.stop();
 }
 
 TEST_CASE("RepositoryRules: what is denied stands above what is allowed", "[proxy]") {

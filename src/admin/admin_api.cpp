@@ -68,7 +68,7 @@ std::optional<Result<oci::Digest>> as_digest(std::string_view name) {
 Task<Answer> AdminApi::answer(const http::Request& request) {
   const std::string_view method = request.method();
   const Guarded guarded{method, request.host(), request.has_header("Origin"), request.header("Content-Type")};
-  if (const std::optional<std::string> why = refusal(guarded, params_.listen_address)) {
+  if (const std::optional<std::string> why = refusal(guarded, params_.hosts)) {
     co_return failed({Errc::denied, *why});
   }
   std::string_view path = request.path();

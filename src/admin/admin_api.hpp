@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "admin/collect.hpp"
+#include "admin/guard.hpp"
 #include "admin/inventory.hpp"
 #include "admin/inventory_json.hpp"
 #include "admin/verify_job.hpp"
@@ -47,7 +48,7 @@ class AdminApi {
   };
   struct Params {
     std::string version;
-    std::string listen_address;  // of the admin listener: an IP address, or empty for every one
+    OwnHosts hosts;
   };
   // All must outlive it.
   struct Parts {

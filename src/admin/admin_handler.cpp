@@ -61,6 +61,12 @@ runtime::Task<AdminHandler::Answer> AdminHandler::answer_request(const http::Req
     co_return Answer{out.status, kJson, std::move(out.body), out.allow};
   }
   if (!request.is_get() && !request.is_head()) co_return Answer{405, kText, "only GET and HEAD\n", "GET, HEAD"};
+  // Whether it lives is no secret, and those who ask that have no name for it.
+  if (request.path() != "/healthz" && !is_readable(request.host(), params_.hosts)) {
+    co_return Answer{
+        403, kText,
+        "the Host is none of this listener's: use its IP address or localhost, or name it in admin.hosts\n"};
+  }
   co_return answer(request.path());
 }
 

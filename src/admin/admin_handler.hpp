@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "admin/guard.hpp"
 #include "admin/readiness.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -21,6 +22,7 @@ class AdminHandler final : public http::Handler {
   struct Params {
     std::string version;
     AdminApi* api = nullptr;  // outlives it; none: there is nothing below /api
+    OwnHosts hosts = {};
   };
 
   // Registers the metrics of the process with `registry`.

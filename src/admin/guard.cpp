@@ -45,15 +45,18 @@ bool is_loopback(const Address& address) {
   return IN6_IS_ADDR_LOOPBACK(&address.six) != 0;
 }
 
-bool is_ours(std::string_view authority, std::string_view listen_address) {
+bool is_ours(std::string_view authority, const OwnHosts& hosts) {
   const std::string host = host_of(authority);
   if (host == "localhost") return true;
+  if (!host.empty() && host != "*" && std::find(hosts.names.begin(), hosts.names.end(), host) != hosts.names.end())
+    return true;
+  const std::string& listen_address = hosts.listen_address;
   const std::optional<Address> address = address_of(host);
   if (!address) return false;
   if (is_loopback(*address)) return true;
   const bool everywhere = listen_address.empty() || listen_address == "0.0.0.0" || listen_address == "::";
   if (everywhere) return true;
-  const std::optional<Address> own = address_of(std::string(listen_address));
+  const std::optional<Address> own = address_of(listen_address);
   if (!own || own->v4 != address->v4) return false;
   if (own->v4) return own->four.s_addr == address->four.s_addr;
   return IN6_ARE_ADDR_EQUAL(&own->six, &address->six) != 0;
@@ -61,10 +64,15 @@ bool is_ours(std::string_view authority, std::string_view listen_address) {
 
 }  // namespace
 
-std::optional<std::string> refusal(const Guarded& request, std::string_view listen_address) {
+bool is_readable(std::string_view host, const OwnHosts& hosts) {
+  const bool any = std::find(hosts.names.begin(), hosts.names.end(), "*") != hosts.names.end();
+  return host.empty() || any || is_ours(host, hosts);
+}
+
+std::optional<std::string> refusal(const Guarded& request, const OwnHosts& hosts) {
   if (request.has_origin) return "requests of web pages (with an Origin) are refused";
-  if (!is_ours(request.host, listen_address)) {
-    return "the Host is none of this listener's: use its IP address, or localhost";
+  if (!is_ours(request.host, hosts)) {
+    return "the Host is none of this listener's: use its IP address or localhost, or name it in admin.hosts";
   }
   const std::string type = lowered(request.content_type.substr(0, request.content_type.find(';')));
   if (request.method == "POST" && type != "application/json") {

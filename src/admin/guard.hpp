@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::admin {
 
@@ -21,8 +22,20 @@ struct Guarded {
   std::string_view content_type = {};
 };
 
-// Why the request is refused; nothing: it is not. `listen_address` is where the admin listener is: an IP address, or
-// empty, "0.0.0.0" or "::" for every one, where a Host may then be any IP address.
-std::optional<std::string> refusal(const Guarded& request, std::string_view listen_address);
+// What a Host may be.
+struct OwnHosts {
+  // Where the admin listener is: an IP address, or empty, "0.0.0.0" or "::" for every one, where a Host may then be any
+  // IP address.
+  std::string listen_address;
+  // Other names, in lower case. "*" stands for all of them where only is_readable is asked.
+  std::vector<std::string> names = {};
+};
+
+// Why a request of the admin API is refused; nothing: it is not.
+std::optional<std::string> refusal(const Guarded& request, const OwnHosts& hosts);
+
+// Whether a page that tells about the program may be read by who sent this Host: the same, but a request without one is
+// no browser's. `host` as sent, with its port.
+bool is_readable(std::string_view host, const OwnHosts& hosts);
 
 }  // namespace sluice::admin

@@ -1,5 +1,6 @@
 #include "app/administration.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,10 +56,19 @@ admin::Inventory::Params inventory_params(const config::Settings& settings, cons
 
 }  // namespace
 
+admin::OwnHosts own_hosts(const config::Admin& settings) {
+  admin::OwnHosts out{settings.listen.address, settings.hosts};
+  for (std::string& name : out.names) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  }
+  return out;
+}
+
 Administration::Administration(const config::Settings& settings, const Parts& parts)
     : inventory_(inventory_params(settings, parts), parts.store, parts.parts, parts.filesystem),
       verify_(parts.store, parts.clock),
-      api_({std::string(version()), settings.admin.listen.address},
+      api_({std::string(version()), own_hosts(settings.admin)},
            {inventory_, parts.store, parts.parts, verify_, parts.pool, parts.filesystem, parts.clock}, actions(parts)) {
 }
 

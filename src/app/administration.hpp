@@ -17,6 +17,9 @@
 
 namespace sluice::app {
 
+// What requests to the admin listener may call it.
+admin::OwnHosts own_hosts(const config::Admin& settings);
+
 class Administration {
  public:
   // All must outlive it.

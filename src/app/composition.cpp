@@ -323,7 +323,8 @@ Application::Application(const config::Settings& settings, LoadAgain load_again)
       door_(clock_, fills_, registry_),
       administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_,
                                  upstreams_, [this] { return reload_for_admin(*this); }}),
-      admin_handler_(registry_, readiness_, clock_, {std::string(version()), &administration_.api()}) {
+      admin_handler_(registry_, readiness_, clock_,
+                     {std::string(version()), &administration_.api(), own_hosts(settings.admin)}) {
   upstream_set_.apply(upstream_set_.prepare(settings), settings);
 }
 

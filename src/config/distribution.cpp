@@ -85,7 +85,9 @@ class DistributionFile {
   void debug_address(const YAML::Node& node, const Place& at) {
     reader_.set(own_field("admin.listen"), settings_, node, "admin.listen", at);
     const std::string& address = settings_.admin.listen.address;
-    if (address.starts_with("127.") || address == "::1") return;
+    // Of every address the program warns by itself.
+    const bool any = address.empty() || address == "0.0.0.0" || address == "::";
+    if (address.starts_with("127.") || address == "::1" || any) return;
     reader_.report().warning(
         fmt::format("{}: becomes admin.listen, where other machines reach the admin API too, which "
                     "asks for no login; 127.0.0.1 keeps it to this one",

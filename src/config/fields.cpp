@@ -416,6 +416,10 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(host_pattern());
   add_entry_fields(f);
   f.push_back(endpoint("admin.listen", [](auto& s) -> auto& { return s.admin.listen; }));
+  f.push_back(list<S>(
+      "admin.hosts", "a list of host names without a port, or *",
+      [](std::string_view host) { return host == "*" || is_host(host); },
+      [](auto& s) -> auto& { return s.admin.hosts; }));
   f.push_back(text<S>("data", "a directory", [](auto& s) -> auto& { return s.data; }));
   f.push_back(choice<S>("log.level", kLevels, [](auto& s) -> auto& { return s.log.level; }));
   f.push_back(choice<S>("log.format", kFormats, [](auto& s) -> auto& { return s.log.format; }));

@@ -299,6 +299,13 @@ void check(Settings& settings, Report& report) {
     return at.address.empty() || at.address == "0.0.0.0" || at.address == "::";
   };
   const bool any = is_any(listen) || is_any(admin);
+  if (is_any(admin)) {
+    report.warning(
+        fmt::format("admin.listen is {}, every address of this machine: whoever reaches the port reads metrics "
+                    "and may remove what is cached, without a login; let a firewall keep others away, or "
+                    "listen on one address",
+                    admin.to_string()));
+  }
   if (listen.port != 0 && listen.port == admin.port && (any || listen.address == admin.address)) {
     const Place server_place = report.origin("server.listen");
     const Place admin_place = report.origin("admin.listen");

@@ -88,6 +88,8 @@ struct Repositories {
 
 struct Admin {
   Endpoint listen{"127.0.0.1", 5001};
+  // Names that a Host may have besides IP addresses and localhost; "*": any, but not for the admin API.
+  std::vector<std::string> hosts;
 };
 
 struct AccessLog {

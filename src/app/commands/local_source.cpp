@@ -117,7 +117,7 @@ class LocalSource final : public Source {
         parts_(parts_params(settings, limited, store_.ledger()), filesystem_, clock_, registry_),
         inventory_({settings.default_upstream}, store_, parts_, filesystem_),
         verify_(store_, clock_),
-        api_({std::string(version()), "127.0.0.1"}, {inventory_, store_, parts_, verify_, pool_, filesystem_, clock_},
+        api_({std::string(version()), {"127.0.0.1"}}, {inventory_, store_, parts_, verify_, pool_, filesystem_, clock_},
              actions({store_, parts_, pool_})) {}
 
   ~LocalSource() override {

@@ -46,7 +46,7 @@ struct ApiFixture : AdminFixture {
   bool redis_down = false;
   VerifyJob verify{store_, clock};
   AdminApi api{
-      {"1.2.3", "127.0.0.1"},
+      {"1.2.3", {"127.0.0.1"}},
       {inventory, store_, parts, verify, pool, filesystem, clock},
       {[this](store::Scope scope, oci::Digest digest) { return forget(this, std::move(scope), digest); },
        [this](oci::Digest digest) { return drop(this, digest); },

@@ -20,8 +20,8 @@ namespace {
 // Takes one whole answer.
 class RecordingExchange final : public http::Exchange {
  public:
-  explicit RecordingExchange(std::string_view request_line)
-      : bytes_(std::string(request_line) + " HTTP/1.1\r\nHost: localhost:5001\r\n\r\n"),
+  explicit RecordingExchange(std::string_view request_line, std::string_view host = "localhost:5001")
+      : bytes_(std::string(request_line) + " HTTP/1.1\r\nHost: " + std::string(host) + "\r\n\r\n"),
         refused_(http::parse_request(bytes_, request_).has_value()) {}
 
   const http::Request& request() const noexcept override { return request_; }
@@ -118,6 +118,30 @@ TEST_CASE("Admin: / is a page that knows how long it is up", "[admin]") {
   CHECK(answer.status == 200);
   CHECK(answer.content_type == "text/html; charset=utf-8");
   CHECK(has(answer.body, "up for 1m30s"));
+}
+
+TEST_CASE("Admin: what tells about the program is read by its own names alone", "[admin]") {
+  metrics::Registry registry;
+  Readiness readiness;
+  ManualClock clock;
+  AdminHandler handler(registry, readiness, clock, {"1.2.3", nullptr, {"127.0.0.1", {"sluice"}}});
+  const auto status = [&](std::string_view path, std::string_view host) {
+    RecordingExchange exchange("GET " + std::string(path), host);
+    REQUIRE_FALSE(exchange.refused());
+    runtime::Loop loop;
+    boost::asio::co_spawn(loop.get_executor(), handler.serve(exchange), [](std::exception_ptr) {});
+    loop.run();
+    return exchange.head().substr(9, 3);
+  };
+  for (const char* path : {"/metrics", "/readyz", "/"}) {
+    INFO(path);
+    CHECK(status(path, "127.0.0.1:5001") == "200");
+    CHECK(status(path, "localhost") == "200");
+    CHECK(status(path, "sluice:5001") == "200");
+    // A page of this name, which its owner has pointed here (DNS rebinding).
+    CHECK(status(path, "attacker.example:5001") == "403");
+  }
+  CHECK(status("/healthz", "attacker.example") == "200");
 }
 
 TEST_CASE("Admin: other paths are not there", "[admin]") {

@@ -6,8 +6,8 @@ using namespace sluice::admin;
 
 namespace {
 
-bool allowed(std::string_view host, std::string_view listen = "127.0.0.1") {
-  return !refusal({.method = "GET", .host = host}, listen);
+bool allowed(std::string_view host, std::string listen = "127.0.0.1", std::vector<std::string> names = {}) {
+  return !refusal({.method = "GET", .host = host}, {std::move(listen), std::move(names)});
 }
 
 }  // namespace
@@ -42,9 +42,26 @@ TEST_CASE("Guard: the address that is listened on, and every address where that 
   }
 }
 
+TEST_CASE("Guard: names that the configuration gives", "[admin]") {
+  CHECK(allowed("sluice:5001", "0.0.0.0", {"sluice", "cache.example"}));
+  CHECK(allowed("Cache.Example", "127.0.0.1", {"sluice", "cache.example"}));
+  CHECK_FALSE(allowed("attacker.example", "0.0.0.0", {"sluice"}));
+  // Any name is any page's that leads here: not for what changes something.
+  CHECK_FALSE(allowed("attacker.example", "0.0.0.0", {"*"}));
+  CHECK_FALSE(allowed("*", "0.0.0.0", {"*"}));
+}
+
+TEST_CASE("Guard: what may be read, by which Host", "[admin]") {
+  const OwnHosts plain{"10.1.2.3"};
+  for (const char* host : {"10.1.2.3:5001", "127.0.0.1", "localhost:1", ""}) CHECK(is_readable(host, plain));
+  for (const char* host : {"attacker.example:5001", "sluice", "10.1.2.4"}) CHECK_FALSE(is_readable(host, plain));
+  CHECK(is_readable("sluice:5001", {"10.1.2.3", {"sluice"}}));
+  CHECK(is_readable("whatever.example", {"10.1.2.3", {"*"}}));
+}
+
 TEST_CASE("Guard: what a page sends by itself is refused", "[admin]") {
   const auto refused = [](std::string_view method, bool origin, std::string_view type) {
-    return refusal({method, "127.0.0.1", origin, type}, "127.0.0.1").has_value();
+    return refusal({method, "127.0.0.1", origin, type}, {"127.0.0.1"}).has_value();
   };
   CHECK(refused("GET", true, ""));
   CHECK(refused("POST", true, "application/json"));

@@ -248,7 +248,11 @@ TEST_CASE("Distribution: what was open for metrics is told to be more", "[config
   REQUIRE(open.has_value());
   CHECK(open->admin.listen == Endpoint{"", 5001});
   REQUIRE(open->warnings.size() == 1);
-  CHECK(open->warnings[0].find("http.debug.addr: becomes admin.listen") != std::string::npos);
+  CHECK(open->warnings[0].find("admin.listen is :5001, every address of this machine") == 0);
+  const auto one = load_text(before + "'10.1.2.3:5001'}}\n");
+  REQUIRE(one.has_value());
+  REQUIRE(one->warnings.size() == 1);
+  CHECK(one->warnings[0].find("http.debug.addr: becomes admin.listen") != std::string::npos);
   const auto closed = load_text(before + "'localhost:5001'}}\n");
   REQUIRE(closed.has_value());
   CHECK(closed->warnings.empty());

@@ -65,6 +65,8 @@ int run(const app::CommandLine& line) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Where this fails, nothing can be said either.
+  if (!app::open_standard_descriptors()) return app::kExitFailure;
   try {
     const app::ParsedCommandLine parsed = app::parse_command_line(argc, argv);
     print(stdout, parsed.to_stdout);

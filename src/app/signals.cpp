@@ -1,8 +1,11 @@
 #include "app/signals.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
-#include <csignal>
+#include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <utility>
 
 #include <boost/asio/signal_set.hpp>
@@ -58,6 +61,15 @@ void Signals::cancel() {
 }
 
 void ignore_sigpipe() { std::signal(SIGPIPE, SIG_IGN); }
+
+bool open_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free number, which is this one.
+    if (::open("/dev/null", O_RDWR) != fd) return false;
+  }
+  return true;
+}
 
 std::size_t raise_open_file_limit() {
   rlimit limit{};

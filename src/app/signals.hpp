@@ -42,6 +42,10 @@ class Signals {
 // SIGPIPE is ignored from here on. Called by main before any thread starts.
 void ignore_sigpipe();
 
+// Opens those of the descriptors 0 to 2 that are closed on /dev/null, so that no file or socket gets such a number and
+// then what is meant for standard output or error. Before anything else in main. False: it cannot be done.
+bool open_standard_descriptors();
+
 // Raises the soft limit of open files to the hard one. Returns the limit that now holds.
 std::size_t raise_open_file_limit();
 

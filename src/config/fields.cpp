@@ -222,7 +222,7 @@ Field<Upstream> url() {
             upstream.url = *parsed;
             return true;
           },
-          [](const Upstream& upstream) { return in_quotes(upstream.url); }};
+          [](const Upstream& upstream) { return in_quotes(upstream.url); }, true};
 }
 
 // A proxy's URL; `off` is a value of its own.
@@ -353,6 +353,7 @@ void add_redis_fields(std::vector<Field<Settings>>& f) {
   using S = Settings;
   f.push_back(list<S>("redis.addresses", "a list of addresses such as 127.0.0.1:6379 or unix:/run/redis.sock",
                       is_redis_address, [](auto& s) -> auto& { return s.redis.addresses; }));
+  f.back().secret = true;
   f.push_back(text<S>("redis.username", "a name", [](auto& s) -> auto& { return s.redis.username; }));
   f.push_back(text<S>("redis.password", "a password", [](auto& s) -> auto& { return s.redis.password; }));
   f.back().secret = true;
@@ -481,6 +482,7 @@ std::vector<Field<Upstream>> make_upstream_fields() {
   f.push_back(list<U>("endpoints",
                       "a list of URLs such as https://mirror.example.com, without user, query and fragment", is_url,
                       [](auto& u) -> auto& { return u.endpoints; }));
+  f.back().secret = true;
   add_login_fields(f);
   f.push_back(text<U>("ca_file", "a PEM file", [](auto& u) -> auto& { return u.ca_file; }));
   f.push_back(text<U>("cert_file", "a PEM file", [](auto& u) -> auto& { return u.cert_file; }));

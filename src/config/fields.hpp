@@ -19,7 +19,7 @@ struct Field {
   std::function<bool(Owner&, std::string_view text)> set;
   // The value as a YAML scalar or flow list that `set` takes again.
   std::function<std::string(const Owner&)> show;
-  bool secret = false;  // its text never stands in a message
+  bool secret = false;  // its text, which is or may hold a secret, as a URL does, never stands in a message
   bool list = false;    // a YAML list; `set` takes its items joined by commas
 };
 

@@ -3,11 +3,16 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/mask.hpp"
+
 namespace sluice::config {
 
 void Report::problem(const Place& place, std::string_view text) {
-  problems_.push_back({place.source, place.line, problems_.size(), place.name + ": " + std::string(text)});
+  problems_.push_back(
+      {place.source, place.line, problems_.size(), mask_userinfo(place.name + ": " + std::string(text))});
 }
+
+void Report::warning(std::string_view text) { warnings_.push_back(mask_userinfo(text)); }
 
 Place Report::origin(const std::string& path) const {
   const auto at = origins_.find(path);

@@ -22,8 +22,9 @@ struct Place {
 
 class Report {
  public:
+  // Passwords in URLs are masked, also in keys.
   void problem(const Place& place, std::string_view text);
-  void warning(std::string text) { warnings_.push_back(std::move(text)); }
+  void warning(std::string_view text);
 
   // `field.set` with a report when it refuses. `path` is the whole key, upstream's name included.
   template <class Owner>

@@ -20,6 +20,8 @@ constexpr std::uintmax_t kMaxFileBytes = 1024 * 1024;
 std::string_view kind_of(const YAML::Node& node) {
   if (node.IsMap()) return "a mapping";
   if (node.IsSequence()) return "a list";
+  // Never what it says: it may be a secret that stands in the wrong place.
+  if (node.IsScalar()) return "a single value";
   return "nothing";
 }
 
@@ -85,8 +87,8 @@ class OwnFile {
         return;
       }
       if (value.IsScalar() || value.IsSequence()) {
-        reader_.report().problem(at, fmt::format("found {}, expected off or a mapping with keys such as url",
-                                                 value.IsScalar() ? in_quotes(value.Scalar()) : "a list"));
+        reader_.report().problem(
+            at, fmt::format("found {}, expected off or a mapping with keys such as url", kind_of(value)));
         return;
       }
       upstream(name, value, at);
@@ -188,8 +190,7 @@ Place YamlReader::place(const YAML::Node& at, const std::string& path) const {
 void YamlReader::each(const YAML::Node& node, const std::string& path, const Place& where, const Visit& visit) {
   if (node.IsNull()) return;
   if (!node.IsMap()) {
-    report_.problem(where, fmt::format("found {}, expected a mapping",
-                                       node.IsScalar() ? in_quotes(node.Scalar()) : std::string(kind_of(node))));
+    report_.problem(where, fmt::format("found {}, expected a mapping", kind_of(node)));
     return;
   }
   std::map<std::string, int> seen;
@@ -220,7 +221,8 @@ std::optional<std::string> YamlReader::joined(const YAML::Node& node, const Plac
   std::string out;
   for (const auto& item : node) {
     if (!item.IsScalar() || item.Scalar().empty()) {
-      report_.problem(where, fmt::format("found {} in the list, expected {}", kind_of(item), expected));
+      const std::string_view found = item.IsScalar() ? "nothing" : kind_of(item);
+      report_.problem(where, fmt::format("found {} in the list, expected {}", found, expected));
       return std::nullopt;
     }
     out += (out.empty() ? "" : ",") + item.Scalar();

@@ -50,7 +50,7 @@ def test_configuration_that_is_not_there(case):
 
 
 def test_upstream_that_is_not_a_url(case):
-    refused(case, serve(case, "--upstream", "ftp://nowhere"), "ftp://nowhere")
+    refused(case, serve(case, "--upstream", "ftp://nowhere?token=secret"), "--upstream", "expected a URL")
 
 
 def test_port_in_use(case):

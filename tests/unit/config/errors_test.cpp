@@ -34,7 +34,7 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
        "sluice.yml:1: server.max_header_bytes: found \"10GiB\", expected a size from 1KiB to 1MiB"},
       {"server: { drain_timeout: }",
        "sluice.yml:1: server.drain_timeout: found nothing, expected a duration from 0s to 24h"},
-      {"server: 5", "sluice.yml:1: server: found \"5\", expected a mapping"},
+      {"server: 5", "sluice.yml:1: server: found a single value, expected a mapping"},
       {"server: [listen]", "sluice.yml:1: server: found a list, expected a mapping"},
       {"- server", "sluice.yml:1: found a list, expected a mapping"},
       {"server: { listen: { a: b } }",
@@ -69,9 +69,10 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
        "docker.io "
        "or registry.example.com:5000"},
       {"upstreams: { ghcr.io: 'https://x' }",
-       "sluice.yml:1: upstreams.ghcr.io: found \"https://x\", expected off or a mapping with keys such as url"},
+       "sluice.yml:1: upstreams.ghcr.io: found a single value, expected off or a mapping with keys such as url"},
       {"upstreams: { ghcr.io: { url: 'ftp://x' } }",
-       "sluice.yml:1: upstreams.ghcr.io.url: found \"ftp://x\", expected a URL such as https://registry.example.com, "
+       "sluice.yml:1: upstreams.ghcr.io.url: found a value that is not shown here, expected a URL such as "
+       "https://registry.example.com, "
        "without user, query and fragment"},
       {"upstreams: { ghcr.io: { ulr: 'https://x' } }",
        "sluice.yml:1: upstreams.ghcr.io.ulr: found an unknown key, did you mean url?"},
@@ -137,6 +138,41 @@ TEST_CASE("Errors: no message shows a secret", "[config]") {
   CHECK(complaints("upstreams: { ghcr.io: { url: 'https://me:hunter2@ghcr.io' } }") ==
         "sluice.yml:1: upstreams.ghcr.io.url: found a value that is not shown here, expected a URL such as "
         "https://registry.example.com, without user, query and fragment");
+}
+
+// Wherever somebody puts it by mistake.
+TEST_CASE("Errors: no message shows a password in the wrong place", "[config]") {
+  const std::string url = "'http://me:hunter2@proxy.example:3128'";
+  const std::vector<std::string> misplaced = {
+      "proxy: " + url,
+      "upstreams: { ghcr.io: " + url + " }",
+      "upstreams: " + url,
+      "server: " + url,
+      "redis: " + url,
+      "redis: { addresses: " + url + " }",
+      "redis: { addresses: [" + url + "] }",
+      "upstreams: { ghcr.io: { url: 'https://ghcr.io/?token=hunter2' } }",
+      "upstreams: { ghcr.io: { endpoints: ['https://ghcr.io/?token=hunter2'] } }",
+      "upstreams: { ghcr.io: { proxy: 'socks5://hunter2' } }",
+      "upstreams: { " + url + ": {} }",
+      url + ": {}",
+      "server: { listen: " + url + " }",
+      "default_upstream: " + url,
+      "proxy: { no_proxy: [" + url + "], https: hunter2@ }",
+      "upstreams: { ghcr.io: { credentials: " + url + " } }",
+      "log: { access: " + url + " }",
+      "[" + url + "]",
+      "version: 0.1\nproxy: { remoteurl: " + url + " }",
+      "version: 0.1\nproxy: " + url,
+      "version: 0.1\nproxy: { remoteurl: 'https://x' }\nredis: " + url,
+      "version: 0.1\nproxy: { remoteurl: 'https://x' }\nhttp: { prefix: " + url + " }",
+      "version: 0.1\nproxy: { remoteurl: 'https://x' }\nstorage: " + url};
+  for (const std::string& text : misplaced) {
+    INFO(text);
+    const std::string said = complaints(text);
+    CHECK_FALSE(said.empty());
+    CHECK(said.find("hunter2") == std::string::npos);
+  }
 }
 
 TEST_CASE("Errors: a file that is not there, is a directory or is huge", "[config]") {

@@ -135,8 +135,9 @@ runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci
   };
   // One fill for all names that are known.
   const std::string key = fill_key(route.registry->name(), access_.canonical(digest));
-  streamcache::OpenFile open = [this, digest, part_room]() -> Result<streamcache::OpenedFile> {
-    Result<store::Parts::Opened> opened = parts_.open(digest);
+  streamcache::OpenFile open = [this, digest, origin = origin_of(route),
+                                part_room]() -> Result<streamcache::OpenedFile> {
+    Result<store::Parts::Opened> opened = parts_.open(digest, origin);
     if (!opened) return opened.error();
     *part_room = std::move(opened->room);
     return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes};

@@ -22,6 +22,10 @@ Error unknown(std::string_view upstream_name) {
 
 }  // namespace
 
+store::Origin origin_of(const Route& route) {
+  return {std::string(route.registry->name()), route.registry->rights(route.repository)};
+}
+
 Upstreams::Upstreams(Params params) : params_(std::move(params)) {
   const std::size_t star = params_.host_pattern.find('*');
   if (star == std::string::npos) return;
@@ -124,12 +128,8 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   Result<descriptors::Scope> scope = descriptors::Scope::repository(scope_text);
   if (!scope) return scope.error();
   const std::optional<Passthrough>& passthrough = chosen->options.passthrough;
-  Route route{chosen->registry.get(),
-              std::move(*repository),
-              std::move(*scope),
-              passthrough ? &*passthrough : nullptr,
-              nullptr,
-              chosen->options.prefetch};
+  Route route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr};
+  route.prefetch = chosen->options.prefetch;
   route.upstream = std::move(chosen);
   return route;
 }

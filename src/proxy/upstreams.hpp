@@ -17,6 +17,7 @@
 #include "base/result.hpp"
 #include "descriptors/scope.hpp"
 #include "oci/name.hpp"
+#include "store/origin.hpp"
 #include "upstream/registry.hpp"
 
 namespace sluice::proxy {
@@ -42,7 +43,12 @@ struct Route {
   const Passthrough* passthrough = nullptr;
   // `registry`, where it asks with one client's Authorization.
   std::shared_ptr<upstream::Registry> on_behalf = nullptr;
+  // Tells the clients of `on_behalf` apart: the same for the same Authorization and repository.
+  std::string client = {};
   Prefetch prefetch = Prefetch::none;
+  // Every client of the cache may read all that the cache may read of that upstream: it is open, and no rule keeps
+  // repositories apart.
+  bool equal_rights = false;
   // Of a download that nobody has asked for: `registry` is `behind`, which it keeps, and asks behind all others. Null:
   // somebody has.
   std::shared_ptr<upstream::Urgency> urgency = nullptr;
@@ -50,6 +56,9 @@ struct Route {
   // What `registry` belongs to (an Upstreams::Upstream); null where it lives for ever, in tests.
   std::shared_ptr<const void> upstream = nullptr;
 };
+
+// Of what is fetched with that route.
+store::Origin origin_of(const Route& route);
 
 // What of a request says which upstream it means.
 struct Named {

@@ -31,6 +31,9 @@ class WatchedRegistry final : public upstream::Registry {
   void show(bool shown);
 
   [[nodiscard]] std::string_view name() const override { return registry_->name(); }
+  [[nodiscard]] Rights rights(const oci::Repository& repository) const override {
+    return registry_->rights(repository);
+  }
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                                        std::uint64_t offset) override;

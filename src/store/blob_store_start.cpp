@@ -41,7 +41,7 @@ std::size_t remove_files(runtime::Filesystem& filesystem, const runtime::Path& d
       if (depth > 0) removed += remove_files(filesystem, path, depth - 1);
       continue;
     }
-    if (Layout::part_digest(entry.name)) continue;
+    if (Layout::part_name(entry.name)) continue;
     const Result<void> done = filesystem.remove(path);
     if (done) {
       ++removed;

@@ -12,10 +12,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "oci/digest.hpp"
 #include "runtime/filesystem.hpp"
+#include "store/origin.hpp"
 
 namespace sluice::store {
 
@@ -36,12 +38,19 @@ class Layout {
   [[nodiscard]] runtime::Path blobs(oci::Algorithm algorithm) const;
   [[nodiscard]] runtime::Path shelf(const oci::Digest& digest) const;
   [[nodiscard]] runtime::Path blob(const oci::Digest& digest) const;
-  // A blob that is being fetched: its usual name, and one for when that is taken.
-  [[nodiscard]] runtime::Path part(const oci::Digest& digest) const;
-  [[nodiscard]] runtime::Path part(const oci::Digest& digest, std::uint64_t number) const;
+  // A blob that is being fetched: its usual name, and with a `number` one for when that is taken. `tag` says through
+  // which upstream it comes, and with whose rights (part_tag).
+  [[nodiscard]] runtime::Path part(const oci::Digest& digest, std::string_view tag) const;
+  [[nodiscard]] runtime::Path part(const oci::Digest& digest, std::string_view tag, std::uint64_t number) const;
+  // "u" and 16 hexadecimal digits, the same for the same origin.
+  [[nodiscard]] static std::string part_tag(const Origin& origin);
 
   // The reverse of part(), for a name under incoming(); nothing for any other file.
-  static std::optional<oci::Digest> part_digest(std::string_view name);
+  struct PartName {
+    oci::Digest digest;
+    std::string tag;  // empty: written by a version that did not note it
+  };
+  static std::optional<PartName> part_name(std::string_view name);
 
   // The reverse of blob(): the digest whose file `name` is in the shelf `shelf`; nothing for any other file.
   static std::optional<oci::Digest> digest_of(oci::Algorithm algorithm, std::string_view shelf, std::string_view name);

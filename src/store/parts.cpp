@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <fstream>
 #include <span>
 #include <utility>
@@ -31,13 +30,6 @@ std::string Parts::current_boot() {
   return id;
 }
 
-// Any of its bytes are as good as others.
-std::size_t Parts::Hash::operator()(const oci::Digest& digest) const noexcept {
-  std::size_t out = 0;
-  std::memcpy(&out, digest.raw().data(), sizeof out);
-  return out;
-}
-
 Parts::Parts(Params params, runtime::Filesystem& filesystem, const Clock& clock, metrics::Registry& registry)
     : params_(std::move(params)),
       layout_(params_.root),
@@ -47,8 +39,10 @@ Parts::Parts(Params params, runtime::Filesystem& filesystem, const Clock& clock,
       expired_metric_(
           registry.counter("sluice_parts_expired_total", "Parts of blobs that nobody has asked for in time")),
       given_up_metric_(registry.counter("sluice_parts_given_up_total", "Parts that were removed to make room")),
-      distrusted_metric_(registry.counter("sluice_parts_distrusted_total",
-                                          "Parts that were removed because a power failure may have damaged them")) {}
+      distrusted_metric_(
+          registry.counter("sluice_parts_distrusted_total",
+                           "Parts that were removed because a power failure may have damaged them, or because their "
+                           "name does not tell where they came from")) {}
 
 bool Parts::expired(const Part& part) const { return clock_.wall() - part.since >= params_.max_age; }
 
@@ -58,10 +52,10 @@ void Parts::add_bytes(std::int64_t bytes) {
 }
 
 // Returns the one that is to be removed: the smaller of two.
-std::optional<Parts::Part> Parts::insert(const oci::Digest& digest, Part part) {
+std::optional<Parts::Part> Parts::insert(const Key& key, Part part) {
   if (params_.ledger != nullptr) params_.ledger->settle(part.room, part.size_bytes, Ledger::Kind::idle);
   const std::scoped_lock lock(mutex_);
-  Part& kept = parts_[digest];
+  Part& kept = parts_[key];
   if (kept.size_bytes >= part.size_bytes) return part;
   add_bytes(static_cast<std::int64_t>(part.size_bytes) - static_cast<std::int64_t>(kept.size_bytes));
   std::swap(kept, part);
@@ -69,9 +63,9 @@ std::optional<Parts::Part> Parts::insert(const oci::Digest& digest, Part part) {
   return part;
 }
 
-std::optional<Parts::Part> Parts::take(const oci::Digest& digest) {
+std::optional<Parts::Part> Parts::take(const Key& key) {
   const std::scoped_lock lock(mutex_);
-  const auto at = parts_.find(digest);
+  const auto at = parts_.find(key);
   if (at == parts_.end()) return std::nullopt;
   Part part = std::move(at->second);
   parts_.erase(at);
@@ -117,8 +111,8 @@ bool Parts::same_boot() {
 }
 
 void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const Stored& stored) {
-  const std::optional<oci::Digest> digest = Layout::part_digest(entry.name);
-  if (!digest || entry.kind != runtime::FileStatus::Kind::regular) return;
+  const std::optional<Layout::PartName> name = Layout::part_name(entry.name);
+  if (!name || entry.kind != runtime::FileStatus::Kind::regular) return;
   Part part{layout_.incoming() / entry.name, 0, {}, {}};
   const Result<runtime::FileStatus> status = filesystem_.status(part.path);
   if (!status) {
@@ -128,20 +122,27 @@ void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const
   part.size_bytes = status->size_bytes;
   part.since = status->modified;
   const bool trusted = same_boot || (status->mode & kSyncedMode) != 0;
-  if (part.size_bytes == 0 || part.size_bytes < params_.min_bytes || expired(part) || stored(*digest)) {
+  if (part.size_bytes == 0 || part.size_bytes < params_.min_bytes || expired(part) || stored(name->digest)) {
+    remove(part.path);
+  } else if (name->tag.empty()) {
+    // Whose bytes these are is not known, so nobody can be given them.
+    log::info(kComponent, fmt::format("removed the part {}: its name does not tell which upstream it came from",
+                                      part.path.native()));
+    distrusted_metric_.add();
     remove(part.path);
   } else if (!trusted) {
     log::info(kComponent, fmt::format("the machine was restarted while {} was fetched, {} of it are given up",
-                                      digest->to_string(), format_bytes(part.size_bytes)));
+                                      name->digest.to_string(), format_bytes(part.size_bytes)));
     distrusted_metric_.add();
     remove(part.path);
-  } else if (const std::optional<Part> loser = insert(*digest, std::move(part))) {
+  } else if (const std::optional<Part> loser = insert({name->digest, name->tag}, std::move(part))) {
     remove(loser->path);
   }
 }
 
-Result<Parts::Opened> Parts::open(const oci::Digest& digest) {
-  std::optional<Part> part = take(digest);
+Result<Parts::Opened> Parts::open(const oci::Digest& digest, const Origin& origin) {
+  const Key key{digest, Layout::part_tag(origin)};
+  std::optional<Part> part = take(key);
   if (part && expired(*part)) {
     expired_metric_.add();
     remove(part->path);
@@ -155,7 +156,7 @@ Result<Parts::Opened> Parts::open(const oci::Digest& digest) {
     log::warn(kComponent, fmt::format("a part cannot be used: {}", opened.error().message));
     remove(path);
   }
-  return create(digest);
+  return create(key);
 }
 
 Result<Parts::Opened> Parts::reopen(Part part) {
@@ -176,8 +177,8 @@ Result<Parts::Opened> Parts::reopen(Part part) {
   return Opened{*std::move(file), std::move(part.path), part.size_bytes, std::move(part.room)};
 }
 
-Result<Parts::Opened> Parts::create(const oci::Digest& digest) {
-  runtime::Path path = layout_.part(digest);
+Result<Parts::Opened> Parts::create(const Key& key) {
+  runtime::Path path = layout_.part(key.digest, key.tag);
   Result<runtime::File> file = filesystem_.create(path);
   if (!file && file.error().code == Errc::not_found) {
     // Somebody has tidied up.
@@ -185,7 +186,7 @@ Result<Parts::Opened> Parts::create(const oci::Digest& digest) {
     file = filesystem_.create(path);
   }
   for (int i = 1; !file && file.error().code == Errc::exists && i < kMaxNames; ++i) {
-    path = layout_.part(digest, next_number_.fetch_add(1, std::memory_order_relaxed));
+    path = layout_.part(key.digest, key.tag, next_number_.fetch_add(1, std::memory_order_relaxed));
     file = filesystem_.create(path);
   }
   if (!file) return file.error();
@@ -212,8 +213,9 @@ bool Parts::finish(const runtime::Path& path, std::uint64_t size_bytes) {
 bool Parts::keep(const runtime::Path& path, const oci::Digest& digest, std::uint64_t size_bytes, Reservation& room) {
   if (size_bytes == 0 || size_bytes < params_.min_bytes || params_.max_age <= std::chrono::seconds::zero())
     return false;
-  if (!finish(path, size_bytes)) return false;
-  std::optional<Part> loser = insert(digest, {path, size_bytes, clock_.wall(), std::move(room)});
+  const std::optional<Layout::PartName> name = Layout::part_name(path.filename().native());
+  if (!name || !finish(path, size_bytes)) return false;
+  std::optional<Part> loser = insert({digest, name->tag}, {path, size_bytes, clock_.wall(), std::move(room)});
   if (!loser) return true;
   if (loser->path == path) {
     room = std::move(loser->room);
@@ -257,17 +259,30 @@ std::uint64_t Parts::give_up(std::uint64_t bytes, std::chrono::seconds idle) {
 }
 
 std::uint64_t Parts::drop(const oci::Digest& digest) {
-  const std::optional<Part> part = take(digest);
-  if (!part) return 0;
-  remove(part->path);
-  return part->size_bytes;
+  std::vector<Key> keys;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (auto at = parts_.lower_bound({digest, {}}); at != parts_.end() && at->first.digest == digest; ++at) {
+      keys.push_back(at->first);
+    }
+  }
+  std::uint64_t bytes = 0;
+  for (const Key& key : keys) {
+    const std::optional<Part> part = take(key);
+    if (!part) continue;
+    remove(part->path);
+    bytes += part->size_bytes;
+  }
+  return bytes;
 }
 
 std::optional<std::uint64_t> Parts::find(const oci::Digest& digest) const {
   const std::scoped_lock lock(mutex_);
-  const auto at = parts_.find(digest);
-  if (at == parts_.end()) return std::nullopt;
-  return at->second.size_bytes;
+  std::optional<std::uint64_t> largest;
+  for (auto at = parts_.lower_bound({digest, {}}); at != parts_.end() && at->first.digest == digest; ++at) {
+    largest = std::max(largest.value_or(0), at->second.size_bytes);
+  }
+  return largest;
 }
 
 }  // namespace sluice::store

@@ -1,10 +1,14 @@
 // Parts: what has arrived of blobs whose download broke, and the files that downloads write.
 //
-//   a file under incoming/   called                              in the index
-//   growing                  <algorithm>-<hex>.part, or with a   no
+//   a file under incoming/   called                                    in the index
+//   growing                  <algorithm>-<hex>.<tag>.part, or with a   no
 //                            number before `.part`
-//   a part                   the same                            yes, the largest of its digest alone
-//   stored                   under blobs/, by BlobStore::adopt   no
+//   a part                   the same                                  yes, the largest of its digest and tag alone
+//   stored                   under blobs/, by BlobStore::adopt         no
+//
+// The tag says through which upstream a part came, and with whose rights (Layout::part_tag): only a download through
+// the same upstream, with the same rights, goes on from it. What one upstream has sent is neither given to those who
+// ask another, nor can it spoil what the other sends.
 //
 // A download writes its file under the name of a part from its first byte, so that what it has survives however the
 // process ends (docs/disk-format.md). The name tells the digest; nothing else about a part is trusted: who goes on from
@@ -20,10 +24,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -32,6 +36,7 @@
 #include "runtime/filesystem.hpp"
 #include "store/layout.hpp"
 #include "store/ledger.hpp"
+#include "store/origin.hpp"
 
 namespace sluice::store {
 
@@ -70,8 +75,9 @@ class Parts {
   // stored. Once, after BlobStore::start and before anything is opened. Failures are logged.
   void start(const Stored& stored);
 
-  // The part of that blob, which belongs to the caller from now on, or a new file. Errors: no_space, io.
-  Result<Opened> open(const oci::Digest& digest);
+  // The part of that blob that came from `origin`, which belongs to the caller from now on, or a new file. Errors:
+  // no_space, io.
+  Result<Opened> open(const oci::Digest& digest, const Origin& origin);
 
   // Keeps the first `size_bytes` of a file that open() gave out; false where it is not worth it or cannot be done, and
   // the file is the caller's to remove. `room` is what was reserved for the file; it is used up where the part is kept.
@@ -79,9 +85,9 @@ class Parts {
 
   // Removes the parts that nobody has asked for within max_age; returns how many.
   std::size_t expire();
-  // Removes the part of that blob; returns its bytes, 0 where there was none.
+  // Removes the parts of that blob; returns their bytes, 0 where there was none.
   std::uint64_t drop(const oci::Digest& digest);
-  // The bytes that wait of that blob. Does not block.
+  // The bytes of the largest part that waits of that blob. Does not block.
   [[nodiscard]] std::optional<std::uint64_t> find(const oci::Digest& digest) const;
   // Removes those that have waited for `idle` or longer, the oldest first, until `bytes` are free; returns how many
   // are.
@@ -97,14 +103,17 @@ class Parts {
     Clock::Wall since;
     Reservation room;
   };
-  struct Hash {
-    std::size_t operator()(const oci::Digest& digest) const noexcept;
+  // What is waiting for the same downloads.
+  struct Key {
+    oci::Digest digest;
+    std::string tag;
+    auto operator<=>(const Key&) const = default;
   };
 
   [[nodiscard]] bool expired(const Part& part) const;
-  std::optional<Part> insert(const oci::Digest& digest, Part part);
-  std::optional<Part> take(const oci::Digest& digest);
-  Result<Opened> create(const oci::Digest& digest);
+  std::optional<Part> insert(const Key& key, Part part);
+  std::optional<Part> take(const Key& key);
+  Result<Opened> create(const Key& key);
   Result<Opened> reopen(Part part);
   bool finish(const runtime::Path& path, std::uint64_t size_bytes);
   bool same_boot();
@@ -125,7 +134,7 @@ class Parts {
   std::atomic<std::uint64_t> next_number_{1};
 
   mutable std::mutex mutex_;  // guards parts_
-  std::unordered_map<oci::Digest, Part, Hash> parts_;
+  std::map<Key, Part> parts_;
 };
 
 }  // namespace sluice::store

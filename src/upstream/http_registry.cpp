@@ -37,6 +37,21 @@ std::shared_ptr<Registry> HttpRegistry::behind_others(std::shared_ptr<Urgency> u
 
 std::string_view HttpRegistry::name() const { return exchange_->params.name; }
 
+Rights HttpRegistry::rights(const oci::Repository& repository) const {
+  const Params& params = exchange_->params;
+  const auto ours = [](bool any) { return any ? Rights::own_login : Rights::anonymous; };
+  if (client_authorization_ && !client_authorization_->empty()) return Rights::client_login;
+  if (!params.cert_file.empty()) return Rights::own_login;
+  if (client_authorization_) return Rights::anonymous;
+  const std::string name = exchange_->upstream_name(repository);
+  for (const CredentialRule& rule : params.credential_rules) {
+    const bool fits = std::any_of(rule.repositories.begin(), rule.repositories.end(),
+                                  [&name](const std::string& pattern) { return matches_repository(pattern, name); });
+    if (fits) return ours(rule.source != nullptr);
+  }
+  return ours(params.credential_source != nullptr || !params.credentials.empty());
+}
+
 namespace {
 
 // Where the next page of a list is, as the head of this one says (RFC 8288): "" for the last one.

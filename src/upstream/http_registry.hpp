@@ -104,6 +104,8 @@ class HttpRegistry final : public Registry {
   HttpRegistry& operator=(const HttpRegistry&) = delete;
 
   [[nodiscard]] std::string_view name() const override;
+  // Where there are credentials, or a certificate, they count as used, whatever upstream then asks for.
+  [[nodiscard]] Rights rights(const oci::Repository& repository) const override;
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                              std::uint64_t offset) override;

@@ -2,6 +2,8 @@
 
 namespace sluice::upstream {
 
+Rights Registry::rights(const oci::Repository&) const { return Rights::client_login; }
+
 runtime::Task<Result<std::unique_ptr<BlobBody>>> Registry::open_blob_range(oci::Repository, oci::Digest, std::uint64_t,
                                                                            std::uint64_t) {
   co_return Error(Errc::unsupported, "this upstream gives out no ranges");

@@ -15,6 +15,7 @@
 //   upstream_unreachable  name resolution, connect or TLS failed, or the connection broke
 //   upstream_timeout      no connection, no headers or no bytes for too long
 //   upstream_protocol     an answer that breaks HTTP or is not what was asked for
+//   upstream_down         it did not answer a moment ago, and was not asked again
 //   overloaded            no connection to that host became free in time
 //   cancelled             the asking task was cancelled
 // Messages name the upstream's host, the method, the path and the status; never a query string or a secret.
@@ -29,6 +30,7 @@
 #include <string_view>
 
 #include "base/result.hpp"
+#include "base/rights.hpp"
 #include "oci/descriptor.hpp"
 #include "oci/digest.hpp"
 #include "oci/name.hpp"
@@ -142,6 +144,10 @@ class Registry {
   // The same upstream, whose downloads come behind all other requests until `urgency` is raised. Null from a Registry
   // that cannot do that, or is not to be asked without need.
   [[nodiscard]] virtual std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency);
+
+  // With whose credentials it asks about that repository. Where it cannot tell, those of a client: nobody else is given
+  // what it fetches.
+  [[nodiscard]] virtual Rights rights(const oci::Repository& repository) const;
 };
 
 }  // namespace sluice::upstream

@@ -21,7 +21,7 @@ std::shared_ptr<const std::string> shared(std::string text) {
 }
 
 void write_part(const std::filesystem::path& data, const oci::Digest& digest, const std::string& bytes) {
-  const auto path = store::Layout(data).part(digest);
+  const auto path = store::Layout(data).part(digest, store::Layout::part_tag({"docker.io", Rights::anonymous}));
   std::filesystem::create_directories(path.parent_path());
   std::ofstream(path, std::ios::binary) << bytes;
   // As a process leaves it that was killed since the machine was started.
@@ -222,4 +222,44 @@ TEST_CASE("Parts: a refusal takes no part away", "[parts]") {
   CHECK(cache.parts().bytes() == 200'000);
   check_whole(cache, digest, blob);
   CHECK(cache.hub().seen().bytes == 300'000);
+}
+
+TEST_CASE("parts: junk from one upstream does not spoil another's download", "[parts]") {
+  TempDirectory directory;
+  Fixture cache(at(directory.path() / "data"));
+  const std::string blob = content(2'000'000);
+  const oci::Digest digest = cache.hub().add_blob(kRepository, blob);
+  // A hostile upstream sends a megabyte of junk for docker.io's digest, and breaks off.
+  cache.quay().add_wrong_blob("evil/app", digest, content(2'000'000, 9));
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    cache.quay().plan(digest, {.break_at = 1 << 20});
+    CHECK_FALSE(get(cache.port(), blob_path("evil/app", digest) + "?ns=quay.io").complete);
+    REQUIRE(cache.wait_idle());
+  }
+  REQUIRE(cache.parts().find(digest));
+  CHECK((get(cache.port(), blob_path(kRepository, digest)).body == blob));
+  REQUIRE(cache.wait_idle());
+  CHECK(cache.hub().seen().offsets == std::vector<std::uint64_t>{0});
+  CHECK(cache.metric("sluice_fill_digest_mismatches_total") == 0);
+}
+
+TEST_CASE("parts: a forged 206 does not give out what came through another upstream", "[parts]") {
+  TempDirectory directory;
+  Fixture cache(at(directory.path() / "data"));
+  const std::string blob = content(2'000'000);
+  const oci::Digest digest = cache.hub().add_blob(kRepository, blob);
+  cache.hub().set_login(true);
+  cache.hub().plan(digest, {.break_at = 1 << 20});
+  CHECK_FALSE(get(cache.port(), blob_path(kRepository, digest)).complete);
+  REQUIRE(cache.wait_idle());
+  REQUIRE(cache.parts().find(digest));
+  // The accomplice's upstream claims to have all of it, and would go on wherever it is asked to.
+  const std::string forged(blob.size(), 'x');
+  cache.quay().add_wrong_blob("evil/app", digest, forged);
+  const Response response = get(cache.port(), blob_path("evil/app", digest) + "?ns=quay.io");
+  CHECK(cache.quay().seen().offsets == std::vector<std::uint64_t>{0});
+  CHECK(response.body.find(blob.substr(0, 64)) == std::string::npos);
+  // The owner goes on from his own part.
+  check_whole(cache, digest, blob);
+  CHECK(cache.hub().seen().offsets == std::vector<std::uint64_t>{0, 1 << 20});
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "oci/media_type.hpp"
+#include "upstream/urgency.hpp"
 
 namespace sluice::test {
 namespace {
@@ -212,6 +213,7 @@ runtime::Task<Result<oci::Descriptor>> FakeRegistry::stat_blob(oci::Repository r
   const std::scoped_lock lock(mutex_);
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
+  if (hide_sizes_) co_return Error{Errc::upstream_protocol, "upstream does not tell the size of the blob"};
   const auto claimed = claims_.find(digest);
   co_return oci::Descriptor{claimed == claims_.end() ? digest : claimed->second, contents_.at(digest)->size(),
                             std::string(oci::media_type::kOctetStream)};
@@ -232,6 +234,7 @@ runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_bl
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
   Plan plan = next_plan(plans_[digest]);
+  plan.hide_size = plan.hide_size || hide_sizes_;
   if (plan.refuse) co_return *plan.refuse;
   std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
   if (plan.ignore_range) offset = 0;
@@ -265,7 +268,7 @@ runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> FakeRegistry::open_bl
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
   Plan plan = next_plan(range_plans_[digest]);
   if (plan.refuse) co_return *plan.refuse;
-  if (plan.ignore_range) co_return Error{Errc::unsupported, "upstream: the whole"};
+  if (plan.ignore_range || hide_sizes_) co_return Error{Errc::unsupported, "upstream: the whole"};
   std::shared_ptr<const std::string> content = plan.content ? plan.content : contents_.at(digest);
   if (last >= content->size()) co_return Error{Errc::range_invalid, "upstream: no byte there"};
   ++seen_.open;
@@ -414,6 +417,9 @@ class FakeRegistry::OnBehalf final : public upstream::Registry {
       : registry_(registry), authorization_(std::move(authorization)) {}
 
   [[nodiscard]] std::string_view name() const override { return registry_.name(); }
+  [[nodiscard]] Rights rights(const oci::Repository&) const override {
+    return authorization_.empty() ? Rights::anonymous : Rights::client_login;
+  }
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override {
     if (const auto refused = registry_.check(authorization_, repository.str())) co_return *refused;
     co_return co_await registry_.stat_blob(std::move(repository), digest);
@@ -463,7 +469,8 @@ std::shared_ptr<upstream::Registry> FakeRegistry::on_behalf_of(std::string autho
 }
 
 std::shared_ptr<upstream::Registry> FakeRegistry::behind_others(std::shared_ptr<upstream::Urgency> urgency) {
-  note([&urgency](Seen& seen) { seen.urgencies.push_back(std::move(urgency)); });
+  // One that somebody waits for is like none.
+  if (!urgency->raised()) note([&urgency](Seen& seen) { seen.urgencies.push_back(std::move(urgency)); });
   return {std::shared_ptr<upstream::Registry>(), this};
 }
 

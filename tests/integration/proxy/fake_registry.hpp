@@ -10,6 +10,7 @@
 // must be let go, or the tasks that wait be cancelled, before it is destroyed.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -87,6 +88,8 @@ class FakeRegistry final : public upstream::Registry {
   void claim(const oci::Digest& digest, const oci::Digest& canonical);
   // GETs of that manifest give other bytes.
   void spoil(const oci::Digest& digest, bool spoilt);
+  // No length is told of any blob, and no range given out.
+  void hide_sizes(bool hide) { hide_sizes_ = hide; }
   // HEADs of manifests tell no digest.
   void hide_digests(bool hide);
 
@@ -114,9 +117,15 @@ class FakeRegistry final : public upstream::Registry {
   // Blocks until `done`; false after twenty seconds.
   bool wait_until(const std::function<bool(const Seen&)>& done) const;
 
+  // Whether it is asked with a login of ours; as it stands: anonymously.
+  void set_login(bool login) { login_ = login; }
+
   // --- Registry.
 
   [[nodiscard]] std::string_view name() const override { return name_; }
+  [[nodiscard]] Rights rights(const oci::Repository&) const override {
+    return login_ ? Rights::own_login : Rights::anonymous;
+  }
   runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) override;
   runtime::Task<Result<std::unique_ptr<upstream::BlobBody>>> open_blob(oci::Repository repository, oci::Digest digest,
                                                                        std::uint64_t offset) override;
@@ -157,6 +166,8 @@ class FakeRegistry final : public upstream::Registry {
                             const std::string& accept) const;
 
   const std::string name_;
+  std::atomic<bool> login_{false};
+  std::atomic<bool> hide_sizes_{false};
   mutable std::mutex mutex_;  // guards everything below
   mutable std::condition_variable changed_;
   Seen seen_;

@@ -14,8 +14,9 @@ TEST_CASE("Layout: paths of a digest", "[store]") {
       oci::Digest::parse("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855").value();
   CHECK(layout.blob(digest) ==
         "/data/blobs/sha256/e3/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  CHECK(layout.part(digest) ==
-        "/data/incoming/sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.part");
+  CHECK(
+      layout.part(digest, "u0123456789abcdef") ==
+      "/data/incoming/sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.u0123456789abcdef.part");
   CHECK(layout.catalog() == "/data/catalog.db");
 }
 

@@ -16,6 +16,8 @@ using test::write_file;
 
 namespace {
 
+const Origin kHub{"docker.io", Rights::anonymous};
+
 struct PartsFixture {
   test::TempDirectory directory;
   runtime::PosixFilesystem posix;
@@ -27,6 +29,7 @@ struct PartsFixture {
   Parts parts{params, filesystem, clock, registry};
   const oci::Digest digest = sha256_of("one");
   const oci::Digest other = sha256_of("two");
+  const std::string tag = Layout::part_tag(kHub);
 
   PartsFixture() { std::filesystem::create_directories(layout.incoming()); }
 
@@ -34,7 +37,7 @@ struct PartsFixture {
     parts.start([](const oci::Digest&) { return false; });
   }
   Parts::Opened open(const oci::Digest& of) {
-    Result<Parts::Opened> opened = parts.open(of);
+    Result<Parts::Opened> opened = parts.open(of, kHub);
     REQUIRE(opened);
     return *std::move(opened);
   }
@@ -59,13 +62,13 @@ TEST_CASE("Parts: a kept one is handed out once", "[store]") {
   CHECK(t.parts.bytes() == 10);
   const Parts::Opened first = t.open(t.digest);
   CHECK(first.size_bytes == 10);
-  CHECK(first.path == t.layout.part(t.digest));
+  CHECK(first.path == t.layout.part(t.digest, t.tag));
   CHECK(t.parts.bytes() == 0);
   // While that one goes on, another download of the same blob has a file of its own.
   const Parts::Opened second = t.open(t.digest);
   CHECK(second.size_bytes == 0);
   CHECK(second.path != first.path);
-  CHECK(Layout::part_digest(second.path.filename().native()) == t.digest);
+  CHECK(Layout::part_name(second.path.filename().native())->digest == t.digest);
   CHECK(t.open(t.other).size_bytes == 0);
 }
 
@@ -110,17 +113,17 @@ TEST_CASE("Parts: half a write behind the good bytes is cut off", "[store]") {
 TEST_CASE("Parts: a start finds what dead processes left", "[store]") {
   PartsFixture t;
   write_file(t.layout.boot(), t.params.boot_id);
-  write_file(t.layout.part(t.digest), "0123456789");
-  write_file(t.layout.part(t.digest, 7), "0123456789abc");
-  write_file(t.layout.part(t.other), "012");
+  write_file(t.layout.part(t.digest, t.tag), "0123456789");
+  write_file(t.layout.part(t.digest, t.tag, 7), "0123456789abc");
+  write_file(t.layout.part(t.other, t.tag), "012");
   write_file(t.layout.incoming() / "put-1", "0123456789");
   const oci::Digest stored = sha256_of("three");
-  write_file(t.layout.part(stored), "0123456789");
+  write_file(t.layout.part(stored, t.tag), "0123456789");
   t.parts.start([&](const oci::Digest& digest) { return digest == stored; });
   CHECK(t.parts.bytes() == 13);
   // The store, and not this, removes what is no part.
   CHECK(t.files() == 2);
-  CHECK(t.open(t.digest).path == t.layout.part(t.digest, 7));
+  CHECK(t.open(t.digest).path == t.layout.part(t.digest, t.tag, 7));
 }
 
 TEST_CASE("Parts: those that nobody asks for expire", "[store]") {
@@ -145,7 +148,7 @@ TEST_CASE("Parts: those that nobody asks for expire", "[store]") {
 TEST_CASE("Parts: one that has changed or is gone is no part", "[store]") {
   PartsFixture t;
   REQUIRE(t.leave(t.digest, "0123456789"));
-  const runtime::Path path = t.layout.part(t.digest);
+  const runtime::Path path = t.layout.part(t.digest, t.tag);
   SECTION("gone") { std::filesystem::remove(path); }
   SECTION("shorter") { std::filesystem::resize_file(path, 5); }
   SECTION("unreadable") {
@@ -163,7 +166,7 @@ TEST_CASE("Parts: a disk that gives no file says so", "[store]") {
   const int error = GENERATE(ENOSPC, EIO);
   t.filesystem.set_rule(
       [=](Operation operation, const runtime::Path&) { return operation == Operation::create ? error : 0; });
-  const Result<Parts::Opened> opened = t.parts.open(t.digest);
+  const Result<Parts::Opened> opened = t.parts.open(t.digest, kHub);
   REQUIRE_FALSE(opened);
   CHECK(opened.error().code == (error == ENOSPC ? Errc::no_space : Errc::io));
   t.filesystem.set_rule({});
@@ -187,7 +190,7 @@ TEST_CASE("Parts: after the machine has stopped, only what was forced to the dis
   CHECK(after.find(t.other).has_value() == same);
   CHECK(std::filesystem::exists(growing.path) == same);
   // One that is gone on with is no more than a growing one.
-  const Result<Parts::Opened> again = after.open(t.digest);
+  const Result<Parts::Opened> again = after.open(t.digest, kHub);
   REQUIRE(again);
   params.boot_id = "a third";
   metrics::Registry another_registry;
@@ -220,7 +223,7 @@ TEST_CASE("Parts: they count as idle, as running once they are taken, and make r
   params.ledger = &ledger;
   Parts parts(params, t.filesystem, t.clock, registry);
   const auto leave = [&](const oci::Digest& of) {
-    Result<Parts::Opened> opened = parts.open(of);
+    Result<Parts::Opened> opened = parts.open(of, kHub);
     REQUIRE(opened);
     write_file(opened->path, "0123456789");
     REQUIRE(parts.keep(opened->path, of, 10, opened->room));
@@ -231,7 +234,7 @@ TEST_CASE("Parts: they count as idle, as running once they are taken, and make r
   CHECK(ledger.idle() == 2 * kBlockBytes);
   CHECK(ledger.reserved() == 0);
   SECTION("taken") {
-    Result<Parts::Opened> taken = parts.open(t.digest);
+    Result<Parts::Opened> taken = parts.open(t.digest, kHub);
     REQUIRE(taken);
     CHECK(ledger.idle() == kBlockBytes);
     CHECK(ledger.reserved() == kBlockBytes);
@@ -240,9 +243,9 @@ TEST_CASE("Parts: they count as idle, as running once they are taken, and make r
     CHECK(ledger.reserved() == 0);
   }
   SECTION("a smaller one gives its room back") {
-    Result<Parts::Opened> second = parts.open(t.digest);
+    Result<Parts::Opened> second = parts.open(t.digest, kHub);
     REQUIRE(second);
-    Result<Parts::Opened> third = parts.open(t.digest);
+    Result<Parts::Opened> third = parts.open(t.digest, kHub);
     REQUIRE(third);
     write_file(third->path, "0123456789");
     REQUIRE(parts.keep(second->path, t.digest, 10, second->room));
@@ -262,16 +265,64 @@ TEST_CASE("Parts: they count as idle, as running once they are taken, and make r
   }
 }
 
-TEST_CASE("Layout: a part's name tells its digest", "[store]") {
+TEST_CASE("Parts: one that came through an upstream is for that upstream and those rights", "[store]") {
+  PartsFixture t;
+  REQUIRE(t.leave(t.digest, "0123456789"));
+  const Origin other_upstream{"quay.io", Rights::anonymous};
+  const Origin other_rights{"docker.io", Rights::own_login};
+  for (const Origin& origin : {other_upstream, other_rights}) {
+    const Result<Parts::Opened> opened = t.parts.open(t.digest, origin);
+    REQUIRE(opened);
+    CHECK(opened->size_bytes == 0);
+    Reservation room;
+    write_file(opened->path, "something else, and longer");
+    REQUIRE(t.parts.keep(opened->path, t.digest, 20, room));
+  }
+  CHECK(t.files() == 3);
+  CHECK(t.parts.find(t.digest) == 20);
+  CHECK(t.open(t.digest).size_bytes == 10);
+  CHECK(t.parts.drop(t.digest) == 40);
+  CHECK(t.parts.bytes() == 0);
+}
+
+TEST_CASE("Parts: one whose name does not tell its upstream is removed at the start", "[store]") {
+  PartsFixture t;
+  const std::string stem = "sha256-" + t.digest.encoded();
+  write_file(t.layout.incoming() / (stem + ".part"), "0123456789");
+  write_file(t.layout.incoming() / (stem + ".7.part"), "0123456789");
+  write_file(t.layout.boot(), "this run");
+  t.start();
+  CHECK(t.files() == 0);
+  CHECK_FALSE(t.parts.find(t.digest));
+  CHECK(t.open(t.digest).size_bytes == 0);
+}
+
+TEST_CASE("Layout: a part's name tells its digest and its origin", "[store]") {
   const Layout layout{"/data"};
   const oci::Digest digest = sha256_of("abc");
-  CHECK(Layout::part_digest(layout.part(digest).filename().native()) == digest);
-  CHECK(Layout::part_digest(layout.part(digest, 12).filename().native()) == digest);
-  for (const char* const name : {"", ".part", "put-1", "sha256-abc.part", "sha256.part", "3f"}) {
-    CHECK_FALSE(Layout::part_digest(name).has_value());
+  const std::string tag = Layout::part_tag({"docker.io", Rights::anonymous});
+  CHECK(tag != Layout::part_tag({"docker.io", Rights::client_login}));
+  CHECK(tag != Layout::part_tag({"quay.io", Rights::anonymous}));
+  for (const runtime::Path& path : {layout.part(digest, tag), layout.part(digest, tag, 12)}) {
+    const auto name = Layout::part_name(path.filename().native());
+    REQUIRE(name);
+    CHECK(name->digest == digest);
+    CHECK(name->tag == tag);
   }
-  CHECK_FALSE(Layout::part_digest("sha256-" + digest.encoded()).has_value());
-  CHECK_FALSE(Layout::part_digest("sha256-" + digest.encoded() + ".x.part").has_value());
+  const std::string stem = "sha256-" + digest.encoded();
+  for (const std::string& old : {stem + ".part", stem + ".12.part"}) {
+    const auto name = Layout::part_name(old);
+    REQUIRE(name);
+    CHECK(name->digest == digest);
+    CHECK(name->tag.empty());
+  }
+  for (const std::string& name :
+       {std::string(), std::string(".part"), std::string("put-1"), std::string("sha256-abc.part"),
+        std::string("sha256.part"), std::string("3f"), stem, stem + ".x.part", stem + "..part",
+        stem + "." + tag + "..part", stem + "." + tag + ".x.part", stem + "." + tag + "0.part"}) {
+    INFO(name);
+    CHECK_FALSE(Layout::part_name(name).has_value());
+  }
 }
 
 }  // namespace sluice::store

@@ -49,6 +49,11 @@ bool AdmissionRules::begin(Lane lane, bool others_wait, Clock::Monotonic now) {
 
 void AdmissionRules::end(Lane lane) noexcept { --active_[index(lane)]; }
 
+void AdmissionRules::move(Lane from, Lane to) noexcept {
+  --active_[index(from)];
+  ++active_[index(to)];
+}
+
 bool AdmissionRules::has_slot(Lane lane) const noexcept {
   const std::size_t slots = std::max<std::size_t>(params_.slots, 1);
   const std::size_t ahead = active_[index(Lane::ahead)];
@@ -102,17 +107,38 @@ bool Admission::begin(Lane lane, const std::shared_ptr<Urgency>& urgency) {
 }
 
 void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
+  if (urgency) urgency->hold(nullptr, false);
   const std::scoped_lock lock(mutex_);
   end(lane, urgency);
   wake_next();
 }
 
-// Under the lock.
+// Under the lock. One that was lowered meanwhile is counted as one ahead.
 void Admission::end(Lane lane, const std::shared_ptr<Urgency>& urgency) {
-  rules_.end(lane);
-  if (lane != Lane::ahead) return;
-  const auto at = std::find(ahead_.begin(), ahead_.end(), urgency);
+  const auto at = urgency ? std::find(ahead_.begin(), ahead_.end(), urgency) : ahead_.end();
+  rules_.end(at != ahead_.end() ? Lane::ahead : lane);
   if (at != ahead_.end()) ahead_.erase(at);
+}
+
+// Without the lock.
+Admission::Turn Admission::make_turn(Lane lane, const std::shared_ptr<Urgency>& urgency) {
+  // It is called while it holds the turn alone, so as long as `urgency` lives.
+  if (urgency) urgency->hold([this, of = std::weak_ptr(urgency)] { lower(of.lock()); }, lane != Lane::ahead);
+  return Turn(*this, lane, urgency);
+}
+
+// Nobody waits any more for what a turn is used for. Called with the lock of its Urgency.
+void Admission::lower(const std::shared_ptr<Urgency>& urgency) {
+  if (!urgency) return;
+  const std::scoped_lock lock(mutex_);
+  if (std::find(ahead_.begin(), ahead_.end(), urgency) == ahead_.end()) {
+    rules_.move(Lane::heavy, Lane::ahead);
+    ahead_.push_back(urgency);
+  }
+  urgency->yield_.store(false, std::memory_order_release);
+  for (const Lane waiting : {Lane::light, Lane::heavy}) {
+    if (!queues_[index(waiting)].empty()) ask_to_yield(waiting);
+  }
 }
 
 // Under the lock. Somebody is about to wait for a slot: the one ahead that came last, and has got least, makes room.
@@ -211,13 +237,14 @@ class Admission::Membership {
 runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_ptr<Urgency> urgency) {
   const Clock::Monotonic came = clock_.now();
   if (urgency && !urgency->raised()) lane = Lane::ahead;
-  if (lane != Lane::ahead) urgency = nullptr;
+  bool begun = false;
   {
     const std::scoped_lock lock(mutex_);
-    if (queues_[index(lane)].empty() && begin(lane, urgency)) {
-      if (wait_seconds_ != nullptr) wait_seconds_->observe(0);
-      co_return Turn(*this, lane, std::move(urgency));
-    }
+    begun = queues_[index(lane)].empty() && begin(lane, urgency);
+  }
+  if (begun) {
+    if (wait_seconds_ != nullptr) wait_seconds_->observe(0);
+    co_return make_turn(lane, urgency);
   }
   const auto waiter = std::make_shared<Waiter>(co_await asio::this_coro::executor, lane, urgency);
   Membership member(*this, waiter);
@@ -230,26 +257,28 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
     if (!waiter->woken) co_await waiter->timer.async_wait(runtime::kAwaitTuple);
     const bool expired = steady_clock::now() >= until;
     const bool by_timer = waiter->timer.expiry() <= steady_clock::now();
+    bool granted = false;
     {
       const std::scoped_lock lock(mutex_);
       // The rate may have made room without anybody leaving.
       if (!waiter->granted && by_timer) wake_next();
-      if (waiter->granted) {
-        member.take();
-        if (wait_seconds_ != nullptr) {
-          wait_seconds_->observe(std::chrono::duration<double>(clock_.now() - came).count());
-        }
-        co_return Turn(*this, waiter->lane, waiter->lane == Lane::ahead ? urgency : nullptr);
-      }
-      if (const bool hurried = std::exchange(lane, waiter->lane) != waiter->lane; hurried) {
+      granted = waiter->granted;
+      if (granted) member.take();
+      if (const bool hurried = std::exchange(lane, waiter->lane) != waiter->lane; hurried && !granted) {
         until = steady_clock::now() + params_.patience;
         pause = next_look();
         continue;
       }
-      if (!expired && by_timer) {
+      if (!granted && !expired && by_timer) {
         pause = next_look();
         continue;
       }
+    }
+    if (granted) {
+      if (wait_seconds_ != nullptr) {
+        wait_seconds_->observe(std::chrono::duration<double>(clock_.now() - came).count());
+      }
+      co_return make_turn(waiter->lane, urgency);
     }
     if (!expired) co_return Error(Errc::cancelled, "cancelled while waiting for a turn");
     co_return Error(Errc::overloaded, "too many requests to this upstream are under way; no turn came in time");
@@ -262,6 +291,18 @@ void Urgency::raise() {
   const std::scoped_lock lock(mutex_);
   if (raised_.exchange(true, std::memory_order_acq_rel)) return;
   if (on_raised_) on_raised_();
+}
+
+void Urgency::lower() {
+  const std::scoped_lock lock(mutex_);
+  if (!raised_.exchange(false, std::memory_order_acq_rel)) return;
+  if (on_lowered_) on_lowered_();
+}
+
+void Urgency::hold(std::function<void()> on_lowered, bool at_once) {
+  const std::scoped_lock lock(mutex_);
+  on_lowered_ = std::move(on_lowered);
+  if (on_lowered_ && at_once && !raised()) on_lowered_();
 }
 
 void Urgency::listen(std::function<void()> on_raised) {

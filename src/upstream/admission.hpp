@@ -45,6 +45,8 @@ class AdmissionRules {
   // ahead left aside.
   bool begin(Lane lane, bool others_wait, Clock::Monotonic now);
   void end(Lane lane) noexcept;
+  // A request that has begun in one lane goes on in another.
+  void move(Lane from, Lane to) noexcept;
   // Whether the slots would let one in.
   [[nodiscard]] bool has_slot(Lane lane) const noexcept;
 
@@ -97,7 +99,7 @@ class Admission {
         : owner_(&owner), lane_(lane), urgency_(std::move(urgency)) {}
     Admission* owner_ = nullptr;
     Lane lane_ = Lane::light;
-    std::shared_ptr<Urgency> urgency_;  // of one ahead
+    std::shared_ptr<Urgency> urgency_;  // of one that is ahead, or may become so; else null
   };
 
   // `wait_seconds` and `waiting` may be null.
@@ -107,7 +109,8 @@ class Admission {
   Admission& operator=(const Admission&) = delete;
 
   // With an `urgency` that is not raised it is a request ahead, whatever the lane, until it is raised; `patience`
-  // counts anew then. Errors: overloaded, when the turn did not come in time; cancelled.
+  // counts anew then. One that is lowered while it has its turn goes on as one ahead. Errors: overloaded, when the turn
+  // did not come in time; cancelled.
   runtime::Task<Result<Turn>> enter(Lane lane, std::shared_ptr<Urgency> urgency = nullptr);
 
  private:
@@ -121,6 +124,8 @@ class Admission {
   [[nodiscard]] bool begin(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void ask_to_yield(Lane lane);
   void hurry(const std::shared_ptr<Waiter>& waiter);
+  Turn make_turn(Lane lane, const std::shared_ptr<Urgency>& urgency);
+  void lower(const std::shared_ptr<Urgency>& urgency);
   [[nodiscard]] std::chrono::nanoseconds next_look();
 
   const Params params_;

@@ -125,6 +125,67 @@ TEST_CASE("Admission: what nobody waits for makes room, and waits until it is ra
   loops.stop();
 }
 
+TEST_CASE("Admission: what nobody waits for any more makes room, until somebody does again", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  const auto until_waiting = [&](std::int64_t count) {
+    while (waiting.value() != count) std::this_thread::yield();
+  };
+  Admission admission({{.slots = 3}, 20s}, clock, nullptr, &waiting);
+  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(lane, std::move(urgency));
+  };
+  const auto raised = [] {
+    auto urgency = std::make_shared<Urgency>();
+    urgency->raise();
+    return urgency;
+  };
+  const auto first = raised();
+  const auto second = raised();
+  auto one = loops.run(enter(&admission, Lane::heavy, first));
+  auto two = loops.run(enter(&admission, Lane::heavy, second));
+  REQUIRE(one);
+  REQUIRE(two);
+  auto client = loops.start(enter(&admission, Lane::heavy, nullptr));
+  until_waiting(1);
+  // Both are waited for.
+  CHECK_FALSE(first->must_yield());
+  CHECK_FALSE(second->must_yield());
+  first->lower();
+  CHECK(first->must_yield());
+  CHECK_FALSE(second->must_yield());
+  first->raise();
+  CHECK_FALSE(first->must_yield());
+  first->lower();
+  CHECK(first->must_yield());
+  one = Error(Errc::closed);
+  auto served = client.get();
+  REQUIRE(served);
+  // Behind others from now on.
+  auto again = loops.start(enter(&admission, Lane::heavy, first));
+  until_waiting(1);
+  auto later = loops.start(enter(&admission, Lane::heavy, nullptr));
+  until_waiting(2);
+  served = Error(Errc::closed);
+  auto before = later.get();
+  REQUIRE(before);
+  CHECK(waiting.value() == 1);
+  before = Error(Errc::closed);
+  CHECK(again.get());
+  two = Error(Errc::closed);
+  // Nobody is told of a turn that has ended, and the slots are all there again.
+  second->lower();
+  first->lower();
+  std::vector<Result<Admission::Turn>> all;
+  for (int i = 0; i < 2; ++i) {
+    all.push_back(loops.run(enter(&admission, Lane::heavy, nullptr)));
+    CHECK(all.back());
+  }
+  loops.stop();
+}
+
 TEST_CASE("Admission: what nobody waits for gives up, or is cancelled", "[upstream]") {
   test::LoopRunner loops;
   SystemClock clock;

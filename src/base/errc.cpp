@@ -41,6 +41,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::io: return "io";
     case Errc::corrupt: return "corrupt";
     case Errc::timeout: return "timeout";
+    case Errc::upstream_down: return "upstream_down";
     case Errc::overloaded: return "overloaded";
     case Errc::config_invalid: return "config_invalid";
     case Errc::internal: return "internal";

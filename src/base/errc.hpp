@@ -36,6 +36,7 @@ enum class Errc : std::uint8_t {
   upstream_unreachable,  // name resolution, connect or TLS failed, or the connection broke
   upstream_timeout,      // connected, but nothing came for too long
   upstream_failed,       // 5xx
+  upstream_down,         // it did not answer a moment ago, or is offline, so it was not asked
   upstream_protocol,     // an answer that breaks HTTP or is not what was asked for
   digest_mismatch,       // the bytes do not have the digest that they were asked by
   size_mismatch,         // more or fewer bytes than announced

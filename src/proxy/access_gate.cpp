@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "proxy/outage.hpp"
+#include "base/errc_kind.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -81,6 +81,7 @@ runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authoriz
   route.on_behalf = route.registry->on_behalf_of(std::move(authorization));
   if (!route.on_behalf) co_return Error{Errc::internal, "this upstream cannot be asked on behalf of a client"};
   route.registry = route.on_behalf.get();
+  route.client = key;
   if (remembered) {
     counters_.remembered.add();
     co_return route;
@@ -97,7 +98,7 @@ runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authoriz
     co_return route;
   }
   Error error = outcome.result.error();
-  if (error.code == Errc::throttled || !is_outage(error.code)) {
+  if (error.code == Errc::throttled || !is_no_answer(error.code)) {
     counters_.refused.add();
     co_return error;
   }

@@ -170,6 +170,8 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (parts_.rules != nullptr && !parts_.rules->permits(answered.route->scope.str())) {
     co_return Error{Errc::denied, "this cache does not serve that repository"};
   }
+  const bool has_rules = parts_.rules != nullptr && !parts_.rules->permit_all();
+  answered.route->equal_rights = answered.route->passthrough == nullptr && !has_rules;
   if (answered.route->passthrough != nullptr) {
     const Result<void> admitted = co_await admit(exchange, answered, !removes && removable);
     if (!admitted) co_return admitted.error();

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
-#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -31,15 +31,13 @@ metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
 
 }  // namespace
 
-bool is_verdict(Errc code) noexcept {
-  return code == Errc::unauthorized || code == Errc::denied || code == Errc::blob_unknown || code == Errc::name_unknown;
-}
-
-Error cannot_be_asked(const Scope& scope, Error outage) {
-  // A 429 is a 503 anyway, and says why.
-  if (outage.code != Errc::throttled) outage.code = Errc::overloaded;
-  outage.message =
-      fmt::format("it is cached, but whether {} may have it cannot be asked: {}", scope.str(), outage.message);
+Error unanswered(const Scope& scope, Error outage) {
+  std::string why = "it is not reached";
+  if (outage.code == Errc::upstream_down) why = outage.message;
+  if (outage.code == Errc::upstream_timeout) why = "it does not answer in time";
+  if (outage.code == Errc::upstream_failed) why = "it answers with an error of its own";
+  if (outage.code == Errc::throttled) why = "it limits our requests";
+  outage.message = fmt::format("upstream cannot be asked what {} has: {}", scope.str(), why);
   return outage;
 }
 
@@ -87,7 +85,13 @@ bool BlobAccess::is_fresh(const Entry& entry) const {
   return age < ttl_ && age > -kClockSkew;
 }
 
-bool BlobAccess::pauses(const Scope& scope) { return pauses_.contains(scope.str()); }
+bool BlobAccess::pauses(const Scope& scope, const oci::Digest& digest) {
+  return pauses_.contains(key_of(scope, digest));
+}
+
+bool BlobAccess::believes(const Route& route, const Entry& entry) {
+  return route.equal_rights || entry.media_type != store::MediaTypes::kNamedByManifest;
+}
 
 Result<BlobAccess::Views> BlobAccess::views(const Scope& scope) {
   auto front = front_.repository_scoped(scope.str());
@@ -167,6 +171,7 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
     const Result<void> dropped = co_await drop(route.scope, digest);
     static_cast<void>(dropped);
   }
+  if (!believes(route, *found)) co_return co_await ask_first(std::move(route), digest);
   const bool fresh = is_fresh(*found);
   Known out = known(digest, std::move(*found));
   out.asked_upstream = upstream->asked();
@@ -174,9 +179,27 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   co_return co_await revalidate(std::move(route), digest, std::move(out));
 }
 
+// Upstream has not been asked about it: only a manifest has named it.
+runtime::Task<Result<BlobAccess::Known>> BlobAccess::ask_first(Route route, oci::Digest digest) {
+  const Revocations::Ticket ticket = revocations_.begin();
+  Result<oci::Descriptor> said = co_await ask_upstream(route, digest);
+  if (!said) {
+    const Error error = said.error();
+    if (!is_outage(error.code)) {
+      const bool believed = co_await outlives(std::move(route), digest, error);
+      static_cast<void>(believed);
+    }
+    co_return error;
+  }
+  Known out = known(digest, Entry(*said));
+  out.asked_upstream = true;
+  co_await remember(route.scope, out.descriptor, ticket);
+  co_return out;
+}
+
 runtime::Task<Result<BlobAccess::Known>> BlobAccess::revalidate(Route route, oci::Digest digest, Known stale) {
   stale.stale = true;
-  if (pauses(route.scope)) {
+  if (pauses(route.scope, digest)) {
     stale_.add();
     co_return stale;
   }
@@ -195,17 +218,18 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::revalidate(Route route, oci
 
 runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error error) {
   if (is_outage(error.code)) {
-    if (!pauses(route.scope)) {
-      log::info("access",
-                fmt::format("what {} has cannot be checked, so it is believed: {}", route.scope.str(), error.message));
+    if (!pauses_.contains(route.scope.str())) {
+      pauses_.add(route.scope.str());
+      log::info("access", fmt::format("cannot revalidate {} of {}: {}; serving what is stored", digest.to_string(),
+                                      route.scope.str(), error.message));
     }
-    pauses_.add(route.scope.str());
+    pauses_.add(key_of(route.scope, digest));
     stale_.add();
     co_return true;
   }
   // What upstream says to a client's own credentials is about the client, and not about the repository.
   const bool of_client = route.on_behalf && (error.code == Errc::unauthorized || error.code == Errc::denied);
-  if ((is_verdict(error.code) || error.code == Errc::manifest_unknown) && !of_client) {
+  if (is_verdict(error.code) && !of_client) {
     revoked_.add();
     const Result<void> forgotten = co_await forget(route.scope, digest);
     if (!forgotten) {
@@ -221,7 +245,7 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   std::string key = key_of(route.scope, digest);
   key.append(" ").append(std::to_string(revocations_.epoch()));
   // What upstream says to one client is no other client's answer.
-  if (route.on_behalf) key += fmt::format(" {}", static_cast<const void*>(route.on_behalf.get()));
+  if (route.on_behalf) key.append(" ").append(route.client);
   runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route = std::move(route), digest] {
     return route.registry->stat_blob(route.repository, digest);
   };
@@ -247,6 +271,28 @@ runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
   if (!front) co_return;
   const Result<void> cached = co_await (*front)->set_descriptor(digest, std::move(entry));
+  static_cast<void>(cached);
+  if (!revoked(ticket, scope, digest)) co_return;
+  const Result<void> dropped = co_await drop(scope, digest);
+  static_cast<void>(dropped);
+}
+
+// It stays in this process: what others who share a front make of it is not known.
+runtime::Task<void> BlobAccess::remember_named(Scope scope, oci::Descriptor descriptor,
+                                               const Revocations::Ticket& ticket) {
+  const oci::Digest digest = descriptor.digest;
+  const std::optional<Entry> before = catalog_.peek(scope, digest);
+  const bool by_upstream = before && before->media_type != store::MediaTypes::kNamedByManifest;
+  if ((by_upstream && is_fresh(*before)) || revoked(ticket, scope, digest)) co_return;
+  descriptor.media_type = store::MediaTypes::kNamedByManifest;
+  descriptor.digest = canonical(digest);
+  negative_.erase(key_of(scope, digest));
+  Entry entry(std::move(descriptor), clock_.wall());
+  const Result<void> kept = catalog_.set_in_scope(scope, digest, entry);
+  static_cast<void>(kept);  // What cannot be kept is asked for.
+  Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
+  if (!front) co_return;
+  const Result<void> cached = co_await (*front)->set_second_hand(digest, std::move(entry));
   static_cast<void>(cached);
   if (!revoked(ticket, scope, digest)) co_return;
   const Result<void> dropped = co_await drop(scope, digest);

@@ -7,8 +7,14 @@
 //   older                         one HEAD upstream for all who ask, and they wait for it
 //     it has it                   believed for another ttl
 //     401, 403, 404               taken back, and upstream's answer is the answer
-//     no answer (outage.hpp)      believed all the same; in that repository upstream is not asked for `retry_pause`
+//     an outage (errc_kind.hpp)   believed all the same; upstream is not asked this question again for `retry_pause`
+//     anything else               the answer: neither an odd answer nor our own overload is a reason to believe it
 //   undated (by distribution)     believed, and counts from now on
+//
+// A manifest's word. A registry need not check that a repository has what its manifests name, so whoever may push to
+// some repository could name blobs of another one there. What only a manifest says is kept apart, and believed where
+// every client may read all that the cache may read of that upstream (Route::equal_rights): there is nothing to gain
+// then. Elsewhere upstream is asked about each blob.
 //
 // "Unknown" is remembered for a short time.
 //
@@ -41,12 +47,9 @@
 
 namespace sluice::proxy {
 
-// Whether an error is upstream's word on what a repository has or may see, which says nothing about another repository.
-bool is_verdict(Errc code) noexcept;
-
-// The bytes are here, and upstream, which is out (`outage`), cannot be asked whether `scope` may have them. That is not
-// upstream's failure alone: 503, where the same outage without the bytes is 502 or 504.
-Error cannot_be_asked(const descriptors::Scope& scope, Error outage);
+// Upstream is out, and nothing says that `scope` may have what was asked for. The same words whether that is stored
+// here or not, so that an outage does not tell what others have pulled.
+Error unanswered(const descriptors::Scope& scope, Error outage);
 
 class BlobAccess {
  public:
@@ -55,7 +58,7 @@ class BlobAccess {
     NegativeCache::Params negative;
     // How long upstream's word is believed; 0: for ever.
     std::chrono::milliseconds ttl{0};
-    // How long after an outage upstream is not asked again for that repository.
+    // How long after an outage upstream is not asked the same again.
     std::chrono::milliseconds retry_pause{30'000};
   };
 
@@ -82,6 +85,9 @@ class BlobAccess {
   // Errors: those of upstream::Registry::stat_blob.
   runtime::Task<Result<Known>> stat(Route route, oci::Digest digest);
 
+  // Whether what is known lets a client with that route in.
+  [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
+
   // Upstream alone; not remembered.
   runtime::Task<Result<oci::Descriptor>> ask_upstream(Route route, oci::Digest digest);
 
@@ -89,11 +95,15 @@ class BlobAccess {
   // Nothing is remembered that was forgotten since.
   runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket);
 
+  // A manifest of that repository names it; where upstream's own word is known that stands.
+  runtime::Task<void> remember_named(descriptors::Scope scope, oci::Descriptor descriptor,
+                                     const Revocations::Ticket& ticket);
+
   // --- For whoever revalidates by another question than HEAD of the blob.
 
   [[nodiscard]] bool is_fresh(const descriptors::Entry& entry) const;
-  // Upstream was out a moment ago, so what is known of that repository is believed whatever its age.
-  [[nodiscard]] bool pauses(const descriptors::Scope& scope);
+  // Upstream was out a moment ago, when it was asked this very thing: what is known is believed whatever its age.
+  [[nodiscard]] bool pauses(const descriptors::Scope& scope, const oci::Digest& digest);
   // Upstream was asked about an entry that is older than its ttl, and `error` is what came: true where the entry is
   // believed all the same, else upstream's verdict has taken it back.
   runtime::Task<bool> outlives(Route route, oci::Digest digest, Error error);
@@ -131,6 +141,7 @@ class BlobAccess {
   [[nodiscard]] Result<Views> views(const descriptors::Scope& scope);
   runtime::Task<void> date(const Views& in, oci::Digest digest, descriptors::Entry& entry);
   runtime::Task<Result<Known>> revalidate(Route route, oci::Digest digest, Known stale);
+  runtime::Task<Result<Known>> ask_first(Route route, oci::Digest digest);
   runtime::Task<Result<void>> drop(descriptors::Scope scope, oci::Digest digest);
   [[nodiscard]] Known known(const oci::Digest& digest, descriptors::Entry entry) const;
 
@@ -144,7 +155,7 @@ class BlobAccess {
   metrics::Counter& revoked_;
   metrics::Counter& stale_;
   NegativeCache negative_;
-  NegativeCache pauses_;  // by repository
+  NegativeCache pauses_;  // by repository and digest; by repository alone, once it was logged
   Revocations revocations_;
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
   std::mutex claims_mutex_;  // guards claims_

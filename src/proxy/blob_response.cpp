@@ -86,6 +86,25 @@ runtime::Task<Result<std::uint64_t>> wait_whole(streamcache::Stream& stream) {
   co_return size;
 }
 
+// Waits until the bytes before `end` are here, or all that there are. How many are.
+runtime::Task<Result<std::uint64_t>> wait_until(streamcache::Stream& stream, std::uint64_t end) {
+  for (std::uint64_t have = 0;;) {
+    const Result<std::uint64_t> readable = co_await stream.wait_readable(have);
+    if (!readable) co_return readable.error();
+    if (*readable == have || *readable >= end) co_return *readable;
+    have = *readable;
+    stream.advance(have);
+  }
+}
+
+// The one range that the request is for, where it says both of its ends.
+std::optional<http::ByteRange> closed_range(const http::RequestedRanges& asked) {
+  if (asked.kind != http::RequestedRanges::Kind::ranges || asked.ranges.size() != 1) return std::nullopt;
+  const http::RequestedRange& range = asked.ranges.front();
+  if (!range.first || !range.last || *range.last == UINT64_MAX) return std::nullopt;
+  return http::ByteRange{*range.first, *range.last};
+}
+
 // What is arriving, from `at` to `end` or, where that is not known, to its end. Errors: the exchange's, and the fill's,
 // whose reason is in its own log line.
 runtime::Task<Result<void>> send_arriving(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
@@ -215,6 +234,20 @@ runtime::Task<Result<void>> send_whole(http::Exchange& exchange, Source& source,
   co_return sent;
 }
 
+// A 206 of what is arriving and has no known length (RFC 9110 section 14.4: `*`). All of the range is here.
+runtime::Task<Result<void>> send_from_unknown(http::Exchange& exchange, streamcache::Stream& stream, oci::Digest digest,
+                                              http::ByteRange range, std::string extra_fields) {
+  http::ResponseHead head = blob_head(206, digest);
+  head.content_length(range.size());
+  head.add("Content-Range", fmt::format("bytes {}-{}/*", range.first, range.last));
+  const std::string text = head.str() + extra_fields;
+  InFlight source(stream);
+  Result<void> sent = co_await exchange.begin(text);
+  if (sent) sent = co_await source.send(exchange, range);
+  if (sent) sent = co_await exchange.end();
+  co_return sent;
+}
+
 bool go_forward(const std::vector<http::ByteRange>& ranges) {
   return std::adjacent_find(ranges.begin(), ranges.end(), [](const auto& left, const auto& right) {
            return right.first <= left.last;
@@ -311,9 +344,19 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     if (!verified) co_return verified.error();
   }
   const http::RequestedRanges asked = requested_ranges(request, names);
+  if (const auto range = size ? std::nullopt : closed_range(asked); range && stream.stored_end() == UINT64_MAX) {
+    const Result<std::uint64_t> have = co_await wait_until(stream, range->last + 1);
+    if (!have) co_return have.error();
+    if (*have > range->last) {
+      const Result<void> sent = co_await send_from_unknown(exchange, stream, digest, *range, std::move(extra_fields));
+      if (!sent) exchange.break_off();
+      co_return Result<void>{};
+    }
+    size = *have;  // it has ended before, so its length is known now
+  }
   if (!size && (request.version() < 11 || asked.kind != http::RequestedRanges::Kind::whole)) {
     // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends. And who
-    // asks for a range gets that range (nydus takes a 200 for the 206), with the length that only the end tells.
+    // asks for another range gets that range (nydus takes a 200 for the 206), with the length that only the end tells.
     Result<std::uint64_t> whole = co_await wait_whole(stream);
     if (!whole) co_return whole.error();
     size = *whole;

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "oci/media_type.hpp"
-#include "proxy/outage.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
@@ -39,15 +39,14 @@ std::string BlobService::fill_key(std::string_view upstream, const oci::Digest& 
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::allowed(Route route, oci::Digest digest) {
   Result<BlobAccess::Known> known = co_await ask_allowed(route, digest);
-  if (!known && is_outage(known.error().code) && store_.find(access_.canonical(digest))) {
-    co_return cannot_be_asked(route.scope, known.error());
-  }
+  if (!known && is_outage(known.error().code)) co_return unanswered(route.scope, known.error());
   co_return known;
 }
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, oci::Digest digest) {
   std::optional<descriptors::Entry> peeked = access_.peek(route.scope, digest);
-  if (peeked && !oci::is_manifest(peeked->media_type)) co_return BlobAccess::Known{std::move(*peeked)};
+  if (peeked && !oci::is_manifest(peeked->media_type) && BlobAccess::believes(route, *peeked))
+    co_return BlobAccess::Known{std::move(*peeked)};
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
   if (!known || !oci::is_manifest(known->descriptor.media_type)) co_return known;
   // That the repository has a manifest does not say that upstream gives it out as a blob.
@@ -56,14 +55,29 @@ runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, o
   co_return BlobAccess::Known{std::move(*asked), true};
 }
 
+runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
+  if (!store_.find(access_.canonical(digest), route.registry->name())) co_return;
+  const Result<BlobAccess::Known> known = co_await ask_allowed(std::move(route), digest);
+  static_cast<void>(known);  // remembered, or asked for again by whoever wants it
+}
+
 runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Digest digest) {
+  const std::string upstream(route.registry->name());
   const Result<BlobAccess::Known> known = co_await allowed(std::move(route), digest);
   if (!known) co_return known.error();
   // A manifest may be wrong about the size of what it names; a file at rest is not.
   const oci::Digest canonical = access_.canonical(digest);
-  const std::optional<store::Stored> stored = store_.find(canonical);
+  const std::optional<store::Stored> stored = store_.find(canonical, upstream);
   co_return Stat{stored ? stored->size : known->descriptor.size,
                  known->asked_upstream ? CacheResult::miss : result_of(*known), canonical};
+}
+
+// As BlobStore::find, with a look at the disk. The name lives as long as the caller's route.
+runtime::Task<std::optional<store::Stored>> BlobService::look_for_stored(oci::Digest canonical,
+                                                                         std::string_view upstream) {
+  const Result<store::Stored> stored = co_await store_.stat(canonical);
+  if (!stored || !store_.permits(*stored, upstream)) co_return std::nullopt;
+  co_return *stored;
 }
 
 runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size) {
@@ -94,11 +108,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
   Error last{Errc::internal};
   for (int round = 0; round < kMaxRounds; ++round) {
     const oci::Digest canonical = access_.canonical(digest);
-    std::optional<store::Stored> stored = store_.find(canonical);
-    if (!stored && store_.incomplete()) {
-      const Result<store::Stored> looked_up = co_await store_.stat(canonical);
-      if (looked_up) stored = *looked_up;
-    }
+    std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
+    if (!stored && store_.incomplete()) stored = co_await look_for_stored(canonical, route.registry->name());
     if (stored) {
       const Result<BlobAccess::Known> known = co_await allowed(route, digest);
       if (!known) co_return known.error();
@@ -114,7 +125,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
       const Result<BlobAccess::Known> known = co_await allowed(route, digest);
       if (!known) co_return known.error();
       const std::optional<oci::Digest> claimed = known->claimed ? known->claimed : access_.claimed(digest);
-      if (claimed && co_await names_.verify(digest, *claimed)) continue;
+      if (claimed && store_.find(*claimed, route.registry->name()) && co_await names_.verify(digest, *claimed))
+        continue;
     }
     Result<std::optional<Opened>> direct_opened = co_await direct(route, digest, asked);
     if (!direct_opened) co_return direct_opened.error();
@@ -150,10 +162,30 @@ runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci
 void BlobService::raise(const std::string& key) {
   std::vector<std::shared_ptr<upstream::Urgency>> waiting;
   {
-    const std::scoped_lock lock(ahead_mutex_);
-    for (auto [at, end] = ahead_.equal_range(key); at != end; ++at) waiting.push_back(at->second);
+    const std::scoped_lock lock(urgencies_mutex_);
+    for (auto [at, end] = urgencies_.equal_range(key); at != end; ++at) waiting.push_back(at->second);
   }
   for (const auto& urgency : waiting) urgency->raise();
+}
+
+BlobService::ListedUrgency::ListedUrgency(BlobService& owner, std::string key,
+                                          std::shared_ptr<upstream::Urgency> urgency)
+    : owner_(owner), key_(std::move(key)), urgency_(std::move(urgency)) {
+  const std::scoped_lock lock(owner_.urgencies_mutex_);
+  owner_.urgencies_.emplace(key_, urgency_);
+}
+
+BlobService::ListedUrgency::~ListedUrgency() {
+  const std::scoped_lock lock(owner_.urgencies_mutex_);
+  auto [at, end] = owner_.urgencies_.equal_range(key_);
+  while (at != end) at = at->second == urgency_ ? owner_.urgencies_.erase(at) : std::next(at);
+}
+
+// Whether upstream begins to send the blob to who asks with that route. The connection is closed at once.
+runtime::Task<bool> BlobService::gives_out(Route route, oci::Digest digest) {
+  const Result<std::unique_ptr<upstream::BlobBody>> body =
+      co_await route.registry->open_blob(route.repository, digest, 0);
+  co_return body.has_value();
 }
 
 runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, oci::Digest digest) {
@@ -172,11 +204,14 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
       co_return Error{Errc::superseded, error.message};
     }
     if (error.code == Errc::blob_unknown) access_.remember_unknown(route.scope, digest);
+    if (is_outage(error.code)) co_return unanswered(route.scope, error);
     co_return error;
   }
   if (!lookup->created) {
     const Result<BlobAccess::Known> known = co_await allowed(route, digest);
-    if (!known) co_return known.error();
+    // A size is not needed here, and upstream may tell none.
+    const bool let_in = known || (is_odd_answer(known.error().code) && co_await gives_out(route, digest));
+    if (!let_in) co_return known.error();
   }
   co_return Opened{lookup->created ? CacheResult::miss : CacheResult::join,
                    nullptr,

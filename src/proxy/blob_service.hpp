@@ -4,6 +4,10 @@
 //        ├─not there──▶ join the fill, or start one ──▶ in flight: a Stream, once upstream has told the size
 //        └─nor wanted as a whole──▶ may this repository see it? ──▶ passed through: DirectRanges
 //
+// What is stored is there for the upstreams that have delivered it, and for all others where it was fetched without a
+// login (store/origin_sets.hpp). To another one it is as if it were not there: a fill fetches it from that upstream,
+// which its clients get, and when the digest is right the file is dropped and the upstream noted beside the stored one.
+//
 // A blob that is asked for by sha512 or sha384 is kept under its sha256 (blob_access.hpp), so it is one file, and one
 // fill, whatever it is called. A fill of such a blob computes both digests.
 //
@@ -115,6 +119,10 @@ class BlobService {
   // The name under which the bytes of `digest` lie in the store; itself where no other is known.
   [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const { return access_.canonical(digest); }
 
+  // Asks upstream whether that repository has a blob that is at rest, where it is not known yet, so that whoever asks
+  // for the blob a moment later waits for less. Nothing is asked about what is not here: fetching it tells.
+  runtime::Task<void> ask_ahead(Route route, oci::Digest digest);
+
   // Under which a download is known to the streaming cache.
   static std::string fill_key(std::string_view upstream, const oci::Digest& digest);
 
@@ -131,10 +139,25 @@ class BlobService {
 
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
+  runtime::Task<std::optional<store::Stored>> look_for_stored(oci::Digest canonical, std::string_view upstream);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
+  runtime::Task<bool> gives_out(Route route, oci::Digest digest);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
   runtime::Task<Result<streamcache::Lookup>> look_up(Route route, oci::Digest digest);
   void raise(const std::string& key);
+  // Lists the urgency of a download for raise(), as long as it lives.
+  class ListedUrgency {
+   public:
+    ListedUrgency(BlobService& owner, std::string key, std::shared_ptr<upstream::Urgency> urgency);
+    ListedUrgency(const ListedUrgency&) = delete;
+    ListedUrgency& operator=(const ListedUrgency&) = delete;
+    ~ListedUrgency();
+
+   private:
+    BlobService& owner_;
+    const std::string key_;
+    const std::shared_ptr<upstream::Urgency> urgency_;
+  };
 
   // Ranges of what is not here (direct_ranges.cpp).
   enum class RangeWay : std::uint8_t { fill, direct, direct_and_fill };
@@ -164,6 +187,7 @@ class BlobService {
   runtime::Task<Result<void>> make_room(Download& download, std::uint64_t end);
   runtime::Task<void> receive_into(Result<void>* outcome, Route route, oci::Digest digest, streamcache::Writer& writer,
                                    class TrailingVerifier& verifier, Room& room);
+  static bool must_yield(Download& download);
   runtime::Task<Result<void>> begin(Download& download, upstream::BlobBody& body);
   runtime::Task<Result<void>> move(Download& download, std::unique_ptr<upstream::BlobBody>& body);
   void hold_back(Download& download, const upstream::BlobBody& body);
@@ -173,7 +197,7 @@ class BlobService {
   runtime::Task<Result<void>> verify(Route route, oci::Digest digest, streamcache::Writer& writer,
                                      class TrailingVerifier& verifier);
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
-  runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room);
+  runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room, store::Origin origin);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   runtime::Task<void> remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
                                         std::uint64_t size, const Revocations::Ticket& ticket);
@@ -193,9 +217,9 @@ class BlobService {
   ObjectCache objects_;
   CanonicalNames names_;
   std::atomic<Errc> trouble_{Errc::internal};  // of storing: no_space or io; internal: none
-  std::mutex ahead_mutex_;                     // guards ahead_
-  // Of the downloads that nobody has asked for, by their keys.
-  std::unordered_multimap<std::string, std::shared_ptr<upstream::Urgency>> ahead_;
+  std::mutex urgencies_mutex_;                 // guards urgencies_
+  // Of all downloads, by their keys.
+  std::unordered_multimap<std::string, std::shared_ptr<upstream::Urgency>> urgencies_;
   // Downloads of the whole that a range has started and nobody waits for.
   const std::shared_ptr<std::atomic<std::size_t>> behind_ = std::make_shared<std::atomic<std::size_t>>(0);
   // Short answers, one for all who ask for the same at the same time.

@@ -7,9 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "proxy/blob_service.hpp"
-#include "proxy/outage.hpp"
 #include "runtime/loop.hpp"
 #include "upstream/urgency.hpp"
 
@@ -61,10 +61,7 @@ std::vector<http::ByteRange> join_neighbours(const std::vector<http::ByteRange>&
 }
 
 // Upstream may give another answer, or the rest of this one, when it is asked again.
-bool may_pass(Errc code) {
-  return code == Errc::upstream_unreachable || code == Errc::upstream_timeout || code == Errc::upstream_failed ||
-         code == Errc::throttled || code == Errc::overloaded;
-}
+bool may_pass(Errc code) { return is_outage(code) || code == Errc::overloaded; }
 
 // The answer is no use, whatever it is: what upstream has is found out by a download of the whole.
 bool is_no_range(Errc code) {
@@ -294,6 +291,8 @@ runtime::Task<Result<std::optional<BlobService::Opened>>> BlobService::direct(Ro
     if (passed != nullptr && passed->refused) co_return out;
   }
   const Result<BlobAccess::Known> known = co_await allowed(route, digest);
+  // Upstream has answered, but does not tell the length: a download of the whole finds out what there is.
+  if (!known && is_odd_answer(known.error().code)) co_return out;
   if (!known) co_return known.error();
   const std::uint64_t size = known->descriptor.size;
   const http::RangeSelection selected = http::select_ranges(asked, size);

@@ -52,6 +52,7 @@ HttpError http_error(Errc code) noexcept {
     // A disk in trouble is no reason to stop a pull: the client's next mirror may have it.
     case Errc::no_space:
     case Errc::io:
+    case Errc::upstream_down:
     case Errc::overloaded: return {503, unavailable};
 
     case Errc::closed:

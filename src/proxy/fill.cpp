@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "oci/media_type.hpp"
@@ -32,10 +33,7 @@ namespace asio = boost::asio;
 constexpr std::uint64_t kRoomStep = 1024 * 1024;
 
 // What may be mended by taking the download up again.
-bool is_resumable(Errc code) {
-  return code == Errc::upstream_unreachable || code == Errc::upstream_timeout || code == Errc::upstream_failed ||
-         code == Errc::throttled || code == Errc::overloaded;
-}
+bool is_resumable(Errc code) { return is_outage(code) || code == Errc::overloaded; }
 
 // Reads and drops the first `count` bytes, where upstream answered a Range with the whole.
 runtime::Task<Result<void>> skip(upstream::BlobBody& body, std::uint64_t count, std::span<std::byte> buffer) {
@@ -83,16 +81,29 @@ struct BlobService::Download {
   Room& room;
   std::vector<std::byte> buffer;
   std::optional<std::uint64_t> size = std::nullopt;
-  std::size_t failures = 0;  // in a row, without a byte in between
-  bool begun = false;        // upstream has answered once
-  bool let_go = false;       // the connection was given up: the readers took nothing, or others waited for it
-  bool repeats = false;      // upstream began anew, so another pause would cost all of it again
-  bool limited = false;      // it has no place within the limits of the store, and passes through memory
+  std::size_t failures = 0;   // in a row, without a byte in between
+  bool begun = false;         // upstream has answered once
+  bool let_go = false;        // the connection was given up: the readers took nothing, or others waited for it
+  bool repeats = false;       // upstream began anew, so another pause would cost all of it again
+  bool drops_behind = false;  // somebody has asked for it: when all have left, it comes behind others
+  bool limited = false;       // it has no place within the limits of the store, and passes through memory
 };
 
 runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest, streamcache::Writer& writer,
                                                  TrailingVerifier& verifier, Room& room) {
   Download download{route, digest, writer, verifier, room, std::vector<std::byte>(params_.read_bytes)};
+  const std::string key = fill_key(route.registry->name(), access_.canonical(digest));
+  std::optional<ListedUrgency> listed;
+  if (!route.urgency) {
+    route.urgency = std::make_shared<upstream::Urgency>();
+    route.urgency->raise();
+    if (auto behind = route.registry->behind_others(route.urgency)) {
+      route.behind = std::move(behind);
+      route.registry = route.behind.get();
+    }
+    download.drops_behind = true;
+    listed.emplace(*this, key, route.urgency);
+  }
   for (;;) {
     Error broken{Errc::internal};
     Result<std::unique_ptr<upstream::BlobBody>> body =
@@ -211,6 +222,18 @@ runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::Blo
   co_return Result<void>{};
 }
 
+// Whether somebody who is waited for needs the download's connection. While nobody reads it, it comes behind them.
+bool BlobService::must_yield(Download& download) {
+  upstream::Urgency* const urgency = download.route.urgency.get();
+  if (urgency == nullptr) return false;
+  if (download.drops_behind && download.writer.abandoned()) {
+    urgency->lower();
+    // Who has joined in between has raised it in vain.
+    if (!download.writer.abandoned()) urgency->raise();
+  }
+  return urgency->must_yield();
+}
+
 // To the end of the answer. Errors of the writer are final, those of upstream may be mended.
 runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_ptr<upstream::BlobBody>& body) {
   streamcache::Writer& writer = download.writer;
@@ -250,13 +273,17 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
       download.room.reservation.wrote(writer.position());
       co_await download.verifier.advance(writer.position());
     }
-    const upstream::Urgency* const urgency = download.route.urgency.get();
-    // What has no known length could not be taken up again.
-    if (urgency != nullptr && download.size && !download.repeats && *download.size > writer.position() &&
-        urgency->must_yield()) {
-      body.reset();
-      download.let_go = true;
-      co_return Error{Errc::upstream_unreachable, "the connection was given up for others"};
+    if (must_yield(download)) {
+      // What has no known length could not be taken up again.
+      const bool resumable = download.size && !download.repeats;
+      if (resumable && *download.size > writer.position()) {
+        body.reset();
+        download.let_go = true;
+        co_return Error{Errc::upstream_unreachable, "the connection was given up for others"};
+      }
+      if (!resumable && writer.abandoned()) {
+        co_return Error{Errc::abandoned, "all readers left, and others wait for the connection"};
+      }
     }
   }
 }
@@ -278,7 +305,8 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
                                               std::shared_ptr<streamcache::Writer> writer,
                                               std::shared_ptr<store::Reservation> part_room) {
   // Between the caller's look into the store and this fill another one may have ended.
-  if (store_.find(access_.canonical(digest))) co_return Error{Errc::superseded, "stored meanwhile"};
+  if (store_.find(access_.canonical(digest), route.registry->name()))
+    co_return Error{Errc::superseded, "stored meanwhile"};
   TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
   Room room{std::move(*part_room), access_.revocations().begin()};
   Result<void> received{};
@@ -317,10 +345,12 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await remove_file(*writer);
     co_return Result<void>{};
   }
-  if (canonical != digest && store_.find(canonical)) {
-    co_await remove_file(*writer);  // it is here, under its other name
+  if (store_.find(canonical)) {
+    // It is here: under its other name, or through another upstream. This one has now delivered it too.
+    co_await store_.add_origin(canonical, origin_of(route));
+    co_await remove_file(*writer);
   } else {
-    co_await keep(canonical, *writer, room);
+    co_await keep(canonical, *writer, room, origin_of(route));
   }
   // A removal that came in between has looked for the file before it was there.
   if (unwanted(room, route, digest)) {
@@ -399,14 +429,16 @@ runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
   if (removed) writer.release_file();
 }
 
-runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room) {
+runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room,
+                                      store::Origin origin) {
   if (writer.unstored()) {
     metrics_.fills_unstored.add();
     co_await remove_file(writer);
     co_return;
   }
-  const Result<void> adopted = co_await store_.adopt(writer.path(), digest, writer.position(),
-                                                     std::string(oci::media_type::kOctetStream), room.reservation);
+  const Result<void> adopted =
+      co_await store_.adopt(writer.path(), digest, writer.position(), std::string(oci::media_type::kOctetStream),
+                            room.reservation, std::move(origin));
   if (adopted) {
     writer.release_file();
     note_store(std::nullopt);

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "proxy/list_json.hpp"
-#include "proxy/outage.hpp"
 #include "proxy/pages.hpp"
 
 namespace sluice::proxy {
@@ -111,7 +111,7 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
     error.code = Errc::name_unknown;
     co_return error;
   }
-  if (!is_outage(error.code) && error.code != Errc::unsupported) co_return error;
+  if (!is_no_answer(error.code) && error.code != Errc::unsupported) co_return error;
   std::vector<std::string> here = known_here(route.scope);
   if (here.empty()) co_return error;
   sort_names(here);

@@ -4,9 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
-#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -90,18 +90,32 @@ runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body
       });
 }
 
-// A manifest that a repository has names blobs that this repository has: registries check that when they take it. They
-// do not check the manifests that an index names, nor what may lie elsewhere; for those upstream is asked.
-runtime::Task<void> ManifestService::remember_references(descriptors::Scope scope, oci::ManifestInfo info,
+// A manifest names blobs that its repository should have. Not all registries check that, so it counts only where nobody
+// gains by it (BlobAccess::believes). Nor does anybody check the manifests that an index names, or what may lie
+// elsewhere; for those upstream is asked.
+runtime::Task<void> ManifestService::remember_references(Route route, oci::ManifestInfo info,
                                                          const Revocations::Ticket& ticket) {
-  if (info.is_index || info.references.size() > kMaxVouched) co_return;
-  for (const oci::Descriptor& referred : oci::own_blobs(info)) co_await access_.remember(scope, referred, ticket);
+  if (!route.equal_rights || info.is_index || info.references.size() > kMaxVouched) co_return;
+  for (const oci::Descriptor& referred : oci::own_blobs(info)) {
+    co_await access_.remember_named(route.scope, referred, ticket);
+  }
 }
 
 // `media_type` is what upstream called it for the repository that asks. The bytes of one manifest can have two types,
 // where they do not say themselves, so one repository's word is never another one's answer.
-runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, std::string media_type) {
-  if (Object ready = objects_.find(digest); ready && ready->media_type == media_type) {
+//
+// Nor is one upstream's word another one's: what came with a login is given only to those who ask an upstream that has
+// sent it itself (store/origin_sets.hpp).
+runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, std::string media_type,
+                                                                std::string upstream) {
+  Object ready = objects_.find(digest);
+  if (ready && ready->media_type != media_type) ready.reset();
+  if ((!ready || ready->upstream != upstream) && !store_.find(digest, upstream)) {
+    if (!store_.incomplete()) co_return nullptr;
+    const Result<store::Stored> stored = co_await store_.stat(digest);
+    if (!stored || !store_.permits(*stored, upstream)) co_return nullptr;
+  }
+  if (ready) {
     store_.touch(digest);
     co_return ready;
   }
@@ -117,16 +131,19 @@ runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest dige
 }
 
 // From what is here; nothing where the bytes are needed and are not.
-runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(descriptors::Entry known,
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(std::string upstream,
+                                                                                  descriptors::Entry known,
                                                                                   oci::Digest digest, bool head_only,
                                                                                   CacheResult result) {
-  if (Object object = co_await at_rest(digest, known.media_type)) co_return Opened{result, std::move(object), digest};
+  if (Object object = co_await at_rest(digest, known.media_type, std::move(upstream)))
+    co_return Opened{result, std::move(object), digest};
   if (!head_only) co_return std::nullopt;
   co_return Opened{result, ready_manifest_head(digest, known.media_type, known.size), digest};
 }
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Route route, oci::Digest digest,
                                                                             bool head_only) {
+  const std::string upstream(route.registry->name());
   std::optional<descriptors::Entry> known = access_.peek(route.scope, digest);
   if (!known) {
     const Result<descriptors::Entry> looked_up = co_await access_.stat_known(route.scope, digest);
@@ -134,27 +151,27 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
   }
   const bool is_manifest = known && oci::is_manifest(known->media_type);
   const bool fresh = is_manifest && access_.is_fresh(*known);
-  const bool believed = fresh || (is_manifest && access_.pauses(route.scope));
+  const bool believed = fresh || (is_manifest && access_.pauses(route.scope, digest));
   if (believed) {
     const CacheResult result = fresh ? CacheResult::hit : CacheResult::stale;
-    std::optional<Opened> opened = co_await open_known(*known, digest, head_only, result);
+    std::optional<Opened> opened = co_await open_known(upstream, *known, digest, head_only, result);
     if (opened) co_return std::move(*opened);
   }
   // Bytes that are here for another repository need only upstream's word on this one.
-  const bool stored = store_.find(digest).has_value();
+  const bool stored = store_.find(digest, upstream).has_value();
   Result<Found> found =
       co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !believed));
   if (!found) {
     const Error error = found.error();
     if (is_manifest && !believed && co_await access_.outlives(route, digest, error)) {
-      std::optional<Opened> opened = co_await open_known(*known, digest, head_only, CacheResult::stale);
+      std::optional<Opened> opened = co_await open_known(upstream, *known, digest, head_only, CacheResult::stale);
       if (opened) co_return std::move(*opened);
     }
-    if (stored && !is_manifest && is_outage(error.code)) co_return cannot_be_asked(route.scope, error);
+    if (!is_manifest && is_outage(error.code)) co_return unanswered(route.scope, error);
     co_return error;
   }
   if (!head_only && !found->object->in_memory) {
-    if (Object object = co_await at_rest(digest, found->object->media_type)) {
+    if (Object object = co_await at_rest(digest, found->object->media_type, upstream)) {
       co_return Opened{CacheResult::miss, std::move(object), digest};
     }
     found = co_await fetch_shared(std::move(route), oci::Reference(digest), oci::kAllManifests, false);
@@ -213,7 +230,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   const bool compare = head_only || record.has_value();
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
   if (!found) {
-    if (record && is_outage(found.error().code)) {
+    if (record && is_no_answer(found.error().code)) {
       co_return co_await stale_or(std::move(route), *record, found.error(), head_only);
     }
     if (record) co_await take_back(route, tag, accept_class, *record, found.error());
@@ -229,7 +246,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   if (!moved) co_return opened;
   if (opened) {
     note_tag(route, tag, accept_class, found->digest, ticket);
-  } else if (is_outage(opened.error().code)) {
+  } else if (is_no_answer(opened.error().code)) {
     co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
   }
   co_return opened;
@@ -275,7 +292,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route r
                                                                          Error error, bool head_only) {
   const bool for_ever = params_.stale_for.count() == 0;
   if (!for_ever && clock_.wall() - record.checked_at > params_.tag_ttl + params_.stale_for) co_return error;
-  const std::optional<store::Stored> stored = store_.find(record.digest);
+  const std::optional<store::Stored> stored = store_.find(record.digest, route.registry->name());
   if (!stored) co_return error;
   Result<Opened> opened = co_await open_digest(std::move(route), record.digest, head_only);
   if (!opened) co_return error;
@@ -340,8 +357,8 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
   // Before the store, because whoever sees the bytes there must find out whose they are.
   co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type}, ticket);
   const std::string media_type = info->media_type;
-  co_await remember_references(route.scope, std::move(*info), ticket);
-  const Result<void> stored = co_await store_.put(digest, answer->body, media_type);
+  co_await remember_references(route, std::move(*info), ticket);
+  const Result<void> stored = co_await store_.put(digest, answer->body, media_type, origin_of(route));
   if (!stored) {
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
@@ -350,9 +367,10 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
     // Taken out meanwhile, and no other repository has it: for those who wait alone.
     const Result<void> removed = co_await store_.remove(digest);
     static_cast<void>(removed);
-    co_return Found{ready_manifest(digest, media_type, std::move(answer->body)), digest};
+    co_return Found{ready_manifest(digest, media_type, std::move(answer->body), std::string(route.registry->name())),
+                    digest};
   }
-  Object object = ready_manifest(digest, media_type, std::move(answer->body));
+  Object object = ready_manifest(digest, media_type, std::move(answer->body), std::string(route.registry->name()));
   objects_.insert(digest, object);
   co_return Found{std::move(object), digest};
 }

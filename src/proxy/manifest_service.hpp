@@ -68,8 +68,8 @@ class ManifestService {
     oci::Digest digest;
   };
 
-  runtime::Task<std::optional<Opened>> open_known(descriptors::Entry known, oci::Digest digest, bool head_only,
-                                                  CacheResult result);
+  runtime::Task<std::optional<Opened>> open_known(std::string upstream, descriptors::Entry known, oci::Digest digest,
+                                                  bool head_only, CacheResult result);
   runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
   runtime::Task<Result<Opened>> open_tag_once(Route route, oci::Tag tag, oci::ManifestClass accept_class,
@@ -79,13 +79,12 @@ class ManifestService {
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
 
   runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
-  runtime::Task<void> remember_references(descriptors::Scope scope, oci::ManifestInfo info,
-                                          const Revocations::Ticket& ticket);
+  runtime::Task<void> remember_references(Route route, oci::ManifestInfo info, const Revocations::Ticket& ticket);
   void note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, const oci::Digest& digest,
                 const Revocations::Ticket& ticket);
   runtime::Task<void> take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                 const store::TagRecord& record, const Error& error);
-  runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type);
+  runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type, std::string upstream);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> fetch_shared(Route route, oci::Reference reference, oci::ManifestClass accept_class,

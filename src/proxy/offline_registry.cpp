@@ -4,9 +4,7 @@ namespace sluice::proxy {
 
 using runtime::Task;
 
-Error OfflineRegistry::offline() const {
-  return {Errc::overloaded, "this is not stored here, and " + name_ + " is not asked (offline)"};
-}
+Error OfflineRegistry::offline() const { return {Errc::upstream_down, name_ + " is not asked (offline)"}; }
 
 Task<Result<oci::Descriptor>> OfflineRegistry::stat_blob(oci::Repository, oci::Digest) { co_return offline(); }
 

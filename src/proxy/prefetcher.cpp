@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <ranges>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,6 +16,10 @@ namespace sluice::proxy {
 namespace {
 
 constexpr std::size_t kParsedInPlace = 64 * 1024;
+// Images have at most some hundred layers.
+constexpr std::size_t kMostAsked = 256;
+
+bool fetches_for(const Route& route) { return route.prefetch != Prefetch::none && route.passthrough == nullptr; }
 
 metrics::Counter& blobs_by(metrics::Registry& registry, std::string_view result) {
   return registry.counter("sluice_prefetch_blobs_total",
@@ -51,7 +56,7 @@ runtime::Executor Prefetcher::next_loop() {
 }
 
 void Prefetcher::offer(const Route& route, const oci::Digest& digest, std::shared_ptr<const ReadyObject> manifest) {
-  if (route.prefetch == Prefetch::none || route.passthrough != nullptr || !manifest->in_memory) return;
+  if ((!fetches_for(route) && route.equal_rights) || !manifest->in_memory) return;
   std::string key = route.scope.str();
   key.append("@").append(digest.to_string());
   if (seen_.contains(key)) return;
@@ -71,6 +76,8 @@ runtime::Task<void> Prefetcher::plan(Route route, oci::Digest digest, std::share
   }
   if (!info) co_return;
   std::vector<oci::Descriptor> blobs = oci::own_blobs(*info);
+  if (!route.equal_rights) ask(route, blobs);
+  if (!fetches_for(route)) co_return;
   if (route.prefetch == Prefetch::config && blobs.size() > 1) blobs.resize(1);  // the configuration stands first
   std::uint64_t bytes = 0;
   std::size_t taken = 0;
@@ -88,6 +95,12 @@ runtime::Task<void> Prefetcher::plan(Route route, oci::Digest digest, std::share
   log::debug("prefetch", fmt::format("{} of {} names {} blobs, of which {} ({}) are looked for ahead",
                                      digest.to_string(), route.scope.str(), blobs.size(), taken, format_bytes(bytes)));
   start_next();
+}
+
+void Prefetcher::ask(const Route& route, const std::vector<oci::Descriptor>& blobs) {
+  for (const oci::Descriptor& blob : blobs | std::views::take(kMostAsked)) {
+    group_.spawn(next_loop(), blobs_.ask_ahead(route, blob.digest));
+  }
 }
 
 // Counts a job out again, however it ends. It was counted in when it was taken.
@@ -162,33 +175,13 @@ runtime::Task<void> Prefetcher::fetch(Job job) {
 
 runtime::Task<Result<BlobService::Ahead>> BlobService::fetch_ahead(Route route, oci::Digest digest) {
   const oci::Digest canonical = access_.canonical(digest);
-  if (store_.find(canonical)) co_return Ahead::present;
-  if (store_.incomplete()) {
-    const Result<store::Stored> looked_up = co_await store_.stat(canonical);
-    if (looked_up) co_return Ahead::present;
-  }
+  if (store_.find(canonical, route.registry->name())) co_return Ahead::present;
+  if (store_.incomplete() && co_await look_for_stored(canonical, route.registry->name())) co_return Ahead::present;
   if (trouble_.load() != Errc::internal) co_return Ahead::no_room;
   if (access_.known_unknown(route.scope, digest)) co_return Error{Errc::blob_unknown, "upstream does not have it"};
   // Before the fill can be joined, so that whoever joins finds whom to hurry. Several may be listed for a blob, of
   // which one has the fill.
-  struct Listed {
-    BlobService& owner;
-    const std::string key;
-    const std::shared_ptr<upstream::Urgency> urgency;
-    Listed(BlobService& of, std::string name, std::shared_ptr<upstream::Urgency> how)
-        : owner(of), key(std::move(name)), urgency(std::move(how)) {
-      const std::scoped_lock lock(owner.ahead_mutex_);
-      owner.ahead_.emplace(key, urgency);
-    }
-    Listed(const Listed&) = delete;
-    Listed& operator=(const Listed&) = delete;
-    ~Listed() {
-      const std::scoped_lock lock(owner.ahead_mutex_);
-      auto [at, end] = owner.ahead_.equal_range(key);
-      while (at != end) at = at->second == urgency ? owner.ahead_.erase(at) : std::next(at);
-    }
-  };
-  const Listed listed(*this, fill_key(route.registry->name(), canonical), route.urgency);
+  const ListedUrgency listed(*this, fill_key(route.registry->name(), canonical), route.urgency);
   Result<streamcache::Lookup> lookup = co_await look_up(route, digest);
   if (!lookup) co_return lookup.error();
   if (!lookup->created) co_return Ahead::present;

@@ -6,6 +6,10 @@
 // who are waited for (upstream/urgency.hpp) until then. It has no client that would pace it: it goes to the disk as
 // fast as upstream gives it, but only where it can be stored.
 //
+// Where a manifest's word does not let its repository have a blob (Route::equal_rights), what is at rest already is
+// asked about ahead instead: all of it side by side, while the client reads the manifest. That is one HEAD for a blob
+// that another repository has brought, and none again before descriptors.ttl.
+//
 // Nothing is fetched for an index, because nobody has said which platform he wants; nothing that may lie elsewhere
 // (layers with `urls`); nothing from an upstream with passthrough, since a client's login is for what the client asks;
 // and nothing twice for a manifest that is asked for often.
@@ -77,6 +81,7 @@ class Prefetcher {
 
   runtime::Task<void> plan(Route route, oci::Digest digest, std::shared_ptr<const ReadyObject> manifest);
   runtime::Task<void> fetch(Job job);
+  void ask(const Route& route, const std::vector<oci::Descriptor>& blobs);
   void start_next();
   [[nodiscard]] std::vector<Job> take_startable();
   [[nodiscard]] runtime::Executor next_loop();

@@ -58,10 +58,12 @@ std::shared_ptr<ReadyObject> blob_object(const oci::Digest& digest, std::uint64_
 
 }  // namespace
 
-std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body) {
+std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body,
+                                                  std::string upstream) {
   auto object = manifest_object(digest, std::move(media_type), body.size());
   object->body = std::move(body);
   object->in_memory = true;
+  object->upstream = std::move(upstream);
   return object;
 }
 

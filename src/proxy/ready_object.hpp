@@ -23,6 +23,8 @@ struct ReadyObject {
   std::string body;        // all of it, when `in_memory`
   bool in_memory = false;
   std::shared_ptr<const store::OpenBlob> file;  // otherwise; null: only the head is known, which does for a HEAD
+  // The upstream that sent the body to us just now; empty: it was read from the store, which knows more.
+  std::string upstream;
 };
 
 // Ready objects by digest, bounded by their bytes. Manifests and blobs have one each. Thread-safe; one short lock.
@@ -42,7 +44,8 @@ class ObjectCache {
 };
 
 // The objects themselves. `body` is all of the content; the other blob form answers from `file`.
-std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body);
+std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body,
+                                                  std::string upstream = {});
 std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest, std::string media_type,
                                                        std::uint64_t size);
 std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body);

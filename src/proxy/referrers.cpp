@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
-#include "proxy/outage.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -94,7 +94,8 @@ runtime::Task<Result<Referrers::Body>> Referrers::ask(Route route, oci::Digest s
   }
   const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, *body);
   // No repository is said to have it: it is nobody's manifest.
-  const Result<void> kept = co_await store_.put(digest, *body, std::string(oci::media_type::kOciIndex));
+  const Result<void> kept =
+      co_await store_.put(digest, *body, std::string(oci::media_type::kOciIndex), origin_of(route));
   if (kept) {
     store_.catalog().set_tag(route.scope, record_name(subject), oci::kAllManifests, digest);
   } else {
@@ -152,7 +153,7 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest
     if (error.code != Errc::upstream_protocol) missing_.add(scope);
     co_return co_await by_tag(std::move(route), subject);
   }
-  if (is_outage(error.code)) co_return co_await stand_in(std::move(route), subject, error);
+  if (is_no_answer(error.code)) co_return co_await stand_in(std::move(route), subject, error);
   co_return error;
 }
 

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
 
@@ -17,29 +18,6 @@ using runtime::Task;
 
 // An upstream that comes and goes does not fill the log.
 constexpr std::chrono::minutes kQuiet{1};
-
-bool is_outage(Errc code) {
-  switch (code) {
-    case Errc::upstream_unreachable:
-    case Errc::upstream_timeout:
-    case Errc::upstream_failed:
-    case Errc::throttled: return true;
-    default: return false;
-  }
-}
-
-bool is_nonsense(Errc code) {
-  switch (code) {
-    case Errc::upstream_protocol:
-    case Errc::digest_mismatch:
-    case Errc::size_mismatch:
-    case Errc::manifest_invalid: return true;
-    default: return false;
-  }
-}
-
-// Says nothing about upstream.
-bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overloaded || code == Errc::shutting_down; }
 
 }  // namespace
 
@@ -62,7 +40,7 @@ class WatchedRegistry::Watch {
     if (!answer && is_ours(answer.error().code)) return;
     if (!answer && is_outage(answer.error().code)) {
       failed(answer.error());
-    } else if (!answer && is_nonsense(answer.error().code)) {
+    } else if (!answer && is_odd_answer(answer.error().code)) {
       puzzled(answer.error());
     } else if (down_.load(std::memory_order_relaxed)) {
       answered();

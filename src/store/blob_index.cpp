@@ -17,7 +17,8 @@ constexpr Id kNone = 0xffffffff;
 // A blob, or a free place. Of a digest longer than sha256 the rest stands in Shard::tails.
 struct Node {
   std::array<std::byte, 32> head;
-  std::uint64_t size;
+  std::uint64_t size : 48;
+  std::uint64_t origins : 16;
   std::uint32_t last_used;
   Id older;  // links of the order, guarded by its mutex
   Id newer;  // or the next free place, where it is free
@@ -26,6 +27,7 @@ struct Node {
   std::uint8_t lives;
 };
 static_assert(sizeof(Node) == 56);
+constexpr std::uint64_t kMaxSize = (std::uint64_t{1} << 48) - 1;  // no file system holds a larger file
 
 // Places that never move, so that the set beside them needs no more than numbers.
 class Nodes {
@@ -82,7 +84,7 @@ class alignas(64) BlobIndex::Shard {
   [[nodiscard]] Victim victim(Id id) const { return {digest_of(id), entry(id)}; }
   [[nodiscard]] IndexEntry entry(Id id) const {
     const Node& node = nodes_[id];
-    return {node.size, node.last_used, node.media_type};
+    return {node.size, node.last_used, node.media_type, static_cast<OriginSets::Id>(node.origins)};
   }
 
   Id insert(const oci::Digest& digest, const IndexEntry& entry) {
@@ -101,9 +103,10 @@ class alignas(64) BlobIndex::Shard {
   }
   void assign(Id id, const IndexEntry& entry) noexcept {
     Node& node = nodes_[id];
-    node.size = entry.size;
+    node.size = entry.size & kMaxSize;
     node.last_used = entry.last_used;
     node.media_type = entry.media_type;
+    node.origins = entry.origins;
   }
   void erase(Id id) {
     ids_.erase(id);

@@ -20,6 +20,7 @@
 
 #include "oci/digest.hpp"
 #include "store/media_types.hpp"
+#include "store/origin_sets.hpp"
 
 namespace sluice::store {
 
@@ -27,6 +28,7 @@ struct IndexEntry {
   std::uint64_t size = 0;       // bytes
   std::uint32_t last_used = 0;  // seconds since 1970, in steps of the store's touch granularity
   MediaTypes::Id media_type = MediaTypes::kOctetStream;
+  OriginSets::Id origins = OriginSets::kUnknown;
 };
 
 class BlobIndex {

@@ -10,6 +10,13 @@
 #include "store/evictor.hpp"
 
 namespace sluice::store {
+namespace {
+
+// The sticky bit, which means nothing on a file, says of a blob that it was fetched without a login. Of parts, which
+// are no blobs yet, it says something else.
+constexpr unsigned kPublicMode = 01000;
+
+}  // namespace
 
 std::uint32_t BlobStore::now_seconds() const {
   return static_cast<std::uint32_t>(
@@ -28,7 +35,21 @@ void BlobStore::show_totals() {
 std::optional<Stored> BlobStore::find(const oci::Digest& digest) const {
   const std::optional<IndexEntry> entry = index_.find(digest);
   if (!entry) return std::nullopt;
-  return Stored{entry->size, media_types_.text(entry->media_type), entry->last_used};
+  return stored(*entry);
+}
+
+std::optional<Stored> BlobStore::find(const oci::Digest& digest, std::string_view upstream) const {
+  std::optional<Stored> found = find(digest);
+  if (found && !permits(*found, upstream)) found.reset();
+  return found;
+}
+
+Stored BlobStore::stored(const IndexEntry& entry) const {
+  return {entry.size, media_types_.text(entry.media_type), entry.last_used, entry.origins};
+}
+
+Catalog::BlobRow BlobStore::row(const oci::Digest& digest, const IndexEntry& entry) const {
+  return {digest, entry.size, entry.media_type, entry.last_used, std::string(origin_sets_.text(entry.origins))};
 }
 
 std::shared_ptr<const OpenBlob> BlobStore::peek_open(const oci::Digest& digest) {
@@ -75,13 +96,12 @@ runtime::Task<Result<void>> BlobStore::reserve(Reservation& room, std::uint64_t 
 }
 
 runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
-                                             std::string media_type, Reservation& room) {
+                                             std::string media_type, Reservation& room, Origin origin) {
   if (Result<void> reserved = co_await reserve(room, size); !reserved) co_return reserved;
   // A task that is cancelled gives its frame up when the work is done, so `room` lives as long.
   co_return co_await runtime::offload(
-      pool_, [this, from = std::move(from), digest, size, media_type = std::move(media_type), &room] {
-        return adopt_blocking(from, digest, size, media_type, room);
-      });
+      pool_, [this, from = std::move(from), digest, size, media_type = std::move(media_type), &room,
+              origin = std::move(origin)] { return adopt_blocking(from, digest, size, media_type, room, origin); });
 }
 
 runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest digest, std::uint64_t size,
@@ -90,13 +110,19 @@ runtime::Task<Result<void>> BlobStore::adopt(runtime::Path from, oci::Digest dig
   co_return co_await adopt(std::move(from), digest, size, std::move(media_type), room);
 }
 
-runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes, std::string media_type) {
+runtime::Task<Result<void>> BlobStore::put(oci::Digest digest, std::string bytes, std::string media_type,
+                                           Origin origin) {
   Reservation room;
   if (Result<void> reserved = co_await reserve(room, bytes.size()); !reserved) co_return reserved;
   co_return co_await runtime::offload(
-      pool_, [this, digest, bytes = std::move(bytes), media_type = std::move(media_type), &room] {
-        return put_blocking(digest, bytes, media_type, room);
-      });
+      pool_, [this, digest, bytes = std::move(bytes), media_type = std::move(media_type), &room,
+              origin = std::move(origin)] { return put_blocking(digest, bytes, media_type, room, origin); });
+}
+
+runtime::Task<void> BlobStore::add_origin(oci::Digest digest, Origin origin) {
+  const std::optional<IndexEntry> entry = index_.find(digest);
+  if (!entry || origin_sets_.with(entry->origins, origin) == entry->origins) co_return;
+  co_await runtime::offload(pool_, [this, digest, origin = std::move(origin)] { add_origin_blocking(digest, origin); });
 }
 
 runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std::size_t limit) {
@@ -125,10 +151,12 @@ Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
   if (status->kind != runtime::FileStatus::Kind::regular) return std::optional<IndexEntry>();
   // Nothing says when it was used last; it was written when it was modified last.
   const auto modified = std::chrono::duration_cast<std::chrono::seconds>(status->modified.time_since_epoch()).count();
-  const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream};
+  const bool is_public = (status->mode & kPublicMode) != 0;
+  const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream,
+                         is_public ? OriginSets::kPublic : OriginSets::kUnknown};
   index_.set(digest, entry);
   ledger_.found(entry.size);
-  catalog_.found_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  catalog_.found_blob(row(digest, entry));
   show_totals();
   return std::optional(entry);
 }
@@ -139,7 +167,7 @@ Result<Stored> BlobStore::stat_blocking(const oci::Digest& digest) {
   const Result<std::optional<IndexEntry>> probed = probe(digest);
   if (!probed) return probed.error();
   if (!*probed) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
-  return Stored{(*probed)->size, media_types_.text((*probed)->media_type), (*probed)->last_used};
+  return stored(**probed);
 }
 
 // Opens the file and compares its length with the index. Under the commit lock.
@@ -212,7 +240,8 @@ Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, st
 // --- Writing.
 
 Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
-                                       const std::string& media_type, Reservation& room) {
+                                       const std::string& media_type, Reservation& room, const Origin& origin) {
+  mark_public(from, origin.is_public());
   {
     const Result<runtime::File> file = filesystem_.open_read(from);
     if (!file) return write_failed(file.error());
@@ -232,7 +261,7 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
     if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
     open_files_.erase(digest);
     pardon(digest);
-    enter(digest, size, media_type, room);
+    enter(digest, size, media_type, room, origin);
   }
   if (params_.durability == Durability::full) {
     // It is stored, and served; only a power failure soon after may still take it away.
@@ -262,12 +291,12 @@ Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& di
 }
 
 Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
-                                     Reservation& room) {
+                                     Reservation& room, const Origin& origin) {
   const runtime::Path temporary =
       layout_.incoming() / fmt::format("put-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
   Result<void> done = write_new(temporary, bytes);
   if (done) {
-    done = adopt_blocking(temporary, digest, bytes.size(), media_type, room);
+    done = adopt_blocking(temporary, digest, bytes.size(), media_type, room, origin);
   } else {
     metrics_.write_errors.add();
   }
@@ -289,17 +318,36 @@ Error BlobStore::write_failed(Error error) {
   return error;
 }
 
-void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room) {
+void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room,
+                      const Origin& origin) {
   IndexEntry entry{size, now_seconds(), media_types_.intern(media_type)};
+  const std::optional<IndexEntry> known = index_.find(digest);
   // Who does not know the type does not take it from one that does.
-  if (const std::optional<IndexEntry> known = index_.find(digest); known && media_type.empty()) {
-    entry.media_type = known->media_type;
-  }
+  if (known && media_type.empty()) entry.media_type = known->media_type;
+  entry.origins = origin_sets_.with(known ? known->origins : OriginSets::kUnknown, origin);
   const std::optional<IndexEntry> replaced = index_.set(digest, entry);
   ledger_.commit(std::move(room), size);
   if (replaced) ledger_.gone(replaced->size);
-  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  catalog_.put_blob(row(digest, entry));
   show_totals();
+}
+
+void BlobStore::add_origin_blocking(const oci::Digest& digest, const Origin& origin) {
+  const std::scoped_lock lock(commit_lock(digest));
+  std::optional<IndexEntry> entry = index_.find(digest);
+  if (!entry) return;
+  entry->origins = origin_sets_.with(entry->origins, origin);
+  index_.set(digest, *entry);
+  catalog_.put_blob(row(digest, *entry));
+  if (origin.is_public()) mark_public(layout_.blob(digest), true);
+}
+
+// So that what anybody may have is known of a file also where the catalog was lost.
+void BlobStore::mark_public(const runtime::Path& path, bool is_public) {
+  const Result<runtime::FileStatus> status = filesystem_.status(path);
+  if (!status || ((status->mode & kPublicMode) != 0) == is_public) return;
+  const Result<void> set = filesystem_.set_mode(path, status->mode ^ kPublicMode);
+  if (!set) log::warn("store", set.error().message);
 }
 
 // --- Removing.

@@ -46,6 +46,8 @@
 #include "store/ledger.hpp"
 #include "store/media_types.hpp"
 #include "store/open_files.hpp"
+#include "store/origin.hpp"
+#include "store/origin_sets.hpp"
 #include "store/quarantine.hpp"
 
 namespace sluice::store {
@@ -61,6 +63,7 @@ struct Stored {
   std::uint64_t size = 0;       // bytes
   std::string_view media_type;  // lives as long as the store; application/octet-stream when it is not known
   std::uint32_t last_used = 0;  // seconds since 1970, in steps of the touch granularity
+  OriginSets::Id origins = OriginSets::kUnknown;  // through which upstreams it came
 };
 
 class BlobStore {
@@ -108,6 +111,15 @@ class BlobStore {
 
   // In the index? While that is incomplete `stat` knows more.
   [[nodiscard]] std::optional<Stored> find(const oci::Digest& digest) const;
+  // The same, where that upstream may give it out: it has delivered the bytes itself, or they were fetched without a
+  // login. What came through one upstream with a login is not given to those who ask another, which may only pretend to
+  // have it.
+  [[nodiscard]] std::optional<Stored> find(const oci::Digest& digest, std::string_view upstream) const;
+  [[nodiscard]] bool permits(const Stored& stored, std::string_view upstream) const noexcept {
+    return origin_sets_.permits(stored.origins, upstream);
+  }
+  // The upstream has delivered the bytes of a blob that is at rest already. Does nothing for one that is not.
+  runtime::Task<void> add_origin(oci::Digest digest, Origin origin);
   // The index may lack blobs that are there: until the walk after the start has ended. After a crash these are what was
   // stored in the last moments before it.
   [[nodiscard]] bool incomplete() const noexcept { return !walked_.load(std::memory_order_acquire); }
@@ -129,12 +141,13 @@ class BlobStore {
   // Takes a whole, verified file (under incoming/, or elsewhere on the same file system) into its final place. One that
   // is there already is replaced; its readers keep the old file. `room` is what was reserved for it, and is used up;
   // the other form reserves it. On an error `from` and `room` are left to the caller. Errors: not_found (no `from`),
-  // size_mismatch (its length is not `size`), no_space, io.
+  // size_mismatch (its length is not `size`), no_space, io. `origin`: through which upstream the bytes came; without
+  // one every upstream has to deliver them once more before it may give out the file.
   runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type,
-                                    Reservation& room);
+                                    Reservation& room, Origin origin = {});
   runtime::Task<Result<void>> adopt(runtime::Path from, oci::Digest digest, std::uint64_t size, std::string media_type);
   // Stores bytes that the caller has verified; for small objects. Errors: no_space, io; nothing is left behind.
-  runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type);
+  runtime::Task<Result<void>> put(oci::Digest digest, std::string bytes, std::string media_type, Origin origin = {});
   // The whole content, its digest checked again: bytes that do not match are dropped and reported as not_found.
   // Errors: not_found, size_mismatch (longer than `limit`), and those of open.
   runtime::Task<Result<std::string>> read_small(oci::Digest digest, std::size_t limit);
@@ -239,9 +252,11 @@ class BlobStore {
   Result<Stored> stat_blocking(const oci::Digest& digest);
   Result<std::shared_ptr<const OpenBlob>> open_blocking(const oci::Digest& digest);
   Result<void> adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
-                              const std::string& media_type, Reservation& room);
+                              const std::string& media_type, Reservation& room, const Origin& origin);
   Result<void> put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
-                            Reservation& room);
+                            Reservation& room, const Origin& origin);
+  void add_origin_blocking(const oci::Digest& digest, const Origin& origin);
+  void mark_public(const runtime::Path& path, bool is_public);
   Result<std::string> read_small_blocking(const oci::Digest& digest, std::size_t limit);
   Result<void> remove_blocking(const oci::Digest& digest);
   Result<void> write_new(const runtime::Path& path, const std::string& bytes);
@@ -249,7 +264,10 @@ class BlobStore {
   Result<std::optional<IndexEntry>> probe(const oci::Digest& digest);
   Result<OpenBlob> open_checked(const oci::Digest& digest);
 
-  void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room);
+  void enter(const oci::Digest& digest, std::uint64_t size, std::string_view media_type, Reservation& room,
+             const Origin& origin);
+  [[nodiscard]] Stored stored(const IndexEntry& entry) const;
+  [[nodiscard]] Catalog::BlobRow row(const oci::Digest& digest, const IndexEntry& entry) const;
   bool forget(const oci::Digest& digest);
   Error drop(const oci::Digest& digest, const Error& why, const runtime::File* file = nullptr);
   Error write_failed(Error error);
@@ -264,6 +282,7 @@ class BlobStore {
   const Clock& clock_;
   Metrics metrics_;
   MediaTypes media_types_;
+  OriginSets origin_sets_;
   BlobIndex index_;
   Ledger ledger_;
   Quarantine quarantine_;

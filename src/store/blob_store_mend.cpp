@@ -56,7 +56,7 @@ void BlobStore::give_blobs(const std::function<void(std::span<const Catalog::Blo
     rows.clear();
     for (const BlobIndex::Blob& blob :
          index_.between(static_cast<std::uint8_t>(first), static_cast<std::uint8_t>(first + step - 1))) {
-      rows.push_back({blob.digest, blob.entry.size, blob.entry.media_type, blob.entry.last_used});
+      rows.push_back(row(blob.digest, blob.entry));
     }
     take(rows);
   }

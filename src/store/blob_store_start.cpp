@@ -170,7 +170,7 @@ Catalog::Loaded BlobStore::load_catalog() {
   }
   std::uint64_t bytes = 0;
   const auto on_blob = [&](const Catalog::BlobRow& row) {
-    index_.set(row.digest, IndexEntry{row.size, row.last_used, row.media_type});
+    index_.set(row.digest, IndexEntry{row.size, row.last_used, row.media_type, origin_sets_.intern(row.origins)});
     bytes += on_disk(row.size);
   };
   const auto on_discard = [&] {

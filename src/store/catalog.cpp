@@ -37,6 +37,7 @@ Change put_change(const Catalog::BlobRow& row) {
   change.size = row.size;
   change.media_type = row.media_type;
   change.time = row.last_used;
+  change.tag = row.origins;
   return change;
 }
 
@@ -174,7 +175,7 @@ class Catalog::Loading {
   void take(const Change& row) {
     if (row.kind == Change::Kind::put_blob) {
       ++loaded.blobs;
-      on_blob_(BlobRow{row.digest, row.size, row.media_type, static_cast<std::uint32_t>(row.time)});
+      on_blob_(BlobRow{row.digest, row.size, row.media_type, static_cast<std::uint32_t>(row.time), row.tag});
     } else {
       ++(row.kind == Change::Kind::put_tag ? loaded.tags : loaded.memberships);
       catalog_.memory_->restore(row);

@@ -140,6 +140,7 @@ class Catalog {
     std::uint64_t size = 0;
     MediaTypes::Id media_type = MediaTypes::kOctetStream;
     std::uint32_t last_used = 0;  // seconds since 1970
+    std::string origins = {};     // OriginSets::text
   };
 
   struct Loaded {

@@ -13,7 +13,7 @@ namespace sluice::store {
 struct Change {
   // What takes something away comes last.
   enum class Kind : std::uint8_t {
-    put_blob,        // digest, size, media_type, time
+    put_blob,        // digest, size, media_type, time; tag: the origins
     found_blob,      // the same, for what was found on the disk: the row keeps a type and a time that it has
     touch_blob,      // digest, time
     put_membership,  // scope, digest, canonical, size, media_type, time

@@ -54,6 +54,13 @@ Result<void> CatalogDescriptorService::set_now(const Scope& scope, const oci::Di
   return {};
 }
 
+Result<void> CatalogDescriptorService::set_in_scope(const Scope& scope, const oci::Digest& digest,
+                                                    const oci::Descriptor& descriptor) {
+  if (Result<void> valid = oci::validate(descriptor); !valid) return valid;
+  store_.catalog().set_membership(scope, digest, descriptor);
+  return {};
+}
+
 Result<void> CatalogDescriptorService::set_canonical(const oci::Digest& digest, const oci::Descriptor& canonical) {
   if (Result<void> valid = oci::validate(canonical); !valid) return valid;
   store_.catalog().set_membership(Scope(), digest, canonical);

@@ -26,6 +26,10 @@ class CatalogDescriptorService final : public descriptors::BlobDescriptorCachePr
   // The same as set_descriptor in a scope, without a coroutine. `checked_at` becomes now.
   Result<void> set_now(const descriptors::Scope& scope, const oci::Digest& digest, const oci::Descriptor& descriptor);
 
+  // What is known of that repository alone, and not that some repository has it.
+  Result<void> set_in_scope(const descriptors::Scope& scope, const oci::Digest& digest,
+                            const oci::Descriptor& descriptor);
+
   // Whoever says so has computed both digests of the same bytes. Replaces what was known globally of `digest`.
   Result<void> set_canonical(const oci::Digest& digest, const oci::Descriptor& canonical);
 

@@ -44,6 +44,20 @@ CREATE TABLE tags(
   checked_at INTEGER NOT NULL,   -- milliseconds since 1970
   PRIMARY KEY(scope, tag, accept_class)
 ) WITHOUT ROWID;
+)sql",
+    // Version 1 gave a file to every upstream that was said to have it: these keep it. It did not note what only a
+    // manifest had vouched for, so all of it counts as such.
+    R"sql(
+ALTER TABLE blobs ADD COLUMN origins TEXT NOT NULL DEFAULT ''; -- '*': anybody's; else upstreams, by a space; '': unknown
+CREATE TEMP TABLE had AS
+  SELECT COALESCE(canonical, digest) AS digest,
+         REPLACE(GROUP_CONCAT(DISTINCT SUBSTR(scope, 1, INSTR(scope, '/') - 1)), ',', ' ') AS origins
+  FROM memberships WHERE INSTR(scope, '/') > 1 GROUP BY 1;
+CREATE UNIQUE INDEX temp.had_digest ON had(digest);
+UPDATE blobs SET origins = COALESCE((SELECT had.origins FROM temp.had WHERE had.digest = blobs.digest), '');
+DROP TABLE temp.had;
+UPDATE memberships SET media_type = 'application/vnd.sluice.named-by-manifest'
+  WHERE scope != '' AND media_type = 'application/octet-stream';
 )sql"};
 
 constexpr int kBusyMilliseconds = 2000;
@@ -53,9 +67,9 @@ constexpr int kApplicationId = 0x736c7563;
 
 constexpr std::array<const char*, 10> kStatements = {
     // In the order of Change::Kind. A blob keeps its time of creation.
-    "INSERT INTO blobs(digest, size, media_type, created, last_used) VALUES(?1, ?2, ?3, ?4, ?4) "
-    "ON CONFLICT(digest) DO UPDATE SET size = ?2, media_type = ?3, last_used = ?4",
-    "INSERT INTO blobs(digest, size, media_type, created, last_used) VALUES(?1, ?2, ?3, ?4, ?4) "
+    "INSERT INTO blobs(digest, size, media_type, created, last_used, origins) VALUES(?1, ?2, ?3, ?4, ?4, ?5) "
+    "ON CONFLICT(digest) DO UPDATE SET size = ?2, media_type = ?3, last_used = ?4, origins = ?5",
+    "INSERT INTO blobs(digest, size, media_type, created, last_used, origins) VALUES(?1, ?2, ?3, ?4, ?4, ?5) "
     "ON CONFLICT(digest) DO UPDATE SET size = ?2",
     "UPDATE blobs SET last_used = ?2 WHERE digest = ?1",
     "INSERT OR REPLACE INTO memberships(scope, digest, canonical, size, media_type, checked_at) "
@@ -298,10 +312,11 @@ class CatalogFile::Reader {
       : database_(database), media_types_(media_types), on_row_(on_row) {}
 
   Result<void> blobs() {
-    return each("SELECT digest, size, media_type, last_used FROM blobs", Change::Kind::put_blob,
+    return each("SELECT digest, size, media_type, last_used, origins FROM blobs", Change::Kind::put_blob,
                 [this](const Statement& from) {
                   row_.media_type = media_type(from.text(2));
                   row_.time = from.number(3);
+                  row_.tag = from.text(4);
                   return digest_into(row_.digest, from, 0) && size_into(from, 1);
                 });
   }
@@ -416,6 +431,7 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
     case Change::Kind::put_blob:
     case Change::Kind::found_blob:
       to.bind(change.digest).bind(size).bind(media_types.text(change.media_type)).bind(change.time);
+      to.bind(change.tag);
       break;
     case Change::Kind::touch_blob: to.bind(change.digest).bind(change.time); break;
     case Change::Kind::put_membership:

@@ -20,7 +20,7 @@ namespace sluice::store {
 class CatalogFile {
  public:
   // The version of the schema that this program writes; older ones are migrated when they are opened.
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
 
   // Makes the file where it is not there.
   static Result<std::unique_ptr<CatalogFile>> open(const runtime::Path& path, MediaTypes& media_types);

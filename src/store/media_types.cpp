@@ -4,7 +4,10 @@
 
 namespace sluice::store {
 
-MediaTypes::MediaTypes() { intern(oci::media_type::kOctetStream); }
+MediaTypes::MediaTypes() {
+  intern(oci::media_type::kOctetStream);
+  intern(kNamedByManifest);  // before the table can be full
+}
 
 MediaTypes::Id MediaTypes::intern(std::string_view text) {
   if (text.empty() || text.size() > kMaxTypeBytes) return kOctetStream;

@@ -21,6 +21,8 @@ class MediaTypes {
  public:
   using Id = std::uint16_t;
   static constexpr Id kOctetStream = 0;
+  // Of a membership that only a manifest of the repository vouches for: upstream was not asked about the blob.
+  static constexpr std::string_view kNamedByManifest = "application/vnd.sluice.named-by-manifest";
   static constexpr std::size_t kMaxTypes = 2048;
   static constexpr std::size_t kMaxTypeBytes = 255;
 

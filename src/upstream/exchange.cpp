@@ -47,7 +47,9 @@ bool is_trouble(Errc code) {
 }
 
 // Whether it tells nothing about the endpoint, because the trouble is here.
-bool is_ours(Errc code) { return code == Errc::cancelled || code == Errc::overloaded || code == Errc::internal; }
+bool is_ours(Errc code) {
+  return code == Errc::cancelled || code == Errc::overloaded || code == Errc::upstream_down || code == Errc::internal;
+}
 
 // Whether it tells that the endpoint is alive. An answer that is none says nothing: it may be about one blob alone.
 bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code != Errc::upstream_protocol; }
@@ -265,7 +267,7 @@ HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& re
   if (hosts.empty()) pause = {};  // answers again in this very moment
   Tried tried;
   tried.wait = std::chrono::ceil<milliseconds>(pause);
-  tried.error = Error(Errc::overloaded, fmt::format("{} did not answer a moment ago and is not asked yet", hosts),
+  tried.error = Error(Errc::upstream_down, fmt::format("{} did not answer a moment ago and is not asked yet", hosts),
                       std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1)));
   tried.again = request.patient || hosts.empty();
   return tried;
@@ -285,7 +287,7 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
     Tried tried = co_await go_round(request);
     if (tried.answer) co_return std::move(*tried.answer);
     // What upstream said tells more than that it is not asked any more.
-    const bool asked = tried.error->code != Errc::overloaded || !before;
+    const bool asked = !is_ours(tried.error->code) || !before;
     const Error error = asked ? *tried.error : *before;
     if (!tried.again || retry == params.retries) co_return error;
     const milliseconds wait = std::max(backoff(retry), tried.wait);

@@ -35,16 +35,19 @@ def test_what_a_has_is_not_given_to_b(case):
             assert not challenge.lower().startswith(("basic", "bearer")), challenge
     assert cache.blob("team/a", digest).body == BLOB
 
-    # Nobody answers: B has to wait for upstream's word, A does not.
+    # Nobody answers: B has to wait for upstream's word, A does not. What B hears is what it would hear of a blob that is
+    # nowhere.
     upstream.stop()
     for method in ("GET", "HEAD"):
-        answer = cache.get(f"/v2/team/c/blobs/{digest}", method=method)
-        assert answer.status == 503 and int(answer.headers["retry-after"]) > 0, f"{method}: {answer}"
-        assert method == "HEAD" or answer.codes() == ["UNAVAILABLE"], answer.body
+        for asked in (digest, "sha256:" + 64 * "0"):
+            answer = cache.get(f"/v2/team/c/blobs/{asked}", method=method)
+            assert answer.status in (502, 503) and int(answer.headers["retry-after"]) > 0, f"{method}: {answer}"
+            assert method == "HEAD" or answer.codes() == ["UNAVAILABLE"], answer.body
+            assert b"cached" not in answer.body, answer.body
     assert cache.blob("team/a", digest).body == BLOB
     cache.restart()
     assert cache.blob("team/a", digest).body == BLOB
-    assert cache.get(f"/v2/team/c/blobs/{digest}").status == 503
+    assert cache.get(f"/v2/team/c/blobs/{digest}").status in (502, 503)
 
 
 def test_upstream_takes_its_word_back(case):
@@ -63,7 +66,7 @@ def test_upstream_takes_its_word_back(case):
     cases.poll("upstream is missed", lambda: cache.blob("team/z", digest).status == 200 and
                cache.metrics().get('sluice_membership_checks_total{result="stale"}', 0) > 0)
     assert cache.blob("team/z", other).body == BLOB
-    assert cache.blob("team/a", digest).status == 503
+    assert cache.blob("team/a", digest).status in (502, 503)
 
 
 def test_two_names_of_one_blob(case):

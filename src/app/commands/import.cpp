@@ -80,6 +80,9 @@ class Reader {
   Reader(fs::path root, std::string upstream, bool library_prefix, ImportReport& report)
       : root_(std::move(root)), upstream_(std::move(upstream)), library_prefix_(library_prefix), report_(report) {}
 
+  // Of what is taken over. Whether that registry had a login is not known.
+  [[nodiscard]] store::Origin origin() const { return {upstream_, Rights::own_login}; }
+
   void read() {
     walk(root_ / "repositories", {});
     count_left_out();
@@ -335,7 +338,7 @@ class Importer {
     if (oci::digest_of(oci::Algorithm::sha256, *body) != digest) co_return Error{Errc::digest_mismatch, "is damaged"};
     const Result<oci::ManifestInfo> info = oci::parse_manifest(*body, {});
     if (!info) co_return info.error();
-    const Result<void> stored = co_await store_.put(digest, *body, info->media_type);
+    const Result<void> stored = co_await store_.put(digest, *body, info->media_type, reader_.origin());
     if (!stored) co_return stored;
     ++report_.copied;
     report_.imported_bytes += source.size;
@@ -387,8 +390,8 @@ class Importer {
       if (const Result<void> closed = filesystem_.close(std::move(*to)); !closed) co_return closed.error();
     }
     store::Reservation room = store_.ledger().hold(position);
-    const Result<void> adopted =
-        co_await store_.adopt(file.path(), digest, position, std::string(oci::media_type::kOctetStream), room);
+    const Result<void> adopted = co_await store_.adopt(
+        file.path(), digest, position, std::string(oci::media_type::kOctetStream), room, reader_.origin());
     if (!adopted) co_return adopted;
     ++(*linked ? report_.linked : report_.copied);
     report_.imported_bytes += position;

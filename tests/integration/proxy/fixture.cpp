@@ -108,6 +108,7 @@ Fixture::Fixture(Params params)
                                                         .removal = params_.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
+                                                        .rules = &rules_,
                                                         .gate = &gate_,
                                                         .prefetcher = &prefetcher_},
                                       metrics_);
@@ -128,7 +129,8 @@ void Fixture::add_origin() {
   origin.base = http::Url::parse(params_.origin_url).value();
   origin.retries = 1;
   origin.backoff_base = 1ms;
-  origin.headers_timeout = 500ms;
+  origin.headers_timeout = params_.origin_patience;
+  origin.max_connections = params_.origin_connections;
   upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), false);
 }
 

@@ -57,6 +57,8 @@ class Fixture {
     bool delete_enabled = false;
     // The URL of a third upstream, called origin.test, which is asked over HTTP; empty: there is none.
     std::string origin_url = {};
+    std::size_t origin_connections = 64;
+    std::chrono::milliseconds origin_patience{500};  // for the head of an answer, and for a turn
     // Set: quay.io is asked with each client's own Authorization.
     std::optional<proxy::Passthrough> quay_passthrough = {};
     std::string host_pattern = {};
@@ -80,6 +82,7 @@ class Fixture {
   ManualClock& clock() { return clock_; }
   store::BlobStore& store() { return store_; }
   store::Parts& parts() { return parts_; }
+  proxy::RepositoryRules& rules() { return rules_; }
   runtime::FaultyFilesystem& filesystem() { return filesystem_; }
   const std::filesystem::path& data() const { return data_; }
 
@@ -135,6 +138,7 @@ class Fixture {
   proxy::Listings listings_;
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
+  proxy::RepositoryRules rules_;
   proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;

@@ -71,8 +71,8 @@ TEST_CASE("Membership: upstream's no takes it back", "[proxy]") {
   // It stays taken back: an outage does not bring it back to life.
   pulled.cache.clock().advance(1min);
   pulled.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
-  CHECK(get(pulled.cache.port(), pulled.path()).status == 503);
-  CHECK(head(pulled.cache.port(), pulled.path()).status == 503);
+  CHECK(get(pulled.cache.port(), pulled.path()).status == 502);
+  CHECK(head(pulled.cache.port(), pulled.path()).status == 502);
   // And upstream can give it again; the bytes are still here.
   pulled.cache.hub().fail_all({});
   pulled.cache.hub().refuse("library/app", {});
@@ -82,7 +82,7 @@ TEST_CASE("Membership: upstream's no takes it back", "[proxy]") {
 
 TEST_CASE("Membership: an outage takes nothing back, and is not asked about again and again", "[proxy]") {
   const Errc code = GENERATE(Errc::upstream_unreachable, Errc::upstream_timeout, Errc::upstream_failed, Errc::throttled,
-                             Errc::upstream_protocol);
+                             Errc::upstream_down);
   Pulled pulled;
   pulled.cache.clock().advance(1h);
   pulled.cache.hub().fail_all(Error{code, "down"});
@@ -153,6 +153,6 @@ TEST_CASE("Membership: of a manifest too", "[proxy]") {
     CHECK(get(cache.port(), path).status == 401);
     CHECK(head(cache.port(), path).status == 401);
     cache.hub().fail_all(Error{Errc::upstream_failed, "down"});
-    CHECK(get(cache.port(), path).status == 503);
+    CHECK(get(cache.port(), path).status == 502);
   }
 }

@@ -1,4 +1,5 @@
 // The whole way, from a client's socket to an origin's: what a real upstream does on bad days.
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,6 +14,7 @@
 
 using namespace sluice;
 using namespace sluice::test;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -197,4 +199,56 @@ TEST_CASE("Proxy and origin: an image with its blobs, twice, the second time wit
     origin.reset();
     cache.clock().advance(std::chrono::hours(1));
   }
+}
+
+TEST_CASE("Proxy and origin: downloads whose clients have left let others in", "[proxy][doors]") {
+  constexpr std::size_t kBlobs = 6;
+  const std::string blob = content(8 << 20);
+  ScriptedOrigin origin;
+  const auto line = std::make_shared<Gate>(1);
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < kBlobs; ++i) {
+    const std::string bytes = std::to_string(i) + blob;
+    const std::string digest = origin.add_blob("library/app", bytes);
+    paths.push_back("/v2/origin.test/library/app/blobs/" + digest);
+    origin.respond(ScriptedOrigin::blob_path("library/app", digest), [&origin, line](const Request& request) {
+      Reply reply = origin.regular(request);
+      if (request.method == "GET") reply.gate = line;
+      return reply;
+    });
+  }
+  const std::string wanted = origin.add_blob("library/app", content(1000, 3));
+  // Blobs get three of four slots.
+  Fixture cache({.origin_url = origin.url(), .origin_connections = 4, .origin_patience = 20s});
+  {
+    std::vector<Client> clients;
+    for (const std::string& path : paths) {
+      clients.emplace_back(cache.port());
+      clients.back().send("GET", path);
+    }
+    REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kBlobs - 3));
+  }
+  Client client(cache.port());
+  client.send("GET", "/v2/origin.test/library/app/blobs/" + wanted);
+  REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kBlobs - 2));
+  // The line is slow, and would be theirs for long.
+  std::atomic<bool> served{false};
+  std::thread trickle([&] {
+    while (!served) {
+      line->allow(16 * 1024);
+      std::this_thread::sleep_for(1ms);
+    }
+    line->open();
+  });
+  const Response response = client.read_response();
+  const double finished = cache.metric("sluice_fills_completed_total");
+  served = true;
+  trickle.join();
+  CHECK(response.status == 200);
+  CHECK((response.body == content(1000, 3)));
+  CHECK(finished <= 1);  // no more than its own
+  // What was begun is brought to its end when there is room.
+  CHECK(cache.wait_for_metric("sluice_fills_completed_total", kBlobs + 1));
+  for (std::size_t i = 0; i < kBlobs; ++i) CHECK((get(cache.port(), paths[i]).body == std::to_string(i) + blob));
+  CHECK(cache.counted_blobs("hit", kBlobs));
 }

@@ -177,7 +177,7 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
   CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
   for (int i = 0; i < 5; ++i) {
     const Download refused = bench.get(name);
-    CHECK(refused.opening->code == Errc::overloaded);
+    CHECK(refused.opening->code == Errc::upstream_down);
     CHECK(refused.opening->retry_after == 1s);
     CHECK(refused.opening->message.find(bench.origin.authority()) != std::string::npos);
   }
@@ -309,7 +309,7 @@ TEST_CASE("Endpoints: a download that has begun waits for the probe", "[upstream
   bench.origin.script(Bench::blob(name), 5, status(503));
   for (int i = 0; i < 3; ++i) CHECK(bench.get(name).opening);
   waits.clear();
-  CHECK(bench.get(name).opening->code == Errc::overloaded);
+  CHECK(bench.get(name).opening->code == Errc::upstream_down);
   CHECK(waits.empty());
   CHECK(bench.get(name, 500).bytes == content.substr(500));
   REQUIRE(waits.size() == 1);

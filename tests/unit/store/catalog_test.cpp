@@ -210,8 +210,8 @@ TEST_CASE("Catalog: rows that make no sense are skipped", "[store][catalog]") {
   fixture.open();
   fixture.catalog->put_blob({sha256_of("a"), 1, 0, 1});
   fixture.catalog->close();
-  fixture.sql("INSERT INTO blobs VALUES(x'0102', 1, 'a/b', 1, 1)");
-  fixture.sql("INSERT INTO blobs VALUES(zeroblob(32), -1, 'a/b', 1, 1)");
+  fixture.sql("INSERT INTO blobs VALUES(x'0102', 1, 'a/b', 1, 1, '')");
+  fixture.sql("INSERT INTO blobs VALUES(zeroblob(32), -1, 'a/b', 1, 1, '')");
   fixture.sql("INSERT INTO memberships VALUES('x/y', zeroblob(32), x'01', 1, 'a/b', 1)");
   fixture.sql("INSERT INTO tags VALUES('x/y', 'latest', 1, 'text', 1)");
   const Catalog::Loaded loaded = fixture.open();

@@ -95,22 +95,23 @@ Result<std::shared_ptr<const Upstreams::Upstream>> Upstreams::resolve(const Name
 }
 
 Result<Route> Upstreams::resolve(const Named& named, std::string_view name) const {
+  const std::size_t slash = name.find('/');
+  const std::string_view first = name.substr(0, slash);
+  // As in image references only what has a dot or a port is a host, so that library/… never costs a look-up.
+  const bool is_host = slash != std::string_view::npos && first.find_first_of(".:") > 0 &&
+                       first.find_first_of(".:") != std::string_view::npos;
   std::shared_ptr<const Upstream> chosen;
-  if (named.ns.empty()) {
-    const std::size_t slash = name.find('/');
-    const std::string_view first = name.substr(0, slash);
-    // As in image references only what has a dot or a port is a host, so that library/… never costs a look-up.
-    const bool is_host = slash != std::string_view::npos && first.find_first_of(".:") > 0 &&
-                         first.find_first_of(".:") != std::string_view::npos;
-    if (is_host) chosen = upstream(first);
-    if (chosen != nullptr) {
-      name.remove_prefix(slash + 1);
-    } else if (is_host && !names_one(named)) {
-      // A registry that is not configured. Where the default one may have such a name it is a repository's: Docker
-      // Hub, which is what library/ tells, allows no dots in front.
-      const std::shared_ptr<const Upstream> fallback = upstream(params_.default_name);
-      if (fallback != nullptr && fallback->options.library_prefix) return unknown(first);
-    }
+  if (is_host) chosen = upstream(first);
+  // k3s's `rewrite` and containerd's `override_path` name the registry twice. Any other upstream's name in front is a
+  // part of the repository's name, which the upstream that `ns` names may well have.
+  if (chosen != nullptr && !named.ns.empty() && upstream(named.ns) != chosen) chosen = nullptr;
+  if (chosen != nullptr) {
+    name.remove_prefix(slash + 1);
+  } else if (is_host && !names_one(named)) {
+    // A registry that is not configured. Where the default one may have such a name it is a repository's: Docker
+    // Hub, which is what library/ tells, allows no dots in front.
+    const std::shared_ptr<const Upstream> fallback = upstream(params_.default_name);
+    if (fallback != nullptr && fallback->options.library_prefix) return unknown(first);
   }
   if (chosen == nullptr) {
     Result<std::shared_ptr<const Upstream>> found = resolve(named);

@@ -99,7 +99,8 @@ class Upstreams {
   [[nodiscard]] static std::string key(std::string_view name);
 
   // `name` is the repository in the path. The first of these that is there counts: `ns`; a first part of `name` that is
-  // a configured upstream, as in ghcr.io/owner/app; the host; the default. Suspends never, allocates only the names.
+  // a configured upstream, as in ghcr.io/owner/app; the host; the default. A first part that names the same upstream as
+  // `ns` is taken off. Suspends never, allocates only the names.
   // Errors: name_invalid; name_unknown for an upstream that is not configured.
   [[nodiscard]] Result<Route> resolve(const Named& named, std::string_view name) const;
   [[nodiscard]] Result<Route> resolve(std::string_view ns, std::string_view name) const {

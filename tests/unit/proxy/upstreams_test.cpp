@@ -81,8 +81,18 @@ TEST_CASE("Upstreams: where a request goes", "[proxy]") {
       {"ghcr.io", "app", "ghcr.io", "app"},
       {"localhost:5001", "app", "localhost:5001", "app"},
       {"registry.example.com", "app", "Registry.Example.COM", "app"},
-      // `ns` says where; the path is the repository, whatever it begins with.
+      // `ns` says where; what the path begins with is a part of the repository's name,
       {"quay.io", "ghcr.io/owner/app", "quay.io", "ghcr.io/owner/app"},
+      {"quay.io", "gcr.io/owner/app", "quay.io", "gcr.io/owner/app"},
+      // unless it is the same name again (k3s's rewrite, containerd's override_path).
+      {"ghcr.io", "ghcr.io/owner/app", "ghcr.io", "owner/app"},
+      {"GHCR.io", "ghcr.IO/app", "ghcr.io", "app"},
+      {"docker.io", "docker.io/app", "docker.io", "library/app"},
+      {"docker.io", "registry-1.docker.io/team/app", "docker.io", "team/app"},
+      {"registry-1.docker.io", "docker.io/library/app", "docker.io", "library/app"},
+      {"localhost:5001", "localhost:5001/team/app", "localhost:5001", "team/app"},
+      {"ghcr.io", "ghcr.io/ghcr.io/app", "ghcr.io", "ghcr.io/app"},
+      {"ghcr.io", "ghcr.io", "ghcr.io", "ghcr.io"},
   }));
   INFO(row.ns << ' ' << row.name);
   Configured configured;
@@ -120,6 +130,9 @@ TEST_CASE("Upstreams: what is not configured or not a name is refused", "[proxy]
       {"", "gcr.io/project/app", "name_unknown"},
       {"", "..x/app", "name_invalid"},
       {"quay.io", "", "name_invalid"},
+      {"ghcr.io", "ghcr.io/", "name_invalid"},
+      {"evil.example", "ghcr.io/owner/app", "name_unknown"},
+      {"evil.example", "evil.example/owner/app", "name_unknown"},
   }));
   INFO(row.ns << ' ' << row.name);
   Configured configured;

@@ -92,6 +92,14 @@ Task<void> Session::run() {
     }
   }
   for (;;) {
+    if (size_ == 0 && !connection_.is_tls() && !(context_.stopping && !first_request_)) {
+      // Here and not in read_head, whose frame may lie in whatever memory the last request's frames have left: an idle
+      // connection holds this one alone.
+      begin_idle();
+      const auto [error, n] = co_await connection_.socket().async_read_some(asio::buffer(first_), runtime::kAwaitTuple);
+      end_idle(error, n);
+      if (error) break;
+    }
     const Read read = co_await read_head();
     if (read == Read::closed) break;
     if (read == Read::tls_hello) {
@@ -124,6 +132,26 @@ void Session::arm_for_read(bool waiting_for_first_byte) {
   connection_.deadline().arm(timeout);
 }
 
+// No byte of the next request is there.
+void Session::begin_idle() {
+  arm_for_read(true);
+  give_back();
+  idle_ = true;
+}
+
+// `n` bytes of it are in first_, or it does not come.
+void Session::end_idle(const boost::system::error_code& error, std::size_t n) {
+  idle_ = false;
+  connection_.new_turn();
+  if (error) {
+    (void)after_failed_read(error);
+    return;
+  }
+  take_in({first_.data(), n});
+  // The end of the connection, if it follows at once, is seen again by the next read.
+  if (n == first_.size()) (void)receive_more();
+}
+
 // What has been received of a head; nothing: it goes on.
 std::optional<Session::Read> Session::check_head(HeadScanner& scanner) {
   if (first_request_ && buffer_[0] == kTlsHandshake) return Read::tls_hello;
@@ -149,22 +177,13 @@ Task<Session::Read> Session::read_head() {
       header_armed = true;
     } else {
       if (context_.stopping && !first_request_) co_return Read::closed;
-      arm_for_read(true);
-      idle_ = true;
+      begin_idle();
     }
     boost::system::error_code error;
     if (connection_.is_tls()) [[unlikely]] {
-      if (size_ == 0) give_back();
       const Connection::Received received = co_await connection_.receive_tls(most_to_read());
       error = received.error;
       take_in({connection_.received(), received.bytes});
-    } else if (size_ == 0) {
-      give_back();
-      std::size_t n = 0;
-      std::tie(error, n) = co_await connection_.socket().async_read_some(asio::buffer(first_), runtime::kAwaitTuple);
-      take_in({first_.data(), n});
-      // The end of the connection, if it follows at once, is seen again by the next read.
-      if (n == first_.size()) (void)receive_more();
     } else if (const Connection::Received received = receive_more(); received.bytes == 0) {
       error = received.error;
       if (!error) {

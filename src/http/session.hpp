@@ -69,6 +69,8 @@ class Session {
   std::optional<Denial> check_client();
   runtime::Task<void> wait_for_turn();
 
+  void begin_idle();
+  void end_idle(const boost::system::error_code& error, std::size_t n);
   runtime::Task<Read> read_head();
   std::optional<Read> check_head(HeadScanner& scanner);
   Read after_failed_read(const boost::system::error_code& error) noexcept;

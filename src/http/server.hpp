@@ -57,7 +57,7 @@ class Server {
     std::size_t read_bytes = 2048;
     // So much of a long 206 may lie in the kernel without being sent (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel.
     // Clients that break off are sent no more than that in vain, beyond what is on its way.
-    int unsent_bytes = 256 << 10;
+    int unsent_bytes = 128 << 10;
     // SO_SNDBUF of connections; 0 leaves it to the kernel. For tests.
     int send_buffer_bytes = 0;
     // A request above its client's rate waits so long for its turn at most; beyond that it is answered 503.

@@ -79,6 +79,7 @@ store::BlobStore::Params store_params(const config::Settings& settings) {
   params.min_free = settings.store.min_free;
   params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.max_age);
   params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
+  params.max_tag_age = std::chrono::hours{90 * 24};
   params.scrub_rate = settings.store.scrub_rate;
   params.scrub_interval = std::chrono::duration_cast<std::chrono::seconds>(settings.store.scrub_interval);
   return params;
@@ -317,8 +318,10 @@ Application::Application(const config::Settings& settings, LoadAgain load_again)
                  .stale_for = settings.tags.stale_for,
                  .negative = {.ttl = settings.descriptors.negative_ttl}},
                 upstreams_, store_, pool_, clock_, fills_),
-      referrers_({.tag_ttl = settings.tags.ttl, .stale_for = settings.tags.stale_for}, manifests_, store_, pool_,
-                 clock_, fills_),
+      referrers_({.tag_ttl = settings.tags.ttl,
+                  .empty_ttl = settings.descriptors.negative_ttl,
+                  .stale_for = settings.tags.stale_for},
+                 manifests_, store_, pool_, clock_, fills_),
       gate_({}, clock_, fills_, registry_),
       door_(clock_, fills_, registry_),
       administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_,

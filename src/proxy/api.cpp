@@ -186,7 +186,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
     co_return co_await serve_tags(exchange, answered, ns, std::move(extra_fields));
   }
   if (target.kind == Target::Kind::referrers) {
-    co_return co_await serve_referrers(exchange, answered, std::move(extra_fields));
+    co_return co_await serve_referrers(exchange, answered, ns, std::move(extra_fields));
   }
   co_return co_await serve_manifest(exchange, answered, target.reference, std::move(extra_fields));
 }

@@ -71,7 +71,8 @@ class Api final : public http::Handler {
   runtime::Task<Result<void>> serve_tags(http::Exchange& exchange, Answered& answered, std::string ns,
                                          std::string extra_fields);
   runtime::Task<Result<void>> serve_catalog(http::Exchange& exchange, Answered& answered, Named named);
-  runtime::Task<Result<void>> serve_referrers(http::Exchange& exchange, Answered& answered, std::string extra_fields);
+  runtime::Task<Result<void>> serve_referrers(http::Exchange& exchange, Answered& answered, std::string ns,
+                                              std::string extra_fields);
   void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
   std::string next_request_id();
 

@@ -1,12 +1,12 @@
 #include "proxy/listings.hpp"
 
-#include <iterator>
+#include <set>
 
 #include <fmt/format.h>
 
 #include "base/errc_kind.hpp"
+#include "base/log.hpp"
 #include "proxy/list_json.hpp"
-#include "proxy/pages.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -16,10 +16,20 @@ constexpr std::string_view kLargePages = "tags/list?n=1000";
 constexpr std::string_view kAnyPages = "tags/list";
 constexpr std::size_t kReadInPlace = 64 * 1024;
 
-std::uint64_t cost_of(const std::string& scope, const std::vector<std::string>& names) {
-  std::uint64_t cost = scope.size() + 256;
-  for (const std::string& name : names) cost += sizeof(std::string) + name.size();
-  return cost;
+std::uint64_t cost_of(const std::string& scope, const NameList& names) { return scope.size() + 256 + names.bytes(); }
+
+// Whether the same may do better without a number of tags for a page: what upstream says of the repository or of a
+// login stays as it is, and one that is out has to be left alone.
+bool may_be_the_number(Errc code, bool first_page) {
+  switch (code) {
+    case Errc::upstream_protocol:
+    case Errc::upstream_failed:
+    case Errc::manifest_unknown: return true;
+    case Errc::unauthorized:
+    case Errc::denied:
+    case Errc::name_unknown: return !first_page;
+    default: return false;
+  }
 }
 
 }  // namespace
@@ -35,75 +45,104 @@ Listings::Listings(Params params, const Upstreams& upstreams, store::BlobStore& 
       unknown_(params.negative, clock),
       flights_(group) {}
 
-Listings::Names Listings::fresh(const std::string& scope) {
+std::optional<Listings::Listed> Listings::fresh(const std::string& scope) {
   const std::scoped_lock lock(mutex_);
   const Kept* kept = kept_.find(scope);
-  return kept != nullptr && clock_.now() - kept->listed_at < params_.tag_ttl ? kept->names : nullptr;
+  if (kept == nullptr || clock_.now() >= kept->until) return std::nullopt;
+  return Listed{kept->whole ? CacheResult::hit : CacheResult::stale, kept->names};
 }
 
-runtime::Task<Result<std::vector<std::string>>> Listings::read_page(std::string body) {
-  if (body.size() <= kReadInPlace) co_return parse_tags(body);
-  co_return co_await runtime::offload(
-      pool_, [body = std::move(body)]() -> Result<std::vector<std::string>> { return parse_tags(body); });
+void Listings::keep(const std::string& scope, const Asked& asked) {
+  const std::uint64_t cost = cost_of(scope, *asked.names);
+  const Clock::Monotonic until = clock_.now() + (asked.whole ? params_.tag_ttl : params_.negative.ttl);
+  std::vector<Kept> gone;  // destroyed after the lock
+  const std::scoped_lock lock(mutex_);
+  gone = kept_.insert(scope, Kept{asked.names, asked.whole, until}, cost);
 }
 
-std::vector<std::string> Listings::known_here(const descriptors::Scope& scope) const {
+// Long pages are read on the pool; `into` stays where it is until then, because the caller waits.
+runtime::Task<void> Listings::read_page(std::string body, Pages& into) {
+  const auto read = [](const std::string& page, Pages& pages) {
+    const Result<void> parsed = parse_tags(page, pages.names);
+    if (!parsed) pages.broken = parsed.error();
+  };
+  if (body.size() <= kReadInPlace) {
+    read(body, into);
+  } else {
+    const auto shared = std::make_shared<const std::string>(std::move(body));
+    co_await runtime::offload(pool_, [read, shared, pages = &into] { read(*shared, *pages); });
+  }
+  if (!into.broken) ++into.good;
+}
+
+NameList Listings::known_here(const descriptors::Scope& scope) const {
   const bool for_ever = params_.stale_for.count() == 0;
   const Clock::Wall now = clock_.wall();
-  std::vector<std::string> out;
-  for (store::NamedTag& tag : store_.catalog().tag_records(scope)) {
+  NameList::Builder out;
+  for (const store::NamedTag& tag : store_.catalog().tag_records(scope)) {
     if (!for_ever && now - tag.record.checked_at > params_.tag_ttl + params_.stale_for) continue;
-    // One record for each of the types that clients accept, side by side.
-    const bool is_known = !out.empty() && out.back() == tag.name;
-    if (!is_known && oci::Tag::parse(tag.name)) out.push_back(std::move(tag.name));
+    if (oci::Tag::parse(tag.name)) out.add(tag.name);
   }
-  return out;
+  return out.sorted();
 }
 
-runtime::Task<Result<Listings::Names>> Listings::ask(Route route) {
-  std::vector<std::string> names;
-  std::string what(kLargePages);
-  for (std::size_t page = 0; !what.empty(); ++page) {
-    if (page == params_.max_pages || names.size() > params_.max_tags) {
-      co_return Error{Errc::upstream_protocol,
-                      fmt::format("{} has more tags than can be listed here", route.repository.str())};
-    }
+runtime::Task<Listings::Pages> Listings::ask_pages(Route route, std::string what) {
+  Pages pages;
+  std::set<std::string> asked;  // pages that lead to one another would be followed for ever
+  while (!what.empty() && asked.insert(what).second) {
     Result<upstream::ListAnswer> answer = co_await route.registry->list(route.repository, what);
-    if (!answer && answer.error().code == Errc::upstream_protocol && what == kLargePages) {
-      // Perhaps it was the number.
-      answer = co_await route.registry->list(route.repository, std::string(kAnyPages));
+    if (!answer) {
+      pages.broken = answer.error();
+      break;
     }
-    if (!answer) co_return answer.error();
-    // A page that leads to itself would be followed for ever.
-    const bool moves = answer->next != what;
-    what = moves ? std::move(answer->next) : std::string();
-    Result<std::vector<std::string>> read = co_await read_page(std::move(answer->body));
-    if (!read) co_return read.error();
-    names.insert(names.end(), std::make_move_iterator(read->begin()), std::make_move_iterator(read->end()));
+    what = std::move(answer->next);
+    const bool lost = answer->next_is_unusable;
+    co_await read_page(std::move(answer->body), pages);
+    if (lost && !pages.broken) pages.broken = Error{Errc::upstream_protocol, "its next page has no usable address"};
+    const bool more = !what.empty() && asked.size() >= params_.max_pages;
+    pages.too_many = more || pages.names.count() > params_.max_tags || pages.names.bytes() > params_.max_bytes;
+    if (pages.broken || pages.too_many) break;
   }
-  auto listed = co_await runtime::offload(pool_, [names = std::move(names)]() mutable -> Names {
-    sort_names(names);
-    return std::make_shared<const std::vector<std::string>>(std::move(names));
-  });
-  co_return listed;
+  co_return pages;
+}
+
+runtime::Task<Result<Listings::Asked>> Listings::ask(Route route) {
+  Pages pages = co_await ask_pages(route, std::string(kLargePages));
+  if (pages.broken && may_be_the_number(pages.broken->code, pages.good == 0)) {
+    Pages plain = co_await ask_pages(route, std::string(kAnyPages));
+    // What came before the broken page, whichever way brought more.
+    if (!plain.broken || plain.names.count() >= pages.names.count()) pages = std::move(plain);
+  }
+  if (pages.broken && pages.good == 0) co_return *pages.broken;
+  if (pages.too_many) {
+    co_return Error{Errc::upstream_protocol,
+                    fmt::format("{} has more tags than can be listed here", route.repository.str())};
+  }
+  const bool whole = !pages.broken;
+  if (!whole) {
+    log::debug("lists", fmt::format("{}: the list of tags ends early, upstream's next page is broken: {}",
+                                    route.scope.str(), pages.broken->message));
+  }
+  const auto unsorted = std::make_shared<const NameList::Builder>(std::move(pages.names));
+  Names names = co_await runtime::offload(
+      pool_, [unsorted]() -> Names { return std::make_shared<const NameList>(unsorted->sorted()); });
+  co_return Asked{std::move(names), whole};
 }
 
 runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
   const std::string scope = route.scope.str();
-  if (Names known = fresh(scope)) co_return Listed{CacheResult::hit, std::move(known)};
+  if (std::optional<Listed> known = fresh(scope)) co_return std::move(*known);
   if (unknown_.contains(scope)) {
     co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + scope};
   }
-  const runtime::SingleFlight<std::string, Names>::Work work = [this, route] { return ask(route); };
+  const runtime::SingleFlight<std::string, Asked>::Work work = [this, route] { return ask(route); };
   auto outcome = co_await flights_.run(scope, work);
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
   if (outcome.result) {
-    Names listed = *outcome.result;
-    const std::uint64_t cost = cost_of(scope, *listed);
-    const std::scoped_lock lock(mutex_);
-    kept_.insert(scope, Kept{listed, clock_.now()}, cost);
-    co_return Listed{CacheResult::miss, std::move(listed)};
+    const Asked& asked = *outcome.result;
+    keep(scope, asked);
+    co_return Listed{asked.whole ? CacheResult::miss : CacheResult::stale, asked.names};
   }
   Error error = outcome.result.error();
   if (error.code == Errc::manifest_unknown || error.code == Errc::name_unknown) {
@@ -112,18 +151,17 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
     co_return error;
   }
   if (!is_no_answer(error.code) && error.code != Errc::unsupported) co_return error;
-  std::vector<std::string> here = known_here(route.scope);
+  NameList here = known_here(route.scope);
   if (here.empty()) co_return error;
-  sort_names(here);
-  co_return Listed{CacheResult::stale, std::make_shared<const std::vector<std::string>>(std::move(here))};
+  co_return Listed{CacheResult::stale, std::make_shared<const NameList>(std::move(here))};
 }
 
 runtime::Task<Listings::Listed> Listings::repositories(std::shared_ptr<const Upstreams::Upstream> only,
                                                        const RepositoryRules* rules) {
   // Walks all there is, which can be much.
   Names names = co_await runtime::offload(pool_, [this, only, rules]() -> Names {
-    std::vector<std::string> out;
-    for (std::string& scope : store_.catalog().repositories()) {
+    NameList::Builder out;
+    for (const std::string& scope : store_.catalog().repositories()) {
       const std::size_t slash = scope.find('/');
       if (slash == std::string::npos) continue;
       const std::string_view name = std::string_view(scope).substr(0, slash);
@@ -132,10 +170,9 @@ runtime::Task<Listings::Listed> Listings::repositories(std::shared_ptr<const Ups
       if (only != nullptr && only != upstream) continue;
       if (rules != nullptr && !rules->permits(scope)) continue;
       const bool plain = only != nullptr || name == upstreams_.default_name();
-      out.push_back(plain ? scope.substr(slash + 1) : std::move(scope));
+      out.add(plain ? std::string_view(scope).substr(slash + 1) : std::string_view(scope));
     }
-    sort_names(out);
-    return std::make_shared<const std::vector<std::string>>(std::move(out));
+    return std::make_shared<const NameList>(out.sorted());
   });
   co_return Listed{CacheResult::hit, std::move(names)};
 }

@@ -2,7 +2,11 @@
 //
 //   tags    listed less than tag_ttl ago  ──▶ the same list
 //           else upstream's list, all its pages; one question for all who ask
+//           a page is no good             ──▶ the list without a page size; else what came before that page, said to be
+//                                             stale, and for negative.ttl alone
 //           upstream is out               ──▶ the tags that could be pulled from here, said to be stale
+//
+// A list is one shared object: what is handed out points into it.
 //
 // Repositories are those that the cache knows something of. Upstream is not asked: nobody could tell its answer from
 // ours, and public registries give none.
@@ -14,12 +18,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "base/clock.hpp"
 #include "base/sieve_map.hpp"
 #include "proxy/access_log.hpp"
+#include "proxy/name_list.hpp"
 #include "proxy/negative_cache.hpp"
 #include "proxy/repository_rules.hpp"
 #include "proxy/upstreams.hpp"
@@ -33,17 +38,19 @@ class Listings {
  public:
   struct Params {
     std::chrono::milliseconds tag_ttl{60'000};
-    std::chrono::milliseconds stale_for{0};         // 0: for ever
-    std::uint64_t memory_bytes = 16 * 1024 * 1024;  // of lists that are kept for that time
+    std::chrono::milliseconds stale_for{0};  // 0: for ever
+    // Of lists that are kept for that time. The largest one has to fit, or each request would ask for it again.
+    std::uint64_t memory_bytes = 96 * 1024 * 1024;
     // A list beyond these is not handed on: half of one would look like the whole.
     std::size_t max_pages = 1'000;
-    std::size_t max_tags = 200'000;
+    std::size_t max_tags = 1'000'000;
+    std::size_t max_bytes = 64 * 1024 * 1024;  // of its names
     NegativeCache::Params negative;
   };
-  using Names = std::shared_ptr<const std::vector<std::string>>;
+  using Names = std::shared_ptr<const NameList>;
   struct Listed {
     CacheResult result = CacheResult::none;  // hit, miss or stale
-    Names names;                             // as sort_names leaves them
+    Names names;
   };
 
   // Long answers are read on `pool`.
@@ -62,14 +69,28 @@ class Listings {
  private:
   struct Kept {
     Names names;
-    Clock::Monotonic listed_at;
+    bool whole = true;  // no page of it was broken
+    Clock::Monotonic until;
+  };
+  struct Asked {
+    Names names;
+    bool whole = true;
+  };
+  // What the pages of a list gave, up to the first one that is no good.
+  struct Pages {
+    NameList::Builder names;
+    std::size_t good = 0;
+    std::optional<Error> broken;  // why the page behind them is no good
+    bool too_many = false;        // there are more than can be listed
   };
 
-  [[nodiscard]] Names fresh(const std::string& scope);
+  [[nodiscard]] std::optional<Listed> fresh(const std::string& scope);
+  void keep(const std::string& scope, const Asked& asked);
   // The tags that are served while upstream is out.
-  [[nodiscard]] std::vector<std::string> known_here(const descriptors::Scope& scope) const;
-  runtime::Task<Result<Names>> ask(Route route);
-  runtime::Task<Result<std::vector<std::string>>> read_page(std::string body);
+  [[nodiscard]] NameList known_here(const descriptors::Scope& scope) const;
+  runtime::Task<Result<Asked>> ask(Route route);
+  runtime::Task<Pages> ask_pages(Route route, std::string what);
+  runtime::Task<void> read_page(std::string body, Pages& into);
 
   const Params params_;
   const Upstreams& upstreams_;
@@ -79,7 +100,7 @@ class Listings {
   std::mutex mutex_;  // guards kept_
   SieveMap<std::string, Kept> kept_;
   NegativeCache unknown_;
-  runtime::SingleFlight<std::string, Names> flights_;
+  runtime::SingleFlight<std::string, Asked> flights_;
 };
 
 }  // namespace sluice::proxy

@@ -7,6 +7,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
+#include "proxy/attachments.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -47,6 +48,13 @@ std::string unknown_key(const Route& route, const oci::Reference& reference, oci
   return fmt::format("{} {} {} {}", route.scope.str(), reference.to_string(), accept_class, epoch);
 }
 
+// Under which a tag's record stands: that of what it is for everybody, or, for those who do not take this, of the type
+// that they were given. So a tag has one record for each form that upstream has of it, however many lists of types
+// clients send.
+oci::ManifestClass record_class(oci::ManifestClass accept_class, std::string_view media_type) {
+  return accept_class == oci::kAllManifests ? accept_class : oci::manifest_bit(media_type);
+}
+
 std::string tag_key(const descriptors::Scope& scope, std::string_view tag) {
   std::string key = scope.str();
   key.append(":").append(tag);
@@ -65,7 +73,8 @@ ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobS
       metrics_(metrics),
       objects_(params_.memory_bytes),
       negative_(params_.negative, clock),
-      flights_(group) {}
+      flights_(group),
+      loads_(group) {}
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route, oci::Reference reference,
                                                                      oci::Accept accept, bool head_only) {
@@ -78,8 +87,12 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
   Result<Opened> opened = co_await open_tag(route, tag, oci::kAllManifests, head_only);
   const oci::ManifestClass accepted = accept.manifest_class();
   // A client that names no manifest type at all gets what there is rather than a refusal.
-  if (!opened || accepted == 0 || accept.accepts(opened->object->media_type)) co_return opened;
-  co_return co_await open_tag(std::move(route), tag, accepted, head_only);
+  const bool fits = !opened || accepted == 0 || accept.accepts(opened->object->media_type);
+  if (!fits) opened = co_await open_tag(std::move(route), tag, accepted, head_only);
+  if (!opened && is_no_answer(opened.error().code) && is_attachment_tag(tag.str())) {
+    co_return cannot_be_listed(opened.error());
+  }
+  co_return opened;
 }
 
 runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body, std::string content_type) {
@@ -119,15 +132,22 @@ runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest dige
     store_.touch(digest);
     co_return ready;
   }
+  // Read and parsed once for all who wait: a large one that does not fit the cache is no copy for each of them.
+  const runtime::SingleFlight<std::string, Object>::Work work = [this, digest, media_type] {
+    return load(digest, media_type);
+  };
+  auto outcome = co_await loads_.run(digest.to_string() + " " + media_type, work);
+  co_return outcome.result ? *outcome.result : nullptr;
+}
+
+runtime::Task<Result<ManifestService::Object>> ManifestService::load(oci::Digest digest, std::string media_type) {
   Result<std::string> body = co_await store_.read_small(digest, oci::kMaxManifestBytes);
-  if (!body) co_return nullptr;
+  if (!body) co_return body.error();
   Result<oci::ManifestInfo> info = co_await parse(*body, media_type);
   // A HEAD may be wrong about it; the bytes are not.
   if (!info) info = co_await parse(*body, {});
-  if (!info) co_return nullptr;
-  Object made = ready_manifest(digest, info->media_type, std::move(*body));
-  objects_.insert(digest, made);
-  co_return made;
+  if (!info) co_return info.error();
+  co_return objects_.share(digest, ready_manifest(digest, info->media_type, std::move(*body)));
 }
 
 // From what is here; nothing where the bytes are needed and are not.
@@ -185,12 +205,25 @@ bool ManifestService::is_fresh(const store::TagRecord& record) const {
   return now - record.checked_at < params_.tag_ttl && now >= record.checked_at;
 }
 
+// What the tag was for clients that take these types; of several forms the one that upstream was asked about last.
+std::optional<store::TagRecord> ManifestService::known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
+                                                           oci::ManifestClass accept_class) const {
+  if (accept_class == oci::kAllManifests) return store_.catalog().tag(scope, tag.str(), accept_class);
+  std::optional<store::TagRecord> last;
+  for (unsigned bit = 1; bit <= accept_class; bit <<= 1U) {
+    if ((accept_class & bit) == 0) continue;
+    std::optional<store::TagRecord> one = store_.catalog().tag(scope, tag.str(), static_cast<oci::ManifestClass>(bit));
+    if (one && (!last || one->checked_at > last->checked_at)) last = std::move(one);
+  }
+  return last;
+}
+
 // Upstream's word on a tag, noted before those who wait for it go on: whoever comes a moment later finds it and asks
 // nothing. `superseded` when that happened since the caller has seen `seen`: look again.
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route route, oci::Tag tag,
                                                                        oci::ManifestClass accept_class, bool head_only,
                                                                        std::optional<store::TagRecord> seen) {
-  const std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  const std::optional<store::TagRecord> record = known_tag(route.scope, tag, accept_class);
   const bool renewed = record && (!seen || seen->digest != record->digest || seen->checked_at != record->checked_at);
   if (renewed && is_fresh(*record)) co_return Error{Errc::superseded, "upstream was asked meanwhile"};
   const Revocations::Ticket ticket = access_.revocations().begin();
@@ -201,7 +234,9 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route rou
     found = co_await fetch(route, oci::Reference(tag), accept_of(accept_class));
   }
   const bool moved = found && record && record->digest != found->digest;
-  if (found && (!moved || found->object->in_memory)) note_tag(route, tag, accept_class, found->digest, ticket);
+  if (found && (!moved || found->object->in_memory)) {
+    note_tag(route, tag, record_class(accept_class, found->object->media_type), found->digest, ticket);
+  }
   co_return found;
 }
 
@@ -219,7 +254,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Route route, oci::Tag tag,
                                                                               oci::ManifestClass accept_class,
                                                                               bool head_only) {
-  const std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  const std::optional<store::TagRecord> record = known_tag(route.scope, tag, accept_class);
   if (record && is_fresh(*record)) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
     // A digest that upstream does not have any more means that the tag has moved.
@@ -245,7 +280,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   Result<Opened> opened = co_await open_digest(route, found->digest, head_only && !moved);
   if (!moved) co_return opened;
   if (opened) {
-    note_tag(route, tag, accept_class, found->digest, ticket);
+    note_tag(route, tag, record_class(accept_class, opened->object->media_type), found->digest, ticket);
   } else if (is_no_answer(opened.error().code)) {
     co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
   }
@@ -271,7 +306,7 @@ runtime::Task<void> ManifestService::take_back(const Route& route, const oci::Ta
   // What upstream says to a client's own credentials is about the client.
   const bool refused = is_about_login(error.code) && !route.on_behalf;
   if (!refused && !is_unknown(error.code)) co_return;
-  const std::optional<store::TagRecord> now = store_.catalog().tag(route.scope, tag.str(), accept_class);
+  const std::optional<store::TagRecord> now = known_tag(route.scope, tag, accept_class);
   if (!now || now->digest != record.digest || now->checked_at != record.checked_at) co_return;
   store_.catalog().clear_tag(route.scope, tag.str());
   if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
@@ -370,9 +405,9 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
     co_return Found{ready_manifest(digest, media_type, std::move(answer->body), std::string(route.registry->name())),
                     digest};
   }
-  Object object = ready_manifest(digest, media_type, std::move(answer->body), std::string(route.registry->name()));
-  objects_.insert(digest, object);
-  co_return Found{std::move(object), digest};
+  co_return Found{objects_.share(digest, ready_manifest(digest, media_type, std::move(answer->body),
+                                                        std::string(route.registry->name()))),
+                  digest};
 }
 
 }  // namespace sluice::proxy

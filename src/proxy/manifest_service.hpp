@@ -6,8 +6,8 @@
 //                    401, 403, 404    upstream's answer is the answer
 //
 // Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client
-// that does not take what a tag then is gets the tag asked for once more with what it does take, under a record of its
-// own.
+// that does not take what a tag then is gets the tag asked for once more with what it does take; what comes has a
+// record of its own, by its type.
 //
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
@@ -76,6 +76,8 @@ class ManifestService {
                                               bool head_only);
   runtime::Task<Result<Found>> ask_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only,
                                        std::optional<store::TagRecord> seen);
+  [[nodiscard]] std::optional<store::TagRecord> known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
+                                                          oci::ManifestClass accept_class) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
 
   runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
@@ -85,6 +87,7 @@ class ManifestService {
   runtime::Task<void> take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                 const store::TagRecord& record, const Error& error);
   runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type, std::string upstream);
+  runtime::Task<Result<Object>> load(oci::Digest digest, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> fetch_shared(Route route, oci::Reference reference, oci::ManifestClass accept_class,
@@ -100,6 +103,7 @@ class ManifestService {
   ObjectCache objects_;
   NegativeCache negative_;
   runtime::SingleFlight<std::string, Found> flights_;
+  runtime::SingleFlight<std::string, Object> loads_;
 };
 
 }  // namespace sluice::proxy

@@ -24,11 +24,6 @@ bool in_lexical_order(std::string_view a, std::string_view b) noexcept {
   return a < b;
 }
 
-void sort_names(std::vector<std::string>& names) {
-  std::sort(names.begin(), names.end(), in_lexical_order);
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-}
-
 Result<PageRequest> parse_page(std::string_view query) {
   PageRequest out;
   out.last = query_parameter(query, "last");
@@ -45,22 +40,10 @@ Result<PageRequest> parse_page(std::string_view query) {
   return out;
 }
 
-Page page_of(const std::vector<std::string>& sorted, const PageRequest& asked, std::size_t limit) {
-  auto first = sorted.begin();
-  if (!asked.last.empty()) first = std::upper_bound(sorted.begin(), sorted.end(), asked.last, in_lexical_order);
-  const auto left = static_cast<std::size_t>(sorted.end() - first);
-  const std::size_t count = std::min({left, asked.n.value_or(limit), limit});
-  Page page;
-  page.names.assign(first, first + static_cast<std::ptrdiff_t>(count));
-  page.more = count != 0 && count < left;
-  return page;
-}
-
 std::string link_field(std::string_view path, std::string_view ns, const PageRequest& asked, const Page& page) {
   if (!page.more) return {};
-  std::string out =
-      fmt::format("Link: <{}?n={}&last={}", path, std::min(asked.n.value_or(page.names.size()), page.names.size()),
-                  http::percent_encode(page.names.back()));
+  std::string out = fmt::format("Link: <{}?n={}&last={}", path, std::min(asked.n.value_or(page.count), page.count),
+                                http::percent_encode(page.last));
   if (!ns.empty()) out += "&ns=" + http::percent_encode(ns);
   return out + ">; rel=\"next\"\r\n";
 }

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/result.hpp"
 
@@ -15,9 +14,6 @@ namespace sluice::proxy {
 // alone is in the order of its bytes, so that no two names are equal.
 bool in_lexical_order(std::string_view a, std::string_view b) noexcept;
 
-// In that order, each once.
-void sort_names(std::vector<std::string>& names);
-
 struct PageRequest {
   std::optional<std::size_t> n;
   std::string last;  // empty: from the beginning
@@ -25,12 +21,13 @@ struct PageRequest {
 // Errors: pagination_invalid, for an `n` that is not a number.
 Result<PageRequest> parse_page(std::string_view query);
 
+// A piece of a NameList, which it points into.
 struct Page {
-  std::vector<std::string> names;
-  bool more = false;  // there are further ones, and some were asked for
+  std::string_view names;  // as they stand in an array of JSON: `"a","b"`
+  std::size_t count = 0;
+  std::string_view last;  // the last of them
+  bool more = false;      // there are further ones, and some were asked for
 };
-// `sorted` is what sort_names made. A page has at most `limit` names, whatever was asked for.
-Page page_of(const std::vector<std::string>& sorted, const PageRequest& asked, std::size_t limit);
 
 // The Link field (RFC 8288) to the page behind `page`, a complete line; empty where there is none. `path` and `ns` are
 // those of the request.

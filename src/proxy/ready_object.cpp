@@ -6,25 +6,19 @@
 
 namespace sluice::proxy {
 
-std::shared_ptr<const ReadyObject> ObjectCache::find(const oci::Digest& digest) {
-  if (!enabled_) return nullptr;
-  const std::scoped_lock lock(mutex_);
-  const auto* found = objects_.find(digest);
-  return found == nullptr ? nullptr : *found;
-}
-
-void ObjectCache::insert(const oci::Digest& digest, std::shared_ptr<const ReadyObject> object) {
-  if (!enabled_) return;
+void ObjectCache::insert(const oci::Digest& digest, Object object) {
   const std::uint64_t cost = sizeof(ReadyObject) + object->head.size() + object->body.size() + 128;
-  std::vector<std::shared_ptr<const ReadyObject>> gone;  // destroyed after the lock
-  const std::scoped_lock lock(mutex_);
-  gone = objects_.insert(digest, std::move(object), cost);
+  objects_.insert(digest, std::move(object), cost);
 }
 
-void ObjectCache::erase(const oci::Digest& digest) {
-  std::shared_ptr<const ReadyObject> gone;
-  const std::scoped_lock lock(mutex_);
-  gone = objects_.take(digest);
+ObjectCache::Object ObjectCache::share(const oci::Digest& digest, Object object) {
+  Object known = objects_.find(digest);
+  if (known && known->media_type == object->media_type && known->in_memory == object->in_memory &&
+      known->upstream == object->upstream) {
+    return known;
+  }
+  insert(digest, object);
+  return object;
 }
 
 namespace {

@@ -6,10 +6,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 
-#include "base/sieve_map.hpp"
+#include "base/shared_cache.hpp"
 #include "oci/digest.hpp"
 #include "store/open_files.hpp"
 
@@ -27,20 +26,23 @@ struct ReadyObject {
   std::string upstream;
 };
 
-// Ready objects by digest, bounded by their bytes. Manifests and blobs have one each. Thread-safe; one short lock.
+// Ready objects by digest: of one that anybody holds there is one, and others are kept within a bound of bytes.
+// Manifests and blobs have one cache each. Thread-safe; one short lock.
 class ObjectCache {
  public:
-  // `capacity_bytes` of 0 keeps nothing.
-  explicit ObjectCache(std::uint64_t capacity_bytes) : enabled_(capacity_bytes != 0), objects_(capacity_bytes) {}
+  using Object = std::shared_ptr<const ReadyObject>;
 
-  [[nodiscard]] std::shared_ptr<const ReadyObject> find(const oci::Digest& digest);
-  void insert(const oci::Digest& digest, std::shared_ptr<const ReadyObject> object);
-  void erase(const oci::Digest& digest);
+  // `capacity_bytes` of 0 keeps nothing that nobody holds.
+  explicit ObjectCache(std::uint64_t capacity_bytes) : objects_(capacity_bytes) {}
+
+  [[nodiscard]] Object find(const oci::Digest& digest) { return objects_.find(digest); }
+  void insert(const oci::Digest& digest, Object object);
+  // The one that is there already, where it is the same; else inserts `object`. So those who made one each share one.
+  [[nodiscard]] Object share(const oci::Digest& digest, Object object);
+  void erase(const oci::Digest& digest) { objects_.erase(digest); }
 
  private:
-  const bool enabled_;
-  std::mutex mutex_;  // guards objects_
-  SieveMap<oci::Digest, std::shared_ptr<const ReadyObject>> objects_;
+  SharedCache<oci::Digest, ReadyObject> objects_;
 };
 
 // The objects themselves. `body` is all of the content; the other blob form answers from `file`.

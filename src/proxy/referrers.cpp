@@ -7,6 +7,8 @@
 
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
+#include "oci/manifest.hpp"
+#include "proxy/attachments.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -19,12 +21,16 @@ std::string key_of(const Route& route, const oci::Digest& subject) {
 }
 
 constexpr std::size_t kReadInPlace = 64 * 1024;
+// Of the manifests that an index under the tag names, each of which is fetched once.
+constexpr std::size_t kMaxChecked = 1000;
 
 // A registry without the API: what is at its path is nothing, or not for GET.
 bool has_no_api(Errc code) {
   return code == Errc::manifest_unknown || code == Errc::name_unknown || code == Errc::unsupported ||
          code == Errc::upstream_protocol;
 }
+
+bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
 
 }  // namespace
 
@@ -35,8 +41,10 @@ Referrers::Referrers(Params params, ManifestService& manifests, store::BlobStore
       store_(store),
       pool_(pool),
       clock_(clock),
+      empty_index_(oci::digest_of(oci::Algorithm::sha256, none_->index())),
       missing_(params.missing, clock),
-      none_({.ttl = params.tag_ttl, .max_entries = params.max_empty}, clock),
+      empty_(params.max_empty == 0 ? 1 : params.max_empty),
+      ready_(params.memory_bytes),
       flights_(group) {}
 
 std::string Referrers::tag_of(const oci::Digest& subject) {
@@ -48,113 +56,243 @@ std::string Referrers::tag_of(const oci::Digest& subject) {
 
 bool Referrers::is_fresh(const store::TagRecord& record) const {
   const auto age = clock_.wall() - record.checked_at;
-  return age >= Clock::Wall::duration::zero() && age < params_.tag_ttl;
+  const auto ttl = record.digest == empty_index_ ? params_.empty_ttl : params_.tag_ttl;
+  return age >= Clock::Wall::duration::zero() && age < ttl;
 }
 
-runtime::Task<Result<std::vector<Referrer>>> Referrers::read(std::string index) {
-  if (index.size() <= kReadInPlace) co_return parse_referrers(index);
-  co_return co_await runtime::offload(
-      pool_, [index = std::move(index)]() -> Result<std::vector<Referrer>> { return parse_referrers(index); });
+bool Referrers::was_empty(const std::string& key, std::chrono::milliseconds within) {
+  const std::scoped_lock lock(mutex_);
+  const Clock::Monotonic* said = empty_.find(key);
+  return said != nullptr && clock_.now() - *said < within;
 }
 
-runtime::Task<Result<Referrers::Found>> Referrers::found(CacheResult result, std::string index) {
-  Result<std::vector<Referrer>> referrers = co_await read(std::move(index));
-  if (!referrers) co_return referrers.error();
-  co_return Found{result, std::move(*referrers)};
+runtime::Task<Result<std::vector<Referrer>>> Referrers::read(std::shared_ptr<const std::string> index) {
+  if (index->size() <= kReadInPlace) co_return parse_referrers(*index);
+  co_return co_await runtime::offload(pool_,
+                                      [index]() -> Result<std::vector<Referrer>> { return parse_referrers(*index); });
 }
 
-runtime::Task<Result<Referrers::Body>> Referrers::stored(const store::TagRecord& record) {
-  Result<std::string> body = co_await store_.read_small(record.digest, oci::kMaxManifestBytes);
+// Of an index that is at rest, parsed once for all who ask.
+runtime::Task<Result<Referrers::List>> Referrers::stored(oci::Digest index) {
+  if (index == empty_index_) co_return none_;
+  std::string key = index.to_string();
+  if (List ready = ready_.find(key)) co_return ready;
+  const runtime::SingleFlight<std::string, List>::Work work = [this, index] { return parse_stored(index); };
+  auto outcome = co_await flights_.run(std::move(key), work);
+  co_return std::move(outcome.result);
+}
+
+runtime::Task<Result<Referrers::List>> Referrers::parse_stored(oci::Digest index) {
+  const std::string key = index.to_string();
+  // Whoever parsed it may have ended between the look and the flight.
+  if (List ready = ready_.find(key)) co_return ready;
+  Result<std::string> body = co_await store_.read_small(index, oci::kMaxManifestBytes);
   if (!body) co_return body.error();
-  co_return std::make_shared<const std::string>(std::move(*body));
+  const Result<std::vector<Referrer>> referrers = co_await read(std::make_shared<const std::string>(std::move(*body)));
+  if (!referrers) co_return referrers.error();
+  List list = std::make_shared<const ReferrerList>(*referrers);
+  ready_.insert(key, list, list->bytes());
+  co_return list;
 }
 
-runtime::Task<Result<Referrers::Body>> Referrers::ask(Route route, oci::Digest subject) {
+runtime::Task<Result<Referrers::List>> Referrers::ask(Route route, oci::Digest subject) {
   std::vector<Referrer> all;
   std::string what = "referrers/" + subject.to_string();
   std::size_t bytes = 0;
   for (std::size_t page = 0; !what.empty(); ++page) {
     Result<upstream::ListAnswer> answer = co_await route.registry->list(route.repository, what);
-    if (!answer) co_return answer.error();
+    if (!answer) {
+      // A part of the list would say that the rest is not there. Without the API there is no first page.
+      if (page != 0 && has_no_api(answer.error().code)) co_return Error{Errc::upstream_failed, answer.error().message};
+      co_return answer.error();
+    }
     bytes += answer->body.size();
-    if (page == params_.max_pages || bytes > oci::kMaxManifestBytes) {
+    if (page == params_.max_pages || bytes > oci::kMaxManifestBytes || answer->next_is_unusable) {
       co_return Error{Errc::upstream_failed, "upstream lists more referrers than can be handed on"};
     }
     const bool moves = answer->next != what;
     what = moves ? std::move(answer->next) : std::string();
-    Result<std::vector<Referrer>> some = co_await read(std::move(answer->body));
+    Result<std::vector<Referrer>> some = co_await read(std::make_shared<const std::string>(std::move(answer->body)));
     if (!some) co_return some.error();
     all.insert(all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
   }
-  auto body = std::make_shared<const std::string>(referrers_body(all, {}));
   if (all.empty() && !store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
-    // Clients choose the subjects, so that what nothing refers to gets no record for good.
-    none_.add(key_of(route, subject));
-    co_return body;
+    co_await note_empty(std::move(route), subject);
+    co_return none_;
   }
-  const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, *body);
+  if (!all.empty()) forget_empty(route, subject);
+  co_return co_await keep(std::move(route), subject, std::move(all));
+}
+
+// Stores what the API said, and makes it ready.
+runtime::Task<Result<Referrers::List>> Referrers::keep(Route route, oci::Digest subject,
+                                                       std::vector<Referrer> referrers) {
+  struct Made {
+    List list;
+    std::string index;
+    oci::Digest digest;
+  };
+  const auto given = std::make_shared<const std::vector<Referrer>>(std::move(referrers));
+  Made made = co_await runtime::offload(pool_, [given]() -> Made {
+    List list = std::make_shared<const ReferrerList>(*given);
+    std::string index = list->index();
+    const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, index);
+    return {std::move(list), std::move(index), digest};
+  });
+  // Others may hold the same one already.
+  const std::string key = made.digest.to_string();
+  if (List ready = ready_.find(key)) made.list = std::move(ready);
+  ready_.insert(key, made.list, made.list->bytes());
   // No repository is said to have it: it is nobody's manifest.
   const Result<void> kept =
-      co_await store_.put(digest, *body, std::string(oci::media_type::kOciIndex), origin_of(route));
+      co_await store_.put(made.digest, made.index, std::string(oci::media_type::kOciIndex), origin_of(route));
   if (kept) {
-    store_.catalog().set_tag(route.scope, record_name(subject), oci::kAllManifests, digest);
+    store_.catalog().set_tag(route.scope, record_name(subject), oci::kAllManifests, made.digest);
   } else {
     log::debug("referrers", fmt::format("an answer is not stored: {}", kept.error().message));
   }
-  co_return body;
+  co_return made.list;
+}
+
+// Clients choose the subjects, so that what nothing refers to gets a record only for a manifest that is known.
+runtime::Task<void> Referrers::note_empty(Route route, oci::Digest subject) {
+  {
+    const std::scoped_lock lock(mutex_);
+    empty_.insert(key_of(route, subject), clock_.now());
+  }
+  const std::string name = record_name(subject);
+  const bool known = store_.catalog().membership(route.scope, subject).has_value() ||
+                     store_.catalog().tag(route.scope, name, oci::kAllManifests).has_value();
+  if (!known) co_return;
+  if (!store_.find(empty_index_)) {
+    const Result<void> kept =
+        co_await store_.put(empty_index_, none_->index(), std::string(oci::media_type::kOciIndex), origin_of(route));
+    if (!kept) co_return;
+  }
+  store_.catalog().set_tag(route.scope, name, oci::kAllManifests, empty_index_);
+}
+
+// There are some now: that there were none must not stand in for them.
+void Referrers::forget_empty(const Route& route, const oci::Digest& subject) {
+  {
+    const std::scoped_lock lock(mutex_);
+    empty_.erase(key_of(route, subject));
+  }
+  const std::string name = record_name(subject);
+  const auto record = store_.catalog().tag(route.scope, name, oci::kAllManifests);
+  if (record && record->digest == empty_index_) store_.catalog().clear_tag(route.scope, name);
+}
+
+runtime::Task<bool> Referrers::refers_to(std::shared_ptr<const ReadyObject> manifest, oci::Digest subject) {
+  const auto look = [manifest, subject]() -> bool {
+    const Result<oci::ManifestInfo> info = oci::parse_manifest(manifest->body, manifest->media_type);
+    return info && info->subject && info->subject->digest == subject;
+  };
+  if (manifest->body.size() <= kReadInPlace) co_return look();
+  co_return co_await runtime::offload(pool_, look);
+}
+
+// The manifests of an index under the tag that name `subject` as theirs. Some registries keep the image itself there,
+// and its platforms are no referrers.
+runtime::Task<Result<Referrers::List>> Referrers::check_tag(Route route, oci::Digest subject,
+                                                            std::shared_ptr<const ReadyObject> index) {
+  const std::shared_ptr<const std::string> body(index, &index->body);
+  Result<std::vector<Referrer>> listed = co_await read(body);
+  if (!listed) co_return none_;
+  if (listed->size() > kMaxChecked) {
+    co_return Error{Errc::upstream_failed, "the tag names more referrers than can be looked at"};
+  }
+  bool complete = true;
+  std::vector<Referrer> referrers;
+  for (Referrer& candidate : *listed) {
+    const Result<ManifestService::Opened> opened =
+        co_await manifests_.open(route, oci::Reference(candidate.digest), {}, false);
+    if (!opened && !is_unknown(opened.error().code)) co_return opened.error();
+    complete = complete && opened;
+    if (!opened) continue;
+    if (co_await refers_to(opened->object, subject)) referrers.push_back(std::move(candidate));
+  }
+  List list = referrers.empty() ? none_ : std::make_shared<const ReferrerList>(referrers);
+  if (!list->empty()) forget_empty(route, subject);
+  if (complete) ready_.insert(index->etag + subject.to_string(), list, list->bytes());
+  co_return list;
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::by_tag(Route route, oci::Digest subject) {
   Result<oci::Tag> tag = oci::Tag::parse(tag_of(subject));
   if (!tag) co_return tag.error();
   const Result<ManifestService::Opened> opened =
-      co_await manifests_.open(std::move(route), oci::Reference(std::move(*tag)), {}, false);
-  if (!opened) {
-    if (opened.error().code == Errc::manifest_unknown) co_return Found{CacheResult::miss, {}};
-    co_return opened.error();
+      co_await manifests_.open(route, oci::Reference(std::move(*tag)), {}, false);
+  if (!opened && opened.error().code == Errc::manifest_unknown) {
+    co_await note_empty(std::move(route), subject);
+    co_return Found{CacheResult::miss, none_};
   }
+  if (!opened) co_return opened.error();
   // Something else under that tag is no list of referrers.
-  if (!oci::is_index(opened->object->media_type)) co_return Found{opened->result, {}};
-  co_return co_await found(opened->result, opened->object->body);
+  if (!oci::is_index(opened->object->media_type)) co_return Found{opened->result, none_};
+  if (List ready = ready_.find(opened->object->etag + subject.to_string())) {
+    co_return Found{opened->result, std::move(ready)};
+  }
+  const runtime::SingleFlight<std::string, List>::Work work = [this, route, subject, index = opened->object] {
+    return check_tag(route, subject, index);
+  };
+  auto outcome = co_await flights_.run(key_of(route, subject) + " " + opened->object->etag, work);
+  const bool others = outcome.joined && route.on_behalf != nullptr;
+  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
+  if (!outcome.result) co_return outcome.result.error();
+  co_return Found{opened->result, *outcome.result};
 }
 
-// Upstream is out: what is here, the API's answer before the tag's.
-runtime::Task<Result<Referrers::Found>> Referrers::stand_in(Route route, oci::Digest subject, Error error) {
+// What stands in while upstream is out.
+runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const Route& route, const oci::Digest& subject) {
+  const bool for_ever = params_.stale_for.count() == 0;
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
-    const bool for_ever = params_.stale_for.count() == 0;
     if (for_ever || clock_.wall() - record->checked_at <= params_.tag_ttl + params_.stale_for) {
-      const Result<Body> body = co_await stored(*record);
-      if (body) co_return co_await found(CacheResult::stale, **body);
+      const Result<List> list = co_await stored(record->digest);
+      if (list) co_return Found{CacheResult::stale, *list};
     }
   }
-  if (store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests)) {
-    co_return co_await by_tag(std::move(route), subject);
-  }
-  co_return error;
+  constexpr std::chrono::hours kForEver{24 * 365 * 100};
+  const std::chrono::milliseconds within = for_ever ? kForEver : params_.tag_ttl + params_.stale_for;
+  if (was_empty(key_of(route, subject), within)) co_return Found{CacheResult::stale, none_};
+  co_return std::nullopt;
+}
+
+runtime::Task<Result<Referrers::Found>> Referrers::by_tag_or_kept(Route route, oci::Digest subject) {
+  Result<Found> found = co_await by_tag(route, subject);
+  if (found || !is_no_answer(found.error().code)) co_return found;
+  if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
+  co_return cannot_be_listed(found.error());
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest subject) {
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests);
       record && is_fresh(*record)) {
-    const Result<Body> body = co_await stored(*record);
-    if (body) co_return co_await found(CacheResult::hit, **body);
+    const Result<List> list = co_await stored(record->digest);
+    if (list) co_return Found{CacheResult::hit, *list};
   }
   const std::string key = key_of(route, subject);
-  if (none_.contains(key)) co_return Found{CacheResult::hit, {}};
+  if (was_empty(key, params_.empty_ttl)) co_return Found{CacheResult::hit, none_};
   const std::string scope = route.scope.str();
-  if (missing_.contains(scope)) co_return co_await by_tag(std::move(route), subject);
-  const runtime::SingleFlight<std::string, Body>::Work work = [this, route, subject] { return ask(route, subject); };
+  if (missing_.contains(scope)) co_return co_await by_tag_or_kept(std::move(route), subject);
+  const runtime::SingleFlight<std::string, List>::Work work = [this, route, subject] { return ask(route, subject); };
   auto outcome = co_await flights_.run(key, work);
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
-  if (outcome.result) co_return co_await found(CacheResult::miss, **outcome.result);
-  const Error& error = outcome.result.error();
+  if (outcome.result) co_return Found{CacheResult::miss, *outcome.result};
+  const Error error = outcome.result.error();
   if (has_no_api(error.code)) {
     if (error.code != Errc::upstream_protocol) missing_.add(scope);
-    co_return co_await by_tag(std::move(route), subject);
+    co_return co_await by_tag_or_kept(std::move(route), subject);
   }
-  if (is_no_answer(error.code)) co_return co_await stand_in(std::move(route), subject, error);
-  co_return error;
+  if (!is_no_answer(error.code)) co_return error;
+  // The API's answer before the tag's.
+  if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
+  if (store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests)) {
+    const Result<Found> found = co_await by_tag(std::move(route), subject);
+    if (found) co_return *found;
+  }
+  co_return cannot_be_listed(error);
 }
 
 }  // namespace sluice::proxy

@@ -342,6 +342,11 @@ void FakeRegistry::set_tags_body(std::optional<std::string> body) {
   tags_body_ = std::move(body);
 }
 
+void FakeRegistry::script_lists(ListScript script) {
+  const std::scoped_lock lock(mutex_);
+  list_script_ = std::move(script);
+}
+
 void FakeRegistry::set_referrers(const std::string& repository, const oci::Digest& subject, std::string index) {
   const std::scoped_lock lock(mutex_);
   referrers_[{repository, subject}] = std::move(index);
@@ -365,6 +370,9 @@ runtime::Task<Result<upstream::ListAnswer>> FakeRegistry::list(oci::Repository r
   }
   const std::scoped_lock lock(mutex_);
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
+  if (list_script_) {
+    if (std::optional<Result<upstream::ListAnswer>> scripted = list_script_(what)) co_return std::move(*scripted);
+  }
   if (what.starts_with("referrers/")) {
     const Result<oci::Digest> subject = oci::Digest::parse(what.substr(10));
     if (!subject || referrers_.empty()) co_return Error{Errc::manifest_unknown, "upstream: 404"};

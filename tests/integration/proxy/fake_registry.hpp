@@ -97,6 +97,9 @@ class FakeRegistry final : public upstream::Registry {
   void set_page_size(std::size_t tags);
   // What tags/list says instead of the tags that there are.
   void set_tags_body(std::optional<std::string> body);
+  // Asked first about every list; nothing: it is answered as it would be.
+  using ListScript = std::function<std::optional<Result<upstream::ListAnswer>>(const std::string& what)>;
+  void script_lists(ListScript script);
   // What the referrers API says of a subject. Without one for any, there is no such API.
   void set_referrers(const std::string& repository, const oci::Digest& subject, std::string index);
   // on_behalf_of(): who sends this Authorization may pull from that repository; nobody else gets anything.
@@ -186,6 +189,7 @@ class FakeRegistry final : public upstream::Registry {
   std::shared_ptr<Cursor> questions_;
   std::size_t page_size_ = 0;
   std::optional<std::string> tags_body_;
+  ListScript list_script_;
   std::map<std::pair<std::string, oci::Digest>, std::string> referrers_;
   std::set<std::pair<std::string, std::string>> allowed_;
 };

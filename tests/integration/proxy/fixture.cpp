@@ -85,8 +85,8 @@ Fixture::Fixture(Params params)
       prefetcher_(params_.prefetcher, blobs_, loops_, pool_, clock_, fills_, registry_),
       listings_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for, .negative = {.ttl = params_.negative_ttl}},
                 upstreams_, store_, pool_, clock_, fills_),
-      referrers_({.tag_ttl = params_.tag_ttl, .stale_for = params_.stale_for}, manifests_, store_, pool_, clock_,
-                 fills_),
+      referrers_({.tag_ttl = params_.tag_ttl, .empty_ttl = params_.negative_ttl, .stale_for = params_.stale_for},
+                 manifests_, store_, pool_, clock_, fills_),
       gate_({}, clock_, fills_, registry_) {
   if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});

@@ -179,6 +179,99 @@ TEST_CASE("Lists: upstream's refusals are answers", "[proxy]") {
   }
 }
 
+namespace {
+
+using Answered = std::optional<Result<upstream::ListAnswer>>;
+
+upstream::ListAnswer page_of(const std::vector<std::string>& tags, std::string next = {}) {
+  return {json{{"name", "x"}, {"tags", tags}}.dump(), "application/json", std::move(next)};
+}
+
+}  // namespace
+
+TEST_CASE("Lists: a page that is no good is asked for without a number", "[proxy]") {
+  const Errc refusal = GENERATE(Errc::upstream_protocol, Errc::upstream_failed, Errc::manifest_unknown);
+  const bool at_once = GENERATE(true, false);
+  Fixture cache;
+  cache.hub().script_lists([&](const std::string& what) -> Answered {
+    if (what == "tags/list") return page_of({"a", "b", "c"});
+    if (what == "tags/list?n=1000" && !at_once) return page_of({"a"}, "/page/1");
+    return Error{refusal, "n is not known here"};
+  });
+  const Response response = get(cache.port(), kTags);
+  CHECK(response.status == 200);
+  CHECK(response.field("warning").empty());
+  CHECK(tags_of(response) == std::vector<std::string>{"a", "b", "c"});
+  const std::size_t asked = cache.hub().seen().lists.size();
+  CHECK(asked == (at_once ? 2 : 3));
+  // It is kept as any other.
+  CHECK(tags_of(get(cache.port(), kTags)).size() == 3);
+  CHECK(cache.hub().seen().lists.size() == asked);
+}
+
+TEST_CASE("Lists: what came before a broken page is given, for a short time", "[proxy]") {
+  const auto breaks = GENERATE(0, 1, 2, 3);
+  Fixture cache;
+  cache.hub().script_lists([&](const std::string& what) -> Answered {
+    if (what == "tags/list?n=1000") return page_of({"b", "a"}, "/page/2");
+    if (what == "tags/list") return Error{Errc::upstream_protocol, "400"};
+    upstream::ListAnswer lost = page_of({"c"});
+    lost.next_is_unusable = true;
+    switch (breaks) {
+      case 0: return Error{Errc::throttled, "429"};
+      case 1: return Error{Errc::upstream_protocol, "nonsense"};
+      case 2: return upstream::ListAnswer{"<html>", "application/json", ""};
+      default: return lost;
+    }
+  });
+  const std::vector<std::string> came =
+      breaks == 3 ? std::vector<std::string>{"a", "b", "c"} : std::vector<std::string>{"a", "b"};
+  const Response response = get(cache.port(), kTags);
+  CHECK(response.status == 200);
+  CHECK(response.field("warning").starts_with("110 "));
+  CHECK(tags_of(response) == came);
+  // Not asked for again at once, but soon.
+  const std::size_t asked = cache.hub().seen().lists.size();
+  const Response again = get(cache.port(), kTags);
+  CHECK(again.field("warning").starts_with("110 "));
+  CHECK(tags_of(again) == came);
+  CHECK(cache.hub().seen().lists.size() == asked);
+  cache.hub().script_lists([](const std::string&) -> Answered { return page_of({"a", "b", "c", "d"}); });
+  cache.clock().advance(6s);
+  const Response whole = get(cache.port(), kTags);
+  CHECK(whole.field("warning").empty());
+  CHECK(tags_of(whole).size() == 4);
+}
+
+TEST_CASE("Lists: pages that lead to one another end", "[proxy]") {
+  Fixture cache;
+  cache.hub().script_lists([](const std::string& what) -> Answered {
+    if (what == "/page/1") return page_of({"b"}, "/page/2");
+    return page_of({"a"}, "/page/1");
+  });
+  CHECK(tags_of(get(cache.port(), kTags)) == std::vector<std::string>{"a", "b"});
+  CHECK(cache.hub().seen().lists.size() == 3);
+}
+
+TEST_CASE("Lists: a long list is cut into pages", "[proxy]") {
+  Fixture cache;
+  std::vector<std::string> tags;
+  for (int i = 0; i < 25'000; ++i) tags.push_back("v" + std::to_string(100'000 + i));
+  cache.hub().script_lists([&](const std::string&) -> Answered { return page_of(tags); });
+  std::vector<std::string> seen;
+  for (std::string target = kTags; !target.empty();) {
+    const Response response = get(cache.port(), target);
+    REQUIRE(response.status == 200);
+    REQUIRE(response.complete);
+    for (std::string& tag : tags_of(response)) seen.push_back(std::move(tag));
+    target = next_of(response);
+  }
+  CHECK(seen == tags);
+  CHECK(cache.hub().seen().lists.size() == 1);
+  const Response told = head(cache.port(), kTags);
+  CHECK(told.field("content-length") == std::to_string(get(cache.port(), kTags).body.size()));
+}
+
 TEST_CASE("Lists: what upstream sends is no list of tags", "[proxy]") {
   Fixture cache;
   cache.hub().set_tags_body(GENERATE("<html>log in</html>", "{}", R"({"tags":[1]})", ""));
@@ -301,27 +394,175 @@ TEST_CASE("Referrers: what nothing refers to leaves nothing behind", "[proxy]") 
   CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].empty());
 }
 
+namespace {
+
+// A manifest that refers to `subject`, in the repository; its descriptor.
+std::string add_referrer(FakeRegistry& registry, const oci::Digest& subject, const std::string& type) {
+  const json manifest{{"schemaVersion", 2},      {"mediaType", kOciManifest},
+                      {"artifactType", type},    {"config", json::parse(referrer(some_digest("config"), ""))},
+                      {"layers", json::array()}, {"subject", json::parse(referrer(subject, ""))}};
+  return referrer(registry.add_manifest("library/app", "", manifest.dump(), kOciManifest), type);
+}
+
+std::string tag_of(const oci::Digest& subject) { return "sha256-" + subject.to_string().substr(7); }
+
+}  // namespace
+
 TEST_CASE("Referrers: an upstream without the API has the tag", "[proxy]") {
   Fixture cache;
   const oci::Digest subject = some_digest("subject");
-  const std::string signature = referrer(some_digest("a"), "a/signature");
-  const std::string tag = "sha256-" + subject.to_string().substr(7);
-  cache.hub().add_manifest("library/app", tag, index_of({signature}), kOciIndex);
+  const std::string signature = add_referrer(cache.hub(), subject, "a/signature");
+  cache.hub().add_manifest("library/app", tag_of(subject), index_of({signature}), kOciIndex);
   for (int round = 0; round < 3; ++round) {
     const Response response = get(cache.port(), referrers_path(subject, "?artifactType=a/signature"));
     CHECK(response.status == 200);
     CHECK(response.field("oci-filters-applied") == "artifactType");
     CHECK(json::parse(response.body)["manifests"] == json::parse("[" + signature + "]"));
   }
-  // The API was asked for once, the tag once.
+  // The API was asked for once, the tag once, and what it names once.
   CHECK(cache.hub().seen().lists.size() == 1);
-  CHECK(cache.hub().seen().manifests() == 1);
+  CHECK(cache.hub().seen().manifests() == 2);
   cache.clock().advance(11min);
   cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
   const Response stale = get(cache.port(), referrers_path(subject));
   CHECK(stale.status == 200);
   CHECK(stale.field("warning").starts_with("110 "));
   CHECK(json::parse(stale.body)["manifests"].size() == 1);
+}
+
+TEST_CASE("Referrers: under the tag only those count whose subject it is", "[proxy]") {
+  Fixture cache;
+  const std::string platform = image_manifest(1, kOciManifest);
+  const oci::Digest image = cache.hub().add_manifest("library/app", "", platform, kOciManifest);
+  const std::string index = index_manifest(image, platform.size());
+  const oci::Digest subject = some_digest("subject");
+  SECTION("the image itself stands there") {
+    const oci::Digest digest = cache.hub().add_manifest("library/app", "v1", index, kOciIndex);
+    cache.hub().add_manifest("library/app", tag_of(digest), index, kOciIndex);
+    const Response response = get(cache.port(), referrers_path(digest));
+    CHECK(response.status == 200);
+    CHECK(json::parse(response.body)["manifests"].empty());
+  }
+  SECTION("others stand beside it") {
+    const std::string mine = add_referrer(cache.hub(), subject, "a/b");
+    const std::string others = add_referrer(cache.hub(), some_digest("another"), "a/c");
+    const std::string gone = referrer(some_digest("gone"), "a/d");
+    const std::string child = json{{"mediaType", kOciManifest}, {"digest", image.to_string()}, {"size", 1}}.dump();
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({others, mine, gone, child}), kOciIndex);
+    CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"] == json::parse("[" + mine + "]"));
+  }
+}
+
+TEST_CASE("Referrers: an outage is never an empty list", "[proxy]") {
+  const Errc outage =
+      GENERATE(Errc::throttled, Errc::upstream_failed, Errc::upstream_timeout, Errc::upstream_unreachable);
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  SECTION("nothing is known of it") {
+    cache.hub().fail_all(Error{outage, "out"});
+    CHECK(get(cache.port(), referrers_path(subject)).status == 503);
+    for (const char* suffix : {"", ".sig", ".att", ".sbom"}) {
+      INFO(suffix);
+      CHECK(get(cache.port(), manifest_path("library/app", tag_of(subject) + suffix)).status == 503);
+    }
+  }
+  SECTION("there is no API, and the tag cannot be asked for") {
+    cache.hub().script_lists([](const std::string&) -> Answered { return Error{Errc::manifest_unknown, "404"}; });
+    // Whether there is no API is asked again; only then is the tag out.
+    cache.hub().add_manifest("library/app", "v1", image_manifest(1, kOciManifest), kOciManifest);
+    CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].empty());
+    cache.hub().fail_all(Error{outage, "out"});
+    CHECK(get(cache.port(), referrers_path(some_digest("another"))).status == 503);
+  }
+  SECTION("what the tag names cannot be asked for") {
+    const std::string mine = add_referrer(cache.hub(), subject, "a/b");
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({mine}), kOciIndex);
+    REQUIRE(get(cache.port(), manifest_path("library/app", tag_of(subject))).status == 200);
+    cache.hub().fail_all(Error{outage, "out"});
+    CHECK(get(cache.port(), referrers_path(subject)).status == 503);
+  }
+  SECTION("a page of the list") {
+    cache.hub().script_lists([&](const std::string& what) -> Answered {
+      if (what.starts_with("/page")) return Error{outage, "out"};
+      return upstream::ListAnswer{index_of({referrer(some_digest("a"), "x/y")}), kOciIndex, "/page/2"};
+    });
+    CHECK(get(cache.port(), referrers_path(subject)).status == 503);
+  }
+  SECTION("it was known") {
+    cache.hub().set_referrers("library/app", subject, index_of({referrer(some_digest("a"), "x/y")}));
+    REQUIRE(get(cache.port(), referrers_path(subject)).status == 200);
+    cache.clock().advance(61s);
+    cache.hub().fail_all(Error{outage, "out"});
+    const Response stale = get(cache.port(), referrers_path(subject));
+    CHECK(stale.status == 200);
+    CHECK(json::parse(stale.body)["manifests"].size() == 1);
+  }
+}
+
+TEST_CASE("Referrers: an empty list lives for seconds, and is kept for outages", "[proxy]") {
+  const bool has_api = GENERATE(true, false);
+  Fixture cache;
+  const std::string manifest = image_manifest(1, kOciManifest);
+  const oci::Digest subject = cache.hub().add_manifest("library/app", "v1", manifest, kOciManifest);
+  if (has_api) cache.hub().set_referrers("library/app", subject, index_of({}));
+  REQUIRE(get(cache.port(), manifest_path("library/app", "v1")).status == 200);
+  const auto listed = [&] { return get(cache.port(), referrers_path(subject)); };
+  CHECK(json::parse(listed().body)["manifests"].empty());
+  const std::size_t asked = cache.hub().seen().all();
+  CHECK(json::parse(listed().body)["manifests"].empty());
+  CHECK(cache.hub().seen().all() == asked);
+  // Kept for outages, as long as others are.
+  cache.clock().advance(6s);
+  cache.hub().fail_all(Error{Errc::throttled, "429"});
+  const Response stale = listed();
+  CHECK(stale.status == 200);
+  CHECK(stale.field("warning").starts_with("110 "));
+  CHECK(json::parse(stale.body)["manifests"].empty());
+  // The repository is known to have it, so that it is kept beyond a restart.
+  const auto scope = *descriptors::Scope::repository("docker.io/library/app");
+  CHECK(cache.store().catalog().tag(scope, "referrers/" + subject.to_string(), oci::kAllManifests));
+  cache.hub().fail_all(std::nullopt);
+  // Signed meanwhile: seen after seconds, not after a tag's minute.
+  const std::string signature = add_referrer(cache.hub(), subject, "a/signature");
+  if (has_api) {
+    cache.hub().set_referrers("library/app", subject, index_of({signature}));
+  } else {
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({signature}), kOciIndex);
+  }
+  cache.clock().advance(6s);
+  CHECK(json::parse(listed().body)["manifests"].size() == 1);
+  // And the empty one does not come back.
+  cache.clock().advance(61s);
+  cache.hub().fail_all(Error{Errc::upstream_failed, "out"});
+  CHECK(json::parse(listed().body)["manifests"].size() == 1);
+}
+
+TEST_CASE("Referrers: a long list is parsed once, shared, and cut into pages", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  std::vector<std::string> descriptors;
+  for (int i = 0; i < 16'000; ++i) {
+    descriptors.push_back(referrer(some_digest(std::to_string(i)), i % 2 == 0 ? "a/even" : "a/odd"));
+  }
+  cache.hub().set_referrers("library/app", subject, index_of(descriptors));
+  for (const std::string type : {"", "a/even"}) {
+    std::size_t count = 0;
+    std::size_t pages = 0;
+    for (std::string target = referrers_path(subject, type.empty() ? "" : "?artifactType=a%2Feven"); !target.empty();) {
+      const Response response = get(cache.port(), target);
+      REQUIRE(response.status == 200);
+      REQUIRE(response.complete);
+      CHECK(response.body.size() <= (1U << 20U) + 200);
+      const json page = json::parse(response.body)["manifests"];
+      for (const json& one : page) CHECK((type.empty() || one["artifactType"] == type));
+      count += page.size();
+      ++pages;
+      target = next_of(response);
+    }
+    CHECK(count == (type.empty() ? 16'000 : 8'000));
+    CHECK(pages > 1);
+  }
+  CHECK(cache.hub().seen().lists.size() == 1);
 }
 
 TEST_CASE("Referrers: bad input", "[proxy]") {

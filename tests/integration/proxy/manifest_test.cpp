@@ -347,6 +347,40 @@ TEST_CASE("Proxy: a client that takes no index gets what upstream has for it", "
   }
 }
 
+TEST_CASE("Proxy: a tag has one record for each form, however many lists of types clients send", "[proxy]") {
+  Fixture cache;
+  const std::string image = image_manifest(1, kSchema2);
+  const std::string index = index_manifest(oci::digest_of(oci::Algorithm::sha256, image), image.size());
+  cache.hub().add_manifest("library/app", "latest", index, kOciIndex);
+  cache.hub().set_narrow("library/app", "latest", image, kSchema2);
+  const std::vector<std::string> others{std::string(oci::media_type::kDockerList), kOciManifest,
+                                        std::string(oci::media_type::kDockerSchema1Signed),
+                                        std::string(oci::media_type::kDockerSchema1)};
+  // All sets of types with schema 2 in them, without the index that the tag is, and without a list.
+  for (unsigned set = 0; set < 8; ++set) {
+    std::string accept = kSchema2;
+    for (unsigned i = 1; i < 4; ++i) {
+      if ((set >> (i - 1) & 1U) != 0) accept += ", " + others[i];
+    }
+    INFO(accept);
+    const Response response = get(cache.port(), kLatest, {{"Accept", accept}});
+    CHECK(response.body == image);
+    CHECK(response.field("content-type") == kSchema2);
+  }
+  // The first list was asked by, the others found what it had brought.
+  CHECK(cache.hub().seen().accepts.size() == 2);
+  const auto scope = *descriptors::Scope::repository("docker.io/library/app");
+  CHECK(cache.store().catalog().tag_records(scope).size() == 2);
+  // It is renewed and followed as any other.
+  const std::string next = image_manifest(2, kSchema2);
+  cache.hub().set_narrow("library/app", "latest", next, kSchema2);
+  cache.clock().advance(61s);
+  for (const std::string& accept : {kSchema2, kSchema2 + ", " + kOciManifest}) {
+    CHECK(get(cache.port(), kLatest, {{"Accept", accept}}).body == next);
+  }
+  CHECK(cache.store().catalog().tag_records(scope).size() == 2);
+}
+
 TEST_CASE("Proxy: a client that has the manifest gets 304", "[proxy]") {
   Fixture cache;
   const std::string manifest = image_manifest(1, kOciManifest);

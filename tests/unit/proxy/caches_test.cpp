@@ -75,6 +75,27 @@ TEST_CASE("ObjectCache: bounded by the bytes of what it holds", "[proxy]") {
   CHECK(off.find(digest_of(1)) == nullptr);
 }
 
+TEST_CASE("ObjectCache: what somebody holds is found, whether it fits or not", "[proxy]") {
+  const std::uint64_t capacity = GENERATE(as<std::uint64_t>{}, 0, 1000);
+  ObjectCache cache(capacity);
+  const std::string type = "application/vnd.oci.image.manifest.v1+json";
+  const auto make = [&] { return ready_manifest(digest_of(1), type, std::string(50'000, 'x')); };
+  std::vector<ObjectCache::Object> clients;
+  for (int i = 0; i < 10; ++i) clients.push_back(cache.share(digest_of(1), make()));
+  for (const auto& object : clients) CHECK(object == clients.front());
+  CHECK(cache.find(digest_of(1)) == clients.front());
+  // Another type is another answer.
+  CHECK(cache.share(digest_of(1), ready_manifest(digest_of(1), "a/b", std::string(50'000, 'x'))) != clients.front());
+  clients.clear();
+  CHECK(cache.find(digest_of(1)) == nullptr);
+  const auto held = cache.share(digest_of(2), make());
+  cache.erase(digest_of(2));
+  CHECK(cache.find(digest_of(2)) == nullptr);
+  // What nobody holds leaves nothing behind for long.
+  for (int i = 0; i < 10'000; ++i) (void)cache.share(digest_of(i), make());
+  CHECK(cache.find(digest_of(5'000)) == nullptr);
+}
+
 TEST_CASE("ObjectCache: from several threads", "[proxy]") {
   ObjectCache cache(20'000);
   std::vector<oci::Digest> digests;

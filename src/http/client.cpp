@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "http/client_connection.hpp"
 
 namespace sluice::http {
@@ -368,15 +369,13 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
 ClientResponse::ClientResponse(ReceivedHead head, BodyFraming framing, std::unique_ptr<Source> source)
     : head_(std::move(head)),
       framing_(framing),
+      content_length_(framing.announced),
       stall_timeout_(source->lease.connection().channel()->stall_timeout),
       source_(std::move(source)) {
   peer_ = source_->lease.connection().peer();
-  if (const std::string* length = head_.find("Content-Length")) content_length_ = std::stoull(*length);
   const bool empty =
       framing_.kind == BodyFraming::Kind::none || (framing_.kind == BodyFraming::Kind::length && framing_.length == 0);
-  if (!empty) return;
-  const Result<void> finished = finish();
-  if (!finished) failure_ = finished.error();
+  if (empty) finish();
 }
 
 ClientResponse::~ClientResponse() = default;
@@ -391,17 +390,17 @@ Error ClientResponse::cut_short() const {
                       received_)};
 }
 
-// The body has been read: the connection goes back, or is closed where it is not clear what would come next.
-Result<void> ClientResponse::finish() {
+// The body has been read: the connection goes back, or is closed where it is not clear what would come next. Bytes
+// behind the stated end are not the body's: it is whole, and what follows it is never taken for another answer.
+void ClientResponse::finish() {
   ended_ = true;
   const std::unique_ptr<Source> source = std::move(source_);
   const ClientConnection::Pending pending = source->lease.connection().pending();
   if (pending == ClientConnection::Pending::nothing && framing_.keep_alive) source->lease.keep();
-  if (pending == ClientConnection::Pending::bytes && framing_.kind == BodyFraming::Kind::length) {
-    return Error(Errc::size_mismatch,
-                 fmt::format("body from {}: more than the {} bytes announced", source->authority, framing_.length));
+  if (pending == ClientConnection::Pending::bytes) {
+    log::debug("http",
+               fmt::format("{} sent bytes behind the end of its answer; the connection is closed", source->authority));
   }
-  return {};
 }
 
 // 0 is the end of the connection.
@@ -424,10 +423,7 @@ Task<Result<std::size_t>> ClientResponse::read_some(std::span<std::byte> into) {
 
 Task<Result<std::size_t>> ClientResponse::read_until_close(std::span<std::byte> into) {
   Result<std::size_t> n = co_await read_some(into);
-  if (n && *n == 0) {
-    const Result<void> finished = finish();
-    if (!finished) co_return finished.error();
-  }
+  if (n && *n == 0) finish();
   co_return n;
 }
 
@@ -438,8 +434,7 @@ Task<Result<std::size_t>> ClientResponse::read_chunked(std::span<std::byte> into
     if (!used) co_return used.error().in("body from " + source_->authority);
     connection.consume(*used);
     if (chunks_.done()) {
-      const Result<void> finished = finish();
-      if (!finished) co_return finished.error();
+      finish();
       co_return std::size_t{0};
     }
     if (chunks_.data() > 0) break;
@@ -463,10 +458,7 @@ Task<Result<std::size_t>> ClientResponse::read_piece(std::span<std::byte> into) 
   const Result<std::size_t> n = co_await read_some(into.first(want));
   if (!n) co_return n.error();
   if (*n == 0) co_return cut_short();
-  if (received_ + *n == framing_.length) {
-    const Result<void> finished = finish();
-    if (!finished) co_return finished.error();
-  }
+  if (received_ + *n == framing_.length) finish();
   co_return *n;
 }
 

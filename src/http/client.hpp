@@ -113,7 +113,8 @@ class ClientResponse {
 
   // Suspends until there are bytes; 0 at the proper end. `into` is not empty and stays until then.
   // Errors: upstream_unreachable, broken or closed before the announced length; upstream_timeout, nothing for the stall
-  // time-out; upstream_protocol, a broken chunk; size_mismatch, bytes behind the stated length; cancelled.
+  // time-out; upstream_protocol, a broken chunk; cancelled. Bytes behind the stated end are no error: the body is
+  // whole, and the connection is closed.
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into);
 
   // The whole rest. Errors: those of read; upstream_protocol when it is more than `limit` bytes.
@@ -132,7 +133,7 @@ class ClientResponse {
   runtime::Task<Result<std::size_t>> read_until_close(std::span<std::byte> into);
   runtime::Task<Result<std::size_t>> read_some(std::span<std::byte> into);
   Error cut_short() const;
-  Result<void> finish();
+  void finish();
 
   ReceivedHead head_;
   BodyFraming framing_;

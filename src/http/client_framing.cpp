@@ -80,6 +80,24 @@ std::optional<std::uint64_t> parse_length(std::string_view text) {
   return length;
 }
 
+// What all Content-Length fields and their list elements say, where they say the same (RFC 9110 section 8.6).
+Result<std::uint64_t> announced_length(const ReceivedHead& head) {
+  std::optional<std::uint64_t> length;
+  for (const auto& [name, value] : head.fields) {
+    if (!same_field_name(name, "Content-Length")) continue;
+    for (std::string_view rest = value;;) {
+      const std::size_t comma = std::min(rest.find(','), rest.size());
+      const auto parsed = parse_length(trim(rest.substr(0, comma)));
+      if (!parsed) return broken("Content-Length is not a length");
+      if (length && *length != *parsed) return broken("two different Content-Length");
+      length = parsed;
+      if (comma == rest.size()) break;
+      rest.remove_prefix(comma + 1);
+    }
+  }
+  return length.value_or(0);
+}
+
 }  // namespace
 
 bool same_field_name(std::string_view a, std::string_view b) noexcept {
@@ -125,17 +143,10 @@ Result<ReceivedHead> parse_received_head(std::string_view bytes) {
 Result<BodyFraming> body_framing(const ReceivedHead& head, std::string_view method) {
   const std::size_t lengths = head.count("Content-Length");
   const std::size_t codings = head.count("Transfer-Encoding");
-  // RFC 9110 section 8.6 lets a recipient take the same length given twice; whoever sends that has been tampered with
-  // often enough not to.
-  if (lengths > 1) return broken("Content-Length given twice");
   if (lengths != 0 && codings != 0) return broken("both Content-Length and Transfer-Encoding");
 
-  std::uint64_t length = 0;
-  if (lengths != 0) {
-    const auto parsed = parse_length(*head.find("Content-Length"));
-    if (!parsed) return broken("Content-Length is not a length");
-    length = *parsed;
-  }
+  const Result<std::uint64_t> length = announced_length(head);
+  if (!length) return length.error();
   if (codings != 0 &&
       (codings > 1 || head.minor_version == 0 || !same_field_name(*head.find("Transfer-Encoding"), "chunked"))) {
     return broken("unknown Transfer-Encoding");
@@ -143,12 +154,13 @@ Result<BodyFraming> body_framing(const ReceivedHead& head, std::string_view meth
 
   BodyFraming framing;
   framing.keep_alive = !wants_close(head);
+  if (lengths != 0) framing.announced = *length;
   if (method == "HEAD" || head.status < 200 || head.status == 204 || head.status == 304) return framing;
   if (codings != 0) {
     framing.kind = BodyFraming::Kind::chunked;
   } else if (lengths != 0) {
     framing.kind = BodyFraming::Kind::length;
-    framing.length = length;
+    framing.length = *length;
   } else {
     framing.kind = BodyFraming::Kind::until_close;
     framing.keep_alive = false;

@@ -1,11 +1,12 @@
 // The head of a response and what it says about the body (RFC 9112), read strictly: whatever two readers could
-// understand differently is refused, because an answer that is framed wrongly ends up in a cache as a blob.
+// understand differently is refused. What can be framed in one way only is taken; the digest decides about its bytes.
 //
 // Values and pure functions; bounded, they read what strangers wrote.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,11 +45,15 @@ struct BodyFraming {
   enum class Kind : std::uint8_t { none, length, chunked, until_close };
   Kind kind = Kind::none;
   std::uint64_t length = 0;  // for `length`
-  bool keep_alive = false;   // whether the connection may be used again once the body has been read
+  // Content-Length, also where there is no body to frame with it (HEAD, 304).
+  std::optional<std::uint64_t> announced = std::nullopt;
+  bool keep_alive = false;  // whether the connection may be used again once the body has been read
 };
 
-// Errors: upstream_protocol, for Content-Length given twice or together with Transfer-Encoding or not a number, and for
-// a Transfer-Encoding other than one `chunked` in HTTP/1.1. A HEAD, 204 or 304 has no body, whatever it says.
+// Errors: upstream_protocol, for Content-Length with two different values or together with Transfer-Encoding or not a
+// number, and for a Transfer-Encoding other than one `chunked` in HTTP/1.1. The same length given several times, in
+// several fields or in one list, is one length (RFC 9110 section 8.6). A HEAD, 204 or 304 has no body, whatever it
+// says.
 Result<BodyFraming> body_framing(const ReceivedHead& head, std::string_view method);
 
 // The framing of a chunked body (RFC 9112 section 7.1), apart from where its bytes are.

@@ -104,11 +104,25 @@ TEST_CASE("BodyFraming: whether the connection stays", "[http]") {
   CHECK_FALSE(stays("HTTP/1.1 200 OK\r\n\r\n"));
 }
 
+TEST_CASE("BodyFraming: the same length given several times is one", "[http]") {
+  for (const std::string fields : {"Content-Length: 5\r\nContent-Length: 5\r\n", "Content-Length: 5, 5\r\n",
+                                   "Content-Length: 5 ,5,\t5\r\ncontent-length: 05\r\n"}) {
+    INFO(fields);
+    const auto framing = body_framing(head_of("HTTP/1.1 200 OK\r\n" + fields + "\r\n"), "GET");
+    REQUIRE(framing);
+    CHECK(framing->kind == BodyFraming::Kind::length);
+    CHECK(framing->length == 5);
+    CHECK(body_framing(head_of("HTTP/1.1 200 OK\r\n" + fields + "\r\n"), "HEAD")->announced == 5U);
+  }
+  CHECK_FALSE(body_framing(head_of("HTTP/1.1 200 OK\r\n\r\n"), "HEAD")->announced);
+}
+
 TEST_CASE("BodyFraming: refuses ambiguous lengths", "[http]") {
   for (const std::string fields : {
            "Content-Length: 5\r\nContent-Length: 6\r\n",
-           "Content-Length: 5\r\nContent-Length: 5\r\n",
-           "Content-Length: 5, 5\r\n",
+           "Content-Length: 5, 6\r\n",
+           "Content-Length: 5, 5\r\nContent-Length: 6\r\n",
+           "Content-Length: 5,\r\n",
            "Content-Length: -1\r\n",
            "Content-Length: +5\r\n",
            "Content-Length: 0x5\r\n",

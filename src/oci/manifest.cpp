@@ -1,5 +1,6 @@
 #include "oci/manifest.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -316,18 +317,123 @@ Result<void> check_structure(const Body& body, std::string_view type) {
   return {};
 }
 
+bool is_high(char c) noexcept { return (static_cast<unsigned char>(c) & 0x80U) != 0; }
+
+// Fills `body` as far as reading goes. What is read of a manifest is ASCII, so where the text is not UTF-8, bytes that
+// are not are read as if they were a '?'.
+Result<void> read_body(std::string_view bytes, Body& body) {
+  // nlohmann takes a zero byte for the end of its input and would not look at what follows it.
+  if (bytes.find('\0') != std::string_view::npos) return invalid("it is not JSON");
+  std::string replaced;
+  for (;;) {
+    BodyReader reader(body);
+    if (json::sax_parse(bytes.begin(), bytes.end(), &reader)) return {};
+    if (!reader.problem().empty()) return invalid(reader.problem());
+    if (!replaced.empty() || std::none_of(bytes.begin(), bytes.end(), is_high)) return invalid("it is not JSON");
+    replaced = bytes;
+    std::replace_if(replaced.begin(), replaced.end(), is_high, '?');
+    bytes = replaced;
+    body = Body();
+  }
+}
+
+// "type/subtype" of RFC 9110 tokens.
+bool is_media_type(std::string_view text) noexcept {
+  const std::size_t slash = text.find('/');
+  if (slash == 0 || slash == std::string_view::npos || slash + 1 == text.size() || text.size() > 255) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return c > ' ' && !is_high(c) && c != 0x7f &&
+           std::string_view("\"(),:;<=>?@[\\]{}").find(c) == std::string_view::npos;
+  });
+}
+
+std::string as_kept(std::string_view type) {
+  const std::string_view known = canonical_manifest_type(type);
+  return std::string(known.empty() ? strip_parameters(type) : known);
+}
+
+std::optional<std::string> decode_base64url(std::string_view text) {
+  std::string out;
+  std::uint32_t bits = 0;
+  int have = 0;
+  for (const char c : text.substr(0, text.find('='))) {
+    const std::size_t value =
+        std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_").find(c);
+    if (value == std::string_view::npos) return std::nullopt;
+    bits = (bits << 6U) | static_cast<std::uint32_t>(value);
+    have += 6;
+    if (have < 8) continue;
+    have -= 8;
+    out += static_cast<char>((bits >> static_cast<unsigned>(have)) & 0xffU);
+  }
+  return out;
+}
+
+// The string value behind the first `"key" :` in `bytes`.
+std::optional<std::string_view> find_string(std::string_view bytes, std::string_view key) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  std::size_t at = bytes.find(key);
+  if (at == std::string_view::npos) return std::nullopt;
+  at = bytes.find_first_not_of(kSpace, at + key.size());
+  if (at == std::string_view::npos || bytes[at] != ':') return std::nullopt;
+  at = bytes.find_first_not_of(kSpace, at + 1);
+  if (at == std::string_view::npos || bytes[at] != '"') return std::nullopt;
+  const std::size_t end = bytes.find('"', at + 1);
+  if (end == std::string_view::npos) return std::nullopt;
+  return bytes.substr(at + 1, end - at - 1);
+}
+
 }  // namespace
+
+bool names_manifest_type(std::string_view content_type) noexcept {
+  if (is_manifest(content_type)) return true;
+  constexpr std::string_view kApplication = "application/";
+  constexpr std::array<std::string_view, 6> kFiles = {"xml", "gzip", "x-gzip", "zip", "x-tar", "xhtml+xml"};
+  const std::string_view bare = strip_parameters(content_type);
+  if (!is_media_type(bare) || !bare.starts_with(kApplication) || is_generic(bare)) return false;
+  return std::find(kFiles.begin(), kFiles.end(), bare.substr(kApplication.size())) == kFiles.end();
+}
+
+std::string served_type(std::string_view bytes, std::string_view content_type) {
+  if (names_manifest_type(content_type)) return as_kept(content_type);
+  Body body;
+  // Whether it is well formed does not matter: what came before the fault may tell.
+  static_cast<void>(read_body(bytes, body));
+  if (names_manifest_type(body.media_type)) return as_kept(body.media_type);
+  if (const Result<std::string_view> type = type_by_structure(body)) return std::string(*type);
+  return std::string(looks_like_json(bytes) ? media_type::kJson : media_type::kOctetStream);
+}
+
+bool looks_like_json(std::string_view bytes) noexcept {
+  if (bytes.starts_with("\xef\xbb\xbf")) bytes.remove_prefix(3);
+  const std::size_t first = bytes.find_first_not_of(" \t\r\n");
+  return first != std::string_view::npos && bytes[first] == '{';
+}
+
+std::optional<std::string> signed_payload(std::string_view bytes) {
+  const std::size_t signatures = bytes.rfind("\"signatures\"");
+  if (signatures == std::string_view::npos) return std::nullopt;
+  const auto encoded = find_string(bytes.substr(signatures), "\"protected\"");
+  if (!encoded || encoded->size() > 4096) return std::nullopt;
+  const auto text = decode_base64url(*encoded);
+  if (!text) return std::nullopt;
+  const json said = json::parse(*text, nullptr, false);
+  if (!said.is_object()) return std::nullopt;
+  const auto length = said.find("formatLength");
+  const auto tail = said.find("formatTail");
+  if (length == said.end() || !length->is_number_unsigned() || tail == said.end() || !tail->is_string()) {
+    return std::nullopt;
+  }
+  const auto kept = length->get<std::uint64_t>();
+  const auto end = decode_base64url(tail->get_ref<const std::string&>());
+  if (kept > bytes.size() || !end) return std::nullopt;
+  return std::string(bytes.substr(0, static_cast<std::size_t>(kept))) + *end;
+}
 
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type) {
   if (bytes.size() > kMaxManifestBytes) return invalid("it is too large");
-  // nlohmann takes a zero byte for the end of its input and would not look at what follows it.
-  if (bytes.find('\0') != std::string_view::npos) return invalid("it is not JSON");
-
   Body body;
-  BodyReader reader(body);
-  if (!json::sax_parse(bytes.begin(), bytes.end(), &reader)) {
-    return invalid(reader.problem().empty() ? std::string_view("it is not JSON") : reader.problem());
-  }
+  if (const Result<void> read = read_body(bytes, body); !read) return read.error();
   const Result<std::string_view> type = decide_type(body, content_type);
   if (!type) return type.error();
   if (Result<void> checked = check_structure(body, *type); !checked) return checked.error();

@@ -50,6 +50,25 @@ std::vector<Descriptor> own_blobs(const ManifestInfo& info);
 // `manifests` and an image's `config`, `layers` or `fsLayers` (CVE-2021-41190), a key that matters given twice, a
 // `schemaVersion` that does not fit, a bad or unknown digest, a size that is missing, negative, fractional or beyond
 // int64.
+// Bytes that are not UTF-8 (Latin-1 in a label) are read over.
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type);
+
+// --- What a manifest is served as, whatever the parser makes of it. Its digest says that the bytes are right.
+
+// Whether a Content-Type says what a manifest is: one of the six types, or another type of an application. Not one that
+// servers give files that they do not know (application/json, application/octet-stream, text/html …).
+bool names_manifest_type(std::string_view content_type) noexcept;
+
+// The media type to serve `bytes` with: that of upstream's Content-Type where it names one (also where the body names
+// another: a HEAD has only the former), else the body's `mediaType`, else what its structure shows; application/json or
+// application/octet-stream where nothing tells.
+std::string served_type(std::string_view bytes, std::string_view content_type);
+
+// Whether `bytes` begin as a JSON object does. What is asked for by tag has to: a page of a portal does not.
+bool looks_like_json(std::string_view bytes) noexcept;
+
+// What the digest of a signed docker schema 1 manifest is computed of: its bytes without the signatures (the format of
+// docker/libtrust, as the registry's own digest of such a manifest). Nothing for anything else.
+std::optional<std::string> signed_payload(std::string_view bytes);
 
 }  // namespace sluice::oci

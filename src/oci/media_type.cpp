@@ -127,13 +127,16 @@ bool is_schema1(std::string_view value) noexcept {
 }
 
 std::string_view manifest_accept() noexcept {
-  // Without weights: registries that compare the elements as plain text exist. Schema 1 stands last.
+  // Without weights: registries that compare the elements as plain text exist. Schema 1 stands behind the others that
+  // the same image may have; artifacts and what vendors have made up have one form only.
   return "application/vnd.oci.image.index.v1+json, "
          "application/vnd.docker.distribution.manifest.list.v2+json, "
          "application/vnd.oci.image.manifest.v1+json, "
          "application/vnd.docker.distribution.manifest.v2+json, "
          "application/vnd.docker.distribution.manifest.v1+prettyjws, "
-         "application/vnd.docker.distribution.manifest.v1+json";
+         "application/vnd.docker.distribution.manifest.v1+json, "
+         "application/vnd.oci.artifact.manifest.v1+json, "
+         "application/vnd.cncf.oras.artifact.manifest.v1+json, */*";
 }
 
 ManifestClass manifest_bit(std::string_view value) noexcept {

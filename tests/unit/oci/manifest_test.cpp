@@ -71,6 +71,59 @@ json without(json body, const char* key) {
   return body;
 }
 
+TEST_CASE("Manifest: what it is served as", "[oci]") {
+  const std::string vendor = "application/vnd.acme.thing.v1+json";
+  // Upstream's word, where it is one.
+  CHECK(served_type("{}", vendor + "; charset=utf-8") == vendor);
+  CHECK(served_type("not json", mt::kOciIndex) == mt::kOciIndex);
+  CHECK(served_type(oci_manifest().dump(), mt::kDockerSchema2) == mt::kDockerSchema2);
+  CHECK(served_type("{}", "Application/VND.OCI.image.index.v1+json") == mt::kOciIndex);
+  for (const char* generic : {"", "application/json", "application/octet-stream", "text/html",
+                              "text/plain; charset=utf-8", "application/gzip", "nonsense"}) {
+    INFO(generic);
+    CHECK_FALSE(names_manifest_type(generic));
+    CHECK(served_type(oci_manifest().dump(), generic) == mt::kOciManifest);
+    CHECK(served_type(without(oci_index(), "mediaType").dump(), generic) == mt::kOciIndex);
+    CHECK(served_type(R"({"mediaType":")" + vendor + R"("})", generic) == vendor);
+    // Also of what is no valid manifest.
+    CHECK(served_type(R"({"mediaType":")" + vendor + R"(","config":7})", generic) == vendor);
+    CHECK(served_type(R"({"mediaType":"no type","a":1})", generic) == mt::kJson);
+    CHECK(served_type("\x7f"
+                      "ELF",
+                      generic) == mt::kOctetStream);
+  }
+}
+
+TEST_CASE("Manifest: bytes that are not UTF-8 are read over", "[oci]") {
+  std::string body = oci_manifest().dump();
+  body.insert(body.rfind('}'), ",\"annotations\":{\"author\":\"Jos\xe9\"}");
+  const auto info = parse_manifest(body, "");
+  REQUIRE(info);
+  CHECK(info->media_type == mt::kOciManifest);
+  CHECK(info->references == parse_manifest(oci_manifest().dump(), "")->references);
+}
+
+TEST_CASE("Manifest: the payload of a signed docker schema 1 manifest", "[oci]") {
+  const std::string payload = "{\n   \"schemaVersion\": 1,\n   \"fsLayers\": []\n}";
+  const std::string kept = payload.substr(0, payload.size() - 2);
+  // The protected header: {"formatLength":42,"formatTail":"Cn0"}
+  const std::string protected_header = "eyJmb3JtYXRMZW5ndGgiOjQyLCJmb3JtYXRUYWlsIjoiQ24wIn0";
+  const auto with = [&](const std::string& header) {
+    return kept + ",\n   \"signatures\": [{\"signature\": \"xyz\", \"protected\" : \"" + header + "\"}]\n}";
+  };
+  REQUIRE(kept.size() == 42);
+  CHECK(signed_payload(with(protected_header)) == payload);
+  CHECK_FALSE(signed_payload(payload));
+  CHECK_FALSE(signed_payload(""));
+  CHECK_FALSE(signed_payload("{\"signatures\":[{\"protected\":\""));
+  // {"formatLength":4200000000,"formatTail":"Cn0"}, {"formatLength":-1}, no JSON, no base64
+  for (const char* header : {"eyJmb3JtYXRMZW5ndGgiOjQyMDAwMDAwMDAsImZvcm1hdFRhaWwiOiJDbjAifQ",
+                             "eyJmb3JtYXRMZW5ndGgiOi0xfQ", "AAAA", "!!", ""}) {
+    INFO(header);
+    CHECK_FALSE(signed_payload(with(header)));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("Manifest: an OCI image names its configuration, then its layers", "[oci]") {

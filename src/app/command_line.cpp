@@ -93,6 +93,11 @@ constexpr const char* kReloadFooter =
     "no good changes nothing: what is wrong with it is printed, and the exit status is 78. What needs a restart is\n"
     "named. Downloads that run are not touched. SIGHUP does the same, and says in the log how it went.";
 
+constexpr const char* kHealthFooter =
+    "Exit status: 0 it serves, 1 it does not, or does not answer. What is not ready is printed. It asks /readyz of "
+    "the\n"
+    "admin listener, for health checks of containers that have no shell and no curl.";
+
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
               const std::string& help) {
@@ -110,7 +115,7 @@ bool is_command(const CLI::App& app, std::string_view word) {
 }
 
 constexpr std::string_view kCommands =
-    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, help and version";
+    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, health, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -213,6 +218,14 @@ void add_commands(CLI::App& app, CommandLine& line) {
   optional(*reload, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
   reload->add_flag("--json", options.json, "One JSON document on standard output");
 
+  CLI::App* health = app.add_subcommand("health", "Say whether the running sluice serves");
+  health->footer(kHealthFooter);
+  optional(*health, "--admin", options.admin, "ADDR:PORT",
+           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(*health, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  health->add_flag("--json", options.json, "One JSON document on standard output");
+  health->add_flag("-q,--quiet", options.quiet, "The exit status alone");
+
   CLI::App* warm = app.add_subcommand("warm", "Pull images through the cache, so that they are there");
   warm->footer(kWarmFooter);
   warm->add_option("image", options.names, "Images, named as docker names them")->type_name("IMAGE")->required();
@@ -231,7 +244,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
 CommandLine::Command command_of(const CLI::App& app) {
   using enum CommandLine::Command;
-  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 11> kByName{
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 12> kByName{
       {{"serve", serve},
        {"check-config", check_config},
        {"version", version},
@@ -242,7 +255,8 @@ CommandLine::Command command_of(const CLI::App& app) {
        {"verify", verify},
        {"warm", warm},
        {"import", take_over},
-       {"reload", reload}}};
+       {"reload", reload},
+       {"health", health}}};
   for (const auto& [name, command] : kByName) {
     if (app.get_subcommand(std::string(name))->parsed()) return command;
   }
@@ -276,7 +290,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
 
   for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
   for (const char* name : {"ls", "stat", "rm", "warm", "import"}) app.get_subcommand(name)->group("What is stored");
-  for (const char* name : {"gc", "verify", "reload"}) app.get_subcommand(name)->group("Upkeep");
+  for (const char* name : {"gc", "verify", "reload", "health"}) app.get_subcommand(name)->group("Upkeep");
   for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
   // Later it would be that of the command that was given.
   const std::string overview = app.help();

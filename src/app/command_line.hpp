@@ -11,7 +11,7 @@
 namespace sluice::app {
 
 struct CommandLine {
-  enum class Command { serve, check_config, version, list, stat, remove, gc, verify, warm, take_over, reload };
+  enum class Command { serve, check_config, version, list, stat, remove, gc, verify, warm, take_over, reload, health };
   Command command = Command::serve;
   std::optional<std::filesystem::path> config;
   config::Overrides overrides;

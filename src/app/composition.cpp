@@ -22,7 +22,9 @@
 #include "app/exit_status.hpp"
 #include "app/front_door.hpp"
 #include "app/hints.hpp"
+#include "app/loop_watch.hpp"
 #include "app/reload.hpp"
+#include "app/service_manager.hpp"
 #include "app/signals.hpp"
 #include "app/upstream_set.hpp"
 #include "app/upstream_watch.hpp"
@@ -31,6 +33,7 @@
 #include "base/log.hpp"
 #include "base/metrics.hpp"
 #include "base/units.hpp"
+#include "config/load.hpp"
 #include "descriptors/brief_descriptor_cache.hpp"
 #include "descriptors/memory_descriptor_cache.hpp"
 #include "descriptors/null_descriptor_cache.hpp"
@@ -249,7 +252,9 @@ class Application {
   runtime::DiskPool pool_;
   runtime::DiskPool reloads_{1};
   std::atomic<bool> serving_{false};
+  const ServiceManager service_manager_{config::process_environment()};
   runtime::LoopPool loops_;
+  LoopWatch loop_watch_{service_manager_, loops_.size(), registry_};
   runtime::LoopPool admin_loops_{1};
   runtime::TaskGroup fills_{"fill"};
   runtime::TaskGroup upkeep_{"upkeep"};
@@ -449,6 +454,7 @@ Result<void> Application::start() {
   upkeep_.spawn(loops_.at(0).get_executor(), try_store(blobs_));
   upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
   upkeep_.spawn(loops_.at(0).get_executor(), keep_door(door_, *server_, pool_));
+  loop_watch_.start(loops_, admin_loops_.at(0), upkeep_);
   upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
   serving_ = true;
   return {};
@@ -510,13 +516,16 @@ int Application::run() {
   config::Endpoint admin = settings_.admin.listen;
   admin.port = admin_server_->port();
   std::fputs(client_hints(settings_, listen, admin).c_str(), stderr);
-  log::info("app", fmt::format("serving on {}, {} blobs ({}) at hand", listen.to_string(), store_.entries(),
-                               format_bytes(store_.bytes())));
+  const std::string serving = fmt::format("serving on {}, {} blobs ({}) at hand", listen.to_string(), store_.entries(),
+                                          format_bytes(store_.bytes()));
+  log::info("app", serving);
+  service_manager_.ready(serving);
 
   drain_asked.get_future().wait();
   log::info("app", fmt::format("asked to stop; requests in flight have {} to end",
                                format_duration(settings_.server.drain_timeout)));
   listener_ready_.unmet("stopping");
+  service_manager_.stopping(settings_.server.drain_timeout + 2 * kCancelTimeout);
   server_->stop_accepting();
   const auto deadline = clock_.now() + settings_.server.drain_timeout;
   while (clock_.now() < deadline && !stop_now) {

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "app/commands/command.hpp"
+#include "app/commands/health.hpp"
 #include "app/signals.hpp"
 
 namespace sluice::app {
@@ -24,6 +25,10 @@ int reload(Runner& runner, const CommandLine& line, const config::Settings& sett
   return reload_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options);
 }
 
+int health(Runner& runner, const CommandLine& line, const config::Settings& settings) {
+  return health_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options);
+}
+
 }  // namespace
 
 int run_command(const CommandLine& line, const config::Settings& settings, bool config_named) {
@@ -31,6 +36,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   Runner runner;
   if (line.command == Command::warm) return warm(runner, line, settings);
   if (line.command == Command::reload) return reload(runner, line, settings);
+  if (line.command == Command::health) return health(runner, line, settings);
   if (line.command == Command::take_over) return import_command(runner, settings, line.options);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
   const Result<std::unique_ptr<Source>> source = open_source(runner, where);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "admin/admin_api.hpp"
+#include "admin/distribution_families.hpp"
 #include "admin/process_metrics.hpp"
 #include "admin/prometheus_text.hpp"
 #include "admin/status_page.hpp"
@@ -26,8 +27,14 @@ AdminHandler::AdminHandler(metrics::Registry& registry, const Readiness& readine
   register_process_metrics(registry, params_.version);
 }
 
+std::string AdminHandler::metrics_text() const {
+  std::vector<metrics::Family> families = registry_.collect();
+  add_distribution_families(families);
+  return prometheus_text(families);
+}
+
 AdminHandler::Answer AdminHandler::answer(std::string_view path) const {
-  if (path == "/metrics") return {200, kPrometheusContentType, prometheus_text(registry_.collect())};
+  if (path == "/metrics") return {200, kPrometheusContentType, metrics_text()};
   if (path == "/healthz") return {200, kText, "ok\n"};
   if (path == "/readyz") return ready();
   if (path == "/") return page();

@@ -43,6 +43,7 @@ class AdminHandler final : public http::Handler {
   runtime::Task<Answer> answer_request(const http::Request& request);
   [[nodiscard]] Answer ready() const;
   [[nodiscard]] Answer page() const;
+  [[nodiscard]] std::string metrics_text() const;
 
   metrics::Registry& registry_;
   const Readiness& readiness_;

@@ -24,6 +24,7 @@
 #include "app/hints.hpp"
 #include "app/loop_watch.hpp"
 #include "app/reload.hpp"
+#include "app/reload_metrics.hpp"
 #include "app/service_manager.hpp"
 #include "app/signals.hpp"
 #include "app/upstream_set.hpp"
@@ -241,6 +242,7 @@ class Application {
   config::Settings now_;  // in force; reload alone
   SystemClock clock_;
   metrics::Registry registry_;
+  ReloadMetrics reload_metrics_{registry_};
   admin::Readiness readiness_;
   const admin::Readiness::Condition store_ready_ = readiness_.add("store");
   const admin::Readiness::Condition catalog_ready_ = readiness_.add("catalog");
@@ -343,15 +345,13 @@ Result<Reloaded> Application::reload() {
   }
   Result<config::Settings> loaded = load_again_();
   Result<Reloaded> reloaded = loaded ? put_in_force(*loaded) : Result<Reloaded>(loaded.error());
-  registry_
-      .counter("sluice_config_reloads_total", "Times that the configuration was read again: applied, or refused.",
-               {{"result", reloaded ? "applied" : "refused"}})
-      .add();
   if (!reloaded) {
+    reload_metrics_.refused();
     log::error("config",
                fmt::format("not reloaded, the old configuration stays in force: {}", reloaded.error().message));
     return reloaded;
   }
+  reload_metrics_.applied(clock_.wall());
   for (const std::string& warning : loaded->warnings) log::warn("config", warning);
   now_ = std::move(*loaded);
   log::configure({now_.log.level, settings_.log.format});

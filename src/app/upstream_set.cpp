@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "app/upstream_params.hpp"
+#include "proxy/metrics.hpp"
 #include "proxy/offline_registry.hpp"
 #include "runtime/file_stamp.hpp"
 #include "upstream/http_registry.hpp"
@@ -45,7 +46,13 @@ UpstreamSet::UpstreamSet(const Parts& parts, std::uint64_t window_bytes)
 
 UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std::string& name,
                                     const config::Upstream& from, std::string stamp) const {
-  Made out{from, settings.proxy, settings.offline || from.offline, std::move(stamp), nullptr, nullptr};
+  Made out{from,
+           settings.proxy,
+           settings.offline || from.offline,
+           std::move(stamp),
+           nullptr,
+           nullptr,
+           std::make_shared<const proxy::UpstreamMetrics>(parts_.registry, name)};
   if (out.offline) {
     out.registry = std::make_shared<proxy::OfflineRegistry>(name);
     return out;
@@ -90,8 +97,9 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
     const bool is_new = at == now_.end() || at->second.registry != made.registry;
     if (is_new && made.offline) parts_.watch.tell(name, "is not asked (offline)");
     if (is_new && made.watched) made.watched->show(true);
-    table.emplace(proxy::Upstreams::key(name), std::make_shared<const proxy::Upstreams::Upstream>(
-                                                   made.registry, upstream_options(made.from, settings.fill.prefetch)));
+    table.emplace(proxy::Upstreams::key(name),
+                  std::make_shared<const proxy::Upstreams::Upstream>(
+                      made.registry, upstream_options(made.from, settings.fill.prefetch), made.metrics));
   }
   parts_.upstreams.replace(std::move(table));
   now_ = std::move(prepared);

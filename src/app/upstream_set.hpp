@@ -38,6 +38,7 @@ class UpstreamSet {
     std::string stamp;  // of its files of certificates
     std::shared_ptr<upstream::Registry> registry;
     std::shared_ptr<proxy::WatchedRegistry> watched;  // the same, where it is asked
+    std::shared_ptr<const proxy::UpstreamMetrics> metrics;
   };
   using Prepared = std::map<std::string, Made>;
 

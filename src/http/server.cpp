@@ -340,7 +340,12 @@ Server::State::State(runtime::LoopPool& pool, Handler& request_handler, Params p
       entry(std::make_shared<const Entry>()) {}
 
 Server::Server(runtime::LoopPool& loops, Handler& handler, Params params, metrics::Registry& registry)
-    : state_(std::make_unique<State>(loops, handler, std::move(params), registry)) {}
+    : state_(std::make_unique<State>(loops, handler, std::move(params), registry)) {
+  registry
+      .gauge("sluice_http_max_connections", "The limit of open connections; beyond it clients are answered 503.",
+             {{"listener", state_->params.name}})
+      .set(static_cast<std::int64_t>(state_->params.max_connections));
+}
 
 Server::~Server() {
   cancel();

@@ -38,8 +38,20 @@ CacheResult result_of(const Error& error) {
 // What DELETE takes out, where it is enabled.
 bool is_removable(Target::Kind kind) { return kind == Target::Kind::blob || kind == Target::Kind::manifest; }
 
-bool is_list(Target::Kind kind) {
-  return kind == Target::Kind::tags || kind == Target::Kind::referrers || kind == Target::Kind::catalog;
+// Nothing for what is no question for content.
+std::optional<Content> content_of(Target::Kind kind) {
+  switch (kind) {
+    case Target::Kind::blob: return Content::blob;
+    case Target::Kind::manifest: return Content::manifest;
+    case Target::Kind::tags:
+    case Target::Kind::referrers:
+    case Target::Kind::catalog: return Content::list;
+    default: return std::nullopt;
+  }
+}
+
+void observe(metrics::Histogram* histogram, std::chrono::nanoseconds duration) {
+  if (histogram != nullptr) histogram->observe(std::chrono::duration<double>(duration).count());
 }
 
 // The client's own login. Two of them are none: upstream would see one, and we might have checked the other.
@@ -112,11 +124,18 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
 
 void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started) {
   const http::Request& request = exchange.request();
-  metrics_.client_bytes.add(exchange.body_bytes_sent());
-  const auto result = static_cast<std::size_t>(answered.cache);
-  if (answered.target.kind == Target::Kind::blob) metrics_.blob_requests[result]->add();
-  if (answered.target.kind == Target::Kind::manifest) metrics_.manifest_requests[result]->add();
-  if (is_list(answered.target.kind)) metrics_.list_requests[result]->add();
+  const auto first_byte = exchange.begun() ? exchange.begun_at() - started : Clock::Monotonic::duration{};
+  const auto total = parts_.clock.now() - started;
+  if (const std::optional<Content> content = content_of(answered.target.kind)) {
+    const UpstreamMetrics& upstream = answered.route ? metrics_.of(*answered.route) : metrics_.of_none();
+    upstream.requests(*content, answered.cache).add();
+    upstream.client_bytes(*content).add(exchange.body_bytes_sent());
+    const auto kind = static_cast<std::size_t>(*content);
+    const auto result = static_cast<std::size_t>(answered.cache);
+    if (exchange.begun()) observe(metrics_.first_byte[kind][result], first_byte);
+    // What a client broke off says nothing of how long it would have taken.
+    if (exchange.complete()) observe(metrics_.request_duration[kind][result], total);
+  }
   AccessRecord record;
   record.request_id = answered.request_id;
   record.client = request.peer();
@@ -132,8 +151,8 @@ void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Mon
   record.bytes = exchange.body_bytes_sent();
   record.complete = exchange.complete();
   record.cache = answered.cache;
-  record.first_byte = exchange.begun() ? exchange.begun_at() - started : Clock::Monotonic::duration{};
-  record.total = parts_.clock.now() - started;
+  record.first_byte = first_byte;
+  record.total = total;
   parts_.access_log.write(record);
 }
 
@@ -264,7 +283,7 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
   head += extra_fields;
   const Result<void> sent = co_await exchange.send(head, request.is_head() ? std::string_view{} : body);
   static_cast<void>(sent);
-  if (opened->result == CacheResult::hit) metrics_.cache_bytes.add(exchange.body_bytes_sent());
+  if (opened->result == CacheResult::hit) metrics_.of(*answered.route).cache_bytes.add(exchange.body_bytes_sent());
   co_return Result<void>{};
 }
 

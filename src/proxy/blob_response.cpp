@@ -273,14 +273,14 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchan
     co_await send_too_many(exchange, extra_fields);
     co_return CacheResult::none;
   }
-  Result<BlobService::Opened> opened = co_await service_.open(std::move(route), digest, std::move(asked));
+  Result<BlobService::Opened> opened = co_await service_.open(route, digest, std::move(asked));
   if (!opened) co_return opened.error();
   const CacheResult result = opened->result;
   if (opened->direct) {
     co_await respond_direct(exchange, *opened->direct, digest, std::move(extra_fields));
   } else if (opened->object) {
     co_await respond_at_rest(exchange, *opened->object, {digest, opened->canonical}, std::move(extra_fields));
-    metrics_.cache_bytes.add(exchange.body_bytes_sent());
+    metrics_.of(route).cache_bytes.add(exchange.body_bytes_sent());
   } else {
     const Result<void> responded = co_await respond_in_flight(exchange, *opened->stream, opened->size,
                                                               {digest, opened->canonical}, std::move(extra_fields));

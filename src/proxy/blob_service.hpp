@@ -197,7 +197,8 @@ class BlobService {
   runtime::Task<Result<void>> verify(Route route, oci::Digest digest, streamcache::Writer& writer,
                                      class TrailingVerifier& verifier);
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
-  runtime::Task<void> keep(oci::Digest digest, streamcache::Writer& writer, Room& room, store::Origin origin);
+  // Whether it is in the store now.
+  runtime::Task<bool> keep(oci::Digest digest, streamcache::Writer& writer, Room& room, store::Origin origin);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   runtime::Task<void> remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
                                         std::uint64_t size, const Revocations::Ticket& ticket);

@@ -101,8 +101,8 @@ runtime::Task<Result<std::shared_ptr<const std::string>>> fetch_short(Route rout
         break;
       }
       at += *n;
-      metrics.upstream_bytes.add(*n);
-      metrics.range_bytes.add(*n);
+      metrics.of(route).received_range_bytes.add(*n);
+      metrics.of(route).range_bytes.add(*n);
     }
     if (at == bytes->size()) co_return bytes;
     if (!may_pass(broken.code) || tries == kShortTries) co_return broken;
@@ -182,8 +182,8 @@ runtime::Task<Result<std::size_t>> DirectRanges::receive(std::uint64_t position,
     const bool wanted = body_at_ == position;
     body_at_ += *n;
     failures_ = 0;
-    service_.metrics_.upstream_bytes.add(*n);
-    service_.metrics_.range_bytes.add(*n);
+    service_.metrics_.of(route_).received_range_bytes.add(*n);
+    service_.metrics_.of(route_).range_bytes.add(*n);
     if (wanted) co_return *n;
   }
 }

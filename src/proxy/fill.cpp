@@ -258,7 +258,7 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
     if (!n) co_return n.error();
     if (*n == 0) co_return Result<void>{};
     download.failures = 0;
-    metrics_.upstream_bytes.add(*n);
+    metrics_.of(download.route).received_blob_bytes.add(*n);
     if (download.size && *n > *download.size - writer.position()) {
       // Readers see nothing beyond the size, so a writer that went on would wait for them for ever.
       co_return Error{Errc::size_mismatch, "upstream sent more than it had announced"};
@@ -350,7 +350,8 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await store_.add_origin(canonical, origin_of(route));
     co_await remove_file(*writer);
   } else {
-    co_await keep(canonical, *writer, room, origin_of(route));
+    const bool kept = co_await keep(canonical, *writer, room, origin_of(route));
+    if (kept) metrics_.of(route).stored_bytes.add(writer->position());
   }
   // A removal that came in between has looked for the file before it was there.
   if (unwanted(room, route, digest)) {
@@ -429,12 +430,12 @@ runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
   if (removed) writer.release_file();
 }
 
-runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room,
+runtime::Task<bool> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room,
                                       store::Origin origin) {
   if (writer.unstored()) {
     metrics_.fills_unstored.add();
     co_await remove_file(writer);
-    co_return;
+    co_return false;
   }
   const Result<void> adopted =
       co_await store_.adopt(writer.path(), digest, writer.position(), std::string(oci::media_type::kOctetStream),
@@ -442,13 +443,14 @@ runtime::Task<void> BlobService::keep(oci::Digest digest, streamcache::Writer& w
   if (adopted) {
     writer.release_file();
     note_store(std::nullopt);
-    co_return;
+    co_return true;
   }
   // The readers have their bytes all the same; the next request fetches it again.
   log::error("fill",
              fmt::format("{} was received but cannot be stored: {}", digest.to_string(), adopted.error().message));
   note_store(adopted.error());
   co_await remove_file(writer);
+  co_return false;
 }
 
 // Without it nothing would show that the disk is well again before the next blob is fetched.

@@ -21,6 +21,13 @@ constexpr std::size_t kMaxVouched = 1000;
 
 bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
 
+template <class Found>
+TagCheck tag_check(const Result<Found>& found, bool known, bool moved) {
+  if (found) return moved ? TagCheck::moved : known ? TagCheck::unchanged : TagCheck::added;
+  const Errc code = found.error().code;
+  return is_unknown(code) ? TagCheck::gone : is_about_login(code) ? TagCheck::denied : TagCheck::failed;
+}
+
 // The Accept value for these types; empty for all, which the registry then fills in.
 std::string accept_of(oci::ManifestClass accept_class) {
   if (accept_class == oci::kAllManifests) return {};
@@ -234,6 +241,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route rou
     found = co_await fetch(route, oci::Reference(tag), accept_of(accept_class));
   }
   const bool moved = found && record && record->digest != found->digest;
+  metrics_.tag_checks[static_cast<std::size_t>(tag_check(found, record.has_value(), moved))]->add();
   if (found && (!moved || found->object->in_memory)) {
     note_tag(route, tag, record_class(accept_class, found->object->media_type), found->digest, ticket);
   }
@@ -381,7 +389,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
   const Revocations::Ticket ticket = access_.revocations().begin();
   Result<upstream::ManifestAnswer> answer = co_await route.registry->get_manifest(route.repository, reference, accept);
   if (!answer) co_return answer.error();
-  metrics_.upstream_bytes.add(answer->body.size());
+  metrics_.of(route).received_manifest_bytes.add(answer->body.size());
   const oci::Digest digest = answer->digest;
   Result<oci::ManifestInfo> info = co_await parse(answer->body, answer->media_type);
   if (!info) {
@@ -394,7 +402,9 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
   const std::string media_type = info->media_type;
   co_await remember_references(route, std::move(*info), ticket);
   const Result<void> stored = co_await store_.put(digest, answer->body, media_type, origin_of(route));
-  if (!stored) {
+  if (stored) {
+    metrics_.of(route).stored_bytes.add(answer->body.size());
+  } else {
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
   }

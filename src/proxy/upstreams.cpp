@@ -33,10 +33,11 @@ Upstreams::Upstreams(Params params) : params_(std::move(params)) {
   host_suffix_ = params_.host_pattern.substr(star + 1);
 }
 
-void Upstreams::add(std::unique_ptr<upstream::Registry> registry, Options options) {
+void Upstreams::add(std::unique_ptr<upstream::Registry> registry, Options options,
+                    std::shared_ptr<const UpstreamMetrics> metrics) {
   Table table = *this->table();
   std::string name = key(registry->name());
-  table[std::move(name)] = std::make_shared<const Upstream>(Upstream{std::move(registry), options});
+  table[std::move(name)] = std::make_shared<const Upstream>(Upstream{std::move(registry), options, std::move(metrics)});
   replace(std::move(table));
 }
 
@@ -131,6 +132,7 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   const std::optional<Passthrough>& passthrough = chosen->options.passthrough;
   Route route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr};
   route.prefetch = chosen->options.prefetch;
+  route.metrics = chosen->metrics.get();
   route.upstream = std::move(chosen);
   return route;
 }

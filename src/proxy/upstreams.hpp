@@ -34,6 +34,8 @@ enum class Prefetch : std::uint8_t {
   layers,  // and its layers
 };
 
+struct UpstreamMetrics;
+
 // Where one request goes.
 struct Route {
   upstream::Registry* registry;  // never null; lives as long as `upstream`, or as `on_behalf`
@@ -55,6 +57,8 @@ struct Route {
   std::shared_ptr<upstream::Registry> behind = nullptr;
   // What `registry` belongs to (an Upstreams::Upstream); null where it lives for ever, in tests.
   std::shared_ptr<const void> upstream = nullptr;
+  // Of that upstream; lives as long as `upstream`. Null in tests that count nothing by upstream.
+  const UpstreamMetrics* metrics = nullptr;
 };
 
 // Of what is fetched with that route.
@@ -82,13 +86,15 @@ class Upstreams {
   struct Upstream {
     std::shared_ptr<upstream::Registry> registry;  // never null
     Options options;
+    std::shared_ptr<const UpstreamMetrics> metrics = nullptr;
   };
   // By their canonical names.
   using Table = std::map<std::string, std::shared_ptr<const Upstream>, std::less<>>;
 
   explicit Upstreams(Params params);
 
-  void add(std::unique_ptr<upstream::Registry> registry, Options options);
+  void add(std::unique_ptr<upstream::Registry> registry, Options options,
+           std::shared_ptr<const UpstreamMetrics> metrics = nullptr);
   void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
     add(std::move(registry), Options{library_prefix, std::nullopt, Prefetch::none});
   }

@@ -40,7 +40,16 @@ BlobStore::Evictor::Evictor(BlobStore& store, metrics::Registry& registry)
       evicted_for_free_(
           registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "free"}})),
       evicted_for_age_(registry.counter("sluice_store_evicted_total", "Blobs that were evicted", {{"reason", "age"}})),
-      evicted_bytes_(registry.counter("sluice_store_evicted_bytes_total", "Bytes of the blobs that were evicted")) {}
+      evicted_bytes_(registry.counter("sluice_store_evicted_bytes_total", "Bytes of the blobs that were evicted")),
+      eviction_age_(
+          registry.histogram("sluice_store_eviction_age_seconds",
+                             "How long ago the blobs were last used that were evicted to make room; low "
+                             "values say that the store is too small",
+                             {60, 600, 3600, 21600, 43200, 86400, 172800, 345600, 604800, 1209600, 2592000, 7776000})),
+      filesystem_bytes_(registry.gauge("sluice_store_filesystem_size_bytes",
+                                       "Size of the file system that the data directory is on")),
+      available_bytes_(registry.gauge("sluice_store_filesystem_available_bytes",
+                                      "Bytes that the file system of the data directory has left for new files")) {}
 
 void BlobStore::Evictor::start() {
   measure_space();
@@ -124,6 +133,8 @@ void BlobStore::Evictor::measure_space() {
     return;  // what was measured last holds on
   }
   space_failed_ = false;
+  filesystem_bytes_.set(static_cast<std::int64_t>(space->capacity_bytes));
+  available_bytes_.set(static_cast<std::int64_t>(space->available_bytes));
   const std::uint64_t limit = params.max_size.off() ? Ledger::kUnlimited : params.max_size.of(space->capacity_bytes);
   store_.ledger_.set_limit(limit);
   max_bytes_.set(params.max_size.off() ? 0 : static_cast<std::int64_t>(limit));
@@ -228,6 +239,7 @@ std::uint64_t BlobStore::Evictor::evict_some(const Ledger::Wanted& wanted) {
 // Unlinks it; whoever has it open keeps it. False when it could not be, or was gone already.
 bool BlobStore::Evictor::evict(const oci::Digest& digest, Reason reason) {
   std::uint64_t size = 0;
+  std::uint32_t last_used = 0;
   {
     const std::scoped_lock lock(store_.commit_lock(digest));
     const std::optional<IndexEntry> entry = store_.index_.find(digest);
@@ -240,9 +252,14 @@ bool BlobStore::Evictor::evict(const oci::Digest& digest, Reason reason) {
       return false;
     }
     size = entry->size;
+    last_used = entry->last_used;
     store_.forget(digest);
   }
   evicted_bytes_.add(size);
+  if (reason != Reason::age) {
+    const std::uint32_t now = store_.now_seconds();
+    eviction_age_.observe(now - std::min(now, last_used));
+  }
   (reason == Reason::size ? evicted_for_size_ : reason == Reason::free ? evicted_for_free_ : evicted_for_age_).add();
   tell(digest);
   return true;

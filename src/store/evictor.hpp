@@ -62,6 +62,9 @@ class BlobStore::Evictor {
   metrics::Counter& evicted_for_free_;
   metrics::Counter& evicted_for_age_;
   metrics::Counter& evicted_bytes_;
+  metrics::Histogram& eviction_age_;
+  metrics::Gauge& filesystem_bytes_;
+  metrics::Gauge& available_bytes_;
   std::function<void(const oci::Digest&)> on_evicted_;
   GiveUp give_up_;
 

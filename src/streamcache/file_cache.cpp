@@ -200,6 +200,11 @@ void FileCache::settle(const Entry& entry, Result<void> outcome) {
   if (outcome) outcome = entry.pipe->check();
   // Whether that is worth a line in the log the producer knows.
   if (!outcome) log::debug(kComponent, fmt::format("fill of {} failed: {}", entry.key, outcome.error().message));
+  if (outcome || entry.pipe->written() != 0) {
+    const std::chrono::duration<double> taken = clock_.now() - entry.created;
+    (outcome ? metrics_.completed_seconds : metrics_.failed_seconds).observe(taken.count());
+    metrics_.readers_of_fill.observe(static_cast<double>(entry.pipe->readers_so_far()));
+  }
   // Out of the index first, told to the readers last: whoever hears of a failure and asks again gets a new entry.
   if (!outcome || !params_.retain) drop(entry);
   if (!outcome || !holds(entry)) dispose(entry);

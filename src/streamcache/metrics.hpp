@@ -16,6 +16,10 @@ struct Metrics {
   metrics::Counter& removed;
   metrics::Gauge& fills_in_flight;
   metrics::Gauge& readers;
+  // Of fills that have ended and of which something was written.
+  metrics::Histogram& completed_seconds;
+  metrics::Histogram& failed_seconds;
+  metrics::Histogram& readers_of_fill;  // how many streams each of them had, first to last
   // How long writers waited for their readers. Shared with the registry, which shows it in seconds.
   std::shared_ptr<metrics::Counter> backpressure_wait_nanoseconds;
 };

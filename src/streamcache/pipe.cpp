@@ -104,6 +104,7 @@ Result<std::unique_ptr<Stream>> Pipe::open_reader() {
       return Error(Errc::unsupported, "what is not stored cannot be joined");
     }
     streams_.push_back(stream.get());
+    ++readers_so_far_;
     // Under the lock, so that the writer never sees a reader go and not the next one come.
     mark_.attach();
     slowest_.attach();
@@ -136,6 +137,11 @@ bool Pipe::all_read() const { return size_ && mark_.position() >= minus(*size_, 
 std::size_t Pipe::readers() const {
   const std::scoped_lock lock(mutex_);
   return streams_.size();
+}
+
+std::size_t Pipe::readers_so_far() const {
+  const std::scoped_lock lock(mutex_);
+  return readers_so_far_;
 }
 
 bool Pipe::ended() const noexcept { return stage_.position() == kEnded; }

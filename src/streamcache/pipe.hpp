@@ -235,6 +235,8 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
 
   [[nodiscard]] std::uint64_t written() const noexcept { return written_.load(std::memory_order_acquire); }
   [[nodiscard]] std::size_t readers() const;
+  // Those that have joined since the start, whether they are still there or not.
+  [[nodiscard]] std::size_t readers_so_far() const;
   [[nodiscard]] bool ended() const noexcept;
   [[nodiscard]] bool given_up() const noexcept { return given_up_.position() != 0; }
   [[nodiscard]] bool unstored() const noexcept { return stored_end() != UINT64_MAX; }
@@ -298,6 +300,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   std::optional<Error> unstored_;
   std::uint64_t part_bytes_ = 0;
   std::vector<Stream*> streams_;
+  std::size_t readers_so_far_ = 0;
   std::optional<std::uint64_t> size_;
   std::optional<Error> write_error_;
   std::optional<Result<void>> outcome_;

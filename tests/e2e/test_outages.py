@@ -13,7 +13,7 @@ IMPATIENT = {"retries": 0, "headers_timeout": "3s"}
 
 
 def stale(cache):
-    return cache.metrics()['sluice_manifest_requests_total{result="stale"}']
+    return cache.total("sluice_manifest_requests_total", result="stale")
 
 
 def test_a_cached_image_outlives_each_kind_of_outage(case):

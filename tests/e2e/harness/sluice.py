@@ -96,6 +96,12 @@ class Sluice:
                 series[name] = float(value)
         return series
 
+    def total(self, family, **labels):
+        """The series of a family that have these labels, added up."""
+        wanted = {f'{name}="{value}"' for name, value in labels.items()}
+        return sum(value for name, value in self.metrics().items()
+                   if name.partition("{")[0] == family and wanted <= set(name.partition("{")[2].rstrip("}").split(",")))
+
     def peak_rss(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.M).group(1)) * 1024

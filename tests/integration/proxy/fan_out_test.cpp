@@ -48,6 +48,9 @@ TEST_CASE("Proxy: fifty clients of a cold blob make one download", "[proxy]") {
   CHECK(cache.wait_for_metric("sluice_blob_requests_total", 50));
   CHECK(cache.blobs("miss") + cache.blobs("join") + cache.blobs("hit") == 50);
   CHECK(cache.metric("sluice_fill_received_bytes_total") == static_cast<double>(blob.size()));
+  CHECK(cache.metric("sluice_fill_stored_bytes_total", {{"upstream", "docker.io"}}) ==
+        static_cast<double>(blob.size()));
+  CHECK(cache.metric("sluice_blob_requests_total", {{"upstream", "docker.io"}}) == 50);
   CHECK(cache.metric("sluice_fills_completed_total") == 1);
   CHECK(cache.store().find(digest).has_value());
   CHECK(cache.incoming_files() == 0);

@@ -60,10 +60,11 @@ proxy::ManifestService::Params manifest_params(const Fixture::Params& from) {
   return params;
 }
 
-FakeRegistry* add(proxy::Upstreams& upstreams, std::string name, proxy::Upstreams::Options options) {
-  auto made = std::make_unique<FakeRegistry>(std::move(name));
+FakeRegistry* add(proxy::Upstreams& upstreams, metrics::Registry& metrics, const std::string& name,
+                  proxy::Upstreams::Options options) {
+  auto made = std::make_unique<FakeRegistry>(name);
   FakeRegistry* const registry = made.get();
-  upstreams.add(std::move(made), options);
+  upstreams.add(std::move(made), options, std::make_shared<const proxy::UpstreamMetrics>(metrics, name));
   return registry;
 }
 
@@ -75,8 +76,8 @@ Fixture::Fixture(Params params)
       store_(store_params(data_), filesystem_, pool_, clock_, registry_),
       parts_({.root = data_}, filesystem_, clock_, registry_),
       upstreams_({"docker.io", params_.host_pattern}),
-      hub_(add(upstreams_, "docker.io", {true, std::nullopt, params_.prefetch})),
-      quay_(add(upstreams_, "quay.io", {false, params_.quay_passthrough, params_.prefetch})),
+      hub_(add(upstreams_, registry_, "docker.io", {true, std::nullopt, params_.prefetch})),
+      quay_(add(upstreams_, registry_, "quay.io", {false, params_.quay_passthrough, params_.prefetch})),
       access_({.front_name = "memory", .negative = {.ttl = params_.negative_ttl}, .ttl = params_.descriptor_ttl},
               front_, catalog_, clock_, fills_, registry_),
       cache_(fill_params(params_, store_), filesystem_, pool_, clock_, fills_, registry_),

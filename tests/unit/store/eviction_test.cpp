@@ -71,6 +71,13 @@ struct Limited : StoreFixture {
   }
 };
 
+metrics::Histogram::Snapshot eviction_ages(const metrics::Registry& registry) {
+  for (const metrics::Family& family : registry.collect()) {
+    if (family.name == "sluice_store_eviction_age_seconds") return family.samples.at(0).histogram;
+  }
+  return {};
+}
+
 runtime::Task<void> put_many(store::BlobStore& store, int first, int count, std::size_t size, std::atomic<int>& bad,
                              std::atomic<bool>& crossed, std::uint64_t limit) {
   for (int n = first; n < first + count; ++n) {
@@ -202,6 +209,7 @@ TEST_CASE("BlobStore: readers keep what is evicted", "[store][limits]") {
   CHECK(f.content(sha256_of(content)) == "not_found");
   CHECK(store.find(sha256_of(young)));
   CHECK(f.metric("sluice_store_evicted_total", "age") == 1);
+  CHECK(eviction_ages(f.registry).count == 0);  // of what had to make room alone
   CHECK(f.metric("sluice_store_evicted_bytes_total") == 100'000);
   std::string bytes((*opened)->size, '\0');
   REQUIRE(f.posix.read_at((*opened)->file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size()))));
@@ -227,6 +235,10 @@ TEST_CASE("BlobStore: min_free evicts, whoever has filled the disk", "[store][li
   REQUIRE(told.size() == 4);
   CHECK(told[0] == sha256_of(content_of(0, 2 * kMiB)));
   CHECK(f.metric("sluice_store_evicted_total", "free") == 4);
+  // Two minutes apart, the last of ten a moment ago: 18, 16, 14 and 12 minutes.
+  CHECK(eviction_ages(f.registry).count == 4);
+  CHECK(eviction_ages(f.registry).sum == 3600);
+  CHECK(f.metric("sluice_store_filesystem_available_bytes") == 97 * kMiB);
   spacious.available = 0;
   f.store->maintain();
   CHECK(f.store->entries() == 0);

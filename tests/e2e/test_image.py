@@ -1,0 +1,103 @@
+"""The container image: what docker/Dockerfile's last stage makes of the program under test, built with buildah and run
+as it will be. The first stage compiles, from a base image and with packages of Debian: it is what `./dev build` does."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+
+from harness import case as cases
+from harness import client, origin, sluice
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+USER = 65532
+
+
+def last_stage(case):
+    """A folder that buildah can build: the last stage of the Dockerfile, and its root folder."""
+    context = case.folder("context")
+    case.run(ROOT / "docker/rootfs.sh", sluice.binary(), context / "rootfs")
+    stages = re.split(r"^(?=FROM )", (ROOT / "docker/Dockerfile").read_text(), flags=re.M)
+    assert len(stages) == 3 and "./dev build release sluice" in stages[1] and "docker/rootfs.sh" in stages[1]
+    (context / "data").mkdir()
+    (context / "Dockerfile").write_text(stages[2].replace("--from=build ", ""))
+    return context
+
+
+class Buildah:
+    def __init__(self, case):
+        if not shutil.which("buildah"):
+            case.skip("buildah is not installed")
+        if os.geteuid() != 0:
+            case.skip("only root can mount an image")
+        self.case = case
+        self.options = ["--root", case.folder("containers"), "--runroot", case.folder("containers-run"),
+                        "--storage-driver", "vfs"]
+
+    def __call__(self, command, *arguments):
+        return self.case.run("buildah", *self.options, command, *arguments).stdout.strip()
+
+
+def test_runs_as_nobody_on_a_root_that_cannot_be_written(case):
+    buildah = Buildah(case)
+    buildah("bud", "--quiet", "--format", "docker", "--isolation", "chroot", "--tag", "sluice", last_stage(case))
+    described = json.loads(buildah("inspect", "--type", "image", "sluice"))
+    config = described["Docker"]["config"]
+    assert config["User"] == f"{USER}:{USER}" and config["Entrypoint"] == ["/usr/bin/sluice"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "/usr/bin/sluice", "health", "--quiet"]
+    assert config["Labels"]["org.opencontainers.image.title"] == "sluice"
+    assert "/var/lib/sluice" in config["Volumes"] and set(config["ExposedPorts"]) == {"5000/tcp", "5001/tcp"}
+
+    container = buildah("from", "sluice")
+    root = pathlib.Path(buildah("mount", container))
+    case.defer(lambda: buildah("umount", container))
+    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    case.say(f"{size / 1e6:.1f} MB, {sum(1 for path in root.rglob('*') if path.is_file())} files")
+    assert size < 60e6, f"{size} bytes"
+    assert not list(root.rglob("sh")) and not list(root.rglob("busybox")), "there is a shell in it"
+    data = root / "var/lib/sluice"
+    assert data.stat().st_uid == USER
+    run(case, root, config)
+
+
+def run(case, root, config):
+    """As a container would, with the user, the environment and the command of the image; all but the volume is root's
+    and so read-only for it."""
+    registry = origin.Registry(case)
+    image = case.images["test/oci:1"]
+    port, admin = case.port(), case.port()
+    environment = dict(line.split("=", 1) for line in config["Env"])
+    assert environment["SLUICE_ADMIN_LISTEN"] == "127.0.0.1:5001", "the admin API is open to the network"
+    environment |= {"SLUICE_SERVER_LISTEN": f"127.0.0.1:{port}", "SLUICE_ADMIN_LISTEN": f"127.0.0.1:{admin}"}
+    inside = ["chroot", f"--userspec={USER}:{USER}", root, *config["Entrypoint"]]
+    writable = [path for path in root.rglob("*") if not path.is_symlink() and path.stat().st_uid == USER]
+    assert writable == [root / "var/lib/sluice"], writable
+    process = case.spawn("image", [*inside, *config["Cmd"], "--upstream", registry.url], environment)
+    health = [str(word) for word in [*inside, *config["Healthcheck"]["Test"][2:]]]
+    cases.poll("the health check of the image passes", lambda: case.run(
+        *health, check=False, environment=environment).returncode == 0, interval=0.2)
+    assert client.request(port, f"/v2/{image.repository}/blobs/{image.layers[0]}").status == 200
+    assert process.stop() == 0
+    assert case.run(*health, check=False, environment=environment).returncode == 1
+    assert list((root / "var/lib/sluice").rglob(image.layers[0].partition(":")[2])), "nothing was stored on the volume"
+
+
+def test_compose_names_what_is_there(case):
+    """Its files exist, its settings are the program's, and docker reads it where docker has compose."""
+    text = (ROOT / "docker/compose.yml").read_text()
+    for path in re.findall(r"- (\./[\w/]+):", text):
+        assert (ROOT / "docker" / path).exists(), path
+    names = dict.fromkeys(re.findall(r"^      (SLUICE_\w+): ", text, re.M), "")
+    assert "SLUICE_ADMIN_LISTEN" in names
+    environment = {"SLUICE_ADMIN_LISTEN": ":5001", "SLUICE_STORE_MAX_SIZE": "90%", "SLUICE_DESCRIPTORS_CACHE": "redis",
+                   "SLUICE_REDIS_ADDRESSES": "redis:6379"}
+    assert set(environment) == set(names), set(environment) ^ set(names)
+    said = case.run(sluice.binary(), "check-config", environment=environment).stdout
+    assert "max_size: 90%" in said and 'addresses: ["redis:6379"]' in said, said
+    docker = shutil.which("docker")
+    if docker and case.run(docker, "compose", "version", check=False).returncode == 0:
+        case.run(docker, "compose", "-f", ROOT / "docker/compose.yml", "--profile", "redis", "config", "--quiet",
+                 environment={"PATH": os.environ["PATH"], "HOME": str(case.tmp)})
+    else:
+        case.say("docker has no compose here: the file was not read by it")

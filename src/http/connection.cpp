@@ -196,7 +196,7 @@ Task<Result<void>> Connection::ensure_resident(int fd, std::uint64_t offset, std
 Task<Result<void>> Connection::warm(int fd, std::uint64_t offset, std::size_t length) {
   metrics().cold_reads.add();
   const auto read = [fd, offset, length] { return read_through(fd, offset, length); };
-  const int error = co_await runtime::offload(*params().disk_pool, read);
+  const int error = co_await runtime::offload(*params().disk_pool, read, runtime::Lane::fast);
   new_turn();
   if (error != 0) co_return errno_error(error, "read a file to send");
   co_return Result<void>{};

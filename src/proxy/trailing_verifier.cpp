@@ -53,7 +53,7 @@ struct TrailingVerifier::State {
 
   // One job in the pool after the other, as long as there is work.
   static void run(runtime::DiskPool& pool, const std::shared_ptr<State>& state) {
-    pool.post([&pool, state] {
+    pool.post(runtime::Lane::bulk, [&pool, state] {
       if (!state->unwanted && state->hash(false, kTurnBytes)) {
         run(pool, state);
       } else {
@@ -109,14 +109,17 @@ runtime::Task<void> TrailingVerifier::append(std::span<const std::byte> bytes) {
 
 runtime::Task<Result<oci::Digest>> TrailingVerifier::finish(std::uint64_t total_bytes) {
   state_->target.store(total_bytes, std::memory_order_release);
-  co_return co_await runtime::offload(pool_, [state = state_]() -> Result<oci::Digest> {
+  const auto finish = [state = state_]() -> Result<oci::Digest> {
     state->hash(true);
     const std::scoped_lock lock(state->mutex);
     if (state->error) return *state->error;
     const oci::Digest computed = state->hasher.finish();
     state->canonical = state->canonical_hasher ? state->canonical_hasher->finish() : computed;
     return computed;
-  });
+  };
+  // A client waits for its last byte: what is small does not wait for what is large.
+  const std::uint64_t left = total_bytes - state_->hashed.load(std::memory_order_relaxed);
+  co_return co_await runtime::offload(pool_, finish, left <= kTurnBytes ? runtime::Lane::fast : runtime::Lane::bulk);
 }
 
 oci::Digest TrailingVerifier::canonical() const {

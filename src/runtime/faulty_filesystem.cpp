@@ -10,6 +10,7 @@ void FaultyFilesystem::set_rule(Rule rule) {
 }
 
 int FaultyFilesystem::ask(Operation operation, const Path& path) {
+  if (stall_) stall_(operation, path);
   const std::scoped_lock lock(mutex_);
   return rule_ ? rule_(operation, path) : 0;
 }
@@ -57,9 +58,9 @@ Result<std::uint64_t> FaultyFilesystem::size(const File& file) {
   return beneath_.size(file);
 }
 
-Result<bool> FaultyFilesystem::linked(const File& file) {
-  if (const int error = ask(Operation::linked, {}); error != 0) return errno_error(error, "injected: linked");
-  return beneath_.linked(file);
+Result<FileStatus> FaultyFilesystem::status(const File& file) {
+  if (const int error = ask(Operation::status, {}); error != 0) return errno_error(error, "injected: status");
+  return beneath_.status(file);
 }
 
 Result<bool> FaultyFilesystem::is_at(const File& file, const Path& path) {

@@ -44,7 +44,8 @@ class File {
 struct FileStatus {
   enum class Kind : std::uint8_t { regular, directory, other };
   Kind kind = Kind::other;
-  unsigned mode = 0;  // the permission bits, as set_mode takes them
+  unsigned mode = 0;        // the permission bits, as set_mode takes them
+  std::uint64_t links = 0;  // names of the file; 0: it is open, and was removed
   std::uint64_t size_bytes = 0;
   std::chrono::system_clock::time_point modified;
   std::chrono::system_clock::time_point changed;  // the content, the name or the mode
@@ -60,14 +61,23 @@ struct Space {
   std::uint64_t available_bytes = 0;  // to an unprivileged process
 };
 
+// Takes the lock (flock) on the open file for this process. It lasts until every descriptor of this opening is closed,
+// until unlock(), or until the process dies. Whether it was had: not where another opening of the file has it, in
+// whatever process.
+Result<bool> try_lock(const File& file);
+void unlock(const File& file) noexcept;
+
 class Filesystem {
  public:
   virtual ~Filesystem() = default;
 
+  // The two below open regular files alone: anything else (a symbolic link, a FIFO, a device, a directory) is
+  // refused, without waiting for it, with `unsupported`.
   virtual Result<File> open_read(const Path& path) = 0;
-  // For reading and writing; the file must exist.
+  // For reading and writing; the file must exist. One that has another name too is refused with `unsupported`: what is
+  // written would appear there.
   virtual Result<File> open_write(const Path& path) = 0;
-  // For reading and writing; the file must not exist (O_EXCL). Mode 0644.
+  // For reading and writing; the file must not exist (O_EXCL).
   virtual Result<File> create(const Path& path) = 0;
   // Close with its error (EIO, EDQUOT on network file systems).
   virtual Result<void> close(File file) = 0;
@@ -80,8 +90,8 @@ class Filesystem {
   virtual Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) = 0;
   // Loop (no disk access for an open file).
   virtual Result<std::uint64_t> size(const File& file) = 0;
-  // Loop. Whether the open file still has a name (its link count is not 0).
-  virtual Result<bool> linked(const File& file) = 0;
+  // Loop (as size).
+  virtual Result<FileStatus> status(const File& file) = 0;
   // Whether `path` is that open file, and not another one of the same name, or none.
   virtual Result<bool> is_at(const File& file, const Path& path) = 0;
   virtual Result<void> truncate(const File& file, std::uint64_t size_bytes) = 0;
@@ -92,7 +102,7 @@ class Filesystem {
   // Replaces `to` atomically where it exists.
   virtual Result<void> rename(const Path& from, const Path& to) = 0;
   virtual Result<void> remove(const Path& path) = 0;
-  // With parents; an existing directory is success. Mode 0755 before the umask.
+  // With parents; an existing directory is success.
   virtual Result<void> create_directories(const Path& path) = 0;
   virtual Result<void> set_mode(const Path& path, unsigned mode) = 0;
   virtual Result<FileStatus> status(const Path& path) = 0;
@@ -101,8 +111,15 @@ class Filesystem {
   virtual Result<Space> space(const Path& path) = 0;
 };
 
+// Files and directories that it makes have the modes that it is made with, whatever the umask is.
 class PosixFilesystem final : public Filesystem {
  public:
+  // The permissions of files. Directories have them too, and may be searched by whoever may read.
+  explicit PosixFilesystem(unsigned file_mode = 0600) noexcept : file_mode_(file_mode) {}
+  static constexpr unsigned directory_mode(unsigned file_mode) noexcept {
+    return file_mode | ((file_mode & 0444U) >> 2U);
+  }
+
   Result<File> open_read(const Path& path) override;
   Result<File> open_write(const Path& path) override;
   Result<File> create(const Path& path) override;
@@ -111,7 +128,7 @@ class PosixFilesystem final : public Filesystem {
   Result<std::size_t> read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::uint64_t> size(const File& file) override;
-  Result<bool> linked(const File& file) override;
+  Result<FileStatus> status(const File& file) override;
   Result<bool> is_at(const File& file, const Path& path) override;
   Result<void> truncate(const File& file, std::uint64_t size_bytes) override;
   Result<void> sync(const File& file) override;
@@ -123,6 +140,9 @@ class PosixFilesystem final : public Filesystem {
   Result<FileStatus> status(const Path& path) override;
   Result<std::vector<DirectoryEntry>> list(const Path& directory) override;
   Result<Space> space(const Path& path) override;
+
+ private:
+  const unsigned file_mode_;
 };
 
 // Passes everything on to another file system, after asking a rule whether to fail instead.
@@ -136,7 +156,6 @@ class FaultyFilesystem final : public Filesystem {
     write_at,
     read_at,  // and scan_at
     size,
-    linked,
     is_at,
     truncate,
     sync,
@@ -156,6 +175,10 @@ class FaultyFilesystem final : public Filesystem {
   explicit FaultyFilesystem(Filesystem& beneath) : beneath_(beneath) {}
 
   void set_rule(Rule rule);
+  // Called before each operation, without a lock, so it may wait: for a disk that takes its time. Before threads use
+  // the file system.
+  using Stall = std::function<void(Operation operation, const Path& path)>;
+  void set_stall(Stall stall) { stall_ = std::move(stall); }
 
   Result<File> open_read(const Path& path) override;
   Result<File> open_write(const Path& path) override;
@@ -165,7 +188,7 @@ class FaultyFilesystem final : public Filesystem {
   Result<std::size_t> read_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::size_t> scan_at(const File& file, std::uint64_t offset, std::span<std::byte> bytes) override;
   Result<std::uint64_t> size(const File& file) override;
-  Result<bool> linked(const File& file) override;
+  Result<FileStatus> status(const File& file) override;
   Result<bool> is_at(const File& file, const Path& path) override;
   Result<void> truncate(const File& file, std::uint64_t size_bytes) override;
   Result<void> sync(const File& file) override;
@@ -182,6 +205,7 @@ class FaultyFilesystem final : public Filesystem {
   int ask(Operation operation, const Path& path);
 
   Filesystem& beneath_;
+  Stall stall_;
   std::mutex mutex_;  // guards rule_
   Rule rule_;
 };

@@ -1,5 +1,6 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
@@ -7,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <memory>
 
 #include <fmt/format.h>
@@ -23,13 +25,14 @@ Error failed(const char* operation, const Path& path) {
 
 Error failed(const char* operation) { return errno_error(errno, operation); }
 
-Result<File> open_file(const Path& path, int flags, const char* operation) {
+Result<int> open_descriptor(const Path& path, int flags, mode_t mode, const char* operation) {
   int fd = -1;
   do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0644);
+    // Neither a FIFO nor a terminal may make it wait, or become ours.
+    fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, mode);
   } while (fd < 0 && errno == EINTR);
   if (fd < 0) return failed(operation, path);
-  return File(fd);
+  return fd;
 }
 
 FileStatus::Kind kind_of(mode_t mode) {
@@ -41,6 +44,60 @@ FileStatus::Kind kind_of(mode_t mode) {
 std::chrono::system_clock::time_point time_of(const timespec& time) {
   return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
       std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec)));
+}
+
+FileStatus status_of(const struct stat& st) {
+  FileStatus out;
+  out.kind = kind_of(st.st_mode);
+  out.mode = st.st_mode & 07777U;
+  out.links = st.st_nlink;
+  out.size_bytes = static_cast<std::uint64_t>(st.st_size);
+  out.modified = time_of(st.st_mtim);
+  out.changed = time_of(st.st_ctim);
+  return out;
+}
+
+const char* what_is(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISLNK(mode)) return "a symbolic link";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "something else";
+}
+
+Error not_regular(const Path& path, mode_t mode) {
+  return {Errc::unsupported, fmt::format("{} is {} where a regular file belongs", path.native(), what_is(mode))};
+}
+
+// A regular file, with at most `most_links` names.
+Result<File> open_regular(const Path& path, int flags, nlink_t most_links, const char* operation) {
+  const Result<int> fd = open_descriptor(path, flags, 0, operation);
+  struct stat st{};
+  if (!fd) {
+    // What cannot even be opened: a symbolic link (ELOOP), a socket or a FIFO without a reader (ENXIO), a directory
+    // (EISDIR).
+    if (fd.error().code == Errc::io && ::lstat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
+      return not_regular(path, st.st_mode);
+    }
+    return fd.error();
+  }
+  File file(*fd);
+  if (::fstat(file.fd(), &st) != 0) return failed(operation, path);
+  if (!S_ISREG(st.st_mode)) return not_regular(path, st.st_mode);
+  if (st.st_nlink > most_links) {
+    return Error(Errc::unsupported, fmt::format("{} has {} names where it may have one", path.native(), st.st_nlink));
+  }
+  return file;
+}
+
+// errno, or 0. The umask has no say; the bits beyond the permissions are inherited.
+int make_directory(const Path& path, mode_t mode) {
+  if (::mkdir(path.c_str(), mode) != 0) return errno;
+  struct stat st{};
+  if (::lstat(path.c_str(), &st) != 0) return errno;
+  if ((st.st_mode & 0777U) == mode) return 0;
+  return ::chmod(path.c_str(), (st.st_mode & 07000U) | mode) == 0 ? 0 : errno;
 }
 
 Result<void> ok_or(int rc, const char* operation, const Path& path) {
@@ -62,9 +119,28 @@ File::~File() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-Result<File> PosixFilesystem::open_read(const Path& path) { return open_file(path, O_RDONLY, "open"); }
-Result<File> PosixFilesystem::open_write(const Path& path) { return open_file(path, O_RDWR, "open for writing"); }
-Result<File> PosixFilesystem::create(const Path& path) { return open_file(path, O_RDWR | O_CREAT | O_EXCL, "create"); }
+Result<bool> try_lock(const File& file) {
+  if (::flock(file.fd(), LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno == EWOULDBLOCK) return false;
+  return failed("lock");
+}
+
+void unlock(const File& file) noexcept { (void)::flock(file.fd(), LOCK_UN); }
+
+Result<File> PosixFilesystem::open_read(const Path& path) {
+  return open_regular(path, O_RDONLY, std::numeric_limits<nlink_t>::max(), "open");
+}
+
+Result<File> PosixFilesystem::open_write(const Path& path) { return open_regular(path, O_RDWR, 1, "open for writing"); }
+
+Result<File> PosixFilesystem::create(const Path& path) {
+  const Result<int> fd = open_descriptor(path, O_RDWR | O_CREAT | O_EXCL, file_mode_, "create");
+  if (!fd) return fd.error();
+  File file(*fd);
+  // The umask has no say. It hardly ever takes anything from the owner, so that case costs nothing.
+  if ((file_mode_ & 077U) != 0 && ::fchmod(file.fd(), file_mode_) != 0) return failed("change mode of", path);
+  return file;
+}
 
 Result<void> PosixFilesystem::close(File file) {
   // Not repeated on EINTR: Linux has released the descriptor by then.
@@ -117,10 +193,10 @@ Result<std::uint64_t> PosixFilesystem::size(const File& file) {
   return static_cast<std::uint64_t>(st.st_size);
 }
 
-Result<bool> PosixFilesystem::linked(const File& file) {
+Result<FileStatus> PosixFilesystem::status(const File& file) {
   struct stat st{};
   if (::fstat(file.fd(), &st) != 0) return failed("stat");
-  return st.st_nlink != 0;
+  return status_of(st);
 }
 
 Result<bool> PosixFilesystem::is_at(const File& file, const Path& path) {
@@ -157,10 +233,17 @@ Result<void> PosixFilesystem::rename(const Path& from, const Path& to) {
 Result<void> PosixFilesystem::remove(const Path& path) { return ok_or(::unlink(path.c_str()), "remove", path); }
 
 Result<void> PosixFilesystem::create_directories(const Path& path) {
-  std::error_code ec;
-  std::filesystem::create_directories(path, ec);
-  if (ec) return errno_error(ec.value(), fmt::format("create directory {}", path.native()));
-  return {};
+  const mode_t mode = directory_mode(file_mode_);
+  int error = make_directory(path, mode);
+  if (error == ENOENT && path.has_parent_path() && path.parent_path() != path) {
+    if (Result<void> made = create_directories(path.parent_path()); !made) return made;
+    error = make_directory(path, mode);
+  }
+  if (error == 0) return {};
+  struct stat st{};
+  // A link to a directory is one here: people put the data directory elsewhere with it.
+  if (error == EEXIST && ::stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return {};
+  return errno_error(error == EEXIST ? ENOTDIR : error, fmt::format("create directory {}", path.native()));
 }
 
 Result<void> PosixFilesystem::set_mode(const Path& path, unsigned mode) {
@@ -170,13 +253,7 @@ Result<void> PosixFilesystem::set_mode(const Path& path, unsigned mode) {
 Result<FileStatus> PosixFilesystem::status(const Path& path) {
   struct stat st{};
   if (::lstat(path.c_str(), &st) != 0) return failed("stat", path);
-  FileStatus out;
-  out.kind = kind_of(st.st_mode);
-  out.mode = st.st_mode & 07777U;
-  out.size_bytes = static_cast<std::uint64_t>(st.st_size);
-  out.modified = time_of(st.st_mtim);
-  out.changed = time_of(st.st_ctim);
-  return out;
+  return status_of(st);
 }
 
 Result<std::vector<DirectoryEntry>> PosixFilesystem::list(const Path& directory) {

@@ -53,6 +53,9 @@ struct OpenedFile {
   runtime::File file;
   runtime::Path path;
   std::uint64_t part_bytes = 0;
+  // Called where no producer comes to take the file, because the fill was cancelled meanwhile; on the disk pool.
+  // Whether somebody else has it now. Empty: nobody.
+  std::function<bool(const OpenedFile&)> give_back = {};
 };
 // Runs on the disk pool, once, when the entry is created. Must not throw.
 using OpenFile = std::function<Result<OpenedFile>()>;

@@ -8,12 +8,14 @@
 #include <utility>
 
 #include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/every.hpp"
 #include "streamcache/producer.hpp"
 
 namespace sluice::streamcache {
@@ -133,8 +135,8 @@ std::unique_ptr<Stream> FileCache::join(const Entry& entry) {
   if (!stream) return nullptr;
   if (entry.pipe->ended()) {
     // Somebody has unlinked the file: its readers go on, but it is not ours to hand out.
-    const Result<bool> linked = filesystem_.linked(entry.pipe->file());
-    if (!linked || !*linked) return nullptr;
+    const Result<runtime::FileStatus> status = filesystem_.status(entry.pipe->file());
+    if (!status || status->links == 0) return nullptr;
   }
   return *std::move(stream);
 }
@@ -157,7 +159,9 @@ runtime::Task<void> FileCache::fill(Fill fill, Create create, OpenFile open) {
 }
 
 runtime::Task<Result<void>> FileCache::open_pipe(std::shared_ptr<Pipe> pipe, OpenFile open) {
-  Result<OpenedFile> opened = co_await runtime::offload(disk_, [this, open = std::move(open)]() -> Result<OpenedFile> {
+  // Not given up half way: what was opened, which may be a part that somebody has waited for, would belong to nobody.
+  co_await runtime::asio::this_coro::throw_if_cancelled(false);
+  const auto make = [this, open = std::move(open)]() -> Result<OpenedFile> {
     if (open) {
       Result<OpenedFile> made = open();
       if (made) filestore_->protect(made->path);
@@ -165,8 +169,15 @@ runtime::Task<Result<void>> FileCache::open_pipe(std::shared_ptr<Pipe> pipe, Ope
     }
     Result<Filestore::Created> made = filestore_->create();
     if (!made) return made.error();
-    return OpenedFile{std::move(made->file), std::move(made->path), 0};
-  });
+    return OpenedFile{std::move(made->file), std::move(made->path), 0, {}};
+  };
+  Result<OpenedFile> opened = co_await runtime::offload(disk_, make, runtime::Lane::fast);
+  const runtime::asio::cancellation_state state = co_await runtime::asio::this_coro::cancellation_state;
+  if (state.cancelled() != runtime::asio::cancellation_type::none) {
+    if (opened) co_await return_file(*std::move(opened));
+    co_return Error(Errc::cancelled, "the fill was cancelled");
+  }
+  co_await runtime::asio::this_coro::throw_if_cancelled(true);
   if (opened) {
     // Before anything else is awaited: from here on the pipe knows which file is to be removed.
     pipe->open(make_file_storage(std::move(opened->file), std::move(opened->path), filesystem_, disk_),
@@ -177,6 +188,18 @@ runtime::Task<Result<void>> FileCache::open_pipe(std::shared_ptr<Pipe> pipe, Ope
     co_return opened.error();
   }
   co_return Result<void>{};
+}
+
+// Of a fill that was cancelled before it had a producer.
+runtime::Task<void> FileCache::return_file(OpenedFile opened) {
+  const auto shared = std::make_shared<OpenedFile>(std::move(opened));
+  co_await runtime::offload(disk_, [filestore = filestore_, shared] {
+    if (shared->give_back && shared->give_back(*shared)) {
+      filestore->forget(shared->path);
+    } else if (const Result<void> removed = filestore->remove(shared->path); !removed) {
+      log::warn(kComponent, removed.error().message);
+    }
+  });
 }
 
 runtime::Task<Result<void>> FileCache::produce(std::shared_ptr<Pipe> pipe, Create create, OpenFile open) {
@@ -242,7 +265,7 @@ void FileCache::dispose(const Entry& entry) {
 }
 
 void FileCache::remove_later(runtime::Path path) {
-  disk_.post([filestore = filestore_, path = std::move(path)] {
+  disk_.post(runtime::Lane::bulk, [filestore = filestore_, path = std::move(path)] {
     if (const Result<void> removed = filestore->remove(path); !removed) {
       log::warn(kComponent, removed.error().message);
     }
@@ -275,11 +298,15 @@ runtime::Task<void> FileCache::maintain() {
     timer->expires_after(upkeep_interval(params_.max_age));
     const auto [error] = co_await timer->async_wait(runtime::kAwaitTuple);
     if (error || !upkeep->go_on(timer)) co_return;
-    sweep();
-    const Result<Filestore::Walk> walked =
-        co_await runtime::offload(disk_, [this]() -> Result<Filestore::Walk> { return filestore_->walk(); });
-    if (!walked) log::warn(kComponent, walked.error().message);
+    co_await runtime::attempt(kComponent, tend());
   }
+}
+
+runtime::Task<void> FileCache::tend() {
+  sweep();
+  const Result<Filestore::Walk> walked =
+      co_await runtime::offload(disk_, [this]() -> Result<Filestore::Walk> { return filestore_->walk(); });
+  if (!walked) log::warn(kComponent, walked.error().message);
 }
 
 void FileCache::stop() {

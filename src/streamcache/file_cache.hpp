@@ -76,6 +76,8 @@ class FileCache final : public Cache {
   std::unique_ptr<Stream> join(const Entry& entry);
   runtime::Task<void> fill(Fill fill, Create create, OpenFile open);
   runtime::Task<Result<void>> open_pipe(std::shared_ptr<Pipe> pipe, OpenFile open);
+  runtime::Task<void> tend();
+  runtime::Task<void> return_file(OpenedFile opened);
   runtime::Task<Result<void>> produce(std::shared_ptr<Pipe> pipe, Create create, OpenFile open);
   runtime::Task<Result<void>> close_check(std::shared_ptr<Pipe> pipe);
   void settle(const Entry& entry, Result<void> outcome);

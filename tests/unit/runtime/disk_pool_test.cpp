@@ -48,7 +48,7 @@ TEST_CASE("offload: work runs on the pool, and its caller goes on where it was",
 TEST_CASE("DiskPool: stop finishes what was posted, and may be called twice", "[runtime]") {
   std::atomic<int> done{0};
   DiskPool pool(3);
-  for (int i = 0; i < 200; ++i) pool.post([&done] { ++done; });
+  for (int i = 0; i < 200; ++i) pool.post(Lane::bulk, [&done] { ++done; });
   pool.stop();
   CHECK(done == 200);
   pool.stop();
@@ -57,7 +57,7 @@ TEST_CASE("DiskPool: stop finishes what was posted, and may be called twice", "[
 TEST_CASE("DiskPool: without threads it would do nothing, so it has one", "[runtime]") {
   std::atomic<bool> done{false};
   DiskPool pool(0);
-  pool.post([&done] { done = true; });
+  pool.post(Lane::bulk, [&done] { done = true; });
   pool.stop();
   CHECK(done);
 }
@@ -84,4 +84,48 @@ TEST_CASE("offload: many callers on many loops each get their own result", "[run
   all.get_future().wait();
   loops.stop();
   CHECK(right == 64);
+}
+
+TEST_CASE("DiskPool: work of the bulk lane does not hold up the fast one", "[runtime]") {
+  DiskPool pool(2);
+  std::promise<void> go_on;
+  const std::shared_future<void> blocked = go_on.get_future().share();
+  std::atomic<int> done{0};
+  for (int i = 0; i < 8; ++i) {
+    pool.post(Lane::bulk, [&done, blocked] {
+      blocked.wait();
+      ++done;
+    });
+  }
+  std::promise<void> ran;
+  pool.post(Lane::fast, [&ran] { ran.set_value(); });
+  ran.get_future().wait();
+  CHECK(done == 0);
+  go_on.set_value();
+  pool.stop();
+  CHECK(done == 8);
+}
+
+namespace {
+
+Task<void> catch_it(DiskPool& pool, std::string& what) {
+  try {
+    co_await offload(pool, []() -> int { throw std::runtime_error("no memory"); });
+  } catch (const std::runtime_error& error) {
+    what = error.what();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("offload: what the work throws reaches who awaits it", "[runtime]") {
+  DiskPool pool(1);
+  Loop loop;
+  std::string what;
+  boost::asio::co_spawn(loop.get_executor(), catch_it(pool, what), [](std::exception_ptr) {});
+  loop.run();
+  CHECK(what == "no memory");
+  // Work that nobody awaits must not end the process.
+  pool.post(Lane::fast, [] { throw std::runtime_error("lost"); });
+  pool.stop();
 }

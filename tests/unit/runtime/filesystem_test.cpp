@@ -130,11 +130,11 @@ TEST_CASE("PosixFilesystem: an open file knows whether it still has a name", "[r
   const Folder folder;
   PosixFilesystem fs;
   const File file = fs.create(folder / "a").value();
-  CHECK(fs.linked(file).value());
+  CHECK(fs.status(file).value().links == 1);
   REQUIRE(fs.rename(folder / "a", folder / "b").has_value());
-  CHECK(fs.linked(file).value());
+  CHECK(fs.status(file).value().links == 1);
   REQUIRE(fs.remove(folder / "b").has_value());
-  CHECK_FALSE(fs.linked(file).value());
+  CHECK(fs.status(file).value().links == 0);
   CHECK(fs.remove(folder / "b").error().code == Errc::not_found);
 }
 
@@ -222,7 +222,7 @@ TEST_CASE("FaultyFilesystem: every operation can be made to fail", "[runtime]") 
   CHECK(fs.write_at(file, 0, bytes("x")).has_error());
   CHECK(fs.read_at(file, 0, buffer).has_error());
   CHECK(fs.size(file).has_error());
-  CHECK(fs.linked(file).has_error());
+  CHECK(fs.status(file).has_error());
   CHECK(fs.truncate(file, 0).has_error());
   CHECK(fs.sync(file).has_error());
   CHECK(fs.sync_directory(folder.path()).has_error());
@@ -235,4 +235,64 @@ TEST_CASE("FaultyFilesystem: every operation can be made to fail", "[runtime]") 
   CHECK(fs.space(folder.path()).error().code == Errc::io);
   CHECK(asked.size() == 18);
   CHECK(posix.status(path).has_value());
+}
+
+TEST_CASE("PosixFilesystem: what is no regular file is neither opened nor waited for", "[runtime]") {
+  const Folder folder;
+  PosixFilesystem fs;
+  REQUIRE(::mkfifo((folder / "fifo").c_str(), 0600) == 0);
+  std::filesystem::create_symlink("/etc/hostname", folder / "link");
+  std::filesystem::create_directory(folder / "directory");
+  for (const auto& [name, what] :
+       {std::pair{"fifo", "a FIFO"}, std::pair{"link", "a symbolic link"}, std::pair{"directory", "a directory"}}) {
+    for (const Result<File>& opened : {fs.open_read(folder / name), fs.open_write(folder / name)}) {
+      REQUIRE(opened.has_error());
+      CHECK(opened.error().code == Errc::unsupported);
+      CHECK(opened.error().message.find(what) != std::string::npos);
+      CHECK(opened.error().message.find((folder / name).string()) != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("PosixFilesystem: a file that has another name is not written through", "[runtime]") {
+  const Folder folder;
+  PosixFilesystem fs;
+  REQUIRE(fs.write_at(fs.create(folder / "precious").value(), 0, bytes("precious")).has_value());
+  std::filesystem::create_hard_link(folder / "precious", folder / "part");
+  CHECK(fs.open_write(folder / "part").error().code == Errc::unsupported);
+  CHECK(fs.status(fs.open_read(folder / "part").value()).value().links == 2);
+}
+
+TEST_CASE("PosixFilesystem: modes are what it is made with, whatever the umask is", "[runtime]") {
+  const Folder folder;
+  const auto mode_of = [&](const char* name) {
+    struct stat st{};
+    REQUIRE(::stat((folder / name).c_str(), &st) == 0);
+    return st.st_mode & 0777U;
+  };
+  const mode_t before = ::umask(0);
+  PosixFilesystem closed;
+  REQUIRE(closed.create(folder / "closed").has_value());
+  REQUIRE(closed.create_directories(folder / "a/b").has_value());
+  ::umask(0077);
+  PosixFilesystem shared(0640);
+  REQUIRE(shared.create(folder / "shared").has_value());
+  REQUIRE(shared.create_directories(folder / "c").has_value());
+  ::umask(before);
+  CHECK(mode_of("closed") == 0600);
+  CHECK(mode_of("a") == 0700);
+  CHECK(mode_of("a/b") == 0700);
+  CHECK(mode_of("shared") == 0640);
+  CHECK(mode_of("c") == 0750);
+}
+
+TEST_CASE("try_lock: one opening of a file has the lock", "[runtime]") {
+  const Folder folder;
+  PosixFilesystem fs;
+  File first = fs.create(folder / "a").value();
+  const File second = fs.open_write(folder / "a").value();
+  CHECK(try_lock(first).value());
+  CHECK_FALSE(try_lock(second).value());
+  unlock(first);
+  CHECK(try_lock(second).value());
 }

@@ -1,3 +1,5 @@
+#include <atomic>
+#include <functional>
 #include <future>
 #include <set>
 #include <thread>
@@ -9,6 +11,7 @@
 #include <boost/asio/this_coro.hpp>
 
 #include "runtime/loop.hpp"
+#include "runtime/pause.hpp"
 
 using namespace sluice::runtime;
 
@@ -67,4 +70,43 @@ TEST_CASE("LoopPool: zero means one loop for each usable processor", "[runtime]"
   const LoopPool pool(0);
   CHECK(pool.size() == usable_processors());
   CHECK(usable_processors() >= 1);
+}
+
+TEST_CASE("LoopPool: while it is paused no loop runs anything", "[runtime]") {
+  LoopPool pool(3);
+  pool.start();
+  std::atomic<bool> changing{false};
+  std::atomic<bool> ran_meanwhile{false};
+  std::atomic<bool> stop{false};
+  // Each loop looks again and again.
+  std::function<void(std::size_t)> look = [&](std::size_t i) {
+    if (changing) ran_meanwhile = true;
+    if (!stop) asio::post(pool.at(i).get_executor(), [&look, i] { look(i); });
+  };
+  for (std::size_t i = 0; i < pool.size(); ++i) asio::post(pool.at(i).get_executor(), [&look, i] { look(i); });
+  for (int round = 0; round < 20; ++round) {
+    const auto paused = while_paused(pool, [&] {
+      changing = true;
+      std::this_thread::yield();
+      changing = false;
+    });
+    CHECK(paused.has_value());
+  }
+  stop = true;
+  pool.stop();
+  CHECK_FALSE(ran_meanwhile);
+}
+
+TEST_CASE("LoopPool: a loop that does not come to rest leaves everything as it was", "[runtime]") {
+  LoopPool pool(2);
+  pool.start();
+  std::promise<void> go_on;
+  asio::post(pool.at(1).get_executor(), [&go_on] { go_on.get_future().wait(); });
+  bool changed = false;
+  const auto paused = while_paused(pool, [&] { changed = true; }, std::chrono::milliseconds{10});
+  CHECK(paused.error().code == sluice::Errc::timeout);
+  CHECK_FALSE(changed);
+  go_on.set_value();
+  CHECK(while_paused(pool, [&] { changed = true; }).has_value());
+  CHECK(changed);
 }

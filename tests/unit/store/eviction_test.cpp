@@ -40,7 +40,7 @@ class Spacious final : public runtime::Filesystem {
   }
   Result<std::uint64_t> size(const runtime::File& f) override { return beneath_.size(f); }
   Result<bool> is_at(const runtime::File& f, const runtime::Path& p) override { return beneath_.is_at(f, p); }
-  Result<bool> linked(const runtime::File& f) override { return beneath_.linked(f); }
+  Result<runtime::FileStatus> status(const runtime::File& f) override { return beneath_.status(f); }
   Result<void> truncate(const runtime::File& f, std::uint64_t n) override { return beneath_.truncate(f, n); }
   Result<void> sync(const runtime::File& f) override { return beneath_.sync(f); }
   Result<void> sync_directory(const runtime::Path& p) override { return beneath_.sync_directory(p); }
@@ -214,6 +214,30 @@ TEST_CASE("BlobStore: readers keep what is evicted", "[store][limits]") {
   std::string bytes((*opened)->size, '\0');
   REQUIRE(f.posix.read_at((*opened)->file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size()))));
   CHECK(bytes == content);
+}
+
+TEST_CASE("BlobStore: blobs that the walk finds count as used now", "[store][limits]") {
+  Limited f;
+  f.params.max_age = std::chrono::hours{24};
+  const std::string old = content_of(1, 100'000);
+  {
+    f.open_on(f.posix);
+    REQUIRE(f.fill(old));
+    std::filesystem::last_write_time(f.path_of(sha256_of(old)),
+                                     std::chrono::file_clock::from_sys(f.clock.wall() - std::chrono::hours{100}));
+    f.store.reset();
+    std::filesystem::remove(store::Layout(f.params.root).catalog());
+  }
+  f.clock.advance(std::chrono::hours{100});
+  store::BlobStore& store = f.open_on(f.posix);
+  store.wait_for_walk();
+  store.maintain();
+  CHECK(store.find(sha256_of(old)));
+  CHECK(f.content(sha256_of(old)) == old);
+  // From then on it ages like any other.
+  f.clock.advance(std::chrono::hours{25});
+  store.maintain();
+  CHECK_FALSE(store.find(sha256_of(old)));
 }
 
 TEST_CASE("BlobStore: min_free evicts, whoever has filled the disk", "[store][limits]") {

@@ -175,7 +175,7 @@ TEST_CASE("Cache: who joins while the file is made gets the same stream, or the 
     if (fails) t.fail(CacheFixture::Operation::create, EIO);
     // Keeps the pool's only thread, so that the creation stays where it is.
     std::promise<void> go_on;
-    t.disk.post([&go_on] { go_on.get_future().wait(); });
+    t.disk.post(runtime::Lane::fast, [&go_on] { go_on.get_future().wait(); });
     const auto creating = t.start(t.cache->find_or_create("key", text("abc")));
     t.loop.poll();
     CHECK_FALSE(creating->done);

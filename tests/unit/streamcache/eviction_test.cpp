@@ -64,7 +64,7 @@ TEST_CASE("FileCache: an entry that is evicted while it is filled goes on for it
 TEST_CASE("FileCache: an entry that is evicted while its file is made leaves no file", "[streamcache]") {
   CacheFixture t;
   std::promise<void> go_on;
-  t.disk.post([&go_on] { go_on.get_future().wait(); });
+  t.disk.post(runtime::Lane::fast, [&go_on] { go_on.get_future().wait(); });
   const auto creating = t.start(t.cache->find_or_create("key", text("abc")));
   t.loop.poll();
   t.clock.advance(std::chrono::minutes{6});

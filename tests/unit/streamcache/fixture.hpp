@@ -180,10 +180,12 @@ struct Fixture {
     do {
       loop.restart();
       events = loop.poll();
-      // The pool has one thread, so what was posted before has been done.
-      std::promise<void> reached;
-      disk.post([&reached] { reached.set_value(); });
-      reached.get_future().wait();
+      // Each lane has one thread, so what was posted before has been done.
+      for (const runtime::Lane lane : {runtime::Lane::fast, runtime::Lane::bulk}) {
+        std::promise<void> reached;
+        disk.post(lane, [&reached] { reached.set_value(); });
+        reached.get_future().wait();
+      }
       loop.restart();
       events += loop.poll();
     } while (events != 0);

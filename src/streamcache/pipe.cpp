@@ -43,7 +43,7 @@ void Pipe::open_unstored(Error why) {
     const std::scoped_lock lock(mutex_);
     assert(!storage_);
     storage_ = make_memory_storage();  // for its lack of a file
-    tail_ = make_memory_storage();
+    tail_ = make_memory_storage(0, params_.memory);
     unstored_ = std::move(why);
   }
   stored_end_.store(0, std::memory_order_release);
@@ -99,12 +99,12 @@ Result<std::unique_ptr<Stream>> Pipe::open_reader() {
     const std::scoped_lock lock(mutex_);
     if (outcome_ && !*outcome_) return outcome_->error();
     if (!outcome_ && abandoned_) return Error(Errc::abandoned, "the fill is being given up");
-    // The first one of a pipe that never had a file has missed nothing.
-    if (unstored_ && (!streams_.empty() || written() != 0)) {
-      return Error(Errc::unsupported, "what is not stored cannot be joined");
+    if (unstored_ && tail_->start() != stored_end()) {
+      return Error(Errc::unsupported, "what is not stored cannot be joined once it has passed");
     }
     streams_.push_back(stream.get());
     ++readers_so_far_;
+    slowest_at_ = stored_end_.load() == UINT64_MAX ? 0 : stored_end();
     // Under the lock, so that the writer never sees a reader go and not the next one come.
     mark_.attach();
     slowest_.attach();
@@ -192,17 +192,26 @@ Result<void> Pipe::may_write() {
 
 // What the mark must have passed before the writer may go on; none: it may.
 std::optional<std::uint64_t> Pipe::mark_needed() const {
-  // What is in memory is never without bounds.
   const bool memory = unstored();
-  const std::optional<std::uint64_t> window =
-      memory && !params_.window_bytes ? PipeParams{}.window_bytes : params_.window_bytes;
+  const std::optional<std::uint64_t> window = memory ? memory_window() : params_.window_bytes;
   if (!window || mark_.idle()) return std::nullopt;
   const std::uint64_t written = this->written();
   // The bytes held back do not count: readers cannot come nearer.
   const std::uint64_t lead = *window > UINT64_MAX - hold_back() ? UINT64_MAX : *window + hold_back();
-  const std::uint64_t mark = memory ? slowest_.position() : mark_.position();
-  if (written < lead || mark > written - lead) return std::nullopt;
-  return written - lead;
+  if (!memory) {
+    if (written < lead || mark_.position() > written - lead) return std::nullopt;
+    return written - lead;
+  }
+  const std::scoped_lock lock(mutex_);
+  if (written < lead || slowest_at_ > written - lead) return std::nullopt;
+  return slowest_moves_;
+}
+
+// What is in memory is never without bounds.
+std::uint64_t Pipe::memory_window() const noexcept {
+  const std::uint64_t window = params_.window_bytes.value_or(*PipeParams{}.window_bytes);
+  if (params_.memory && params_.memory->used_up()) return std::min(window, MemoryBudget::kLeastWindow);
+  return window;
 }
 
 void Pipe::note_write_error(const Error& error) {
@@ -223,7 +232,7 @@ bool Pipe::become_unstored(std::uint64_t at, const Error& why) {
   {
     const std::scoped_lock lock(mutex_);
     if (streams_.empty()) return false;
-    tail_ = make_memory_storage(at);
+    tail_ = make_memory_storage(at, params_.memory);
     unstored_ = why;
   }
   stored_end_.store(at, std::memory_order_release);
@@ -233,15 +242,41 @@ bool Pipe::become_unstored(std::uint64_t at, const Error& why) {
 
 // The slowest reader may have moved. What stands in the file is no burden, so nobody counts as slower than that.
 void Pipe::pass_slowest() {
-  std::uint64_t slowest = UINT64_MAX;
+  std::uint64_t moves = 0;
   {
     const std::scoped_lock lock(mutex_);
-    if (streams_.empty()) slowest = written();
-    for (const Stream* const stream : streams_) slowest = std::min(slowest, stream->reached_.load());
+    std::uint64_t slowest = UINT64_MAX;
+    for (const Stream* const stream : streams_) {
+      if (!stream->cut_off_) slowest = std::min(slowest, stream->reached_.load());
+    }
+    if (slowest == UINT64_MAX && streams_.empty()) slowest = written();
+    slowest = std::max(slowest, stored_end());
+    // For those who join: while there is room for it.
+    const std::uint64_t kept = params_.memory && params_.memory->used_up() ? 0 : memory_window();
+    // Under the lock, so that nobody joins for what goes.
+    tail_->discard_below(std::min(slowest, minus(written(), kept)));
+    if (slowest != slowest_at_) ++slowest_moves_;
+    slowest_at_ = slowest;
+    moves = slowest_moves_;
   }
-  slowest = std::max(slowest, stored_end());
-  tail_->discard_below(slowest);
-  slowest_.advance(slowest);
+  slowest_.advance(moves);
+}
+
+// Those for whom the writer waits while others wait for the writer. Their answers break off; they may come back for the
+// rest.
+void Pipe::cut_off_laggards() {
+  {
+    const std::scoped_lock lock(mutex_);
+    const std::uint64_t most = memory_window() / 2;
+    const auto lag = [&](const Stream& stream) { return minus(written(), stream.reached_.load()); };
+    const bool waited_for = std::any_of(streams_.begin(), streams_.end(),
+                                        [&](const Stream* stream) { return !stream->cut_off_ && lag(*stream) < most; });
+    if (!waited_for) return;
+    for (Stream* const stream : streams_) {
+      if (lag(*stream) >= most) stream->cut_off_ = true;
+    }
+  }
+  pass_slowest();
 }
 
 void Pipe::publish(std::uint64_t written) {

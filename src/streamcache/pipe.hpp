@@ -28,9 +28,11 @@
 // write had failed, or the size is not the one announced.
 //
 // Unstored. Where the disk refuses a file or a write, and PipeParams::unstored is set, the pipe goes on in memory from
-// there: what the file has stays readable, the rest passes through a window. Nobody can come back for it, so from then
-// on the slowest reader paces the writer, nobody joins, and the fill is abandoned with its last reader whatever was
-// set.
+// there: what the file has stays readable, the rest passes through a window. From then on the slowest reader paces the
+// writer, and the fill is abandoned with its last reader whatever was set. What all readers have had is kept while it
+// is in the window and the MemoryBudget allows it, so that others can join until more than that has passed. One reader
+// must not hold up the others for ever: when the writer has waited for `unstored_patience` while somebody waits for
+// more, those that are a window behind are cut off, with `overloaded`.
 //
 //   phase     from              writer                    readers
 //   opening   construction      none yet                  may join, and wait
@@ -79,6 +81,9 @@ struct PipeParams {
   Abandoned abandoned = Abandoned::fail;
   // A disk that refuses a file or a write makes the pipe unstored instead of failing it.
   bool unstored = false;
+  // What all unstored pipes may hold; none: each a window.
+  std::shared_ptr<MemoryBudget> memory = nullptr;
+  std::chrono::milliseconds unstored_patience{5000};
 };
 
 // The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one
@@ -148,6 +153,9 @@ class Writer {
   [[nodiscard]] bool given_up() const;
 
  private:
+  // Until the slowest reader of an unstored pipe has moved on, or was cut off.
+  runtime::Task<Result<void>> wait_slowest(std::uint64_t move);
+
   const std::shared_ptr<Pipe> pipe_;
 };
 
@@ -209,6 +217,7 @@ class Stream {
   const std::shared_ptr<Pipe> pipe_;
   std::uint64_t next_ = 0;                  // of read()
   std::atomic<std::uint64_t> reached_ = 0;  // of advance(); written by this reader's task
+  std::atomic<bool> cut_off_ = false;       // it was too slow
   bool closed_ = false;
 };
 
@@ -261,8 +270,9 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   enum Stage : std::uint64_t { kOpening, kOpen, kSizeKnown, kEnded };
 
   [[nodiscard]] Result<void> may_write();
+  [[nodiscard]] std::uint64_t memory_window() const noexcept;
+  void cut_off_laggards();
   [[nodiscard]] std::optional<std::uint64_t> mark_needed() const;
-  [[nodiscard]] Cursor& pacing() noexcept { return unstored() ? slowest_ : mark_; }
   [[nodiscard]] std::uint64_t stored_end() const noexcept { return stored_end_.load(std::memory_order_acquire); }
   Result<void> append(std::uint64_t at, std::span<const std::byte> bytes);
   bool become_unstored(std::uint64_t at, const Error& why);
@@ -289,7 +299,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   Cursor mark_;     // how far the front-runner has read; moved by the readers
   Cursor stage_;
   Cursor given_up_;  // 1: abandoned, and failing for that
-  Cursor slowest_;   // how far every reader has read; moves only once unstored
+  Cursor slowest_;   // counts the moves of slowest_at_
   std::atomic<std::uint64_t> written_{0};
   std::atomic<std::uint64_t> stored_end_{UINT64_MAX};  // from here on bytes stand in tail_
 
@@ -298,6 +308,8 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   std::unique_ptr<Storage> tail_;     // set once, before stored_end_
   std::unique_ptr<Storage> replaced_;
   std::optional<Error> unstored_;
+  std::uint64_t slowest_at_ = 0;  // how far every reader has read, once unstored; goes back when one joins
+  std::uint64_t slowest_moves_ = 0;
   std::uint64_t part_bytes_ = 0;
   std::vector<Stream*> streams_;
   std::size_t readers_so_far_ = 0;

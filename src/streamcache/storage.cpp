@@ -21,7 +21,8 @@ class FileStorage final : public Storage {
 
   runtime::Task<Result<std::size_t>> read(std::uint64_t offset, std::span<std::byte> bytes) override {
     co_return co_await runtime::offload(
-        disk_, [this, offset, bytes]() -> Result<std::size_t> { return filesystem_.read_at(file_, offset, bytes); });
+        disk_, [this, offset, bytes]() -> Result<std::size_t> { return filesystem_.read_at(file_, offset, bytes); },
+        runtime::Lane::fast);
   }
 
   Result<std::unique_ptr<Storage>> with(runtime::File file, runtime::Path path) const override {
@@ -29,6 +30,7 @@ class FileStorage final : public Storage {
   }
 
   void discard_below(std::uint64_t) override {}
+  std::uint64_t start() const override { return 0; }
   const runtime::File& file() const override { return file_; }
   const runtime::Path& path() const override { return path_; }
 
@@ -41,9 +43,17 @@ class FileStorage final : public Storage {
 
 class MemoryStorage final : public Storage {
  public:
-  explicit MemoryStorage(std::uint64_t start) : start_(start) {}
+  MemoryStorage(std::uint64_t start, std::shared_ptr<MemoryBudget> budget)
+      : budget_(std::move(budget)), start_(start) {}
+  MemoryStorage(const MemoryStorage&) = delete;
+  MemoryStorage& operator=(const MemoryStorage&) = delete;
+  ~MemoryStorage() override {
+    if (!budget_) return;
+    for (const std::vector<std::byte>& piece : pieces_) budget_->give(piece.size());
+  }
 
   Result<void> write(std::uint64_t, std::span<const std::byte> bytes) override {
+    if (budget_) budget_->take(bytes.size());
     const std::scoped_lock lock(mutex_);
     pieces_.emplace_back(bytes.begin(), bytes.end());
     return {};
@@ -61,8 +71,14 @@ class MemoryStorage final : public Storage {
     const std::scoped_lock lock(mutex_);
     while (!pieces_.empty() && start_ + pieces_.front().size() <= position) {
       start_ += pieces_.front().size();
+      if (budget_) budget_->give(pieces_.front().size());
       pieces_.pop_front();
     }
+  }
+
+  std::uint64_t start() const override {
+    const std::scoped_lock lock(mutex_);
+    return start_;
   }
 
   const runtime::File& file() const override { return none_; }
@@ -88,7 +104,8 @@ class MemoryStorage final : public Storage {
     return done;
   }
 
-  std::mutex mutex_;                           // guards everything below
+  const std::shared_ptr<MemoryBudget> budget_;
+  mutable std::mutex mutex_;                   // guards everything below
   std::deque<std::vector<std::byte>> pieces_;  // one for each write
   std::uint64_t start_;                        // where pieces_ begins
   const runtime::File none_;
@@ -102,6 +119,8 @@ std::unique_ptr<Storage> make_file_storage(runtime::File file, runtime::Path pat
   return std::make_unique<FileStorage>(std::move(file), std::move(path), filesystem, disk);
 }
 
-std::unique_ptr<Storage> make_memory_storage(std::uint64_t start) { return std::make_unique<MemoryStorage>(start); }
+std::unique_ptr<Storage> make_memory_storage(std::uint64_t start, std::shared_ptr<MemoryBudget> budget) {
+  return std::make_unique<MemoryStorage>(start, std::move(budget));
+}
 
 }  // namespace sluice::streamcache

@@ -12,6 +12,7 @@
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/task.hpp"
+#include "streamcache/memory_budget.hpp"
 
 namespace sluice::streamcache {
 
@@ -26,6 +27,8 @@ class Storage {
   [[nodiscard]] virtual Result<std::unique_ptr<Storage>> with(runtime::File file, runtime::Path path) const = 0;
   // Nobody will read below `position` any more.
   virtual void discard_below(std::uint64_t position) = 0;
+  // What stands before it has been discarded.
+  [[nodiscard]] virtual std::uint64_t start() const = 0;
   // Not open, and empty, for memory.
   [[nodiscard]] virtual const runtime::File& file() const = 0;
   [[nodiscard]] virtual const runtime::Path& path() const = 0;
@@ -35,7 +38,7 @@ class Storage {
 std::unique_ptr<Storage> make_file_storage(runtime::File file, runtime::Path path, runtime::Filesystem& filesystem,
                                            runtime::DiskPool& disk);
 
-// Holds only what was written, from `start` on, and not yet discarded.
-std::unique_ptr<Storage> make_memory_storage(std::uint64_t start = 0);
+// Holds only what was written, from `start` on, and not yet discarded. That counts in `budget`, where there is one.
+std::unique_ptr<Storage> make_memory_storage(std::uint64_t start = 0, std::shared_ptr<MemoryBudget> budget = nullptr);
 
 }  // namespace sluice::streamcache

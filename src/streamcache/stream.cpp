@@ -18,6 +18,7 @@ runtime::Task<Result<std::uint64_t>> Stream::wait_readable(std::uint64_t positio
   if (closed_) co_return Error(Errc::closed, "the stream is closed");
   advance(position);
   for (;;) {
+    if (cut_off_) co_return Error(Errc::overloaded, "the reader was too slow for a fill that is not stored");
     // In this order: once the writer has ended, the end that is read next is the last one.
     const bool ended = pipe_->visible_.idle();
     const std::uint64_t end = readable();
@@ -70,6 +71,8 @@ runtime::Task<Result<std::size_t>> Stream::read_at(std::uint64_t position, std::
   const std::uint64_t stored = stored_end();
   const bool in_file = position < stored;
   if (in_file) bytes = bytes.first(static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), stored - position)));
+  // What it has not read may be gone.
+  if (!in_file && cut_off_) co_return Error(Errc::overloaded, "the reader was too slow for a fill that is not stored");
   Storage& storage = in_file ? *pipe_->storage_ : *pipe_->tail_;
   Result<std::size_t> got = co_await storage.read(position, bytes);
   if (got && *got == 0) co_return Error(Errc::io, "the file is shorter than what was written to it");

@@ -1,5 +1,9 @@
 #include <utility>
+#include <variant>
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
+#include "runtime/every.hpp"
 #include "streamcache/pipe.hpp"
 
 namespace sluice::streamcache {
@@ -38,9 +42,26 @@ runtime::Task<Result<void>> Writer::wait_window() {
     const std::optional<std::uint64_t> needed = pipe.mark_needed();
     if (!needed) co_return Result<void>{};
     wait.start();
-    const Result<std::uint64_t> mark = co_await pipe.pacing().wait_past(*needed);
+    if (pipe.unstored()) {
+      if (Result<void> waited = co_await wait_slowest(*needed); !waited) co_return waited;
+      continue;
+    }
+    const Result<std::uint64_t> mark = co_await pipe.mark_.wait_past(*needed);
     if (!mark) co_return mark.error();
   }
+}
+
+runtime::Task<Result<void>> Writer::wait_slowest(std::uint64_t move) {
+  using namespace runtime::asio::experimental::awaitable_operators;
+  Pipe& pipe = *pipe_;
+  const auto ended = co_await (pipe.slowest_.wait_past(move) || runtime::sleep_for(pipe.params_.unstored_patience));
+  if (ended.index() != 0) {
+    pipe.cut_off_laggards();
+    co_return Result<void>{};
+  }
+  const Result<std::uint64_t>& moved = std::get<0>(ended);
+  if (!moved) co_return moved.error();
+  co_return Result<void>{};
 }
 
 runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {

@@ -1,5 +1,8 @@
 // Pipes that go on where the disk refuses them, and files that have a part in them.
+#include <atomic>
 #include <cerrno>
+#include <fstream>
+#include <thread>
 
 #include "cache_fixture.hpp"
 #include "pipe_fixture.hpp"
@@ -42,11 +45,13 @@ TEST_CASE("Pipe: a disk that refuses a write hands over to memory", "[streamcach
     CHECK(writer->unstored());
     CHECK(one->stored_end() == 7);
     CHECK(pipe->written() <= 7 + 10 + 1 + 3);
-    CHECK(pipe->open_reader().error().code == Errc::unsupported);
+    // Nothing of it has gone yet, so somebody may still join; who does paces it too.
+    CHECK(pipe->open_reader().has_value());
     const auto second = t.start(read_all(*two, 1));
     t.settle();
     REQUIRE(writing->done);
     REQUIRE(*writing->result);
+    CHECK(pipe->open_reader().error().code == Errc::unsupported);
     REQUIRE(writer->complete());
     t.settle();
     CHECK(first->result->value() == data);
@@ -151,14 +156,124 @@ TEST_CASE("FileCache: where no file can be made the entry passes through memory"
   t.fail(CacheFixture::Operation::create, ENOSPC);
   const std::string data = pattern(50);
   Lookup first = t.look_up("key", text(data));
-  // Nobody can come late, so the second one has its own.
+  // Once something has passed that nobody can come back for, the second one has its own.
+  std::string head = t.run(read_some(*first.stream, 4)).value();
+  head += t.run(read_some(*first.stream, 4)).value();
+  t.settle();
   Lookup second = t.look_up("key", text(data));
   CHECK(second.created);
-  CHECK(t.read(*first.stream) == data);
+  CHECK(head + t.read(*first.stream) == data);
   CHECK(t.read(*second.stream) == data);
   t.settle();
   CHECK(t.cache->size() == 0);
   CHECK(t.file_count() == 0);
+}
+
+TEST_CASE("FileCache: fifty readers share one fill that cannot be stored", "[streamcache]") {
+  FileCache::Params params = cache_params(16, false, Abandoned::finish);
+  params.pipe.unstored = true;
+  params.pipe.hold_back_bytes = 1;
+  params.pipe.memory = std::make_shared<MemoryBudget>(1000);
+  CacheFixture t(params);
+  t.fail(CacheFixture::Operation::create, ENOSPC);
+  const std::string data = pattern(5000);
+  std::vector<Lookup> lookups;
+  std::vector<std::shared_ptr<Running<Result<std::string>>>> readers;
+  lookups.push_back(t.look_up("key", text(data)));
+  for (int i = 1; i < 50; ++i) lookups.push_back(t.look_up("key", must_not_run()));
+  for (std::size_t i = 0; i < lookups.size(); ++i) {
+    CHECK(lookups[i].created == (i == 0));
+    readers.push_back(t.start(read_all(*lookups[i].stream, 1 + i)));
+  }
+  t.settle();
+  for (const auto& reader : readers) {
+    REQUIRE(reader->done);
+    CHECK(reader->result->value() == data);
+  }
+  lookups.clear();
+  t.settle();
+  CHECK(params.pipe.memory->used() == 0);
+}
+
+TEST_CASE("Pipe: what all unstored ones hold is bounded together", "[streamcache]") {
+  constexpr std::uint64_t kWindow = 1 << 20;
+  PipeParams params = unstored_params(kWindow);
+  params.memory = std::make_shared<MemoryBudget>(2 * kWindow);
+  PipeFixture t;
+  std::vector<std::shared_ptr<Pipe>> pipes;
+  std::vector<std::unique_ptr<Stream>> readers;
+  std::vector<std::shared_ptr<Running<Result<void>>>> writers;
+  const std::string data = pattern(2 * kWindow);
+  for (int i = 0; i < 10; ++i) {
+    pipes.push_back(std::make_shared<Pipe>(params, t.clock, t.metrics));
+    pipes.back()->open_unstored(Error(Errc::no_space));
+    readers.push_back(t.reader(pipes.back()));
+    writers.push_back(t.produce(pipes.back(), data, 64 * 1024));
+  }
+  t.settle();
+  // None has a reader that takes anything: two windows, and the least for each of the others.
+  CHECK(params.memory->used() <= 2 * kWindow + 10 * (MemoryBudget::kLeastWindow + 64 * 1024));
+  for (std::size_t i = 0; i < pipes.size(); ++i) {
+    const auto reading = t.start(read_all(*readers[i]));
+    t.settle();
+    REQUIRE(writers[i]->done);
+    REQUIRE(pipes[i]->finish({}));
+    t.settle();
+    CHECK(reading->result->value() == data);
+  }
+  readers.clear();
+  writers.clear();
+  pipes.clear();
+  CHECK(params.memory->used() == 0);
+}
+
+TEST_CASE("Pipe: a reader that holds up the others of an unstored one is cut off", "[streamcache]") {
+  PipeParams params = unstored_params(16);
+  params.unstored_patience = std::chrono::milliseconds{1};
+  PipeFixture t;
+  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
+  pipe->open_unstored(Error(Errc::no_space));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto fast = t.reader(pipe);
+  auto slow = t.reader(pipe);
+  const std::string data = pattern(200);
+  const auto writing = t.start(write_pieces(writer, data, 3));
+  const auto reading = t.start(read_all(*fast));
+  while (!writing->done) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    t.settle();
+  }
+  REQUIRE(*writing->result);
+  REQUIRE(writer->complete());
+  REQUIRE(pipe->finish({}));
+  t.settle();
+  CHECK(reading->result->value() == data);
+  const Drained cut = t.run(drain(*slow));
+  REQUIRE(cut.error);
+  CHECK(cut.error->code == Errc::overloaded);
+}
+
+TEST_CASE("FileCache: a file that was brought for a fill that is cancelled is given back", "[streamcache]") {
+  CacheFixture t(cache_params(std::nullopt, false));
+  const runtime::Path path = t.directory.path() / "part";
+  {
+    std::ofstream(path) << "part";
+  }
+  std::atomic<int> given_back{0};
+  const auto open = [&]() -> Result<OpenedFile> {
+    // The program is asked to end while the disk opens it.
+    t.fills.cancel();
+    return OpenedFile{*t.posix.open_write(path), path, 4, [&](const OpenedFile& file) {
+                        given_back += file.part_bytes == 4 ? 1 : 0;
+                        return true;
+                      }};
+  };
+  const auto looking = t.start(t.cache->find_or_create("key", must_not_run(), open));
+  t.settle();
+  REQUIRE(looking->done);
+  CHECK(looking->result->error().code == Errc::cancelled);
+  CHECK(given_back == 1);
+  CHECK(t.file_count() == 1);
 }
 
 TEST_CASE("FileCache: a look-up brings the file", "[streamcache]") {
@@ -167,7 +282,7 @@ TEST_CASE("FileCache: a look-up brings the file", "[streamcache]") {
   const auto open = [&]() -> Result<OpenedFile> {
     Result<runtime::File> file = t.filesystem.create(path);
     if (!file) return file.error();
-    return OpenedFile{*std::move(file), path, 0};
+    return OpenedFile{*std::move(file), path, 0, {}};
   };
   Result<Lookup> found = t.run(t.cache->find_or_create("key", text("abc"), open));
   REQUIRE(found);

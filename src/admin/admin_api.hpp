@@ -42,7 +42,8 @@ class AdminApi {
     // A file that no repository has.
     std::function<runtime::Task<Result<Removed>>(oci::Digest)> drop;
     std::function<bool(const store::Scope&, const std::string& tag)> forget_tag;
-    std::function<runtime::Task<void>()> flush;
+    // Suspends until what was taken out stays out whatever happens. Errors: io, no_space.
+    std::function<runtime::Task<Result<void>>()> flush;
     // Reads the configuration again: what it has changed, as JSON. Null: there is none to read.
     std::function<runtime::Task<Result<std::string>>()> reload = nullptr;
   };

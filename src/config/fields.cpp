@@ -157,6 +157,20 @@ Field<Settings> window() {
           }};
 }
 
+// In octal, as chmod takes it.
+Field<Settings> file_mode() {
+  return {"store.mode", "permissions in octal from 0600 to 0666: 0600, 0640 or 0644, for example",
+          [](Settings& settings, std::string_view value) {
+            unsigned mode = 0;
+            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), mode, 8);
+            if (error != std::errc{} || end != value.data() + value.size()) return false;
+            if ((mode & 0600U) != 0600U || (mode & ~0666U) != 0) return false;
+            settings.store.mode = mode;
+            return true;
+          },
+          [](const Settings& settings) { return in_quotes(fmt::format("{:04o}", settings.store.mode)); }};
+}
+
 Field<Settings> range_limit() {
   return {"fill.range_limit", "a size from 1KiB to 1TiB, or off",
           [](Settings& settings, std::string_view value) {
@@ -429,6 +443,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(text<S>("log.access.file", "a file, or - for standard output",
                       [](auto& s) -> auto& { return s.log.access.file; }));
   f.push_back(window());
+  f.push_back(bytes<S>("fill.memory", kMiB, kGiB * 1024, [](auto& s) -> auto& { return s.fill.memory_bytes; }));
   f.push_back(choice<S>("fill.abandoned", kAbandoned, [](auto& s) -> auto& { return s.fill.abandoned; }));
   f.push_back(choice<S>("fill.ranges", kRanges, [](auto& s) -> auto& { return s.fill.ranges; }));
   f.push_back(range_limit());
@@ -449,6 +464,7 @@ std::vector<Field<Settings>> make_settings_fields() {
   f.push_back(bytes<S>("manifests.memory_cache", 0, kGiB * 1024,
                        [](auto& s) -> auto& { return s.manifests.memory_cache_bytes; }));
   f.push_back(flag<S>("store.fsync", [](auto& s) -> auto& { return s.store.fsync; }));
+  f.push_back(file_mode());
   f.push_back(size_limit("store.max_size", 16 * kMiB, [](auto& s) -> auto& { return s.store.max_size; }));
   f.push_back(size_limit("store.min_free", 1, [](auto& s) -> auto& { return s.store.min_free; }));
   f.push_back(duration<S>(

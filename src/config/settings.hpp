@@ -120,7 +120,8 @@ enum class Ranges : std::uint8_t {
 enum class Prefetch : std::uint8_t { none, config, layers };
 
 struct Fill {
-  std::uint64_t window_bytes = 8 * 1024 * 1024;  // how far it may run ahead of its fastest reader; 0 ("off"): freely
+  std::uint64_t window_bytes = 8 * 1024 * 1024;   // how far it may run ahead of its fastest reader; 0 ("off"): freely
+  std::uint64_t memory_bytes = 64 * 1024 * 1024;  // what all fills that cannot be stored may hold in memory
   Abandoned abandoned = Abandoned::finish;
   Ranges ranges = Ranges::direct;
   // How much of a blob is passed through in ranges before it is fetched whole; 0 ("off"): however much.
@@ -163,7 +164,8 @@ struct Manifests {
 
 struct Store {
   bool fsync = true;        // a blob is on the disk before it counts as stored
-  std::size_t threads = 4;  // for disk work that blocks
+  unsigned mode = 0600;     // of the files below `data`; who may read a file may search its directory too
+  std::size_t threads = 4;  // for each of the two lanes of disk work
   // What all files below `data` may take, and what must stay free on their file system; off: no limit.
   SizeLimit max_size{.percent = 90};
   SizeLimit min_free{.percent = 5};

@@ -152,7 +152,14 @@ runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci
     Result<store::Parts::Opened> opened = parts_.open(digest, origin);
     if (!opened) return opened.error();
     *part_room = std::move(opened->room);
-    return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes};
+    // Of a fill that ends before it begins, the part waits for the next one.
+    auto give_back = [this, digest, part_room](const streamcache::OpenedFile& file) {
+      if (!parts_.keep(file.path, digest, file.part_bytes, *part_room)) return false;
+      runtime::unlock(file.file);
+      return true;
+    };
+    return streamcache::OpenedFile{std::move(opened->file), std::move(opened->path), opened->size_bytes,
+                                   std::move(give_back)};
   };
   Result<streamcache::Lookup> lookup = co_await fills_.find_or_create(key, std::move(create), std::move(open));
   if (lookup && !lookup->created && !route.urgency) raise(key);

@@ -198,7 +198,8 @@ class BlobService {
                                      class TrailingVerifier& verifier);
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
   // Whether it is in the store now.
-  runtime::Task<bool> keep(oci::Digest digest, streamcache::Writer& writer, Room& room, store::Origin origin);
+  runtime::Task<bool> keep(oci::Digest digest, oci::Digest asked, streamcache::Writer& writer, Room& room,
+                           store::Origin origin);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   runtime::Task<void> remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
                                         std::uint64_t size, const Revocations::Ticket& ticket);

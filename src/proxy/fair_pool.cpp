@@ -31,7 +31,7 @@ bool FairPool::post(const IpAddress& client, Work work) {
     ++count_;
   }
   // One call for each piece of work, but not for this very one.
-  pool_.post([this] { run_next(); });
+  pool_.post(runtime::Lane::bulk, [this] { run_next(); });
   return true;
 }
 

@@ -350,7 +350,7 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await store_.add_origin(canonical, origin_of(route));
     co_await remove_file(*writer);
   } else {
-    const bool kept = co_await keep(canonical, *writer, room, origin_of(route));
+    const bool kept = co_await keep(canonical, digest, *writer, room, origin_of(route));
     if (kept) metrics_.of(route).stored_bytes.add(writer->position());
   }
   // A removal that came in between has looked for the file before it was there.
@@ -406,7 +406,10 @@ runtime::Task<void> BlobService::keep_part(oci::Digest digest, streamcache::Writ
   const bool kept = co_await runtime::offload(pool_, [this, &writer, &room, digest, bytes] {
     return parts_.keep(writer.path(), digest, bytes, room.reservation);
   });
-  if (kept) writer.release_file();
+  if (!kept) co_return;
+  writer.release_file();
+  // Readers may still have the file open; the next download may write to it.
+  runtime::unlock(writer.file());
 }
 
 // Before bytes up to `end` are written. Of a known size all room is made at once, of an unknown one step by step.
@@ -430,7 +433,7 @@ runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
   if (removed) writer.release_file();
 }
 
-runtime::Task<bool> BlobService::keep(oci::Digest digest, streamcache::Writer& writer, Room& room,
+runtime::Task<bool> BlobService::keep(oci::Digest digest, oci::Digest asked, streamcache::Writer& writer, Room& room,
                                       store::Origin origin) {
   if (writer.unstored()) {
     metrics_.fills_unstored.add();
@@ -444,6 +447,11 @@ runtime::Task<bool> BlobService::keep(oci::Digest digest, streamcache::Writer& w
     writer.release_file();
     note_store(std::nullopt);
     co_return true;
+  }
+  // The program ends, and another one may have the store by now: it finds a part that is whole.
+  if (adopted.error().code == Errc::shutting_down) {
+    co_await keep_part(asked, writer, room);
+    co_return false;
   }
   // The readers have their bytes all the same; the next request fetches it again.
   log::error("fill",

@@ -31,16 +31,14 @@ runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::
     const Result<Freed> freed = co_await forget(scope, name);
     if (!freed) co_return freed.error();
   }
-  co_await flush();
-  co_return Result<void>{};
+  co_return co_await flush();
 }
 
 runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, oci::Reference reference) {
   if (!reference.is_digest()) {
     const std::string tag = reference.tag().str();
     if (!forget_tag(scope, tag)) co_return not_here(Errc::manifest_unknown, scope, tag);
-    co_await flush();
-    co_return Result<void>{};
+    co_return co_await flush();
   }
   const oci::Digest digest = reference.digest();
   const Result<descriptors::Entry> known = co_await parts_.access.stat_known(scope, digest);
@@ -49,8 +47,7 @@ runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, o
   }
   const Result<Freed> freed = co_await forget(scope, digest);
   if (!freed) co_return freed.error();
-  co_await flush();
-  co_return Result<void>{};
+  co_return co_await flush();
 }
 
 runtime::Task<Result<Removal::Freed>> Removal::forget(descriptors::Scope scope, oci::Digest digest) {
@@ -114,11 +111,14 @@ bool Removal::forget_tag(const descriptors::Scope& scope, std::string_view tag) 
   return parts_.manifests.forget_tag(scope, tag);
 }
 
-runtime::Task<void> Removal::flush() {
+runtime::Task<Result<void>> Removal::flush() {
   const Result<void> flushed =
       co_await runtime::offload(parts_.pool, [this] { return parts_.store.catalog().flush(); });
-  // It stays in the queue, which is written before the process ends.
-  if (!flushed) log::error("proxy", fmt::format("a removal is not on the disk yet: {}", flushed.error().message));
+  if (flushed) co_return flushed;
+  // It stays in the queue, which is tried again and written before the process ends. But who is told that it is out may
+  // rely on it.
+  log::error("proxy", fmt::format("a removal is in force but not on the disk: {}", flushed.error().message));
+  co_return flushed.error().in("removed, but a crash may undo it");
 }
 
 }  // namespace sluice::proxy

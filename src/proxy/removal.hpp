@@ -64,7 +64,7 @@ class Removal {
   // Whether it was known.
   bool forget_tag(const descriptors::Scope& scope, std::string_view tag);
   // What was forgotten is so on the disk too.
-  runtime::Task<void> flush();
+  runtime::Task<Result<void>> flush();
 
  private:
   runtime::Task<Result<Freed>> forget_name(descriptors::Scope scope, oci::Digest digest);

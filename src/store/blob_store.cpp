@@ -16,6 +16,9 @@ namespace {
 // are no blobs yet, it says something else.
 constexpr unsigned kPublicMode = 01000;
 
+// Of a blob that is not what is on record, but may be what its name says.
+constexpr Errc kDoubtful = Errc::corrupt;
+
 }  // namespace
 
 std::uint32_t BlobStore::now_seconds() const {
@@ -24,7 +27,9 @@ std::uint32_t BlobStore::now_seconds() const {
 }
 
 std::mutex& BlobStore::commit_lock(const oci::Digest& digest) noexcept {
-  return commit_locks_[std::to_integer<std::size_t>(digest.raw().front()) % commit_locks_.size()];
+  const std::span<const std::byte> raw = digest.raw();
+  const std::size_t first = std::to_integer<std::size_t>(raw[0]) << 8U | std::to_integer<std::size_t>(raw[1]);
+  return commit_locks_[first % commit_locks_.size()];
 }
 
 void BlobStore::show_totals() {
@@ -79,7 +84,8 @@ runtime::Task<Result<Stored>> BlobStore::stat(oci::Digest digest) {
   const bool unsure = incomplete();
   if (const std::optional<Stored> found = find(digest)) co_return *found;
   if (!unsure) co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
-  co_return co_await runtime::offload(pool_, [this, digest] { return stat_blocking(digest); });
+  const auto work = [this, digest] { return stat_blocking(digest); };
+  co_return co_await runtime::offload(pool_, work, runtime::Lane::fast);
 }
 
 runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Digest digest) {
@@ -88,7 +94,14 @@ runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Dige
   if (!unsure && !index_.find(digest)) {
     co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }
-  co_return co_await runtime::offload(pool_, [this, digest] { return open_blocking(digest); });
+  const auto work = [this, digest] { return open_blocking(digest); };
+  Result<std::shared_ptr<const OpenBlob>> opened = co_await runtime::offload(pool_, work, runtime::Lane::fast);
+  if (opened || opened.error().code != kDoubtful) co_return opened;
+  const Result<void> settled = co_await runtime::offload(pool_, [this, digest] { return settle_doubt(digest); });
+  if (!settled) co_return settled.error();
+  opened = co_await runtime::offload(pool_, work, runtime::Lane::fast);
+  if (opened || opened.error().code != kDoubtful) co_return opened;
+  co_return Error(Errc::overloaded, opened.error().message);  // it changes while it is looked at
 }
 
 runtime::Task<Result<void>> BlobStore::reserve(Reservation& room, std::uint64_t size_bytes) {
@@ -130,7 +143,14 @@ runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std
   if (!unsure && !index_.find(digest)) {
     co_return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }
-  co_return co_await runtime::offload(pool_, [this, digest, limit] { return read_small_blocking(digest, limit); });
+  const auto work = [this, digest, limit] { return read_small_blocking(digest, limit); };
+  Result<std::string> read = co_await runtime::offload(pool_, work, runtime::Lane::fast);
+  if (read || read.error().code != kDoubtful) co_return read;
+  const Result<void> settled = co_await runtime::offload(pool_, [this, digest] { return settle_doubt(digest); });
+  if (!settled) co_return settled.error();
+  read = co_await runtime::offload(pool_, work, runtime::Lane::fast);
+  if (read || read.error().code != kDoubtful) co_return read;
+  co_return Error(Errc::overloaded, read.error().message);
 }
 
 runtime::Task<Result<void>> BlobStore::remove(oci::Digest digest) {
@@ -149,10 +169,10 @@ Result<std::optional<IndexEntry>> BlobStore::probe(const oci::Digest& digest) {
     return status.error();
   }
   if (status->kind != runtime::FileStatus::Kind::regular) return std::optional<IndexEntry>();
-  // Nothing says when it was used last; it was written when it was modified last.
-  const auto modified = std::chrono::duration_cast<std::chrono::seconds>(status->modified.time_since_epoch()).count();
+  // The last use was lost with the row. It counts as now: by the file's own times all that a lost catalog knew would be
+  // older than store.max_age, and go at once.
   const bool is_public = (status->mode & kPublicMode) != 0;
-  const IndexEntry entry{status->size_bytes, static_cast<std::uint32_t>(modified), MediaTypes::kOctetStream,
+  const IndexEntry entry{status->size_bytes, now_seconds(), MediaTypes::kOctetStream,
                          is_public ? OriginSets::kPublic : OriginSets::kUnknown};
   index_.set(digest, entry);
   ledger_.found(entry.size);
@@ -170,7 +190,8 @@ Result<Stored> BlobStore::stat_blocking(const oci::Digest& digest) {
   return stored(**probed);
 }
 
-// Opens the file and compares its length with the index. Under the commit lock.
+// Opens the file and compares what can be seen of it with the index. Errors: also kDoubtful: only its digest tells
+// whether it is the blob. Under the commit lock.
 Result<OpenBlob> BlobStore::open_checked(const oci::Digest& digest) {
   std::optional<IndexEntry> entry = index_.find(digest);
   if (!entry) {
@@ -185,14 +206,17 @@ Result<OpenBlob> BlobStore::open_checked(const oci::Digest& digest) {
     metrics_.open_errors.add();
     return drop(digest, file.error());
   }
-  const Result<std::uint64_t> size = filesystem_.size(*file);
-  if (!size) {
+  const Result<runtime::FileStatus> status = filesystem_.status(*file);
+  if (!status) {
     metrics_.open_errors.add();
-    return drop(digest, size.error());
+    return drop(digest, status.error());
   }
-  if (*size != entry->size) {
-    return drop(digest,
-                Error(Errc::size_mismatch, fmt::format("its file has {} bytes instead of {}", *size, entry->size)));
+  if (status->size_bytes != entry->size) {
+    return Error(kDoubtful, fmt::format("the file of {} has {} bytes, and {} are on record", digest.to_string(),
+                                        status->size_bytes, entry->size));
+  }
+  if (status->links > 1 && !vouched(digest, *status)) {
+    return Error(kDoubtful, fmt::format("the file of {} has {} names", digest.to_string(), status->links));
   }
   return OpenBlob{std::move(*file), entry->size, media_types_.text(entry->media_type)};
 }
@@ -258,6 +282,7 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
   }
   {
     const std::scoped_lock lock(commit_lock(digest));
+    if (!writable()) return Error(Errc::shutting_down, "the store is closed");
     if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
     open_files_.erase(digest);
     pardon(digest);
@@ -292,8 +317,10 @@ Result<void> BlobStore::publish(const runtime::Path& from, const oci::Digest& di
 
 Result<void> BlobStore::put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
                                      Reservation& room, const Origin& origin) {
+  if (!writable()) return Error(Errc::shutting_down, "the store is closed");
   const runtime::Path temporary =
-      layout_.incoming() / fmt::format("put-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
+      layout_.incoming() /
+      fmt::format("put-{:x}-{}", temporary_id_, next_temporary_.fetch_add(1, std::memory_order_relaxed));
   Result<void> done = write_new(temporary, bytes);
   if (done) {
     done = adopt_blocking(temporary, digest, bytes.size(), media_type, room, origin);
@@ -353,8 +380,12 @@ void BlobStore::mark_public(const runtime::Path& path, bool is_public) {
 // --- Removing.
 
 Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
+  runtime::File open;
   {
     const std::scoped_lock lock(commit_lock(digest));
+    if (!writable()) return Error(Errc::shutting_down, "the store is closed");
+    // Held open until the lock is free: what takes long is to give back what a large file takes, not its name.
+    if (Result<runtime::File> file = filesystem_.open_read(layout_.blob(digest))) open = std::move(*file);
     // The file first: when it cannot be removed, the blob is still there and still counted.
     const Result<void> removed = filesystem_.remove(layout_.blob(digest));
     if (!removed && removed.error().code != Errc::not_found) {
@@ -366,7 +397,12 @@ Result<void> BlobStore::remove_blocking(const oci::Digest& digest) {
     if (!removed && !known) return Error(Errc::not_found, fmt::format("{} is not stored", digest.to_string()));
   }
   evictor_->tell(digest);
-  return {};
+  if (params_.durability == Durability::none) return {};
+  // Who asked for it may rely on it, also when the power fails the next moment.
+  const Result<void> synced = filesystem_.sync_directory(layout_.shelf(digest));
+  if (synced || synced.error().code == Errc::not_found) return {};
+  metrics_.remove_errors.add();
+  return synced.error();
 }
 
 // Under the commit lock; whether it was known.

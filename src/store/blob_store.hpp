@@ -1,9 +1,10 @@
 // BlobStore: blobs and manifests at rest, by digest. Layout, durability and crash points: docs/disk-format.md.
 //
-//   state   | start | find, peek_open, touch, tasks | stop
-//   made    | once  | no                            | yes
-//   running | no    | yes                           | yes
-//   stopped | no    | no                            | yes
+//   state   | start | find, peek_open, touch, stat, open, read_small | other tasks     | close_for_writes, stop
+//   made    | once  | no                                             | no              | yes
+//   running | no    | yes                                            | yes             | yes
+//   closing | no    | yes, and nothing is dropped or noted           | shutting_down   | yes
+//   stopped | no    | no                                             | no              | yes
 //
 // What has a final name was whole and verified when it got it. The index in memory answers what is there; a file that
 // turns out to be missing, unreadable or of another length when it is opened is dropped, and the caller is told
@@ -23,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -71,6 +73,8 @@ class BlobStore {
   struct Params {
     runtime::Path root;
     Durability durability = Durability::data;
+    // Of the files below the root, those of SQLite included. The file system that is given makes files with it.
+    unsigned file_mode = 0600;
     // Descriptors of hot blobs that are kept open; 0 keeps none.
     std::size_t open_files = 256;
     // A last use is noted when the one on record is at least this old.
@@ -106,7 +110,11 @@ class BlobStore {
   // Makes the directories, takes the lock, removes what dead processes left in incoming/, loads the catalog and starts
   // the walk. Blocks. Errors: exists when another process holds the root (its pid is in the message); io, no_space.
   Result<void> start();
-  // Ends the walk, writes the catalog, gives the lock up. Idempotent.
+  // running → closing: ends upkeep, writes and closes the catalog and gives the lock up, so that another process may
+  // take the root over while readers here go on with what is open, or still to be opened. From then on nothing on the
+  // disk is changed. Blocks. Idempotent.
+  void close_for_writes();
+  // close_for_writes, and lets go of open files. Idempotent.
   void stop();
 
   // In the index? While that is incomplete `stat` knows more.
@@ -193,7 +201,7 @@ class BlobStore {
   void suspect(const oci::Digest& digest);
   // Blocks until the suspects are checked and a scrub that is due has ended: for tests. Only while running.
   void scrub();
-  // Between start and stop.
+  // Between start and close_for_writes.
   [[nodiscard]] bool running() const noexcept { return running_.load(std::memory_order_acquire); }
 
   // Told of each blob that is evicted, removed or taken out because it is damaged, on the thread that did it, without a
@@ -234,6 +242,10 @@ class BlobStore {
   class Scrubber;
 
   Result<void> take_lock();
+  void set_modes();
+  void set_mode(const runtime::Path& path, unsigned mode);
+  // What the commit lock says: whether files, index and catalog may be changed. Under the commit lock.
+  [[nodiscard]] bool writable() const noexcept { return writable_.load(std::memory_order_acquire); }
   void mend_root();
   void give_blobs(const std::function<void(std::span<const Catalog::BlobRow>)>& take) const;
   void clean_incoming();
@@ -251,6 +263,11 @@ class BlobStore {
   // Blocking; on the disk pool or the walker's thread.
   Result<Stored> stat_blocking(const oci::Digest& digest);
   Result<std::shared_ptr<const OpenBlob>> open_blocking(const oci::Digest& digest);
+  Result<void> settle_doubt(const oci::Digest& digest);
+  Checked refuse(const oci::Digest& digest, const Error& why);
+  void correct_size(const oci::Digest& digest, std::uint64_t size);
+  [[nodiscard]] bool vouched(const oci::Digest& digest, const runtime::FileStatus& status);
+  void vouch(const oci::Digest& digest, const runtime::FileStatus& status);
   Result<void> adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
                               const std::string& media_type, Reservation& room, const Origin& origin);
   Result<void> put_blocking(const oci::Digest& digest, const std::string& bytes, const std::string& media_type,
@@ -293,17 +310,24 @@ class BlobStore {
   std::atomic<bool> rebuilding_{false};
   std::atomic<bool> walked_{false};
   std::atomic<bool> running_{false};
-  bool started_ = false;  // the owner's thread alone
+  std::atomic<bool> writable_{true};
+  const std::uint64_t temporary_id_;  // tells our temporary files from those of another process
+  bool started_ = false;              // the owner's thread alone
 
   // Each serialises the steps that change the file and the index entry of one digest (those whose digests share it),
   // so that the two cannot disagree. Held across disk work, therefore taken on the disk pool and by the walker only.
-  std::array<std::mutex, 64> commit_locks_;
+  // Many, so that a rename that the disk takes its time for hardly ever holds up the opening of another blob.
+  std::array<std::mutex, 1024> commit_locks_;
 
   // Damaged blobs whose files could neither be moved nor removed: what is under their names is not entered again until
   // it is replaced. When they are too many, no file that the index lacks is.
   std::mutex condemned_mutex_;
   std::set<oci::Digest> condemned_;
   bool all_condemned_ = false;
+
+  // Blobs whose files have other names too (`sluice import` links), and were hashed: when their files had last changed.
+  std::mutex vouched_mutex_;
+  std::map<oci::Digest, std::chrono::system_clock::time_point> vouched_;
 
   std::atomic<std::uint64_t> shelves_made_{0};  // since the directories were measured
 

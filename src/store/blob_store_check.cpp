@@ -18,6 +18,7 @@ constexpr std::uint64_t kPieceBytes = 256 << 10;
 // In the catalog's meta, followed by the digest.
 constexpr std::string_view kCondemnedKey = "condemned ";
 constexpr std::size_t kMostCondemned = 10'000;
+constexpr std::size_t kMostVouched = 10'000;
 
 }  // namespace
 
@@ -51,10 +52,10 @@ BlobStore::Checked BlobStore::open_to_check(const oci::Digest& digest, runtime::
 BlobStore::Checked BlobStore::read_to_check(const oci::Digest& digest, const runtime::File& file, std::uint64_t size,
                                             const std::function<bool(std::uint64_t)>& on_bytes) {
   oci::Hasher hasher(digest.algorithm());
-  // One byte more than there should be tells a file that is longer.
+  // All of the file, whatever its length: the digest decides, and what is on record of it may be what is wrong.
   std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(size + 1, kPieceBytes)));
   std::uint64_t at = 0;
-  for (std::size_t got = buffer.size(); got == buffer.size() && at <= size; at += got) {
+  for (std::size_t got = buffer.size(); got == buffer.size(); at += got) {
     const Result<std::size_t> n = filesystem_.scan_at(file, at, buffer);
     if (!n) {
       metrics_.read_errors.add();
@@ -67,11 +68,63 @@ BlobStore::Checked BlobStore::read_to_check(const oci::Digest& digest, const run
   }
   const oci::Digest computed = hasher.finish();
   if (at == size && computed == digest) return {};
-  const std::string why = at == size  ? fmt::format("its content has the digest {}", computed.to_string())
-                          : at < size ? fmt::format("its file has {} bytes instead of {}", at, size)
-                                      : fmt::format("its file has more than {} bytes", size);
   const std::scoped_lock lock(commit_lock(digest));
+  if (computed == digest) {
+    const Result<bool> same = filesystem_.is_at(file, layout_.blob(digest));
+    if (!same || !*same) return {Checked::State::gone};
+    correct_size(digest, at);
+    return {};
+  }
+  const std::string why = at == size ? fmt::format("its content has the digest {}", computed.to_string())
+                                     : fmt::format("its file has {} bytes instead of {}", at, size);
   return condemn(digest, &file, Checked::State::damaged, Error(Errc::corrupt, why));
+}
+
+// The file is the blob, and what is on record of its length is wrong. Under the commit lock.
+void BlobStore::correct_size(const oci::Digest& digest, std::uint64_t size) {
+  const std::optional<IndexEntry> known = index_.find(digest);
+  if (!known || known->size == size || !writable()) return;
+  log::warn("store", fmt::format("{} has {} bytes and its digest; the catalog said {} bytes, and is corrected",
+                                 digest.to_string(), size, known->size));
+  IndexEntry entry = *known;
+  entry.size = size;
+  index_.set(digest, entry);
+  open_files_.erase(digest);
+  ledger_.gone(known->size);
+  ledger_.found(size);
+  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  show_totals();
+}
+
+// For an open that found the file other than it should be: reads it, and afterwards it is right or dropped. Errors:
+// those of reading it that say nothing about the blob.
+Result<void> BlobStore::settle_doubt(const oci::Digest& digest) {
+  runtime::File file;
+  std::uint64_t size = 0;
+  Checked checked = open_to_check(digest, file, size);
+  Result<runtime::FileStatus> before = Error(Errc::not_found);
+  if (file.is_open()) before = filesystem_.status(file);
+  if (checked.state == Checked::State::sound) {
+    checked = read_to_check(digest, file, size, [](std::uint64_t) { return true; });
+  }
+  if (checked.dropped) evictor_->tell(digest);
+  if (checked.state == Checked::State::unreadable && !checked.dropped) return Error(Errc::overloaded, checked.reason);
+  if (checked.state == Checked::State::sound && before) vouch(digest, *before);
+  return {};
+}
+
+// The file had its digest when it was last changed then.
+void BlobStore::vouch(const oci::Digest& digest, const runtime::FileStatus& status) {
+  if (status.links <= 1) return;
+  const std::scoped_lock lock(vouched_mutex_);
+  if (vouched_.size() >= kMostVouched) vouched_.clear();
+  vouched_.insert_or_assign(digest, status.changed);
+}
+
+bool BlobStore::vouched(const oci::Digest& digest, const runtime::FileStatus& status) {
+  const std::scoped_lock lock(vouched_mutex_);
+  const auto at = vouched_.find(digest);
+  return at != vouched_.end() && at->second == status.changed;
 }
 
 // From the meta of the catalog, before the walk.
@@ -125,6 +178,14 @@ BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::
   }
   // That we have too many files open, or no memory, says nothing about this one.
   if (why.code == Errc::overloaded) return out;
+  // Another process may have the root by now.
+  if (!writable()) {
+    open_files_.erase(digest);
+    index_.erase(digest);
+    out.dropped = true;
+    return out;
+  }
+  if (why.code == Errc::unsupported) return refuse(digest, why);
   if (state != Checked::State::missing) {
     const Result<runtime::Path> moved = quarantine_.take(path, digest, entry->size);
     if (moved) {
@@ -144,6 +205,15 @@ BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::
                   out.quarantined_to.empty() ? std::string("it is dropped")
                                              : fmt::format("its file is now {}", out.quarantined_to.native())));
   return out;
+}
+
+// What stands in the blob's place is none of ours: it is left there, and replaced when the blob is stored again. Under
+// the commit lock.
+BlobStore::Checked BlobStore::refuse(const oci::Digest& digest, const Error& why) {
+  forget(digest);
+  metrics_.dropped.add();
+  log::error("store", fmt::format("refused: {}; it is left alone, and the blob is fetched again", why.message));
+  return {.state = Checked::State::damaged, .reason = why.message, .dropped = true};
 }
 
 // What `open` and `read_small` say of a blob that turned out to be damaged: that it is not there, so that their caller

@@ -35,8 +35,9 @@ void BlobStore::scrub() {
 }
 
 Result<void> BlobStore::try_write() {
-  const runtime::Path path =
-      layout_.incoming() / fmt::format("try-{}", next_temporary_.fetch_add(1, std::memory_order_relaxed));
+  if (!writable()) return Error(Errc::shutting_down, "the store is closed");
+  const runtime::Path path = layout_.incoming() / fmt::format("try-{:x}-{}", temporary_id_,
+                                                              next_temporary_.fetch_add(1, std::memory_order_relaxed));
   Result<void> made = filesystem_.create_directories(layout_.incoming());
   if (!made) return made;
   Result<runtime::File> file = filesystem_.create(path);

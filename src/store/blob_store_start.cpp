@@ -79,6 +79,7 @@ BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::Di
       pool_(pool),
       clock_(clock),
       metrics_(registry),
+      temporary_id_(static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count())),
       ledger_([this] { evictor_->wake(); },
               registry.gauge("sluice_store_reserved_bytes", "Bytes that running fills have taken or will take")),
       quarantine_(layout_, params_.quarantine_max_age, filesystem, ledger_, clock, registry),
@@ -97,6 +98,7 @@ Result<void> BlobStore::start() {
     if (Result<void> made = filesystem_.create_directories(directory); !made) return made;
   }
   if (Result<void> locked = take_lock(); !locked) return locked;
+  set_modes();
   clean_incoming();
   const Catalog::Loaded loaded = load_catalog();
   quarantine_.start();
@@ -108,15 +110,22 @@ Result<void> BlobStore::start() {
   return {};
 }
 
-void BlobStore::stop() {
+void BlobStore::close_for_writes() {
   running_ = false;
   scrubber_->stop();
   walker_->stop();
   evictor_->stop();
   ledger_.close();
+  writable_.store(false, std::memory_order_release);
+  // Whoever changes something has found it writable under one of these.
+  for (std::mutex& commit : commit_locks_) const std::scoped_lock lock(commit);
   catalog_.close();
-  open_files_.clear();
   lock_ = runtime::File();
+}
+
+void BlobStore::stop() {
+  close_for_writes();
+  open_files_.clear();
 }
 
 void BlobStore::set_on_evicted(std::function<void(const oci::Digest&)> on_evicted) {
@@ -152,6 +161,37 @@ Result<void> BlobStore::take_lock() {
   if (filesystem_.truncate(*file, 0)) (void)filesystem_.write_at(*file, 0, std::as_bytes(std::span(pid)));
   lock_ = std::move(*file);
   return {};
+}
+
+// What the umask, an older version or somebody else made of the modes. Blobs keep theirs: nobody comes to them but
+// through the directories.
+void BlobStore::set_modes() {
+  const unsigned directory = runtime::PosixFilesystem::directory_mode(params_.file_mode);
+  std::error_code none;
+  // The root itself may be a link.
+  const runtime::Path real = std::filesystem::canonical(layout_.root(), none);
+  for (const runtime::Path& path : {real, layout_.blobs(), layout_.incoming(), layout_.quarantine()}) {
+    set_mode(path, directory);
+  }
+  for (const char* suffix : {"", "-wal", "-shm"}) {
+    set_mode(runtime::Path(layout_.catalog().native() + suffix), params_.file_mode);
+  }
+  set_mode(layout_.lock(), params_.file_mode);
+  set_mode(layout_.boot(), params_.file_mode);
+}
+
+void BlobStore::set_mode(const runtime::Path& path, unsigned mode) {
+  constexpr unsigned kPermissions = 0777;
+  const Result<runtime::FileStatus> status = filesystem_.status(path);
+  if (!status || status->kind == runtime::FileStatus::Kind::other || (status->mode & kPermissions) == mode) return;
+  const Result<void> set = filesystem_.set_mode(path, (status->mode & ~kPermissions) | mode);
+  if (!set) {
+    log::warn("store", fmt::format("{} keeps the mode {:04o} where store.mode wants {:04o}: {}", path.native(),
+                                   status->mode & kPermissions, mode, set.error().message));
+  } else if (((status->mode & kPermissions) & ~mode) != 0) {
+    log::info("store", fmt::format("changed the mode of {} from {:04o} to {:04o} (store.mode)", path.native(),
+                                   status->mode & kPermissions, mode));
+  }
 }
 
 // What lies there was being written by a process that is dead, as we hold the lock. Parts are for Parts to judge.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/guarded.hpp"
 
 namespace sluice::store {
 
@@ -37,7 +38,7 @@ bool BlobStore::Walker::rest(std::chrono::milliseconds pause) {
 void BlobStore::Walker::run(std::chrono::milliseconds pause) {
   const bool rebuild = store_.rebuilding();
   for (const oci::Algorithm algorithm : {oci::Algorithm::sha256, oci::Algorithm::sha384, oci::Algorithm::sha512}) {
-    walk_algorithm(algorithm, pause);
+    if (!runtime::guarded("store", [&] { walk_algorithm(algorithm, pause); })) failed_ = true;
   }
   if (strange_ != 0) {
     log::warn("store", fmt::format("{} files under {} are no blobs by their names; they are left alone", strange_,
@@ -72,12 +73,15 @@ std::vector<runtime::DirectoryEntry> BlobStore::Walker::list(const runtime::Path
 }
 
 void BlobStore::Walker::walk_algorithm(oci::Algorithm algorithm, std::chrono::milliseconds pause) {
+  store_.set_mode(store_.layout_.blobs(algorithm), runtime::PosixFilesystem::directory_mode(store_.params_.file_mode));
   for (const runtime::DirectoryEntry& shelf : list(store_.layout_.blobs(algorithm))) {
     if (stopping()) return;
     if (shelf.kind != runtime::FileStatus::Kind::directory) {
       ++strange_;
       continue;
     }
+    store_.set_mode(store_.layout_.blobs(algorithm) / shelf.name,
+                    runtime::PosixFilesystem::directory_mode(store_.params_.file_mode));
     walk_shelf(algorithm, shelf.name);
     if (!rest(pause)) return;
   }

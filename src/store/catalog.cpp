@@ -69,15 +69,34 @@ void Catalog::set_on_trouble(std::function<void(const std::string& why)> on_trou
   writer_->set_on_trouble(std::move(on_trouble));
 }
 
+// Made by us where it is not there: SQLite's own files get the mode of the first one.
+Result<std::unique_ptr<CatalogFile>> Catalog::open_or_make() {
+  const Result<runtime::FileStatus> status = filesystem_.status(params_.file);
+  if (status && (status->kind == runtime::FileStatus::Kind::other || status->links > 1) &&
+      status->kind != runtime::FileStatus::Kind::directory) {
+    return Error(Errc::corrupt, fmt::format("{} is no regular file of one name", params_.file.native()));
+  }
+  // Where that fails SQLite says why.
+  if (!status && status.error().code == Errc::not_found) (void)filesystem_.create(params_.file);
+  Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+  if (file && !(*file)->has_wal()) {
+    log::warn("store",
+              fmt::format("{} is not in WAL mode, which the file system does not allow: each batch of changes is "
+                          "forced to the disk, and readers wait for the writer",
+                          params_.file.native()));
+  }
+  return file;
+}
+
 // For the writer, later on.
 Result<std::unique_ptr<CatalogFile>> Catalog::open_file() {
-  Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+  Result<std::unique_ptr<CatalogFile>> file = open_or_make();
   if (file || file.error().code != Errc::corrupt) return file;
   const Result<runtime::Path> aside = move_aside(filesystem_, params_.file);
   if (!aside) return aside.error();
   log::error("store", fmt::format("the catalog cannot be used, {} (moved to {})", file.error().message,
                                   aside->filename().native()));
-  return CatalogFile::open(params_.file, media_types_);
+  return open_or_make();
 }
 
 Result<void> Catalog::give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const {
@@ -155,7 +174,7 @@ class Catalog::Loading {
     const Result<runtime::Path> aside = move_aside(catalog_.filesystem_, catalog_.params_.file);
     if (aside) loaded.discarded += fmt::format(" (moved to {})", aside->filename().native());
     // A file that could not be moved is tried once more as it is: it is used if it has turned out to be empty.
-    Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(catalog_.params_.file, catalog_.media_types_);
+    Result<std::unique_ptr<CatalogFile>> file = catalog_.open_or_make();
     if (file) {
       const Result<CatalogFile::Summary> summary = (*file)->load([](const Change&) {});
       if (aside || (summary && !summary->complete)) {
@@ -200,7 +219,7 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
   Loading loading(*this, on_blob, on_blobs, on_discard);
   Error problem;
   {
-    Result<std::unique_ptr<CatalogFile>> file = CatalogFile::open(params_.file, media_types_);
+    Result<std::unique_ptr<CatalogFile>> file = open_or_make();
     const Result<void> read = file ? loading.read(**file) : file.error();
     if (read) {
       writer_->start(std::move(*file), Writer::There::nothing, source);

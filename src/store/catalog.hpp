@@ -202,6 +202,7 @@ class Catalog {
 
   class Loading;
 
+  Result<std::unique_ptr<CatalogFile>> open_or_make();
   Result<std::unique_ptr<CatalogFile>> open_file();
   Result<void> give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const;
 

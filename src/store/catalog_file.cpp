@@ -182,6 +182,13 @@ class CatalogFile::Database {
     return statement->number(0);
   }
 
+  Result<std::string> text(const char* sql) {
+    Result<Statement> statement = prepare(sql);
+    if (!statement) return statement.error();
+    if (statement->step() != SQLITE_ROW) return error(sql);
+    return std::string(statement->text(0));
+  }
+
   // The version of the schema, 0 where there is none yet.
   Result<std::int64_t> version();
   Result<void> migrate(std::int64_t from_version);
@@ -240,8 +247,13 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
   const Result<std::int64_t> version = database->version();
   if (!version) return version.error();
   if (Result<void> migrated = database->migrate(*version); !migrated) return migrated.error();
-  // NORMAL: a power failure may cost the last transactions, never the consistency of the file.
-  if (Result<void> set = database->run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", "open"); !set) {
+  // It answers with the mode that there is, and that is no error: file systems without shared memory have no WAL.
+  const Result<std::string> mode = database->text("PRAGMA journal_mode = WAL");
+  if (!mode) return mode.error();
+  const bool has_wal = *mode == "wal";
+  // NORMAL: a power failure may cost the last transactions, never the consistency of the file. That holds for a WAL.
+  if (Result<void> set = database->run(has_wal ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", "open");
+      !set) {
     return set.error();
   }
   for (const char* sql : kStatements) {
@@ -253,6 +265,7 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
   }
   auto file = std::unique_ptr<CatalogFile>(new CatalogFile(path, std::move(database), media_types));
   file->made_ = *version == 0;
+  file->has_wal_ = has_wal;
   return file;
 }
 

@@ -31,6 +31,8 @@ class CatalogFile {
   CatalogFile& operator=(const CatalogFile&) = delete;
   ~CatalogFile();
 
+  // Whether it is in WAL mode. Where not, every change is durable when apply has returned.
+  [[nodiscard]] bool has_wal() const noexcept { return has_wal_; }
   // Whether there was none, or an empty one, before it was opened.
   [[nodiscard]] bool made() const noexcept { return made_; }
 
@@ -59,6 +61,7 @@ class CatalogFile {
   std::unique_ptr<Database> database_;
   MediaTypes& media_types_;
   bool made_ = false;
+  bool has_wal_ = true;
   bool one_connection_ = false;  // another one would be kept out, or see less
 };
 

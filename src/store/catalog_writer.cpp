@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/guarded.hpp"
 
 namespace sluice::store {
 
@@ -103,7 +104,7 @@ void Catalog::Writer::trim() {
 Result<void> Catalog::Writer::flush() {
   std::unique_lock lock(mutex_);
   if (state_ != State::running) return {};
-  if (waiting_.empty() && in_round_ == 0) return {};
+  if (waiting_.empty() && in_round_ == 0 && !unsynced_) return {};
   // A round that runs already may have begun before the caller's last change.
   const std::uint64_t wanted = rounds_begun_ + 1;
   flush_wanted_ = true;
@@ -130,17 +131,10 @@ std::size_t Catalog::Writer::pending() const {
 
 void Catalog::Writer::run() {
   std::unique_lock lock(mutex_);
-  const auto urgent = [this] { return state_ == State::closing || flush_wanted_; };
   while (state_ == State::running) {
-    wake_.wait(lock, [&] { return urgent() || !waiting_.empty() || need_ != Need::nothing; });
-    // Let others join the batch; leave a database that has just failed alone for longer.
-    if (failing_) {
-      wake_.wait_for(lock, params_.retry_delay, urgent);
-    } else {
-      wake_.wait_for(lock, params_.batch_delay,
-                     [&] { return urgent() || waiting_.size() >= params_.batch_changes || need_ != Need::nothing; });
-    }
-    write_round(lock);
+    wait_for_work(lock);
+    // One that throws (no memory) leaves its changes where they were; the next one takes them.
+    if (!runtime::guarded("store", [&] { write_round(lock); }) && !lock.owns_lock()) lock.lock();
   }
   if (!waiting_.empty()) write_round(lock);
   if (!waiting_.empty()) {
@@ -153,8 +147,20 @@ void Catalog::Writer::run() {
   round_done_.notify_all();
 }
 
+void Catalog::Writer::wait_for_work(std::unique_lock<std::mutex>& lock) {
+  const auto urgent = [this] { return state_ == State::closing || flush_wanted_; };
+  wake_.wait(lock, [&] { return urgent() || !waiting_.empty() || need_ != Need::nothing; });
+  // Let others join the batch; leave a database that has just failed alone for longer.
+  if (failing_) {
+    wake_.wait_for(lock, params_.retry_delay, urgent);
+  } else {
+    wake_.wait_for(lock, params_.batch_delay,
+                   [&] { return urgent() || waiting_.size() >= params_.batch_changes || need_ != Need::nothing; });
+  }
+}
+
 void Catalog::Writer::write_round(std::unique_lock<std::mutex>& lock) {
-  flush_wanted_ = false;
+  const bool durable = std::exchange(flush_wanted_, false);
   ++rounds_begun_;
   Result<void> done = mend(lock);
   if (done) {
@@ -163,12 +169,15 @@ void Catalog::Writer::write_round(std::unique_lock<std::mutex>& lock) {
     in_round_ = batch.size();
 
     lock.unlock();
-    if (!batch.empty()) done = file_->apply(batch);
+    if (!batch.empty()) done = apply(batch);
     if (done) batch.clear();
+    const Result<void> synced = done && durable ? sync_journal() : Result<void>{};
     lock.lock();
 
     if (done) {
       written_.add(in_round_);
+      unsynced_ = !durable || !synced;
+      done = synced;
     } else {
       // Back to the front, in their order.
       batch.insert(batch.end(), std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.end()));
@@ -181,6 +190,22 @@ void Catalog::Writer::write_round(std::unique_lock<std::mutex>& lock) {
   last_round_ = done;
   rounds_done_ = rounds_begun_;
   round_done_.notify_all();
+}
+
+Result<void> Catalog::Writer::apply(std::span<const Change> batch) {
+  Result<void> done = Error(Errc::internal, "an exception");
+  runtime::guarded("store", [&] { done = file_->apply(batch); });
+  return done;
+}
+
+// What was committed is then on the disk. A part of it that is in the database by now was forced there by SQLite when
+// it took it over from the WAL.
+Result<void> Catalog::Writer::sync_journal() {
+  const Result<runtime::File> journal = filesystem_.open_read(params_.file.native() + "-wal");
+  if (!journal && journal.error().code == Errc::not_found) return {};
+  if (!journal) return journal.error();
+  if (Result<void> synced = filesystem_.sync(*journal); !synced) return synced;
+  return filesystem_.sync_directory(params_.file.parent_path());
 }
 
 void Catalog::Writer::note_outcome(const Result<void>& done) {

@@ -58,10 +58,13 @@ class Catalog::Writer {
   enum class State : std::uint8_t { made, running, closing, closed };
 
   void run();
+  void wait_for_work(std::unique_lock<std::mutex>& lock);
+  Result<void> apply(std::span<const Change> batch);
   void write_round(std::unique_lock<std::mutex>& lock);
   Result<void> mend(std::unique_lock<std::mutex>& lock);
   Result<void> refill(bool keep_rows);
   [[nodiscard]] std::shared_ptr<const runtime::File> identify() const;
+  Result<void> sync_journal();
   void note_outcome(const Result<void>& done);
   void trim();
 
@@ -87,6 +90,7 @@ class Catalog::Writer {
   std::uint64_t rounds_begun_ = 0;
   std::uint64_t rounds_done_ = 0;
   bool flush_wanted_ = false;
+  bool unsynced_ = false;  // something was written that a power failure may take back
   bool failing_ = false;
   int failures_ = 0;  // in a row
   Need need_ = Need::nothing;

@@ -6,6 +6,7 @@
 
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "runtime/guarded.hpp"
 
 namespace sluice::store {
 namespace {
@@ -89,8 +90,10 @@ bool BlobStore::Evictor::stopping() {
 
 void BlobStore::Evictor::run() {
   // Not at start: on a cold disk it takes a while.
-  measure_directories();
-  measure_catalog();
+  runtime::guarded("store", [this] {
+    measure_directories();
+    measure_catalog();
+  });
   std::unique_lock lock(mutex_);
   while (!stop_) {
     const bool called = changed_.wait_for(lock, store_.params_.maintenance_interval,
@@ -101,11 +104,13 @@ void BlobStore::Evictor::run() {
     woken_ = false;
     lock.unlock();
     // Woken for room: what was measured a moment ago does.
-    if (everything || !called) {
-      work(everything);
-    } else {
-      make_room();
-    }
+    runtime::guarded("store", [&] {
+      if (everything || !called) {
+        work(everything);
+      } else {
+        make_room();
+      }
+    });
     lock.lock();
     rounds_done_ = asked;
     changed_.notify_all();
@@ -240,10 +245,12 @@ std::uint64_t BlobStore::Evictor::evict_some(const Ledger::Wanted& wanted) {
 bool BlobStore::Evictor::evict(const oci::Digest& digest, Reason reason) {
   std::uint64_t size = 0;
   std::uint32_t last_used = 0;
+  runtime::File open;  // until the lock is free: to give back what a large file takes may take long
   {
     const std::scoped_lock lock(store_.commit_lock(digest));
     const std::optional<IndexEntry> entry = store_.index_.find(digest);
     if (!entry) return false;
+    if (Result<runtime::File> file = store_.filesystem_.open_read(store_.layout_.blob(digest))) open = std::move(*file);
     const Result<void> removed = store_.filesystem_.remove(store_.layout_.blob(digest));
     if (!removed && removed.error().code != Errc::not_found) {
       store_.metrics_.remove_errors.add();

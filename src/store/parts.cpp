@@ -112,8 +112,14 @@ bool Parts::same_boot() {
 
 void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const Stored& stored) {
   const std::optional<Layout::PartName> name = Layout::part_name(entry.name);
-  if (!name || entry.kind != runtime::FileStatus::Kind::regular) return;
+  if (!name) return;
   Part part{layout_.incoming() / entry.name, 0, {}, {}};
+  const Claim claim = look(part.path);
+  if (claim == Claim::elsewhere) {
+    const std::scoped_lock lock(mutex_);
+    elsewhere_.insert_or_assign(Key{name->digest, name->tag}, part.path);
+  }
+  if (claim != Claim::free) return;
   const Result<runtime::FileStatus> status = filesystem_.status(part.path);
   if (!status) {
     log::warn(kComponent, status.error().message);
@@ -140,13 +146,65 @@ void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const
   }
 }
 
+Parts::Claim Parts::look(const runtime::Path& path) {
+  const Result<runtime::File> file = filesystem_.open_write(path);
+  if (!file) {
+    if (file.error().code == Errc::unsupported) {
+      log::warn(kComponent, fmt::format("refused: {}; it is left alone", file.error().message));
+      return Claim::refused;
+    }
+    return file.error().code == Errc::not_found ? Claim::refused : Claim::free;
+  }
+  const Result<bool> locked = runtime::try_lock(*file);
+  return locked && !*locked ? Claim::elsewhere : Claim::free;
+}
+
+// The part that an ending process was still writing when this one started, once it has let go of it.
+std::optional<Parts::Part> Parts::take_over(const Key& key) {
+  runtime::Path path;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto at = elsewhere_.find(key);
+    if (at == elsewhere_.end()) return std::nullopt;
+    path = at->second;
+  }
+  const Claim claim = look(path);
+  if (claim == Claim::elsewhere) return std::nullopt;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (elsewhere_.erase(key) == 0) return std::nullopt;
+  }
+  const Result<runtime::FileStatus> status = filesystem_.status(path);
+  if (claim == Claim::refused || !status || status->size_bytes == 0) return std::nullopt;
+  return Part{path, status->size_bytes, status->modified, {}};
+}
+
+// So that they age, and count, also where nobody asks for them.
+void Parts::take_over_all() {
+  std::vector<Key> keys;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [key, path] : elsewhere_) keys.push_back(key);
+  }
+  for (const Key& key : keys) {
+    std::optional<Part> part = take_over(key);
+    if (!part) continue;
+    if (const std::optional<Part> loser = insert(key, *std::move(part))) remove(loser->path);
+  }
+}
+
 Result<Parts::Opened> Parts::open(const oci::Digest& digest, const Origin& origin) {
   const Key key{digest, Layout::part_tag(origin)};
   std::optional<Part> part = take(key);
+  if (!part) part = take_over(key);
   if (part && expired(*part)) {
     expired_metric_.add();
     remove(part->path);
     part.reset();
+  }
+  if (part && look(part->path) == Claim::elsewhere) {
+    // Whoever has kept it is about to let go of it.
+    if (const std::optional<Part> loser = insert(key, *std::exchange(part, std::nullopt))) remove(loser->path);
   }
   if (part) {
     const runtime::Path path = part->path;
@@ -154,7 +212,7 @@ Result<Parts::Opened> Parts::open(const oci::Digest& digest, const Origin& origi
     if (opened) return opened;
     // It is no use to anybody: fetched whole, into a file of its own.
     log::warn(kComponent, fmt::format("a part cannot be used: {}", opened.error().message));
-    remove(path);
+    if (opened.error().code != Errc::exists && opened.error().code != Errc::unsupported) remove(path);
   }
   return create(key);
 }
@@ -162,6 +220,7 @@ Result<Parts::Opened> Parts::open(const oci::Digest& digest, const Origin& origi
 Result<Parts::Opened> Parts::reopen(Part part) {
   Result<runtime::File> file = filesystem_.open_write(part.path);
   if (!file) return file.error();
+  if (Result<void> claimed = claim(*file, part.path); !claimed) return claimed.error();
   const Result<std::uint64_t> size = filesystem_.size(*file);
   if (!size) return size.error();
   if (*size != part.size_bytes) {
@@ -190,7 +249,17 @@ Result<Parts::Opened> Parts::create(const Key& key) {
     file = filesystem_.create(path);
   }
   if (!file) return file.error();
+  if (Result<void> claimed = claim(*file, path); !claimed) return claimed.error();
   return Opened{*std::move(file), std::move(path)};
+}
+
+// Says to other processes that the file is being written.
+Result<void> Parts::claim(const runtime::File& file, const runtime::Path& path) {
+  const Result<bool> locked = runtime::try_lock(file);
+  if (locked && *locked) return {};
+  // A file system without locks cannot be shared either: the root's own lock has been had.
+  if (!locked) return {};
+  return Error(Errc::exists, fmt::format("another process writes {}", path.native()));
 }
 
 // Cuts off what a write that failed half way has left behind the good bytes, and forces these to the disk.
@@ -199,7 +268,9 @@ bool Parts::finish(const runtime::Path& path, std::uint64_t size_bytes) {
   if (!file) return false;
   const Result<std::uint64_t> length = filesystem_.size(*file);
   if (!length || *length < size_bytes) return false;
-  if (*length > size_bytes && !filesystem_.truncate(*file, size_bytes)) return false;
+  // Also where there is nothing to cut off: it makes the file one that was changed now, which is what its age is told
+  // by.
+  if (!filesystem_.truncate(*file, size_bytes)) return false;
   if (!params_.sync) return true;
   // Where that fails the part is kept for as long as the machine runs.
   const Result<runtime::FileStatus> status = filesystem_.status(path);
@@ -237,6 +308,7 @@ std::optional<Parts::Part> Parts::take_oldest(std::chrono::seconds idle) {
 }
 
 std::size_t Parts::expire() {
+  take_over_all();
   std::size_t count = 0;
   while (const std::optional<Part> part = take_oldest(params_.max_age)) {
     remove(part->path);
@@ -272,6 +344,11 @@ std::uint64_t Parts::drop(const oci::Digest& digest) {
     if (!part) continue;
     remove(part->path);
     bytes += part->size_bytes;
+  }
+  // As the store does for a blob: who asked for it may rely on it.
+  if (bytes != 0 && params_.sync) {
+    const Result<void> synced = filesystem_.sync_directory(layout_.incoming());
+    if (!synced) log::warn(kComponent, synced.error().message);
   }
   return bytes;
 }

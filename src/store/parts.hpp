@@ -114,6 +114,13 @@ class Parts {
   std::optional<Part> insert(const Key& key, Part part);
   std::optional<Part> take(const Key& key);
   Result<Opened> create(const Key& key);
+  // Whose a file is that was found: nobody's; another process's, which is ending and still writes it
+  // (docs/disk-format.md, "Handing over"); or no part, because it is no regular file of one name.
+  enum class Claim : std::uint8_t { free, elsewhere, refused };
+  Claim look(const runtime::Path& path);
+  std::optional<Part> take_over(const Key& key);
+  void take_over_all();
+  static Result<void> claim(const runtime::File& file, const runtime::Path& path);
   Result<Opened> reopen(Part part);
   bool finish(const runtime::Path& path, std::uint64_t size_bytes);
   bool same_boot();
@@ -133,7 +140,8 @@ class Parts {
   std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::uint64_t> next_number_{1};
 
-  mutable std::mutex mutex_;  // guards parts_
+  mutable std::mutex mutex_;                // guards parts_ and elsewhere_
+  std::map<Key, runtime::Path> elsewhere_;  // what another process wrote at the start
   std::map<Key, Part> parts_;
 };
 

@@ -13,6 +13,7 @@
 
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "runtime/guarded.hpp"
 
 namespace sluice::store {
 namespace {
@@ -105,8 +106,10 @@ void BlobStore::Scrubber::run() {
   while (!stop_.stop_requested()) {
     const std::uint64_t asked = rounds_wanted_;
     lock.unlock();
-    check_suspects();
-    if (due()) pass();
+    runtime::guarded("scrub", [this] {
+      check_suspects();
+      if (due()) pass();
+    });
     lock.lock();
     rounds_done_ = asked;
     changed_.notify_all();

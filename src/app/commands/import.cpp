@@ -226,6 +226,7 @@ class Reader {
 store::BlobStore::Params store_params(const config::Settings& settings) {
   store::BlobStore::Params params;
   params.root = settings.data;
+  params.file_mode = settings.store.mode;
   params.durability = settings.store.fsync ? store::Durability::data : store::Durability::none;
   params.walk_pause = std::chrono::milliseconds(0);
   params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
@@ -457,7 +458,7 @@ class Importer {
   Progress& progress_;
   SystemClock clock_;
   metrics::Registry registry_;
-  runtime::PosixFilesystem filesystem_;
+  runtime::PosixFilesystem filesystem_{settings_.store.mode};
   runtime::DiskPool pool_{2};
   store::BlobStore store_;
   std::uint64_t done_ = 0;

@@ -28,6 +28,7 @@ constexpr std::chrono::seconds kForEver{std::chrono::years{100}};
 store::BlobStore::Params store_params(const config::Settings& settings, bool limited) {
   store::BlobStore::Params params;
   params.root = settings.data;
+  params.file_mode = settings.store.mode;
   params.walk_pause = std::chrono::milliseconds(0);
   params.quarantine_max_age = kForEver;
   if (limited) {
@@ -105,15 +106,15 @@ Task<Result<admin::Removed>> forget(Taking in, store::Scope scope, oci::Digest d
   co_return out;
 }
 
-Task<void> flush(Taking in) {
-  const Result<void> flushed = co_await runtime::offload(in.pool, [in] { return in.store.catalog().flush(); });
-  static_cast<void>(flushed);  // it is tried again when the store is closed, which logs
+Task<Result<void>> flush(Taking in) {
+  co_return co_await runtime::offload(in.pool, [in] { return in.store.catalog().flush(); });
 }
 
 class LocalSource final : public Source {
  public:
   LocalSource(const config::Settings& settings, bool limited)
-      : store_(store_params(settings, limited), filesystem_, pool_, clock_, registry_),
+      : filesystem_(settings.store.mode),
+        store_(store_params(settings, limited), filesystem_, pool_, clock_, registry_),
         parts_(parts_params(settings, limited, store_.ledger()), filesystem_, clock_, registry_),
         inventory_({settings.default_upstream}, store_, parts_, filesystem_),
         verify_(store_, clock_),

@@ -189,7 +189,7 @@ TEST_CASE("BlobStore faults: what cannot be read is dropped, and can be fetched 
     CHECK(fixture.metric("sluice_store_errors_total", "open") == 1);
   }
   SECTION("size") {
-    fixture.fail(Operation::size, EIO);
+    fixture.fail(Operation::status, EIO);
     CHECK(fixture.content(sha256_of("abc")) == "not_found");
   }
   SECTION("read") {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "store/catalog.hpp"
+#include "store/catalog_file.hpp"
 #include "unit/store/store_fixture.hpp"
 
 using namespace sluice;
@@ -534,4 +535,23 @@ TEST_CASE("Catalog: one that vanishes while it cannot be written is made again w
   CHECK(fixture.catalog->flush());
   CHECK(fixture.open().memberships == 2);
   CHECK(fixture.catalog->tags(fixture.a) == std::vector<std::string>{"new", "old", "revoked"});
+}
+
+TEST_CASE("CatalogFile: a database that cannot have a WAL is told apart", "[store][catalog]") {
+  store::MediaTypes media_types;
+  // SQLite answers the wish for a WAL with the mode that there is, here that of a database in memory.
+  CHECK_FALSE(store::CatalogFile::open(":memory:", media_types).value()->has_wal());
+  const TempDirectory directory;
+  CHECK(store::CatalogFile::open(directory.path() / "catalog.db", media_types).value()->has_wal());
+}
+
+TEST_CASE("Catalog: what is no regular file is moved aside", "[store][catalog]") {
+  CatalogFixture fixture;
+  const std::filesystem::path precious = fixture.directory.path() / "precious";
+  write_file(precious, "precious");
+  std::filesystem::create_hard_link(precious, fixture.params.file);
+  CHECK_FALSE(fixture.open().discarded.empty());
+  fixture.catalog->set_meta("a", "b");
+  CHECK(fixture.catalog->flush());
+  CHECK(read_file(precious) == "precious");
 }

@@ -1,5 +1,8 @@
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <catch2/catch.hpp>
@@ -88,6 +91,7 @@ TEST_CASE("Parts: of two of a blob the larger one stays", "[store]") {
     CHECK(t.files() == 1);
   }
   CHECK(t.parts.bytes() == 13);
+  runtime::unlock(two.file);
   CHECK(t.open(t.digest).path == two.path);
 }
 
@@ -180,6 +184,7 @@ TEST_CASE("Parts: after the machine has stopped, only what was forced to the dis
   REQUIRE(t.leave(t.digest, "0123456789"));
   const Parts::Opened growing = t.open(t.other);
   write_file(growing.path, "0123456789");
+  runtime::unlock(growing.file);  // as the death of its process does
   const bool same = GENERATE(true, false);
   Parts::Params params = t.params;
   if (!same) params.boot_id = GENERATE("another", "");
@@ -323,6 +328,68 @@ TEST_CASE("Layout: a part's name tells its digest and its origin", "[store]") {
     INFO(name);
     CHECK_FALSE(Layout::part_name(name).has_value());
   }
+}
+
+TEST_CASE("Parts: what stands in a part's place and is no regular file of one name is left alone", "[store]") {
+  PartsFixture t;
+  const runtime::Path precious = t.directory.path() / "precious";
+  write_file(precious, "0123456789abcdef");
+  std::filesystem::create_hard_link(precious, t.layout.part(t.digest));
+  REQUIRE(::mkfifo(t.layout.part(t.other).c_str(), 0600) == 0);
+  t.start();
+  CHECK(t.parts.bytes() == 0);
+  for (const oci::Digest& digest : {t.digest, t.other}) {
+    const Parts::Opened opened = t.open(digest);
+    CHECK(opened.size_bytes == 0);
+    CHECK(opened.path != t.layout.part(digest));
+    REQUIRE(t.posix.write_at(opened.file, 0, std::as_bytes(std::span("overwritten"))));
+  }
+  CHECK(read_file(precious) == "0123456789abcdef");
+  CHECK(std::filesystem::exists(t.layout.part(t.other)));
+}
+
+TEST_CASE("Parts: one that another process still writes is taken over when that has let go of it", "[store]") {
+  PartsFixture old;
+  std::optional<Parts::Opened> writing = old.open(old.digest);
+  REQUIRE(old.posix.write_at(writing->file, 0, std::as_bytes(std::span("0123456789", 10))));
+  metrics::Registry registry;
+  Parts parts{old.params, old.filesystem, old.clock, registry};
+  parts.start([](const oci::Digest&) { return false; });
+  CHECK(parts.bytes() == 0);
+  {
+    const Result<Parts::Opened> beside = parts.open(old.digest);
+    REQUIRE(beside);
+    CHECK(beside->path != writing->path);
+    CHECK(beside->size_bytes == 0);
+  }
+  REQUIRE(old.posix.write_at(writing->file, 10, std::as_bytes(std::span("abcdef", 6))));
+  REQUIRE(old.keep(*writing, old.digest, 16));
+  const runtime::Path path = writing->path;
+  SECTION("by the next download") {
+    writing.reset();
+    const Result<Parts::Opened> taken = parts.open(old.digest);
+    REQUIRE(taken);
+    CHECK(taken->path == path);
+    CHECK(taken->size_bytes == 16);
+  }
+  SECTION("by upkeep") {
+    parts.expire();
+    CHECK(parts.bytes() == 0);
+    writing.reset();
+    parts.expire();
+    CHECK(parts.bytes() == 16);
+  }
+}
+
+TEST_CASE("Parts: the age of a part begins anew when it is asked for", "[store]") {
+  PartsFixture t;
+  REQUIRE(t.leave(t.digest, "0123456789"));
+  const runtime::Path path = t.layout.part(t.digest);
+  const auto long_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours{100};
+  std::filesystem::last_write_time(path, long_ago);
+  // Taken, and kept without another byte.
+  REQUIRE(t.keep(t.open(t.digest), t.digest, 10));
+  CHECK(std::filesystem::last_write_time(path) > long_ago + std::chrono::hours{99});
 }
 
 }  // namespace sluice::store

@@ -83,7 +83,7 @@ TEST_CASE("verify: what is damaged is set aside and can be fetched again", "[sto
   }
   SECTION("longer") {
     other += "x";
-    reason = "more than";
+    reason = "bytes instead of";
   }
   SECTION("empty") {
     other.clear();

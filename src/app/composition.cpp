@@ -10,15 +10,15 @@
 #include <future>
 #include <memory>
 #include <stdexcept>
-
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
+#include <thread>
 
 #include <fmt/format.h>
 
 #include "admin/admin_handler.hpp"
 #include "admin/readiness.hpp"
+#include "app/activation.hpp"
 #include "app/administration.hpp"
+#include "app/component_params.hpp"
 #include "app/exit_status.hpp"
 #include "app/front_door.hpp"
 #include "app/hints.hpp"
@@ -35,17 +35,15 @@
 #include "base/metrics.hpp"
 #include "base/units.hpp"
 #include "config/load.hpp"
-#include "descriptors/brief_descriptor_cache.hpp"
-#include "descriptors/memory_descriptor_cache.hpp"
-#include "descriptors/null_descriptor_cache.hpp"
-#include "descriptors/redis_descriptor_cache.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
 #include "proxy/removal.hpp"
 #include "runtime/disk_pool.hpp"
+#include "runtime/every.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/pause.hpp"
 #include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
 #include "store/parts.hpp"
@@ -59,121 +57,28 @@ using namespace std::chrono_literals;
 // What cancelled tasks get to end in, once they have been told to.
 constexpr auto kCancelTimeout = 10s;
 
-// Parts of the settings in the words of the components.
-
-http::Server::Params server_params(const config::Server& server, runtime::DiskPool& pool,
-                                   std::shared_ptr<http::OwnListeners> own_listeners) {
-  http::Server::Params params;
-  params.name = "registry";
-  params.header_timeout = server.header_timeout;
-  params.idle_timeout = server.idle_timeout;
-  params.send_timeout = server.send_stall_timeout;
-  params.max_header_bytes = server.max_header_bytes;
-  params.max_connections = server.max_connections;
-  params.disk_pool = &pool;
-  params.own_listeners = std::move(own_listeners);
-  return params;
-}
-
-store::BlobStore::Params store_params(const config::Settings& settings) {
-  store::BlobStore::Params params;
-  params.root = settings.data;
-  params.durability = settings.store.fsync ? store::Durability::data : store::Durability::none;
-  params.max_size = settings.store.max_size;
-  params.min_free = settings.store.min_free;
-  params.max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.max_age);
-  params.quarantine_max_age = std::chrono::duration_cast<std::chrono::seconds>(settings.store.quarantine_max_age);
-  params.max_tag_age = std::chrono::hours{90 * 24};
-  params.scrub_rate = settings.store.scrub_rate;
-  params.scrub_interval = std::chrono::duration_cast<std::chrono::seconds>(settings.store.scrub_interval);
-  return params;
-}
-
-streamcache::FileCache::Params fill_params(const config::Settings& settings, const store::BlobStore& store) {
-  const config::Fill& fill = settings.fill;
-  streamcache::FileCache::Params params;
-  params.directory = store.layout().incoming();
-  params.retain = false;
-  // Parts expire by themselves; this is for what else may lie there.
-  params.max_age = settings.store.part_max_age + 1h;
-  params.wait_for_abandoned = true;
-  params.pipe.hold_back_bytes = 1;
-  params.pipe.unstored = true;
-  params.pipe.window_bytes = fill.window_bytes == 0 ? std::nullopt : std::optional(fill.window_bytes);
-  params.pipe.abandoned =
-      fill.abandoned == config::Abandoned::finish ? streamcache::Abandoned::finish : streamcache::Abandoned::fail;
-  return params;
-}
-
-proxy::BlobService::Params blob_params(const config::Fill& fill,
-                                       std::function<void(const std::string&)> on_store_trouble) {
-  proxy::BlobService::Params params;
-  params.direct_ranges = fill.ranges == config::Ranges::direct;
-  params.range_limit_bytes = fill.range_limit_bytes == 0 ? UINT64_MAX : fill.range_limit_bytes;
-  if (fill.window_bytes != 0) params.range_ahead_bytes = fill.window_bytes;
-  params.on_store_trouble = std::move(on_store_trouble);
-  return params;
-}
-
-descriptors::RedisParams redis_params(const config::Settings& settings) {
-  const config::Redis& from = settings.redis;
-  descriptors::RedisParams params;
-  for (const std::string& text : from.addresses) {
-    const auto address = descriptors::RedisAddress::parse(text);
-    if (!address) throw std::runtime_error(fmt::format("redis.addresses: {} is no address", text));
-    params.addresses.push_back(*address);
-  }
-  params.username = from.username;
-  params.password = from.password;
-  params.database = static_cast<unsigned>(from.db);
-  params.connect_timeout = from.connect_timeout;
-  params.command_timeout = from.command_timeout;
-  params.pool_size = from.pool_size;
-  // As a registry of distribution names them that is a proxy of the default upstream.
-  params.strip_prefix = settings.default_upstream + "/";
-  for (const auto& [name, upstream] : settings.upstreams) params.upstreams.push_back(name);
-  return params;
-}
-
-std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Settings& settings,
-                                                                     runtime::LoopPool& loops, const Clock& clock,
-                                                                     metrics::Registry& registry) {
-  switch (settings.descriptors.cache) {
-    case config::DescriptorCache::none: return std::make_unique<descriptors::NullDescriptorCache>();
-    case config::DescriptorCache::redis: {
-      auto redis = std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry);
-      if (settings.redis.memory_ttl.count() == 0) return redis;
-      return std::make_unique<descriptors::BriefDescriptorCache>(
-          descriptors::BriefDescriptorCache::Params{.ttl = settings.redis.memory_ttl,
-                                                    .max_entries = settings.descriptors.size},
-          std::move(redis), clock);
-    }
-    case config::DescriptorCache::memory: break;
-  }
-  return std::make_unique<descriptors::MemoryDescriptorCache>(
-      descriptors::MemoryDescriptorCache::Params{.max_entries = settings.descriptors.size});
-}
-
-std::string front_name(config::DescriptorCache cache) {
-  switch (cache) {
-    case config::DescriptorCache::none: return "none";
-    case config::DescriptorCache::redis: return "redis";
-    case config::DescriptorCache::memory: break;
-  }
-  return "memory";
-}
-
-// What the access log has buffered reaches its file within a second.
 runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
-  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                      runtime::Executor>
-      timer(executor);
+  log.flush();
+  co_return;
+}
+
+// One that is ending has the store or the port for a moment longer.
+template <class F>
+Result<void> patiently(F attempt) {
+  constexpr auto kPatience = 2s;
+  constexpr auto kPause = 50ms;
+  const auto until = std::chrono::steady_clock::now() + kPatience;
   for (;;) {
-    timer.expires_after(1s);
-    co_await timer.async_wait(runtime::kAwait);
-    log.flush();
+    Result<void> done = attempt();
+    if (done || done.error().code != Errc::exists || std::chrono::steady_clock::now() >= until) return done;
+    std::this_thread::sleep_for(kPause);
   }
+}
+
+// On the supervisor's sockets, where there are some.
+Result<void> listen(http::Server& server, const std::vector<int>& given, const config::Endpoint& address) {
+  if (!given.empty()) return server.listen_on(given);
+  return patiently([&] { return server.listen(address.to_string()); });
 }
 
 // What is left would use what is about to be destroyed. All that matters is on the disk or can be fetched again.
@@ -183,46 +88,17 @@ runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
 }
 
 runtime::Task<void> expire_parts(store::Parts& parts, runtime::DiskPool& pool) {
-  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                      runtime::Executor>
-      timer(executor);
-  for (;;) {
-    timer.expires_after(1min);
-    co_await timer.async_wait(runtime::kAwait);
-    co_await runtime::offload(pool, [&parts] { return parts.expire(); });
-  }
+  co_await runtime::offload(pool, [&parts] { return parts.expire(); });
 }
 
-// Files are looked at often: whoever changes one waits for it.
-runtime::Task<void> keep_door(FrontDoor& door, http::Server& server, runtime::DiskPool& pool) {
-  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                      runtime::Executor>
-      timer(executor);
-  for (;;) {
-    timer.expires_after(1s);
-    co_await timer.async_wait(runtime::kAwait);
-    co_await runtime::offload(pool, [&door, &server] { door.refresh(server); });
-  }
-}
-
-runtime::Task<void> try_store(proxy::BlobService& blobs) {
-  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                      runtime::Executor>
-      timer(executor);
-  for (;;) {
-    timer.expires_after(5s);
-    co_await timer.async_wait(runtime::kAwait);
-    co_await blobs.try_store();
-  }
+runtime::Task<void> refresh_door(FrontDoor& door, http::Server& server, runtime::DiskPool& pool) {
+  co_await runtime::offload(pool, [&door, &server] { door.refresh(server); });
 }
 
 // The whole program. Members are destroyed in the reverse order, so what is used stands above who uses it.
 class Application {
  public:
-  Application(const config::Settings& settings, LoadAgain load_again);
+  Application(const config::Settings& settings, LoadAgain load_again, Activation activation);
 
   int run();
 
@@ -234,10 +110,14 @@ class Application {
   Result<Reloaded> put_in_force(const config::Settings& loaded);
   static runtime::Task<Result<std::string>> reload_for_admin(Application& self);
   static runtime::Task<void> reload_for_signal(Application& self);
+  void keep_up(std::string name, std::chrono::nanoseconds interval, std::function<runtime::Task<void>()> body);
   void stop();
   void end_tasks();
 
+  void hand_over();
+
   const config::Settings& settings_;  // with which it was started
+  Activation activation_;
   const LoadAgain load_again_;
   config::Settings now_;  // in force; reload alone
   SystemClock clock_;
@@ -250,7 +130,7 @@ class Application {
   UpstreamWatch upstream_watch_{readiness_};
   const std::shared_ptr<http::OwnListeners> own_listeners_ = std::make_shared<http::OwnListeners>();
 
-  runtime::PosixFilesystem filesystem_;
+  runtime::PosixFilesystem filesystem_{settings_.store.mode};
   runtime::DiskPool pool_;
   runtime::DiskPool reloads_{1};
   std::atomic<bool> serving_{false};
@@ -287,8 +167,9 @@ class Application {
   std::unique_ptr<http::Server> admin_server_;
 };
 
-Application::Application(const config::Settings& settings, LoadAgain load_again)
+Application::Application(const config::Settings& settings, LoadAgain load_again, Activation activation)
     : settings_(settings),
+      activation_(std::move(activation)),
       load_again_(std::move(load_again)),
       now_(settings),
       pool_(settings.store.threads),
@@ -354,7 +235,6 @@ Result<Reloaded> Application::reload() {
   reload_metrics_.applied(clock_.wall());
   for (const std::string& warning : loaded->warnings) log::warn("config", warning);
   now_ = std::move(*loaded);
-  log::configure({now_.log.level, settings_.log.format});
   const std::string what = fmt::format("reloaded; {}", describe(*reloaded));
   reloaded->restart.empty() ? log::info("config", what) : log::warn("config", what);
   return reloaded;
@@ -367,12 +247,21 @@ Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
     return Error(Errc::config_invalid, fmt::format("upstreams: the default upstream {} is gone, which needs a restart",
                                                    settings_.default_upstream));
   }
+  if (!same_names_in_redis(settings_, loaded)) {
+    return Error(Errc::config_invalid,
+                 "upstreams: what the keys in Redis are called depends on the names of all upstreams, which need a "
+                 "restart to change");
+  }
   try {
-    Result<FrontDoor::Prepared> door = FrontDoor::prepare(loaded);
+    Result<FrontDoor::Prepared> door = door_.prepare(loaded);
     if (!door) return door.error();
     UpstreamSet::Prepared upstreams = upstream_set_.prepare(loaded);
-    if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();
-    upstream_set_.apply(std::move(upstreams), loaded);
+    const Result<void> changed = runtime::while_paused(loops_, [&] {
+      door_.open(std::move(*door), *server_, true);
+      upstream_set_.apply(std::move(upstreams), loaded);
+      log::configure({loaded.log.level, settings_.log.format});
+    });
+    if (!changed) return changed.error();
   } catch (const std::exception& error) {
     return Error(Errc::config_invalid, error.what());
   }
@@ -406,7 +295,7 @@ Result<void> Application::start() {
   admin_server_ = std::make_unique<http::Server>(
       admin_loops_, admin_handler_,
       http::Server::Params{.name = "admin", .max_connections = 1000, .own_listeners = own_listeners_}, registry_);
-  if (Result<void> listening = admin_server_->listen(settings_.admin.listen.to_string()); !listening) {
+  if (Result<void> listening = listen(*admin_server_, activation_.admin, settings_.admin.listen); !listening) {
     return listening.error().in("admin listener");
   }
   store_.set_on_evicted([this](const oci::Digest& digest) {
@@ -418,7 +307,7 @@ Result<void> Application::start() {
     why.empty() ? catalog_ready_.met() : catalog_ready_.met_but("what is learnt may be forgotten: " + why);
   });
   store_.set_give_up([this](std::uint64_t bytes, std::chrono::seconds idle) { return parts_.give_up(bytes, idle); });
-  if (Result<void> opened = store_.start(); !opened) {
+  if (Result<void> opened = patiently([this] { return store_.start(); }); !opened) {
     Error error = opened.error().in(fmt::format("data directory {}", settings_.data.native()));
     const bool elsewhere = error.code != Errc::exists && error.code != Errc::no_space;
     if (elsewhere) error.message += "; --data DIR names another place";
@@ -442,22 +331,30 @@ Result<void> Application::start() {
                                       metrics_);
   server_ =
       std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_, own_listeners_), registry_);
-  Result<FrontDoor::Prepared> door = FrontDoor::prepare(settings_);
+  Result<FrontDoor::Prepared> door = door_.prepare(settings_);
   if (!door) return door.error();
-  if (const Result<void> opened = door_.open(std::move(*door), *server_); !opened) return opened.error();
-  if (Result<void> listening = server_->listen(settings_.server.listen.to_string()); !listening) {
+  door_.open(std::move(*door), *server_, false);
+  if (Result<void> listening = listen(*server_, activation_.registry, settings_.server.listen); !listening) {
     return listening.error().in("registry listener");
   }
   listener_ready_.met();
   upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
-  upkeep_.spawn(loops_.at(0).get_executor(), expire_parts(parts_, pool_));
-  upkeep_.spawn(loops_.at(0).get_executor(), try_store(blobs_));
   upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
-  upkeep_.spawn(loops_.at(0).get_executor(), keep_door(door_, *server_, pool_));
   loop_watch_.start(loops_, admin_loops_.at(0), upkeep_);
-  upkeep_.spawn(admin_loops_.at(0).get_executor(), flush_access_log(*access_log_));
+  keep_up("parts", 1min, [this] { return expire_parts(parts_, pool_); });
+  keep_up("fill", 5s, [this] { return blobs_.try_store(); });
+  // Files are looked at often: whoever changes one waits for it.
+  keep_up("entry", 1s, [this] { return refresh_door(door_, *server_, pool_); });
+  // What the access log has buffered reaches its file within a second.
+  upkeep_.spawn(admin_loops_.at(0).get_executor(),
+                runtime::every("access log", 1s, [this] { return flush_access_log(*access_log_); }));
   serving_ = true;
   return {};
+}
+
+void Application::keep_up(std::string name, std::chrono::nanoseconds interval,
+                          std::function<runtime::Task<void>()> body) {
+  upkeep_.spawn(loops_.at(0).get_executor(), runtime::every(std::move(name), interval, std::move(body)));
 }
 
 // In an order in which nobody is left who could use what is gone: requests, then what they have started, then threads.
@@ -494,6 +391,20 @@ void Application::end_tasks() {
   }
 }
 
+// From here on a successor may have the ports and the data directory: nothing of it is changed any more. Answers in
+// flight go on, from files that are open and through memory.
+void Application::hand_over() {
+  serving_ = false;
+  listener_ready_.unmet("stopping");
+  server_->stop_accepting();
+  admin_server_->stop_accepting();
+  upkeep_.cancel();
+  cache_.stop();
+  administration_.stop();
+  if (!upkeep_.wait_for(kCancelTimeout)) give_up("background tasks did not end in time");
+  store_.close_for_writes();
+}
+
 int Application::run() {
   // Destroyed after stop(), when its loop runs no more.
   std::promise<void> drain_asked;
@@ -524,12 +435,12 @@ int Application::run() {
   drain_asked.get_future().wait();
   log::info("app", fmt::format("asked to stop; requests in flight have {} to end",
                                format_duration(settings_.server.drain_timeout)));
-  listener_ready_.unmet("stopping");
   service_manager_.stopping(settings_.server.drain_timeout + 2 * kCancelTimeout);
-  server_->stop_accepting();
+  hand_over();
   const auto deadline = clock_.now() + settings_.server.drain_timeout;
   while (clock_.now() < deadline && !stop_now) {
     if (server_->drain(100ms)) break;
+    access_log_->flush();
   }
   if (const std::size_t left = server_->connections(); left != 0) {
     log::warn("app", fmt::format("{} connections are cut off", left));
@@ -543,7 +454,12 @@ int Application::run() {
 
 int serve(const config::Settings& settings, LoadAgain load_again) {
   try {
-    Application application(settings, std::move(load_again));
+    Result<Activation> activation = take_activation();
+    if (!activation) {
+      log::error("app", activation.error().message);
+      return kExitFailure;
+    }
+    Application application(settings, std::move(load_again), std::move(*activation));
     return application.run();
   } catch (const std::exception& error) {
     log::error("app", error.what());

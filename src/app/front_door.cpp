@@ -39,40 +39,50 @@ FrontDoor::FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Reg
                               {})) {}
 
 Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings) {
-  Prepared out{settings.server, settings.auth, settings.repositories, nullptr, {}};
-  if (settings.server.tls.cert_file.empty()) return out;
-  // Before they are read: a change in between is found the next time.
-  out.stamp = stamp_of(settings.server.tls);
-  Result<std::shared_ptr<const http::TlsServerContext>> tls =
-      http::TlsServerContext::load(tls_params(settings.server.tls));
-  if (!tls) return tls.error().in("server.tls");
-  out.tls = std::move(*tls);
-  warn_of_end(*out.tls, settings.server.tls);
+  const std::scoped_lock lock(mutex_);
+  Prepared out{settings.server, settings.auth, settings.repositories, nullptr, {}, std::nullopt, nullptr};
+  if (!settings.server.tls.cert_file.empty()) {
+    // Before they are read: a change in between is found the next time.
+    out.stamp = stamp_of(settings.server.tls);
+    Result<std::shared_ptr<const http::TlsServerContext>> tls =
+        http::TlsServerContext::load(tls_params(settings.server.tls));
+    if (!tls) return tls.error().in("server.tls");
+    out.tls = std::move(*tls);
+    warn_of_end(*out.tls, settings.server.tls);
+  }
+  const config::Auth& auth = settings.auth;
+  Result<proxy::LoginGate::Prepared> logins =
+      logins_.prepare({.file = auth.htpasswd_file, .realm = auth.realm, .remember = auth.remember});
+  if (!logins) return logins.error();
+  out.logins = std::move(*logins);
+  out.entry = make_entry(out);
   return out;
 }
 
-Result<void> FrontDoor::open(Prepared prepared, http::Server& server) {
+// All that may fail has been done.
+void FrontDoor::open(Prepared prepared, http::Server& server, bool at_once) {
   const std::scoped_lock lock(mutex_);
-  const Result<void> logins = logins_.set(
-      {.file = prepared.auth.htpasswd_file, .realm = prepared.auth.realm, .remember = prepared.auth.remember});
-  if (!logins) return logins.error();
-  rules_.set({prepared.repositories.allow, prepared.repositories.deny});
   now_ = std::move(prepared);
-  tell(server);
-  return {};
+  logins_.apply(*std::exchange(now_.logins, std::nullopt));
+  rules_.set({now_.repositories.allow, now_.repositories.deny});
+  tell(server, at_once);
 }
 
-void FrontDoor::tell(http::Server& server) {
+std::shared_ptr<const http::Entry> FrontDoor::make_entry(const Prepared& from) {
   http::Entry entry;
-  entry.allow = NetworkList(now_.server.allow);
-  entry.deny = NetworkList(now_.server.deny);
-  entry.trusted_proxies = NetworkList(now_.server.trusted_proxies);
-  entry.proxy_protocol = now_.server.proxy_protocol;
-  entry.client_max_connections = now_.server.client.max_connections;
-  entry.client_requests_per_second = now_.server.client.requests_per_second;
-  entry.tls = now_.tls;
+  entry.allow = NetworkList(from.server.allow);
+  entry.deny = NetworkList(from.server.deny);
+  entry.trusted_proxies = NetworkList(from.server.trusted_proxies);
+  entry.proxy_protocol = from.server.proxy_protocol;
+  entry.client_max_connections = from.server.client.max_connections;
+  entry.client_requests_per_second = from.server.client.requests_per_second;
+  entry.tls = from.tls;
+  return std::make_shared<const http::Entry>(std::move(entry));
+}
+
+void FrontDoor::tell(http::Server& server, bool at_once) {
   expires_.set(now_.tls ? static_cast<std::int64_t>(std::chrono::system_clock::to_time_t(now_.tls->not_after())) : 0);
-  server.set_entry(std::make_shared<const http::Entry>(std::move(entry)));
+  at_once ? server.exchange_entry(now_.entry) : server.set_entry(now_.entry);
 }
 
 void FrontDoor::refresh(http::Server& server) {
@@ -96,7 +106,8 @@ void FrontDoor::refresh(http::Server& server) {
   now_.stamp = stamp;
   warn_of_end(*now_.tls, from);
   log::info("tls", fmt::format("{} has changed and is in use", from.cert_file.native()));
-  tell(server);
+  now_.entry = make_entry(now_);
+  tell(server, false);
 }
 
 }  // namespace sluice::app

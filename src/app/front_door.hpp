@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "base/clock.hpp"
@@ -31,14 +32,16 @@ class FrontDoor {
     config::Repositories repositories;
     std::shared_ptr<const http::TlsServerContext> tls;  // null: plain HTTP
     std::string stamp;                                  // of the files it is made of
+    std::optional<proxy::LoginGate::Prepared> logins;
+    std::shared_ptr<const http::Entry> entry;
   };
 
   FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry);
 
   // Errors: config_invalid, with the file. Nothing changes.
-  static Result<Prepared> prepare(const config::Settings& settings);
-  // Puts it in force. Errors: as LoginGate::set, and then nothing has changed.
-  Result<void> open(Prepared prepared, http::Server& server);
+  Result<Prepared> prepare(const config::Settings& settings);
+  // Puts it in force. `at_once`: the server's loops are paused (http::Server::exchange_entry).
+  void open(Prepared prepared, http::Server& server, bool at_once);
   // Looks whether the files have changed, and then puts them in force. Certificate and key may be written one after the
   // other, so they count when they have been the same twice.
   void refresh(http::Server& server);
@@ -48,7 +51,8 @@ class FrontDoor {
   [[nodiscard]] const proxy::RepositoryRules& rules() const noexcept { return rules_; }
 
  private:
-  void tell(http::Server& server);
+  static std::shared_ptr<const http::Entry> make_entry(const Prepared& from);
+  void tell(http::Server& server, bool at_once);
 
   proxy::LoginGate logins_;
   proxy::RepositoryRules rules_;

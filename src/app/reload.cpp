@@ -42,13 +42,14 @@ Reloaded compare(const config::Settings& started, const config::Settings& now, c
   for (std::string& key : config::changed_keys(started, loaded)) {
     if (!is_reloadable(key)) out.restart.push_back(std::move(key));
   }
-  const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
-  if (started.descriptors.cache == config::DescriptorCache::redis &&
-      !std::equal(started.upstreams.begin(), started.upstreams.end(), loaded.upstreams.begin(), loaded.upstreams.end(),
-                  same_name)) {
-    out.restart.emplace_back("the names of upstreams in Redis");
-  }
   return out;
+}
+
+bool same_names_in_redis(const config::Settings& started, const config::Settings& loaded) {
+  const auto same_name = [](const auto& a, const auto& b) { return a.first == b.first; };
+  return started.descriptors.cache != config::DescriptorCache::redis ||
+         std::equal(started.upstreams.begin(), started.upstreams.end(), loaded.upstreams.begin(),
+                    loaded.upstreams.end(), same_name);
 }
 
 std::string to_json(const Reloaded& reloaded) {

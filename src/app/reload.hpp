@@ -21,6 +21,10 @@ struct Reloaded {
 // `started`: what the process was started with; `now`: what is in force; `loaded`: what is to be.
 Reloaded compare(const config::Settings& started, const config::Settings& now, const config::Settings& loaded);
 
+// Whether keys in Redis keep their names, which depend on those of all upstreams (docs/configuration.md, "redis");
+// where not, what is loaded cannot be put in force.
+bool same_names_in_redis(const config::Settings& started, const config::Settings& loaded);
+
 // For the admin API.
 std::string to_json(const Reloaded& reloaded);
 // For the log and for `sluice reload`: one line.

@@ -85,23 +85,25 @@ UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) con
 }
 
 void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
+  proxy::Upstreams::Table table;
+  for (const auto& [name, made] : prepared) {
+    table.emplace(proxy::Upstreams::key(name),
+                  std::make_shared<const proxy::Upstreams::Upstream>(
+                      made.registry, upstream_options(made.from, settings.fill.prefetch), made.metrics));
+  }
+  parts_.upstreams.replace(std::move(table));
   for (const auto& [name, made] : now_) {
     const auto at = prepared.find(name);
     if (at != prepared.end() && at->second.registry == made.registry) continue;
     if (made.watched) made.watched->show(false);
     parts_.watch.tell(name, "");
   }
-  proxy::Upstreams::Table table;
   for (const auto& [name, made] : prepared) {
     const auto at = now_.find(name);
     const bool is_new = at == now_.end() || at->second.registry != made.registry;
     if (is_new && made.offline) parts_.watch.tell(name, "is not asked (offline)");
     if (is_new && made.watched) made.watched->show(true);
-    table.emplace(proxy::Upstreams::key(name),
-                  std::make_shared<const proxy::Upstreams::Upstream>(
-                      made.registry, upstream_options(made.from, settings.fill.prefetch), made.metrics));
   }
-  parts_.upstreams.replace(std::move(table));
   now_ = std::move(prepared);
 }
 

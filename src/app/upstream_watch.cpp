@@ -1,11 +1,10 @@
 #include "app/upstream_watch.hpp"
 
 #include <chrono>
-#include <vector>
 
 #include <fmt/format.h>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
+
+#include "runtime/every.hpp"
 
 namespace sluice::app {
 namespace {
@@ -35,25 +34,25 @@ void UpstreamWatch::show() {
 }
 
 runtime::Task<void> UpstreamWatch::keep_asking(const proxy::Upstreams& upstreams) {
-  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
-  runtime::asio::basic_waitable_timer<std::chrono::steady_clock, runtime::asio::wait_traits<std::chrono::steady_clock>,
-                                      runtime::Executor>
-      timer(executor);
-  std::vector<std::string> to_ask{upstreams.default_name()};
-  for (;;) {
-    for (const std::string& name : to_ask) {
-      const std::shared_ptr<upstream::Registry> registry = upstreams.find(name);
-      if (registry == nullptr) continue;
-      // How it went, the registry tells whoever watches it.
-      const Result<void> pinged = co_await registry->ping();
-      static_cast<void>(pinged);
-    }
-    timer.expires_after(kPause);
-    co_await timer.async_wait(runtime::kAwait);
-    const std::scoped_lock lock(mutex_);
-    to_ask.clear();
-    for (const auto& [name, why] : wrong_) to_ask.push_back(name);
+  co_await runtime::attempt("upstreams", ask(upstreams, {upstreams.default_name()}));
+  co_await runtime::every("upstreams", kPause, [this, &upstreams] { return ask(upstreams, those_wrong()); });
+}
+
+runtime::Task<void> UpstreamWatch::ask(const proxy::Upstreams& upstreams, std::vector<std::string> names) {
+  for (const std::string& name : names) {
+    const std::shared_ptr<upstream::Registry> registry = upstreams.find(name);
+    if (registry == nullptr) continue;
+    // How it went, the registry tells whoever watches it.
+    const Result<void> pinged = co_await registry->ping();
+    static_cast<void>(pinged);
   }
+}
+
+std::vector<std::string> UpstreamWatch::those_wrong() {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::string> names;
+  for (const auto& [name, why] : wrong_) names.push_back(name);
+  return names;
 }
 
 }  // namespace sluice::app

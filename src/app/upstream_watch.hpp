@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "admin/readiness.hpp"
 #include "proxy/upstreams.hpp"
@@ -28,6 +29,8 @@ class UpstreamWatch {
 
  private:
   void show();
+  static runtime::Task<void> ask(const proxy::Upstreams& upstreams, std::vector<std::string> names);
+  std::vector<std::string> those_wrong();
 
   const admin::Readiness::Condition condition_;
   std::mutex mutex_;  // guards wrong_

@@ -39,6 +39,8 @@ using Socket = runtime::asio::basic_stream_socket<runtime::asio::ip::tcp, runtim
 struct Server::State {
   State(runtime::LoopPool& pool, Handler& request_handler, Params parameters, metrics::Registry& registry);
 
+  void accept_with(std::vector<std::shared_ptr<Listener>> with);
+
   runtime::LoopPool& loops;
   Handler& handler;
   const Params params;
@@ -47,7 +49,7 @@ struct Server::State {
   std::atomic<std::size_t> connections{0};
   std::atomic<std::uint16_t> port{0};
   std::atomic<bool> stopped{false};
-  std::vector<std::shared_ptr<Listener>> listeners;  // one for each loop; set by listen(), then constant
+  std::vector<std::shared_ptr<Listener>> listeners;  // set by listen(), then constant
   ClientTable clients;
   std::mutex entry_mutex;              // guards entry
   std::shared_ptr<const Entry> entry;  // the last one; each loop has its own pointer to it

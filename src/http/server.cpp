@@ -1,5 +1,6 @@
 #include "http/server.hpp"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "base/log.hpp"
 #include "http/connection.hpp"
 #include "http/session.hpp"
+#include "runtime/filesystem.hpp"
 
 namespace sluice::http {
 
@@ -102,6 +104,22 @@ void set_option(int fd, int level, int option, int value) noexcept {
   (void)::setsockopt(fd, level, option, &value, sizeof value);
 }
 
+// sendfile has no MSG_NOSIGNAL. A program that has its own handler keeps it.
+void ignore_broken_pipes() noexcept {
+  struct sigaction action{};
+  if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
+}
+
+bool is_listening(int fd) noexcept {
+  int listens = 0;
+  int domain = 0;
+  socklen_t size = sizeof listens;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) return false;
+  size = sizeof domain;
+  if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return false;
+  return domain == AF_INET || domain == AF_INET6;
+}
+
 }  // namespace
 
 // Accepts on one loop. Made by listen(); afterwards on the loop's thread alone. Shared by the server and by what is
@@ -116,7 +134,11 @@ class Listener {
   // Binds and listens; `shared` with the listeners of the other loops.
   void open(const tcp::endpoint& endpoint, bool shared, boost::system::error_code& ec);
   void listen(int backlog, boost::system::error_code& ec) { acceptor_.listen(backlog, ec); }
-  [[nodiscard]] std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+  // Accepts on `fd`, which listens already and is taken over.
+  void take(int fd, boost::system::error_code& ec);
+  [[nodiscard]] runtime::Executor executor() const { return context_.loop.get_executor(); }
+  [[nodiscard]] tcp::endpoint local() const { return acceptor_.local_endpoint(); }
+  [[nodiscard]] std::uint16_t port() const { return local().port(); }
   void close() noexcept {
     boost::system::error_code ignored;
     acceptor_.close(ignored);
@@ -158,6 +180,18 @@ void Listener::open(const tcp::endpoint& endpoint, bool shared, boost::system::e
   acceptor_.non_blocking(true, ec);
   if (ec) return;
   acceptor_.bind(endpoint, ec);
+}
+
+void Listener::take(int fd, boost::system::error_code& ec) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    ec.assign(errno, boost::system::system_category());
+    return;
+  }
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  acceptor_.assign(address.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), fd, ec);
+  if (!ec) acceptor_.non_blocking(true, ec);
 }
 
 Task<void> Listener::run(std::shared_ptr<Listener> self) {
@@ -362,12 +396,11 @@ Result<void> Server::listen(std::string_view address) {
   if (!resolved) return resolved.error();
   tcp::endpoint endpoint = *resolved;
 
-  // sendfile has no MSG_NOSIGNAL. A program that has its own handler keeps it.
-  struct sigaction action{};
-  if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
+  ignore_broken_pipes();
 
   const auto cannot = [address](const boost::system::error_code& ec) {
-    return Error(Errc::config_invalid, fmt::format("cannot listen on {}: {}", address, why(ec)));
+    const Errc code = ec == asio::error::address_in_use ? Errc::exists : Errc::config_invalid;
+    return Error(code, fmt::format("cannot listen on {}: {}", address, why(ec)));
   };
   boost::system::error_code ec;
   if (endpoint.port() != 0) {
@@ -388,15 +421,43 @@ Result<void> Server::listen(std::string_view address) {
     listener->listen(state_->params.backlog, ec);
     if (ec) return cannot(ec);
   }
-  state_->port = endpoint.port();
-  if (state_->params.own_listeners) {
-    state_->params.own_listeners->add(IpAddress::from(*endpoint.data()), endpoint.port());
-  }
-  state_->listeners = std::move(listeners);
-  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
-    (void)state_->tasks.spawn(state_->loops.at(i).get_executor(), Listener::run(state_->listeners[i]));
-  }
+  state_->accept_with(std::move(listeners));
   return {};
+}
+
+// A supervisor's sockets are few, and each loop accepts on all of them: whichever is free takes the next connection.
+Result<void> Server::listen_on(const std::vector<int>& sockets) {
+  if (!state_->listeners.empty() || state_->stopped)
+    return Error(Errc::closed, "the server has been listening already");
+  ignore_broken_pipes();
+  std::vector<std::shared_ptr<Listener>> listeners;
+  for (const int given : sockets) {
+    const runtime::File socket(given);
+    if (!is_listening(socket.fd())) {
+      return Error(Errc::config_invalid, fmt::format("descriptor {} is no listening TCP socket", given));
+    }
+    for (std::size_t i = 0; i < state_->loops.size(); ++i) {
+      boost::system::error_code ec;
+      auto listener = std::make_shared<Listener>(*state_, state_->loops.at(i));
+      listener->take(::fcntl(socket.fd(), F_DUPFD_CLOEXEC, 0), ec);
+      if (ec) return Error(Errc::config_invalid, fmt::format("descriptor {}: {}", given, ec.message()));
+      listeners.push_back(std::move(listener));
+    }
+  }
+  state_->accept_with(std::move(listeners));
+  return {};
+}
+
+void Server::State::accept_with(std::vector<std::shared_ptr<Listener>> with) {
+  port = with.front()->port();
+  if (params.own_listeners) {
+    for (const auto& listener : with) {
+      const tcp::endpoint at = listener->local();
+      params.own_listeners->add(IpAddress::from(*at.data()), at.port());
+    }
+  }
+  listeners = std::move(with);
+  for (const auto& listener : listeners) (void)tasks.spawn(listener->executor(), Listener::run(listener));
 }
 
 void Server::set_entry(std::shared_ptr<const Entry> entry) {
@@ -404,10 +465,15 @@ void Server::set_entry(std::shared_ptr<const Entry> entry) {
     const std::scoped_lock lock(state_->entry_mutex);
     state_->entry = entry;
   }
-  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
-    asio::post(state_->loops.at(i).get_executor(),
-               [listener = state_->listeners[i], entry] { listener->set_entry(entry); });
+  for (const auto& listener : state_->listeners) {
+    asio::post(listener->executor(), [listener, entry] { listener->set_entry(entry); });
   }
+}
+
+void Server::exchange_entry(std::shared_ptr<const Entry> entry) {
+  const std::scoped_lock lock(state_->entry_mutex);
+  state_->entry = entry;
+  for (const auto& listener : state_->listeners) listener->set_entry(entry);
 }
 
 std::uint16_t Server::port() const noexcept { return state_->port; }
@@ -416,8 +482,8 @@ std::size_t Server::connections() const noexcept { return state_->connections.lo
 
 void Server::stop_accepting() {
   if (state_->stopped.exchange(true)) return;
-  for (std::size_t i = 0; i < state_->listeners.size(); ++i) {
-    asio::post(state_->loops.at(i).get_executor(), [listener = state_->listeners[i]] { listener->stop(); });
+  for (const auto& listener : state_->listeners) {
+    asio::post(listener->executor(), [listener] { listener->stop(); });
   }
 }
 

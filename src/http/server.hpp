@@ -1,6 +1,6 @@
 // An HTTP/1.1 server: one listener and any number of sessions on each loop of a pool.
 //
-//   made ──listen()──▶ listening ──stop_accepting()──▶ draining ──(answers finish | cancel())──▶ empty
+//   made ──listen() or listen_on()──▶ listening ──stop_accepting()──▶ draining ──(answers finish | cancel())──▶ empty
 //
 // stop_accepting closes listeners and idle connections, and lets answers in flight finish with `Connection: close`;
 // drain waits for them; cancel cuts what is left.
@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/metrics.hpp"
 #include "base/result.hpp"
@@ -101,12 +102,18 @@ class Server {
   ~Server();
 
   // "127.0.0.1:5000", "[::]:5000", ":5000" (all addresses, IPv6 with IPv4), "localhost:5000"; port 0 takes a free one.
-  // Once. Errors: config_invalid with the address and why (not an address, in use, not permitted).
+  // Once. Errors: exists (in use), config_invalid (not an address, not permitted), with the address and why.
   Result<void> listen(std::string_view address);
+
+  // Accepts on sockets that listen already, given by a supervisor (systemd's socket activation) and taken over. Once,
+  // instead of listen(). Errors: config_invalid (one is no listening stream socket).
+  Result<void> listen_on(const std::vector<int>& sockets);
 
   // What counts from now on, also for requests on connections that are open; TLS, and the PROXY protocol, for new
   // connections alone. Until it is called everybody may come in, by plain HTTP.
   void set_entry(std::shared_ptr<const Entry> entry);
+  // The same, at once. Only while the loops are paused (runtime::while_paused).
+  void exchange_entry(std::shared_ptr<const Entry> entry);
 
   // The port that is listened on, 0 before.
   [[nodiscard]] std::uint16_t port() const noexcept;

@@ -197,10 +197,18 @@ void LoginGate::put(std::shared_ptr<const State> state) {
   if (required) required_.store(true, std::memory_order_release);
 }
 
-Result<void> LoginGate::set(Params params) {
+Result<LoginGate::Prepared> LoginGate::prepare(Params params) {
   Result<std::shared_ptr<const State>> made = read(std::move(params));
   if (!made) return made.error();
-  put(std::move(*made));
+  return Prepared(std::move(*made));
+}
+
+void LoginGate::apply(Prepared prepared) { put(std::move(prepared.state_)); }
+
+Result<void> LoginGate::set(Params params) {
+  Result<Prepared> prepared = prepare(std::move(params));
+  if (!prepared) return prepared.error();
+  apply(std::move(*prepared));
   return {};
 }
 

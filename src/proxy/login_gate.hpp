@@ -76,7 +76,13 @@ class LoginGate {
   // Waits for the hashes that are being computed.
   ~LoginGate();
 
-  // From now on. Reads the file; on an error everything stays as it was. What is wrong with lines goes into the log.
+  // Reads the file, and puts nothing in force. What is wrong with lines goes into the log. One at a time, and not with
+  // refresh.
+  class Prepared;
+  Result<Prepared> prepare(Params params);
+  // From now on. `prepared` of this gate.
+  void apply(Prepared prepared);
+  // Both; on an error everything stays as it was.
   Result<void> set(Params params);
   // Reads the file again where it has changed. One that cannot be read leaves what was there, with a line in the log.
   void refresh();
@@ -128,6 +134,13 @@ class LoginGate {
   Remembered accepted_;
   Remembered refused_;  // apart, so that a flood of wrong ones drives out no right one
   runtime::SingleFlight<std::string, bool> flights_;
+};
+
+class LoginGate::Prepared {
+ private:
+  friend class LoginGate;
+  explicit Prepared(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+  std::shared_ptr<const State> state_;
 };
 
 }  // namespace sluice::proxy

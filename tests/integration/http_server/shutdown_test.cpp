@@ -113,7 +113,7 @@ TEST_CASE("Server: an address that cannot be listened on is named", "[http]") {
   const std::string taken = "127.0.0.1:" + std::to_string(test.server.port());
   const auto in_use = second.listen(taken);
   REQUIRE_FALSE(in_use.has_value());
-  CHECK(in_use.error().code == Errc::config_invalid);
+  CHECK(in_use.error().code == Errc::exists);
   CHECK(in_use.error().message == "cannot listen on " + taken + ": another program is listening there");
   for (const char* address : {"", "5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:5000",
                               "example:5000", "127.0.0.1:5000 ", "192.0.2.1:0"}) {

@@ -334,18 +334,18 @@ TEST_CASE("Parts: what stands in a part's place and is no regular file of one na
   PartsFixture t;
   const runtime::Path precious = t.directory.path() / "precious";
   write_file(precious, "0123456789abcdef");
-  std::filesystem::create_hard_link(precious, t.layout.part(t.digest));
-  REQUIRE(::mkfifo(t.layout.part(t.other).c_str(), 0600) == 0);
+  std::filesystem::create_hard_link(precious, t.layout.part(t.digest, t.tag));
+  REQUIRE(::mkfifo(t.layout.part(t.other, t.tag).c_str(), 0600) == 0);
   t.start();
   CHECK(t.parts.bytes() == 0);
   for (const oci::Digest& digest : {t.digest, t.other}) {
     const Parts::Opened opened = t.open(digest);
     CHECK(opened.size_bytes == 0);
-    CHECK(opened.path != t.layout.part(digest));
+    CHECK(opened.path != t.layout.part(digest, t.tag));
     REQUIRE(t.posix.write_at(opened.file, 0, std::as_bytes(std::span("overwritten"))));
   }
   CHECK(read_file(precious) == "0123456789abcdef");
-  CHECK(std::filesystem::exists(t.layout.part(t.other)));
+  CHECK(std::filesystem::exists(t.layout.part(t.other, t.tag)));
 }
 
 TEST_CASE("Parts: one that another process still writes is taken over when that has let go of it", "[store]") {
@@ -357,7 +357,7 @@ TEST_CASE("Parts: one that another process still writes is taken over when that 
   parts.start([](const oci::Digest&) { return false; });
   CHECK(parts.bytes() == 0);
   {
-    const Result<Parts::Opened> beside = parts.open(old.digest);
+    const Result<Parts::Opened> beside = parts.open(old.digest, kHub);
     REQUIRE(beside);
     CHECK(beside->path != writing->path);
     CHECK(beside->size_bytes == 0);
@@ -367,7 +367,7 @@ TEST_CASE("Parts: one that another process still writes is taken over when that 
   const runtime::Path path = writing->path;
   SECTION("by the next download") {
     writing.reset();
-    const Result<Parts::Opened> taken = parts.open(old.digest);
+    const Result<Parts::Opened> taken = parts.open(old.digest, kHub);
     REQUIRE(taken);
     CHECK(taken->path == path);
     CHECK(taken->size_bytes == 16);
@@ -384,7 +384,7 @@ TEST_CASE("Parts: one that another process still writes is taken over when that 
 TEST_CASE("Parts: the age of a part begins anew when it is asked for", "[store]") {
   PartsFixture t;
   REQUIRE(t.leave(t.digest, "0123456789"));
-  const runtime::Path path = t.layout.part(t.digest);
+  const runtime::Path path = t.layout.part(t.digest, t.tag);
   const auto long_ago = std::filesystem::file_time_type::clock::now() - std::chrono::hours{100};
   std::filesystem::last_write_time(path, long_ago);
   // Taken, and kept without another byte.

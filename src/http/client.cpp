@@ -66,12 +66,14 @@ class Client::Pool {
 
   Pool(runtime::Loop& loop, const Params& params) : loop_(loop), params_(params), reaper_(loop, [this] { reap(); }) {}
 
-  // A turn to talk to `host`, waiting in line where need be. Every success is matched by one release().
-  Task<Result<Host*>> enter(const Url& url, std::shared_ptr<const Channel> channel);
+  // A turn to talk to `host`, waiting in line where need be, for `patience` at most. Every success is matched by one
+  // release().
+  Task<Result<Host*>> enter(const Url& url, std::shared_ptr<const Channel> channel, steady_clock::duration patience);
   // A kept connection that looks alive and leads where `referral` permits, or null.
   std::unique_ptr<ClientConnection> take_idle(Host& host, const std::optional<Referral>& referral);
   void put_idle(Host& host, std::unique_ptr<ClientConnection> connection);
   void drop_one_idle(Host& host);
+  void drop_all_idle(Host& host);
   void release(Host& host) noexcept;
 
   [[nodiscard]] runtime::Loop& loop() noexcept { return loop_; }
@@ -120,8 +122,8 @@ class Client::Pool::Waiter {
     granted_ = true;
     timer_.cancel();
   }
-  Task<Result<void>> wait(const Url& url) {
-    timer_.expires_after(host_.channel->headers_timeout);
+  Task<Result<void>> wait(const Url& url, steady_clock::duration patience) {
+    timer_.expires_after(patience);
     const auto [error] = co_await timer_.async_wait(runtime::kAwaitTuple);
     if (granted_) {
       taken_ = true;
@@ -141,7 +143,8 @@ class Client::Pool::Waiter {
   bool taken_ = false;
 };
 
-Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::shared_ptr<const Channel> channel) {
+Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::shared_ptr<const Channel> channel,
+                                                      steady_clock::duration patience) {
   const auto at = hosts_.try_emplace(Key(channel.get(), url.scheme, url.host, url.port)).first;
   Host& host = at->second;
   if (!host.channel) {
@@ -154,7 +157,7 @@ Task<Result<Client::Pool::Host*>> Client::Pool::enter(const Url& url, std::share
     co_return &host;
   }
   Waiter waiter(*this, host);
-  Result<void> waited = co_await waiter.wait(url);
+  Result<void> waited = co_await waiter.wait(url, patience);
   if (!waited) co_return waited.error();
   co_return &host;
 }
@@ -200,6 +203,8 @@ void Client::Pool::drop_one_idle(Host& host) {
   if (!host.idle.empty()) host.idle.erase(host.idle.begin());
 }
 
+void Client::Pool::drop_all_idle(Host& host) { host.idle.clear(); }
+
 void Client::Pool::reap() {
   const auto now = steady_clock::now();
   auto oldest = steady_clock::time_point::max();
@@ -235,7 +240,7 @@ class Client::Lease {
   }
 
   // A kept connection, unless `fresh`, or a new one.
-  Task<Result<void>> connect(const ClientRequest& request, bool fresh) {
+  Task<Result<void>> connect(const ClientRequest& request, ClientConnection::Duration timeout, bool fresh) {
     connection_.reset();
     if (fresh) {
       pool_->drop_one_idle(*host_);
@@ -244,10 +249,10 @@ class Client::Lease {
       if (connection_) co_return Result<void>{};
     }
     connection_ = std::make_unique<ClientConnection>(pool_->loop(), pool_->resolver(), host_->channel);
-    const auto timeout = request.connect_timeout.value_or(host_->channel->connect_timeout);
     co_return co_await connection_->connect(request.url, timeout, request.referral);
   }
   void keep() { pool_->put_idle(*host_, std::move(connection_)); }
+  void drop_kept() { pool_->drop_all_idle(*host_); }
   [[nodiscard]] ClientConnection& connection() noexcept { return *connection_; }
 
  private:
@@ -259,6 +264,13 @@ class Client::Lease {
 // ------------------------------------------------------------------------------------------------------------- client
 
 namespace {
+
+// What is left of `timeout` for a request that must end by its `until`.
+std::chrono::milliseconds left_of(const ClientRequest& request, std::chrono::milliseconds timeout) {
+  if (!request.until) return timeout;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(*request.until - steady_clock::now());
+  return std::clamp(left, std::chrono::milliseconds(1), std::max(timeout, std::chrono::milliseconds(1)));
+}
 
 struct Answer {
   Result<ReceivedHead> head;
@@ -336,19 +348,24 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
     if (!permitted) co_return not_permitted(request.url);
   }
 
-  const Result<Pool::Host*> host = co_await pool.enter(request.url, channel);
+  const Result<Pool::Host*> host =
+      co_await pool.enter(request.url, channel, left_of(request, channel->headers_timeout));
   if (!host) co_return host.error();
   Lease lease(pool, **host);
 
-  for (bool fresh = false;; fresh = true) {
-    const Result<void> connected = co_await lease.connect(request, fresh);
+  if (request.connected != nullptr) *request.connected = false;
+  for (bool fresh = request.fresh_connection;; fresh = true) {
+    const auto connect_timeout = left_of(request, request.connect_timeout.value_or(channel->connect_timeout));
+    const Result<void> connected = co_await lease.connect(request, connect_timeout, fresh);
     if (!connected) co_return connected.error();
+    if (request.connected != nullptr) *request.connected = true;
     ClientConnection& connection = lease.connection();
-    connection.arm(request.headers_timeout.value_or(channel->headers_timeout));
+    connection.arm(left_of(request, request.headers_timeout.value_or(channel->headers_timeout)));
     Answer answer = co_await converse(connection, *text, request.url);
     connection.disarm();
     if (!answer.head) {
       if (answer.was_dead && !fresh) continue;
+      if (connection.used && answer.head.error().code == Errc::upstream_timeout) lease.drop_kept();
       co_return answer.head.error();
     }
     if (proxy != nullptr && !request.url.is_tls() && answer.head->status == 407) {

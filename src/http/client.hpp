@@ -86,6 +86,12 @@ struct ClientRequest {
   std::string body = {};
   // Where a server has sent us to `url`: which addresses of it may be dialled. Nothing: all.
   std::optional<Referral> referral = std::nullopt;
+  // When the head must be there, the waits for a connection included; the other time-outs count besides.
+  std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
+  // Not over a kept connection: one that has died in silence looks like a slow server.
+  bool fresh_connection = false;
+  // Set to false, and to true once there is a connection; may be null. Lives until send() returns.
+  bool* connected = nullptr;
 };
 
 // An answer whose head has been read, and the connection that its body comes over.
@@ -163,7 +169,8 @@ class Client {
   Client& operator=(const Client&) = delete;
   ~Client();
 
-  // Sends `request` and reads the head of the answer (interim 1xx answers are skipped).
+  // Sends `request` and reads the head of the answer (interim 1xx answers are skipped). A kept connection over which no
+  // head comes in time takes all others that are kept to that host with it: what ended one in silence ended them too.
   // Errors: upstream_unreachable, no connection, or it broke; upstream_timeout; upstream_protocol; overloaded, no
   // connection to that host became free; cancelled. Messages name the host, never the target.
   // With a referral whose policy permits none of the host's addresses: upstream_protocol; nothing is sent.

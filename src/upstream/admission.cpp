@@ -234,7 +234,8 @@ class Admission::Membership {
   bool taken_ = false;
 };
 
-runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_ptr<Urgency> urgency) {
+runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_ptr<Urgency> urgency,
+                                                        std::optional<steady_clock::time_point> latest) {
   const Clock::Monotonic came = clock_.now();
   if (urgency && !urgency->raised()) lane = Lane::ahead;
   bool begun = false;
@@ -250,7 +251,11 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
   Membership member(*this, waiter);
   std::optional<metrics::GaugeGuard> counted;
   if (waiting_ != nullptr) counted.emplace(*waiting_);
-  auto until = steady_clock::now() + params_.patience;
+  const auto patience_ends = [this, latest] {
+    const steady_clock::time_point end = steady_clock::now() + params_.patience;
+    return latest ? std::min(end, *latest) : end;
+  };
+  auto until = patience_ends();
   std::chrono::nanoseconds pause = member.queue_up();
   while (true) {
     waiter->timer.expires_at(pause.count() > 0 ? std::min(until, steady_clock::now() + pause) : until);
@@ -265,7 +270,7 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
       granted = waiter->granted;
       if (granted) member.take();
       if (const bool hurried = std::exchange(lane, waiter->lane) != waiter->lane; hurried && !granted) {
-        until = steady_clock::now() + params_.patience;
+        until = patience_ends();
         pause = next_look();
         continue;
       }

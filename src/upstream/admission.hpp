@@ -109,9 +109,10 @@ class Admission {
   Admission& operator=(const Admission&) = delete;
 
   // With an `urgency` that is not raised it is a request ahead, whatever the lane, until it is raised; `patience`
-  // counts anew then. One that is lowered while it has its turn goes on as one ahead. Errors: overloaded, when the turn
-  // did not come in time; cancelled.
-  runtime::Task<Result<Turn>> enter(Lane lane, std::shared_ptr<Urgency> urgency = nullptr);
+  // counts anew then. One that is lowered while it has its turn goes on as one ahead. Who asks for somebody that waits
+  // until a certain time waits no longer than that. Errors: overloaded, when the turn did not come in time; cancelled.
+  runtime::Task<Result<Turn>> enter(Lane lane, std::shared_ptr<Urgency> urgency = nullptr,
+                                    std::optional<std::chrono::steady_clock::time_point> latest = std::nullopt);
 
  private:
   struct Waiter;

@@ -45,9 +45,13 @@ bool refuses_credentials(const Result<Token>& answer) {
 }  // namespace
 
 Authenticator::Authenticator(const HttpRegistry::Params& params, const http::Url& base, Transport& transport,
-                             Clock& clock, Metrics& metrics)
+                             Clock& clock, Metrics& metrics, std::optional<Behind> behind)
     : name_(params.name),
       base_(base),
+      front_(behind ? std::optional<http::Url>(behind->front) : std::nullopt),
+      anonymous_(behind &&
+                 (behind->anonymous || !may_see_credentials(behind->front, base, params.trusted_realm_hosts))),
+      http_realm_(params.http_realm),
       source_(params.credential_source
                   ? params.credential_source
                   : std::make_shared<CredentialSource>(
@@ -72,9 +76,9 @@ CredentialSource* Authenticator::source_for(const std::string& repository) const
 }
 
 Task<Result<Credentials>> Authenticator::credentials(std::string repository, std::optional<Credentials> refused) {
-  CredentialSource* const source = source_for(repository);
+  CredentialSource* const source = anonymous_ ? nullptr : source_for(repository);
   if (source == nullptr) co_return Credentials{};
-  co_return co_await source->get(base_.authority(), std::move(refused));
+  co_return co_await source->get(front_.value_or(base_).authority(), std::move(refused));
 }
 
 std::string Authenticator::at_hand(const std::string& repository, const std::string& refused) const {
@@ -103,6 +107,7 @@ Task<Result<std::string>> Authenticator::authorization(std::string repository) {
 
 // For a challenge that asks for Basic.
 Task<Result<std::string>> Authenticator::basic(std::string repository, std::string refused) {
+  if (front_) co_return Error(Errc::unauthorized, "a registry behind a redirect wants a password, and gets none");
   Result<Credentials> ours = co_await credentials(repository, std::nullopt);
   if (ours && !ours->empty() && basic_authorization(*ours) == refused) {
     // They may have been changed since they were looked up.
@@ -162,8 +167,9 @@ Result<Authenticator::Origin> Authenticator::origin_of(const http::Challenge& ch
   if (!realm) return Error(Errc::upstream_protocol, "a Bearer challenge without a realm");
   Result<http::Url> url = base_.resolve(*realm);
   if (!url) return url.error().in("realm of a Bearer challenge");
-  if (base_.is_tls() && !url->is_tls()) {
-    return Error(Errc::unauthorized, "a https registry with a realm over http, on " + url->host);
+  if (base_.is_tls() && !url->is_tls() && !http_realm_) {
+    return Error(Errc::unauthorized, "a https registry with a realm over http, on " + url->host +
+                                         "; http_realm: true of the upstream allows an anonymous token from it");
   }
   Origin origin;
   origin.realm = std::move(*url);
@@ -222,18 +228,20 @@ void Authenticator::warn_about(const http::Url& realm) {
     warned_ = true;
   }
   log::warn("upstream", fmt::format("{}: the registry sends us to {} for a token, which is not related to {}: asked "
-                                    "without credentials; name it as a trusted realm if it is right",
+                                    "without credentials; name it in realm_hosts if it is right (never used over http)",
                                     name_, realm.authority(), base_.authority()));
 }
 
 Task<Result<Token>> Authenticator::fetch(std::string repository, Origin origin) {
   Result<Credentials> ours = co_await credentials(repository, std::nullopt);
   if (!ours) co_return ours.error();
-  const bool trusted = may_see_credentials(base_, origin.realm, trusted_realm_hosts_);
+  const bool trusted = may_see_credentials(front_.value_or(base_), origin.realm, trusted_realm_hosts_);
   if (!trusted && !ours->empty()) {
     warn_about(origin.realm);
     co_return co_await request_token(std::move(origin), Credentials{});
   }
+  // That one is meant for the registry itself.
+  if (!ours->registry_token.empty() && front_) co_return co_await request_token(std::move(origin), Credentials{});
   if (!ours->registry_token.empty()) co_return Token{ours->registry_token};
   Result<Token> token = co_await request_token(origin, *ours);
   if (ours->empty() || !refuses_credentials(token)) co_return token;

@@ -28,8 +28,16 @@ namespace sluice::upstream {
 
 class Authenticator {
  public:
+  // How a registry is asked that is not the configured one, but where that one has redirected us to.
+  struct Behind {
+    http::Url front;         // the configured one
+    bool anonymous = false;  // whatever credentials there are
+  };
+
+  // `base` is the registry that is asked. Where it stands `behind` another one, our credentials are used for a token
+  // only when both it and its realm may see those for the front one, and never for Basic.
   Authenticator(const HttpRegistry::Params& params, const http::Url& base, Transport& transport, Clock& clock,
-                Metrics& metrics);
+                Metrics& metrics, std::optional<Behind> behind = std::nullopt);
   ~Authenticator();
   Authenticator(const Authenticator&) = delete;
   Authenticator& operator=(const Authenticator&) = delete;
@@ -74,6 +82,9 @@ class Authenticator {
 
   const std::string name_;
   const http::Url base_;
+  const std::optional<http::Url> front_;  // where `base_` is reached by a redirect from there
+  const bool anonymous_;
+  const bool http_realm_;
   const std::shared_ptr<CredentialSource> source_;  // never null
   const std::vector<CredentialRule> rules_;
   const std::vector<std::string> trusted_realm_hosts_;

@@ -5,8 +5,14 @@
 //     │                   └────────── it failed, the pause is doubled, or it was given up ──┤
 //     └───────────────────────────────────── it succeeded ──────────────────────────────────┘
 //
-// Several failures in a row open it, or one timeout when nothing has succeeded since that request began: waiting is
-// what makes an outage expensive. Any success closes it.
+// Several failures in a row open it. A failure is about a thing that was asked for, and one thing counts once however
+// often it fails: a blob that the registry has lost is no outage. Silence, no head of an answer in time, opens it when
+// it meets two things and nothing has succeeded since they were asked for: waiting is what makes an outage expensive,
+// but one slow thing is no outage either. After that, things that have not been silent need not wait for the end of the
+// first pause: each may be a probe, until one is silent too. An endpoint to which no connection can be made in time is
+// down at once. Any success closes it.
+//
+// A thing that stays silent while others are answered has a pause of its own (rest()).
 //
 // Threads: all functions are thread-safe. The Clock outlives it, and it outlives its Permits.
 #pragma once
@@ -14,8 +20,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -25,26 +35,36 @@ namespace sluice::upstream {
 class Breaker {
  public:
   struct Params {
-    std::size_t threshold = 5;  // failures in a row
+    std::size_t threshold = 5;     // failures in a row, of different things
+    std::size_t silent_limit = 2;  // silent things
     std::chrono::milliseconds first_pause{1'000};
     std::chrono::milliseconds longest_pause{30'000};
   };
   enum class Failure : std::uint8_t {
-    quick,    // refused, broken off, 5xx
-    timeout,  // nothing came for as long as one waits
+    answer,         // 5xx, or broken off before the end of a head: about the thing
+    silence,        // no head in time: about the thing
+    no_connection,  // refused, reset, no such name: about the endpoint
+    connect_timeout,
   };
+  // What is asked for, as a number that is different for different things, as good as always.
+  using Thing = std::size_t;
+  static Thing thing(std::string_view path) noexcept { return std::hash<std::string_view>{}(path); }
 
   // The right to send one request. How it went is said once; a Permit that is dropped without that has told nothing.
   class Permit {
    public:
     Permit(Permit&& other) noexcept
-        : breaker_(std::exchange(other.breaker_, nullptr)), begun_(other.begun_), probe_(other.probe_) {}
+        : breaker_(std::exchange(other.breaker_, nullptr)),
+          begun_(other.begun_),
+          thing_(other.thing_),
+          probe_(other.probe_),
+          role_(other.role_) {}
     Permit& operator=(Permit&&) = delete;
     Permit(const Permit&) = delete;
     Permit& operator=(const Permit&) = delete;
     ~Permit();
 
-    // How many probes in a row have failed before this one, where it is a probe.
+    // How many tries in a row have failed before this one, where it is a probe, or asks for a thing that was silent.
     [[nodiscard]] std::optional<std::size_t> probe() const noexcept { return probe_; }
 
     // True when this has closed the breaker.
@@ -54,45 +74,64 @@ class Breaker {
 
    private:
     friend class Breaker;
-    Permit(Breaker& breaker, Clock::Monotonic begun, std::optional<std::size_t> probe)
-        : breaker_(&breaker), begun_(begun), probe_(probe) {}
+    // `spared`: let through while it was open. `alone`: is what a half-open one waits for.
+    enum class Role : std::uint8_t { usual, spared, alone };
+    Permit(Breaker& breaker, Clock::Monotonic begun, Thing thing, std::optional<std::size_t> probe, Role role)
+        : breaker_(&breaker), begun_(begun), thing_(thing), probe_(probe), role_(role) {}
     Breaker* breaker_;
     Clock::Monotonic begun_;
+    Thing thing_;
     std::optional<std::size_t> probe_;
+    Role role_;
   };
 
   Breaker(const Params& params, const Clock& clock) : params_(params), clock_(clock) {}
   Breaker(const Breaker&) = delete;
   Breaker& operator=(const Breaker&) = delete;
 
-  // Nothing while it is open, or while a probe is under way.
-  [[nodiscard]] std::optional<Permit> enter();
+  // Nothing while it is open, while a probe is under way, or while the thing rests. `again`: the same request for it
+  // has been let in before, so its rest does not count.
+  [[nodiscard]] std::optional<Permit> enter(Thing thing, bool again = false);
+  // For a request that is sent whatever the state.
+  [[nodiscard]] Permit watch(Thing thing);
 
-  // Whether it lets everything through.
+  // Whether it lets everything through, but what rests.
   [[nodiscard]] bool is_closed() const;
-  // For how long it will let nothing through; zero when it is closed. While a probe is under way, the pause that a
+  // For how long it will not let the thing through; zero when it will. While a probe is under way, the pause that a
   // failure of it would begin.
-  [[nodiscard]] std::chrono::nanoseconds pause_left() const;
+  [[nodiscard]] std::chrono::nanoseconds pause_left(Thing thing) const;
 
   // A failure that no Permit stands for any more: a body that broke.
   // True when this has opened it.
-  bool note_failure();
+  bool note_failure(Thing thing);
+  // All tries for that thing have ended in silence: it is not asked for again for a pause, which doubles each time.
+  void rest(Thing thing);
 
  private:
   enum class State : std::uint8_t { closed, open, probing };
+  struct Rest {
+    Clock::Monotonic until;
+    std::size_t times = 0;
+  };
+  static constexpr std::size_t kMaxResting = 256;
 
-  bool open_if_due(bool at_once);
-  [[nodiscard]] std::chrono::nanoseconds pause() const;
-  void give_up(bool probe) noexcept;
+  bool count(Failure failure, Thing thing, bool nothing_since);
+  bool open();
+  [[nodiscard]] std::chrono::nanoseconds pause(std::size_t failed) const;
+  void give_up() noexcept;
 
   const Params params_;
   const Clock& clock_;
 
   mutable std::mutex mutex_;  // guards what is below
   State state_ = State::closed;
-  std::size_t failures_ = 0;       // in a row, while closed
-  std::size_t probes_failed_ = 0;  // in a row, since it opened
-  Clock::Monotonic next_probe_;    // while open
+  std::unordered_set<Thing> failed_;         // in a row, while closed
+  std::unordered_set<Thing> silent_;         // of those; kept while open
+  std::size_t unconnected_ = 0;              // in a row, while closed
+  std::unordered_map<Thing, Rest> resting_;  // bounded by kMaxResting
+  bool spares_others_ = false;               // while open: who was never silent may pass
+  std::size_t probes_failed_ = 0;            // in a row, since it opened
+  Clock::Monotonic next_probe_;              // while open
   std::optional<Clock::Monotonic> last_success_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "runtime/within.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -16,7 +17,26 @@ std::string prefix_of(const http::Url& base) {
   return path;
 }
 
+// A token, or that it did not come by then. Whoever else waits for the same one goes on.
+Task<Result<std::string>> in_time(Task<Result<std::string>> token,
+                                  std::optional<std::chrono::steady_clock::time_point> until) {
+  std::optional<Result<std::string>> got =
+      co_await runtime::within(std::move(token), until.value_or(std::chrono::steady_clock::time_point::max()));
+  if (got) co_return std::move(*got);
+  co_return Error(Errc::upstream_timeout, "token: none came in time");
+}
+
 }  // namespace
+
+bool is_end_point_of(std::string_view path, std::string_view asked) noexcept {
+  asked = asked.substr(0, asked.find('?'));
+  if (path.find("/v2/") == std::string_view::npos) return false;
+  if (asked == "/v2/") return path.ends_with(asked);
+  // The repository may have another name there: what counts is "/blobs/sha256:…" and its like.
+  const std::size_t last = asked.rfind('/');
+  const std::size_t kind = last == std::string_view::npos || last == 0 ? last : asked.rfind('/', last - 1);
+  return kind != std::string_view::npos && path.ends_with(asked.substr(kind));
+}
 
 std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head) {
   std::vector<http::Challenge> out;
@@ -34,6 +54,7 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
     : name_(params.name),
       base_(base),
       prefix_(prefix_of(base)),
+      clock_(clock),
       metrics_(metrics),
       requests_(registry.counter("sluice_upstream_endpoint_requests_total",
                                  "Requests for which an endpoint of an upstream was chosen.",
@@ -45,7 +66,12 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
                          {{"upstream", name_}, {"endpoint", base.authority()}})),
       transport_(params, base, client, clock, metrics, admission),
       authenticator_(params, base, transport_, clock, metrics),
-      breaker_(params.breaker, clock) {
+      breaker_(params.breaker, clock),
+      make_behind_([this, params](const http::Url& url, bool anonymous) {
+        return std::make_shared<Authenticator>(params, url, transport_, clock_, metrics_,
+                                               Authenticator::Behind{base_, anonymous});
+      }),
+      http_redirects_(params.http_redirects) {
   up_.set(1);
 }
 
@@ -59,8 +85,8 @@ void Endpoint::failed(Breaker::Permit permit, Breaker::Failure how, const Error&
   if (permit.failed(how)) opened(why);
 }
 
-void Endpoint::body_broke(const Error& why) {
-  if (breaker_.note_failure()) opened(why);
+void Endpoint::body_broke(Breaker::Thing thing, const Error& why) {
+  if (breaker_.note_failure(thing)) opened(why);
 }
 
 void Endpoint::opened(const Error& why) {
@@ -70,15 +96,76 @@ void Endpoint::opened(const Error& why) {
                                     base_.authority(), why.message));
 }
 
-Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::string authorization) {
+// Null where there is none and none is to be made.
+std::shared_ptr<Authenticator> Endpoint::behind(const http::Url& url, bool anonymous, bool make) {
+  const std::string key = fmt::format("{}://{}{}", url.scheme, url.authority(), anonymous ? " anonymous" : "");
+  const std::scoped_lock lock(behind_mutex_);
+  if (const auto at = behind_.find(key); at != behind_.end()) return at->second;
+  if (!make) return nullptr;
+  // Whoever uses it keeps it; it is made again when it is needed again.
+  if (behind_.size() >= kMaxBehind) behind_.erase(behind_.begin());
+  return behind_[key] = make_behind_(url, anonymous);
+}
+
+Task<std::string> Endpoint::authorize_behind(http::Url url, std::string repository, bool anonymous) {
+  const std::shared_ptr<Authenticator> authenticator = behind(url, anonymous, false);
+  if (!authenticator) co_return std::string();
+  Result<std::string> authorization = co_await authenticator->authorization(std::move(repository));
+  // Without one that registry is asked all the same, and says what it wants.
+  co_return authorization ? std::move(*authorization) : std::string();
+}
+
+Transport::Ask Endpoint::ask_for(const Request& request, std::string authorization) {
   Transport::Ask ask{request.method, base_, request.fields, std::move(authorization)};
   ask.url.target = prefix_ + request.path;
+  ask.headers_timeout = request.headers_timeout;
   ask.patience = request.patience;
   ask.failed_behind = request.failed_behind;
   ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
   ask.urgency = request.urgency;
+  ask.until = request.until;
+  ask.fresh_connection = request.fresh_connection;
+  ask.connected = request.connected;
+  ask.waited = request.waited;
+  ask.via = request.via;
+  ask.follows_to_http = http_redirects_ && request.verified;
+  if (!request.authenticate) return ask;
+  ask.authorize_behind = [this, repository = request.repository, anonymous = request.client_authorization.has_value()](
+                             http::Url url) { return authorize_behind(std::move(url), repository, anonymous); };
+  return ask;
+}
+
+// A 401 of a registry that this one redirects to: its challenge is answered, and all is asked for once more.
+Task<Result<Endpoint::Answer>> Endpoint::answer_behind(const Request& request, Transport::Ask ask, Answer refused) {
+  std::vector<http::Challenge> asked = challenges_of(refused.response->head());
+  const std::string where = refused.where;
+  const std::string sent = refused.authorization;
+  const std::shared_ptr<Authenticator> authenticator =
+      behind(refused.url, request.client_authorization.has_value(), true);
+  co_await let_go(std::move(refused));
+  const Result<std::string> renewed =
+      co_await in_time(authenticator->answer(request.repository, std::move(asked), sent), request.until);
+  if (!renewed) {
+    if (request.failed_behind != nullptr) *request.failed_behind = true;
+    co_return renewed.error().in(where);
+  }
+  metrics_.retries.add();
+  Result<Answer> answer = co_await transport_.send(std::move(ask));
+  if (answer) answer->by_registry = answer->redirected && is_end_point_of(answer->url.path(), request.path);
+  co_return answer;
+}
+
+Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::string authorization) {
+  Transport::Ask ask = ask_for(request, std::move(authorization));
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
+  answer->by_registry = is_end_point_of(answer->url.path(), request.path);
+  if (answer->by_registry) {
+    const bool may_answer = request.authenticate && (answer->url.is_tls() || !base_.is_tls());
+    if (answer->response->status() != 401 || !may_answer) co_return answer;
+    if (challenges_of(answer->response->head()).empty()) co_return answer;
+    co_return co_await answer_behind(request, std::move(ask), std::move(*answer));
+  }
   // A presigned address has run out, or a copy behind a redirect is gone: the registry gives a new one.
   const int status = answer->response->status();
   if (status != 401 && status != 403 && status != 410) co_return answer;
@@ -111,7 +198,7 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   requests_.add();
   if (request.client_authorization) co_return co_await send(request, *request.client_authorization);
   if (!request.authenticate) co_return co_await send(request, {});
-  Result<std::string> authorization = co_await authenticator_.authorization(request.repository);
+  Result<std::string> authorization = co_await in_time(authenticator_.authorization(request.repository), request.until);
   if (!authorization) {
     if (request.not_asked != nullptr) *request.not_asked = true;
     co_return authorization.error();
@@ -124,8 +211,8 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   const std::string where = answer->where;
   co_await let_go(std::move(*answer));
   if (asked.empty()) asked = co_await challenges_of_registry();
-  Result<std::string> renewed =
-      co_await authenticator_.answer(request.repository, std::move(asked), std::move(*authorization));
+  Result<std::string> renewed = co_await in_time(
+      authenticator_.answer(request.repository, std::move(asked), std::move(*authorization)), request.until);
   if (!renewed) {
     // The registry has answered; it is its token server that is in trouble.
     if (request.failed_behind != nullptr) *request.failed_behind = true;

@@ -5,6 +5,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,6 +50,24 @@ class Endpoint {
     bool asks_again = false;
     // Of a download that nobody waits for yet; null: somebody does.
     std::shared_ptr<Urgency> urgency = nullptr;
+    // What a client's Via said; may be empty.
+    std::string via = {};
+    // The bytes are held against a digest before anybody gets the last of them.
+    bool verified = false;
+    // The answer to one that has brought no head in time is worth a longer wait.
+    bool may_be_slow = false;
+
+    // For the try that is made (exchange.cpp); as in Transport::Ask.
+    std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+    std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
+    bool fresh_connection = false;
+    bool* connected = nullptr;
+    std::chrono::steady_clock::duration* waited = nullptr;
+
+    // What the breaker counts it as.
+    [[nodiscard]] Breaker::Thing thing() const noexcept {
+      return Breaker::thing(std::string_view(path).substr(0, path.find('?')));
+    }
   };
 
   Endpoint(const HttpRegistry::Params& params, const http::Url& base, http::Client& client, Clock& clock,
@@ -68,17 +89,29 @@ class Endpoint {
     return transport_.failed_behind(answer.asked, answer.where, why);
   }
 
-  // Nothing while it counts as down.
-  [[nodiscard]] std::optional<Breaker::Permit> enter() { return breaker_.enter(); }
+  // Nothing while it counts as down, or that thing rests.
+  [[nodiscard]] std::optional<Breaker::Permit> enter(Breaker::Thing thing, bool again) {
+    return breaker_.enter(thing, again);
+  }
+  // Whatever its state.
+  [[nodiscard]] Breaker::Permit watch(Breaker::Thing thing) { return breaker_.watch(thing); }
   [[nodiscard]] bool is_well() const { return breaker_.is_closed(); }
-  [[nodiscard]] std::chrono::nanoseconds pause_left() const { return breaker_.pause_left(); }
+  [[nodiscard]] std::chrono::nanoseconds pause_left(Breaker::Thing thing) const { return breaker_.pause_left(thing); }
+  void rest(Breaker::Thing thing) { breaker_.rest(thing); }
   // How a request went; `why` goes into the log when it has changed something.
   void succeeded(Breaker::Permit permit);
   void failed(Breaker::Permit permit, Breaker::Failure how, const Error& why);
   // A body that broke after its head was counted as a success.
-  void body_broke(const Error& why);
+  void body_broke(Breaker::Thing thing, const Error& why);
 
  private:
+  // A registry that this one redirects to, and what it wants. Bounded by kMaxBehind.
+  static constexpr std::size_t kMaxBehind = 32;
+  std::shared_ptr<Authenticator> behind(const http::Url& url, bool anonymous, bool make);
+  runtime::Task<std::string> authorize_behind(http::Url url, std::string repository, bool anonymous);
+  runtime::Task<Result<Answer>> answer_behind(const Request& request, Transport::Ask ask, Answer refused);
+
+  [[nodiscard]] Transport::Ask ask_for(const Request& request, std::string authorization);
   runtime::Task<Result<Answer>> send(const Request& request, std::string authorization);
   runtime::Task<std::vector<http::Challenge>> challenges_of_registry();
   void opened(const Error& why);
@@ -86,6 +119,7 @@ class Endpoint {
   const std::string name_;  // of the upstream
   const http::Url base_;
   const std::string prefix_;
+  Clock& clock_;
   Metrics& metrics_;
   metrics::Counter& requests_;
   metrics::Counter& openings_;
@@ -93,7 +127,16 @@ class Endpoint {
   Transport transport_;
   Authenticator authenticator_;
   Breaker breaker_;
+  const std::function<std::shared_ptr<Authenticator>(const http::Url&, bool anonymous)> make_behind_;
+  const bool http_redirects_;
+  std::mutex behind_mutex_;  // guards behind_
+  // By scheme, host and port, and whether it is asked without credentials.
+  std::map<std::string, std::shared_ptr<Authenticator>> behind_;
 };
+
+// Whether `path`, where a redirect has led to, is the end-point of a registry for what `asked` ("/v2/…") names, and not
+// an object of its storage.
+[[nodiscard]] bool is_end_point_of(std::string_view path, std::string_view asked) noexcept;
 
 // Those of an answer, parsed.
 std::vector<http::Challenge> challenges_of(const http::ReceivedHead& head);

@@ -17,6 +17,7 @@ namespace asio = boost::asio;
 using runtime::Task;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+using namespace std::chrono_literals;
 
 // Uniform in [0, 1). Each thread has its own generator.
 double random_jitter() {
@@ -53,6 +54,9 @@ bool is_ours(Errc code) {
 
 // Whether it tells that the endpoint is alive. An answer that is none says nothing: it may be about one blob alone.
 bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code != Errc::upstream_protocol; }
+
+// What another registry behind a redirect says of what it has, and of who may have it.
+bool is_refusal(int status) { return status == 401 || status == 403 || status == 404 || status == 410; }
 
 // What storage behind a redirect may answer. It speaks for nobody's access to the registry, and what else it says
 // concerns nobody. A 416 only tells how long the blob is.
@@ -121,11 +125,12 @@ Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, Transpor
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t endpoint, const Request& request,
                                                                     Breaker::Permit permit) {
   Tried tried;
-  bool failed_behind = false;
-  bool not_asked = false;
+  Course course;
   Request asked = request;
-  asked.failed_behind = &failed_behind;
-  asked.not_asked = &not_asked;
+  asked.failed_behind = &course.failed_behind;
+  asked.not_asked = &course.not_asked;
+  asked.connected = &course.connected;
+  asked.waited = &course.waited;
   if (const auto failed_before = permit.probe()) {
     // Somebody waits for this one: not for as long as for an endpoint of which nothing bad is known.
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
@@ -135,19 +140,33 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
   if (answer) co_return co_await judge(endpoint, request, std::move(*answer), std::move(permit));
   const Errc code = answer.error().code;
   tried.error = answer.error();
-  tried.again = code == Errc::upstream_unreachable || code == Errc::upstream_failed;
+  tried.again = is_trouble(code);
   tried.elsewhere =
-      is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
-  // Without a token nothing has been learnt about the registry: the permit says nothing.
-  if (not_asked) co_return tried;
-  // Storage behind a redirect, or a token server, that is down is no outage of the registry.
-  if (is_trouble(code) && !failed_behind) {
-    const auto how = code == Errc::upstream_timeout ? Breaker::Failure::timeout : Breaker::Failure::quick;
-    endpoints_[endpoint]->failed(std::move(permit), how, answer.error());
-  } else if (is_answer(code) || failed_behind) {
-    endpoints_[endpoint]->succeeded(std::move(permit));
-  }
+      tried.again || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
+  tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
   co_return tried;
+}
+
+void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, const Error& error,
+                                  const Course& course, Breaker::Permit permit, Tried& tried) {
+  // Without a token nothing has been learnt about the registry: the permit says nothing.
+  if (course.not_asked) return;
+  // Storage behind a redirect, or a token server, that is down is no outage of the registry.
+  if (course.failed_behind || is_answer(error.code)) {
+    if (course.failed_behind && is_ours(error.code)) return;
+    endpoints_[endpoint]->succeeded(std::move(permit));
+    return;
+  }
+  if (!is_trouble(error.code)) return;
+  auto how = course.connected ? Breaker::Failure::answer : Breaker::Failure::no_connection;
+  if (error.code == Errc::upstream_timeout) {
+    // What was left of the time after waits for a turn or a token may have been too little to be held against it.
+    const auto fair = std::min({params.headers_timeout, params.endpoint_timeout, request.patience.value_or(1h)}) / 2;
+    if (course.waited < fair) return;
+    how = course.connected ? Breaker::Failure::silence : Breaker::Failure::connect_timeout;
+    if (course.connected && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
+  }
+  endpoints_[endpoint]->failed(std::move(permit), how, error);
 }
 
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t endpoint, const Request& request,
@@ -163,10 +182,11 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
       co_return tried;
     }
   }
-  const bool down = status == 408 || (status >= 500 && status != 501);
+  // 501 is about the method, 508 about a loop: neither is about the state upstream is in.
+  const bool down = status == 408 || (status >= 500 && status != 501 && status != 508);
   // At once: what it has to say about it may be long in coming, and nobody else probes meanwhile.
   if (down && !answer.redirected) {
-    asked.failed(std::move(permit), Breaker::Failure::quick,
+    asked.failed(std::move(permit), Breaker::Failure::answer,
                  refusal(status, request.wanted, answer.where, std::nullopt, std::chrono::seconds(0)));
   } else {
     asked.succeeded(std::move(permit));
@@ -176,13 +196,19 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     co_return tried;
   }
   const bool settled_by_another = request.asks_again && !down && status != 429;
-  if (answer.redirected && !is_usable_behind(status) && !settled_by_another) {
+  const bool speaks = answer.by_registry && is_refusal(status);
+  if (speaks && !settled_by_another && request.wanted != Wanted::registry) {
+    // That registry's word, but none of its bytes.
+    tried.error = refusal(status, request.wanted, answer.asked, std::nullopt, std::chrono::seconds(0));
+    tried.elsewhere = status == 404 || status == 410;
+    co_return tried;
+  }
+  if (answer.redirected && !speaks && !is_usable_behind(status) && !settled_by_another) {
     // Tried again whatever it was, so that the time tells nothing either.
     tried.error = asked.failed_behind(answer, Error(Errc::upstream_failed, fmt::format("status {}", status)));
     tried.again = tried.elsewhere = true;
     co_return tried;
   }
-  // 501 is about the method, not about the state upstream is in.
   if (!down && status != 429 && (status != 401 || !request.authenticate || answer.redirected)) {
     tried.answer = Answer{std::move(answer), endpoint};
     co_return tried;
@@ -212,7 +238,8 @@ std::vector<std::size_t> HttpRegistry::Exchange::order(const Request& request) c
 }
 
 // One try at each endpoint that is not down, until one has an answer.
-Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Request& request) {
+Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Request& asked, std::size_t number) {
+  Request request = asked;
   Tried round;
   std::optional<Error> unknown;
   bool all_asked = true;
@@ -224,14 +251,19 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
       all_asked = false;
       continue;
     }
-    std::optional<Breaker::Permit> permit = endpoints_[endpoints[i]]->enter();
+    std::optional<Breaker::Permit> permit = endpoints_[endpoints[i]]->enter(request.thing(), number > 0);
     if (!permit) {
       all_asked = false;
       continue;
     }
+    const bool is_last = i + 1 == endpoints.size();
+    if (asked.until) {
+      // Whoever comes next needs time too: another endpoint, or the same one over another connection.
+      const bool is_final = is_last && (number > 0 || params.retries == 0);
+      request.until = is_final ? asked.until : std::min(*asked.until, steady_clock::now() + params.endpoint_timeout);
+    }
     Tried tried = co_await attempt(endpoints[i], request, std::move(*permit));
     if (tried.answer) {
-      const bool is_last = i + 1 == endpoints.size();
       if (tried.answer->response->status() != 404 || (is_last && all_asked && !round.error)) co_return tried;
       // The next one may have more, and what only some have said is no answer: the others may be just out of reach.
       unknown = co_await refuse(std::move(*tried.answer), request.wanted);
@@ -243,6 +275,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
       metrics_.retries.add();
       log::debug("upstream", fmt::format("{}: {}; the next endpoint is asked", params.name, tried.error->message));
     }
+    round.silent |= tried.silent;
     round.again = round.again || tried.again;
     if (tried.again) round.wait = std::max(round.wait, tried.wait);
     if (round.error) {
@@ -259,7 +292,7 @@ HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& re
   std::string hosts;
   auto pause = std::chrono::nanoseconds::max();
   for (const std::size_t i : order(request)) {
-    const std::chrono::nanoseconds left = endpoints_[i]->pause_left();
+    const std::chrono::nanoseconds left = endpoints_[i]->pause_left(request.thing());
     if (left.count() == 0) continue;
     hosts += (hosts.empty() ? "" : ", ") + endpoints_[i]->base().authority();
     pause = std::min(pause, left);
@@ -280,22 +313,77 @@ milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
   return milliseconds(static_cast<std::int64_t>(static_cast<double>(limited.count()) * factor));
 }
 
+class HttpRegistry::Exchange::SlowPlace {
+ public:
+  explicit SlowPlace(std::atomic<std::size_t>& taken) : taken_(taken), order_(taken.fetch_add(1)) {}
+  SlowPlace(const SlowPlace&) = delete;
+  SlowPlace& operator=(const SlowPlace&) = delete;
+  ~SlowPlace() { taken_.fetch_sub(1); }
+  // How many had one before.
+  [[nodiscard]] std::size_t order() const noexcept { return order_; }
+
+ private:
+  std::atomic<std::size_t>& taken_;
+  const std::size_t order_;
+};
+
+Task<std::optional<HttpRegistry::Exchange::Tried>> HttpRegistry::Exchange::ask_slowly(Request request,
+                                                                                      std::uint64_t silent) {
+  const SlowPlace place(slow_);
+  // Each holds a slot: others need some too.
+  if (place.order() >= std::max<std::size_t>(params.max_connections / 4, 1)) co_return std::nullopt;
+  for (const std::size_t endpoint : order(request)) {
+    if (endpoint >= 64 || ((silent >> endpoint) & 1) == 0) continue;
+    request.until = steady_clock::now() + params.first_byte_timeout;
+    request.headers_timeout = params.first_byte_timeout;
+    request.fresh_connection = true;
+    metrics_.retries.add();
+    log::debug("upstream", fmt::format("{}: {} is slow with {}; waiting for it up to {} s", params.name,
+                                       endpoints_[endpoint]->base().authority(), request.path,
+                                       std::chrono::ceil<std::chrono::seconds>(params.first_byte_timeout).count()));
+    co_return co_await attempt(endpoint, request, endpoints_[endpoint]->watch(request.thing()));
+  }
+  co_return std::nullopt;
+}
+
 Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request request) {
-  const Clock::Monotonic last_start = clock_.now() + params.total_timeout;
+  // Somebody waits for the head of the answer; a download that goes on has given its own long ago.
+  if (!request.patient) request.until = steady_clock::now() + params.request_timeout;
+  const Clock::Monotonic last_start =
+      clock_.now() + (request.patient ? params.total_timeout : std::min(params.total_timeout, params.request_timeout));
   std::optional<Error> before;
   for (std::size_t retry = 0;; ++retry) {
-    Tried tried = co_await go_round(request);
+    Tried tried = co_await go_round(request, retry);
     if (tried.answer) co_return std::move(*tried.answer);
+    if (tried.silent != 0 && request.may_be_slow) {
+      std::optional<Tried> slow = co_await ask_slowly(request, tried.silent);
+      if (slow && slow->answer) co_return std::move(*slow->answer);
+      if (slow) rest(request, slow->silent);
+      if (slow) co_return *slow->error;
+    }
     // What upstream said tells more than that it is not asked any more.
     const bool asked = !is_ours(tried.error->code) || !before;
     const Error error = asked ? *tried.error : *before;
-    if (!tried.again || retry == params.retries) co_return error;
     const milliseconds wait = std::max(backoff(retry), tried.wait);
-    if (clock_.now() + wait > last_start) co_return error;
+    const bool in_time =
+        clock_.now() + wait <= last_start && (!request.until || steady_clock::now() + wait < *request.until);
+    if (!tried.again || retry == params.retries || !in_time) {
+      rest(request, tried.silent);
+      co_return error;
+    }
+    // A kept connection may have died in silence.
+    request.fresh_connection = request.fresh_connection || tried.silent != 0;
     log::debug("upstream", fmt::format("{}: {}; again in {} ms", params.name, error.message, wait.count()));
     if (!co_await params.sleep(wait)) co_return Error(Errc::cancelled, "cancelled between two tries");
     metrics_.retries.add();
     before = error;
+  }
+}
+
+// Nothing has come of it anywhere: others that ask for the same need not wait as long for the same.
+void HttpRegistry::Exchange::rest(const Request& request, std::uint64_t silent) {
+  for (std::size_t i = 0; i < std::min<std::size_t>(endpoints_.size(), 64); ++i) {
+    if (((silent >> i) & 1) != 0) endpoints_[i]->rest(request.thing());
   }
 }
 
@@ -338,7 +426,7 @@ Error HttpRegistry::Exchange::useless(const Answer& answer, const Error& why) co
 void HttpRegistry::Exchange::download_broke(const std::string& digest, std::size_t endpoint, const Error& why) {
   if (is_ours(why.code)) return;
   broken_.add(digest, endpoint, endpoints_.size());
-  endpoints_[endpoint]->body_broke(why);
+  endpoints_[endpoint]->body_broke(Breaker::thing(digest), why);
 }
 
 }  // namespace sluice::upstream

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -80,13 +81,29 @@ class HttpRegistry::Exchange {
     bool again = false;                 // another try may help
     bool elsewhere = false;             // another endpoint may do better
     std::chrono::milliseconds wait{0};  // at least, before another try
+    std::uint64_t silent = 0;           // the endpoints, by their bits, that took it and gave no head in time
   };
+  // What one try at an endpoint has shown besides its answer.
+  struct Course {
+    bool failed_behind = false;
+    bool not_asked = false;
+    bool connected = false;
+    std::chrono::steady_clock::duration waited{0};
+  };
+  // A place among those that wait long for a first byte.
+  class SlowPlace;
 
   runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit);
   runtime::Task<Tried> judge(std::size_t endpoint, const Request& request, Transport::Answer answer,
                              Breaker::Permit permit);
-  runtime::Task<Tried> go_round(const Request& request);
+  // How an error is counted by the endpoint's breaker.
+  void tell(std::size_t endpoint, const Request& request, const Error& error, const Course& course,
+            Breaker::Permit permit, Tried& tried);
+  runtime::Task<Tried> go_round(const Request& request, std::size_t round);
+  // Once more, for as long as a slow blob may take, whatever the breaker says. Nothing where too many are at it.
+  runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
   runtime::Task<Error> refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted);
+  void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
   [[nodiscard]] Tried all_down(const Request& request) const;
   [[nodiscard]] std::chrono::milliseconds backoff(std::size_t retry) const;
@@ -96,6 +113,7 @@ class HttpRegistry::Exchange {
   Admission admission_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
   BrokenDownloads broken_;
+  std::atomic<std::size_t> slow_{0};  // those in ask_slowly
 };
 
 }  // namespace sluice::upstream

@@ -20,19 +20,24 @@ HttpRegistry::HttpRegistry(Params params, http::Client& client, Clock& clock, me
     : exchange_(std::make_shared<Exchange>(std::move(params), client, clock, metrics)) {}
 
 HttpRegistry::HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
-                           std::shared_ptr<Urgency> urgency)
+                           std::shared_ptr<Urgency> urgency, std::string via)
     : exchange_(std::move(exchange)),
       client_authorization_(std::move(client_authorization)),
-      urgency_(std::move(urgency)) {}
+      urgency_(std::move(urgency)),
+      via_(std::move(via)) {}
 
 HttpRegistry::~HttpRegistry() = default;
 
 std::shared_ptr<Registry> HttpRegistry::on_behalf_of(std::string authorization) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization), urgency_));
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization), urgency_, via_));
 }
 
 std::shared_ptr<Registry> HttpRegistry::behind_others(std::shared_ptr<Urgency> urgency) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, std::move(urgency)));
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, std::move(urgency), via_));
+}
+
+std::shared_ptr<Registry> HttpRegistry::passing_on(std::string via) {
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, urgency_, std::move(via)));
 }
 
 std::string_view HttpRegistry::name() const { return exchange_->params.name; }
@@ -117,6 +122,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
                             true,   client_authorization_};
   request.check = check_content_of;
   request.asks_again = true;
+  request.via = via_;
+  request.verified = true;
   Result<Exchange::Answer> answer = co_await exchange_->ask(request);
   if (!answer) co_return answer.error();
 
@@ -174,7 +181,14 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
   } else if (offset > 0) {
     request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
   }
+  request.via = via_;
+  // No byte of a range can be held against the digest.
+  request.verified = !last;
+  if (last && exchange_->params.http_redirects) {
+    co_return Error(Errc::unsupported, "ranges may come over plain HTTP from this upstream (http_redirects)");
+  }
   request.patient = offset > 0 && !last;
+  request.may_be_slow = offset == 0 && !last;
   request.avoid = exchange_->broken_at(digest.to_string());
   request.urgency = urgency_;
   Extent extent;
@@ -234,6 +248,8 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
       "GET", manifest_path(name, reference), name, {{"Accept", std::move(accept)}, kIdentity}, Wanted::manifest,
       true,  client_authorization_};
   request.check = check_content_of;
+  request.via = via_;
+  request.verified = reference.is_digest();
   for (bool again = false;; again = true) {
     Result<Exchange::Answer> answer = co_await exchange_->ask(request);
     if (!answer) co_return answer.error();
@@ -260,6 +276,8 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
       "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
       true,   client_authorization_};
   request.check = check_content_of;
+  request.via = via_;
+  request.verified = reference.is_digest();
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -339,6 +357,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
                             Wanted::manifest,
                             true,
                             client_authorization_};
+  request.via = via_;
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -367,8 +386,9 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
 }
 
 Task<Result<void>> HttpRegistry::ping() {
-  Result<Exchange::Answer> answer =
-      co_await exchange_->ask({"GET", "/v2/", {}, {}, Wanted::registry, false, client_authorization_});
+  Exchange::Request request{"GET", "/v2/", {}, {}, Wanted::registry, false, client_authorization_};
+  request.via = via_;
+  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   const bool challenged = response.status() == 401 && !challenges_of(response.head()).empty();

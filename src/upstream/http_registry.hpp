@@ -53,6 +53,10 @@ class HttpRegistry final : public Registry {
     // Hosts, as "host" or "host:port", besides the registry's own registrable domain that may see the credentials when
     // they stand in a challenge's realm.
     std::vector<std::string> trusted_realm_hosts;
+    // Whether an anonymous token may come from a realm over plain HTTP though the registry speaks HTTPS.
+    bool http_realm = false;
+    // Whether redirects from HTTPS to plain HTTP are followed for what is held against its digest.
+    bool http_redirects = false;
     // PEM certificates to trust besides the system's; empty for none. Also used for redirects and realms.
     std::string ca_file;
     // PEM: what is shown to a registry that asks for a certificate; both or neither. Not to redirects and realms.
@@ -70,7 +74,15 @@ class HttpRegistry final : public Registry {
     std::chrono::milliseconds headers_timeout{30'000};  // from the request to the end of the response's head
     std::chrono::milliseconds stall_timeout{30'000};    // between two bytes of a body
     std::chrono::milliseconds token_timeout{15'000};    // for the headers of a token request
-    // No retry begins later than this after the operation did.
+    // All that is tried for one operation, the waits for a turn, a token and another try included, up to the head of
+    // the answer. Not for downloads that go on.
+    std::chrono::milliseconds request_timeout{25'000};
+    // Of that, the first try at any but the last endpoint, and at a single one; later ones have what is left.
+    std::chrono::milliseconds endpoint_timeout{10'000};
+    // For the head of the answer with a blob that has brought none in time: it is asked for once more, for so long,
+    // while others go on.
+    std::chrono::milliseconds first_byte_timeout{300'000};
+    // No retry of a download that goes on begins later than this after the operation did.
     std::chrono::milliseconds total_timeout{90'000};
 
     std::size_t retries = 3;                      // after the first try
@@ -88,6 +100,8 @@ class HttpRegistry final : public Registry {
     std::function<runtime::Task<bool>(std::chrono::milliseconds)> sleep;
 
     std::string user_agent = "sluice/0.1.0";
+    // What Via calls us (RFC 9110 section 7.6.3); empty: no Via is sent.
+    std::string pseudonym = {};
     // Requests at a time, over all loops and endpoints, those for tokens apart; who comes too late waits for
     // headers_timeout at most.
     std::size_t max_connections = 64;
@@ -120,11 +134,12 @@ class HttpRegistry final : public Registry {
   // Shares connections and metrics with this one, which it may outlive; Client, Clock and metrics registry it may not.
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;
+  [[nodiscard]] std::shared_ptr<Registry> passing_on(std::string via) override;
 
  private:
   class Exchange;  // what all of them share: exchange.hpp
   HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
-               std::shared_ptr<Urgency> urgency);
+               std::shared_ptr<Urgency> urgency, std::string via);
   // From `offset` to the end, or to `last`.
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download(oci::Repository repository, oci::Digest digest,
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
@@ -133,6 +148,7 @@ class HttpRegistry final : public Registry {
   // The client's, in place of our credentials; nothing: ours.
   const std::optional<std::string> client_authorization_;
   const std::shared_ptr<Urgency> urgency_;  // of downloads; null: somebody waits for them
+  const std::string via_;                   // of the client's request; empty: it had none
 };
 
 }  // namespace sluice::upstream

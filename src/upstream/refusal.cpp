@@ -31,6 +31,7 @@ Errc code_of(int status, Wanted wanted, const std::optional<oci::RegistryError>&
     case 408: return Errc::upstream_timeout;
     case 416: return Errc::range_invalid;
     case 429: return Errc::throttled;
+    case 508: return Errc::upstream_protocol;  // we ask ourselves, by a detour: no outage that passes
     default: return status >= 500 ? Errc::upstream_failed : Errc::upstream_protocol;
   }
 }

@@ -17,4 +17,6 @@ std::shared_ptr<Registry> Registry::on_behalf_of(std::string) { return nullptr; 
 
 std::shared_ptr<Registry> Registry::behind_others(std::shared_ptr<Urgency>) { return nullptr; }
 
+std::shared_ptr<Registry> Registry::passing_on(std::string) { return nullptr; }
+
 }  // namespace sluice::upstream

@@ -148,6 +148,10 @@ class Registry {
   // With whose credentials it asks about that repository. Where it cannot tell, those of a client: nobody else is given
   // what it fetches.
   [[nodiscard]] virtual Rights rights(const oci::Repository& repository) const;
+
+  // The same upstream, asked for a client whose request came through proxies: `via` is what its Via says, which goes on
+  // upstream in front of our own entry (RFC 9110 section 7.6.3). Null from a Registry that asks nobody.
+  [[nodiscard]] virtual std::shared_ptr<Registry> passing_on(std::string via);
 };
 
 }  // namespace sluice::upstream

@@ -89,6 +89,7 @@ Transport::Transport(const HttpRegistry::Params& params, const http::Url& base, 
       metrics_(metrics),
       admission_(admission),
       max_redirects_(params.max_redirects),
+      via_(params.pseudonym.empty() ? std::string() : "1.1 " + params.pseudonym),
       // The only one that is known where a proxy is in between.
       own_address_(IpAddress::parse(base.host)) {
   auto channel = std::make_shared<http::Channel>();
@@ -145,7 +146,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   Admission::Turn turn;
   const std::string asked = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
   if (ask.lane) {
-    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency);
+    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency, ask.until);
     if (!entered) co_return entered.error().in(asked);
     turn = std::move(*entered);
   }
@@ -159,12 +160,23 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     }
     request.body = ask.body;
     request.referral = referral(url, sender);
+    request.until = ask.until;
+    request.fresh_connection = ask.fresh_connection;
+    request.connected = ask.connected;
+    // RFC 9110 section 7.6.3: those before us, in their order, then us.
+    if (!via_.empty()) request.fields.emplace_back("Via", ask.via.empty() ? via_ : ask.via + ", " + via_);
+    std::string authorization;
     // Same scheme, host and port: a redirect to another port of the same host is another server.
-    if (!ask.authorization.empty() && url.same_origin(origin)) {
-      request.fields.emplace_back("Authorization", ask.authorization);
+    if (url.same_origin(origin)) {
+      authorization = ask.authorization;
+    } else if (ask.authorize_behind && (url.is_tls() || !origin.is_tls())) {
+      authorization = co_await ask.authorize_behind(url);
     }
+    if (!authorization.empty()) request.fields.emplace_back("Authorization", authorization);
     const Clock::Monotonic begin = clock_.now();
+    const auto sent = std::chrono::steady_clock::now();
     auto response = co_await client_.send(std::move(request), channel_);
+    if (ask.waited != nullptr) *ask.waited = std::chrono::steady_clock::now() - sent;
     if (!response) {
       metrics_.count_status(0);
       if (ask.failed_behind != nullptr) *ask.failed_behind = hop > 0;
@@ -182,13 +194,13 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     // A POST holds a secret, and is for the one that it was meant for.
     if (!is_redirect((*response)->status()) || location == nullptr || ask.method == "POST") {
       if (hop == 0) metrics_.rate_limit.observe((*response)->head());
-      co_return Answer{std::move(*response), hop > 0, where, asked, ask.authorization, std::move(turn)};
+      co_return Answer{std::move(*response), hop > 0, where, asked, std::move(authorization), std::move(turn), url};
     }
     if (hop == max_redirects_) {
       co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", asked, max_redirects_));
     }
     Result<http::Url> next = url.resolve(*location);
-    if (next && url.is_tls() && !next->is_tls()) {
+    if (next && url.is_tls() && !next->is_tls() && !ask.follows_to_http) {
       next = Error(Errc::upstream_protocol, "redirect from https to http on " + next->host);
     }
     if (!next && hop > 0) co_return failed_behind(asked, where, next.error());

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -56,6 +57,19 @@ class Transport {
     std::shared_ptr<Urgency> urgency = nullptr;
     // Set to true when what fails is not `url` itself but where it has led to; may be null.
     bool* failed_behind = nullptr;
+    // As of http::ClientRequest; `until` bounds the wait for a turn too.
+    std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
+    bool fresh_connection = false;
+    bool* connected = nullptr;
+    // How long the head of the last answer was waited for; may be null.
+    std::chrono::steady_clock::duration* waited = nullptr;
+    // What a client's Via said; our own entry comes behind it.
+    std::string via = {};
+    // A redirect from https to http is followed: what comes from there is held against its digest.
+    bool follows_to_http = false;
+    // What to send as Authorization to a registry that the redirects lead to; empty: nothing. May be null. Called and
+    // awaited within send().
+    std::function<runtime::Task<std::string>(http::Url)> authorize_behind = nullptr;
   };
   struct Answer {
     std::unique_ptr<http::ClientResponse> response;
@@ -64,6 +78,9 @@ class Transport {
     std::string asked;          // the same of the first request
     std::string authorization;  // what was sent, which an error body may repeat
     Admission::Turn turn = {};  // for as long as the response is needed
+    http::Url url = {};         // of the last request
+    // Of a redirected one: it is another registry that has answered, which speaks for itself, and not storage.
+    bool by_registry = false;
   };
 
   // Throws std::runtime_error when the CA file cannot be loaded.
@@ -96,6 +113,7 @@ class Transport {
   Metrics& metrics_;
   Admission& admission_;
   const std::size_t max_redirects_;
+  const std::string via_;  // "1.1 <pseudonym>"; empty: none is sent
   std::shared_ptr<const http::Channel> channel_;
 
   mutable std::mutex mutex_;              // guards what follows

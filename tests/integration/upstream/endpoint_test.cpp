@@ -8,11 +8,21 @@ namespace sluice::upstream {
 namespace {
 
 using namespace std::chrono_literals;
+using test::Responder;
 
 Reply status(int code) {
   Reply reply;
   reply.status = code;
   return reply;
+}
+
+// Five different blobs that the registry fails to give: its breaker opens.
+void lose_five(Bench& bench) {
+  for (int i = 0; i < 5; ++i) {
+    const std::string name = ScriptedOrigin::digest_of("lost " + std::to_string(i));
+    bench.origin.script(Bench::blob(name), bench.params.retries + 1, status(503));
+    CHECK(bench.get(name).opening);
+  }
 }
 
 // Two registries behind one upstream; both have what is added.
@@ -145,15 +155,23 @@ TEST_CASE("Endpoints: a manifest that is not what was asked for comes from the n
 TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a way back", "[upstream]") {
   Pair pair;
   const std::string name = pair.add_blob("content");
+  // One that is broken there is no outage.
   pair.fail(Bench::blob(name), 503);
   for (int i = 0; i < 10; ++i) CHECK(pair.bench.get(name).bytes == "content");
-  CHECK(pair.bench.origin.count(Bench::blob(name)) == 5);
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 10);
+  CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 1);
+  for (int i = 0; i < 10; ++i) {
+    const std::string other = pair.add_blob("content " + std::to_string(i));
+    pair.fail(Bench::blob(other), 503);
+    CHECK_FALSE(pair.bench.get(other).opening);
+  }
+  CHECK(pair.bench.origin.requests().size() == 14);
   CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 0);
   CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.second) == 1);
   CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
   pair.bench.clock.advance(1s);
   for (int i = 0; i < 3; ++i) CHECK(pair.bench.get(name).bytes == "content");
-  CHECK(pair.bench.origin.count(Bench::blob(name)) == 6);
+  CHECK(pair.bench.origin.count(Bench::blob(name)) == 11);
   pair.bench.origin.respond(Bench::blob(name), nullptr);
   pair.bench.clock.advance(2s);
   const std::size_t before = pair.second.requests().size();
@@ -167,14 +185,28 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
   Bench bench;
   bench.params.headers_timeout = 500ms;
   bench.params.probe_timeout = 250ms;
+  bench.params.first_byte_timeout = 500ms;
+  bench.params.retries = 0;
   const std::string name = bench.origin.add_blob("app", "content");
   const auto stuck = std::make_shared<Gate>();
-  bench.origin.respond(Bench::blob(name), [stuck](const Request&) {
+  const Responder hangs = [stuck](const Request&) {
     Reply reply;
     reply.head_gate = stuck;
     return reply;
-  });
-  CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
+  };
+  const std::string other = ScriptedOrigin::digest_of("other");
+  bench.origin.respond(Bench::blob(name), hangs);
+  bench.origin.respond(Bench::blob(other), hangs);
+  bench.origin.respond("/v2/app/manifests/latest", hangs);
+  // HEADs: a blob would be worth a longer wait.
+  CHECK(bench.stat(other).error().code == Errc::upstream_timeout);
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
+  CHECK(bench.stat(name).error().code == Errc::upstream_timeout);
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
+  // What has not been silent is asked for; now it has.
+  CHECK(bench.manifest("latest").error().code == Errc::upstream_timeout);
+  bench.origin.respond("/v2/app/manifests/latest", nullptr);
+  CHECK(bench.manifest("latest").error().code == Errc::upstream_down);
   for (int i = 0; i < 5; ++i) {
     const Download refused = bench.get(name);
     CHECK(refused.opening->code == Errc::upstream_down);
@@ -183,7 +215,7 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
   }
   CHECK(bench.origin.count(Bench::blob(name)) == 1);
   bench.clock.advance(1s);
-  CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
+  CHECK(bench.stat(name).error().code == Errc::upstream_timeout);
   CHECK(bench.get(name).opening->retry_after == 2s);
   CHECK(bench.origin.count(Bench::blob(name)) == 2);
   stuck->open();
@@ -231,8 +263,7 @@ TEST_CASE("Endpoints: a token server that is down is no outage of the registry",
   // Nor does it make one that is down look well: a probe that got no token has told nothing.
   bench.origin.require_token(bench.origin.url("/token"));
   CHECK(bench.get(name).bytes == "content");
-  bench.origin.script(Bench::blob(name), 5, status(503));
-  for (int i = 0; i < 5; ++i) CHECK(bench.get(name).opening);
+  lose_five(bench);
   CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
   bench.clock.advance(10min);
   Reply denied = status(403);
@@ -276,8 +307,7 @@ TEST_CASE("Endpoints: a probe is over with the head of its answer", "[upstream]"
   Bench bench;
   bench.params.retries = 0;
   const std::string name = bench.origin.add_blob("app", "content");
-  bench.origin.script(Bench::blob(name), 5, status(503));
-  for (int i = 0; i < 5; ++i) CHECK(bench.get(name).opening);
+  lose_five(bench);
   bench.clock.advance(1s);
   Reply slow = status(503);
   slow.body = "the service is being";
@@ -306,8 +336,7 @@ TEST_CASE("Endpoints: a download that has begun waits for the probe", "[upstream
     bench.clock.advance(wait);
     return [](bool said) -> Task<bool> { co_return said; }(true);
   };
-  bench.origin.script(Bench::blob(name), 5, status(503));
-  for (int i = 0; i < 3; ++i) CHECK(bench.get(name).opening);
+  lose_five(bench);
   waits.clear();
   CHECK(bench.get(name).opening->code == Errc::upstream_down);
   CHECK(waits.empty());

@@ -138,10 +138,11 @@ TEST_CASE("Retry: not beyond the total time", "[upstream]") {
 TEST_CASE("Retry: headers that never come", "[upstream]") {
   Bench bench;
   bench.params.headers_timeout = std::chrono::milliseconds(20);
+  bench.params.first_byte_timeout = std::chrono::milliseconds(20);
   const std::string name = bench.origin.add_blob("app", "content");
   Reply stuck;
   stuck.head_gate = std::make_shared<Gate>();
-  bench.origin.script(Bench::blob(name), stuck);
+  bench.origin.script(Bench::blob(name), 2, stuck);
   const auto got = bench.get(name);
   REQUIRE(got.opening);
   CHECK(got.opening->code == Errc::upstream_timeout);

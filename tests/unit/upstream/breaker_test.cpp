@@ -10,59 +10,138 @@ using Failure = Breaker::Failure;
 
 struct Fixture {
   ManualClock clock;
-  Breaker breaker{{.threshold = 3, .first_pause = 1s, .longest_pause = 5s}, clock};
+  Breaker breaker{{.threshold = 3, .silent_limit = 2, .first_pause = 1s, .longest_pause = 5s}, clock};
 
-  bool fail(Failure failure = Failure::quick) { return breaker.enter()->failed(failure); }
+  bool fail(Breaker::Thing thing, Failure failure = Failure::answer) { return breaker.enter(thing)->failed(failure); }
+  bool succeed(Breaker::Thing thing) { return breaker.enter(thing)->succeeded(); }
   void open() {
-    while (!fail()) {
+    Breaker::Thing thing = 100;
+    while (!fail(thing++)) {
     }
   }
 };
 
 }  // namespace
 
-TEST_CASE("Breaker: opens after several failures in a row", "[upstream]") {
+TEST_CASE("Breaker: opens after the failures of several things in a row", "[upstream]") {
   Fixture f;
-  CHECK_FALSE(f.fail());
-  CHECK_FALSE(f.fail());
-  CHECK_FALSE(f.breaker.enter()->succeeded());
-  CHECK_FALSE(f.fail());
-  CHECK_FALSE(f.fail());
-  CHECK(f.breaker.pause_left() == 0s);
-  CHECK(f.fail());
-  CHECK_FALSE(f.breaker.enter());
-  CHECK(f.breaker.pause_left() == 1s);
+  CHECK_FALSE(f.fail(1));
+  CHECK_FALSE(f.fail(2));
+  CHECK_FALSE(f.succeed(9));
+  CHECK_FALSE(f.fail(1));
+  CHECK_FALSE(f.fail(2));
+  CHECK(f.breaker.pause_left(3) == 0s);
+  CHECK(f.fail(3));
+  CHECK_FALSE(f.breaker.enter(4));
+  CHECK(f.breaker.pause_left(4) == 1s);
 }
 
-TEST_CASE("Breaker: one timeout is enough", "[upstream]") {
+TEST_CASE("Breaker: one thing counts once, however often it fails", "[upstream]") {
   Fixture f;
-  CHECK(f.fail(Failure::timeout));
-  CHECK_FALSE(f.breaker.enter());
+  for (int i = 0; i < 20; ++i) CHECK_FALSE(f.fail(1));
+  for (int i = 0; i < 20; ++i) CHECK_FALSE(f.breaker.note_failure(1));
+  CHECK_FALSE(f.fail(2));
+  CHECK(f.fail(3));
 }
 
-TEST_CASE("Breaker: a timeout beside successes counts as any failure", "[upstream]") {
+TEST_CASE("Breaker: connections that cannot be made are about no thing", "[upstream]") {
   Fixture f;
-  auto slow = f.breaker.enter();
+  CHECK_FALSE(f.fail(1, Failure::no_connection));
+  CHECK_FALSE(f.fail(1, Failure::no_connection));
+  CHECK(f.fail(1, Failure::no_connection));
+  Fixture g;
+  CHECK(g.fail(1, Failure::connect_timeout));
+  CHECK_FALSE(g.breaker.enter(2));
+}
+
+TEST_CASE("Breaker: one silent thing is no outage, two are", "[upstream]") {
+  Fixture f;
+  for (int i = 0; i < 20; ++i) CHECK_FALSE(f.fail(1, Failure::silence));
+  CHECK(f.breaker.enter(2));
+  CHECK(f.fail(2, Failure::silence));
+  CHECK_FALSE(f.breaker.enter(1));
+  CHECK_FALSE(f.breaker.enter(2));
+}
+
+TEST_CASE("Breaker: silence beside successes counts as any failure", "[upstream]") {
+  Fixture f;
+  auto slow = f.breaker.enter(1);
+  auto slow_too = f.breaker.enter(2);
   f.clock.advance(1s);
-  CHECK_FALSE(f.breaker.enter()->succeeded());
+  CHECK_FALSE(f.succeed(3));
   f.clock.advance(30s);
-  CHECK_FALSE(slow->failed(Failure::timeout));
-  CHECK(f.breaker.enter());
+  CHECK_FALSE(slow->failed(Failure::silence));
+  CHECK_FALSE(slow_too->failed(Failure::silence));
+  CHECK(f.breaker.enter(4));
+}
+
+TEST_CASE("Breaker: who was never silent need not wait for the end of the pause", "[upstream]") {
+  Fixture f;
+  auto late = f.breaker.enter(3);
+  f.fail(1, Failure::silence);
+  CHECK(f.fail(2, Failure::silence));
+  // One that had been asked for before does not shut the others out.
+  CHECK_FALSE(late->failed(Failure::silence));
+  CHECK_FALSE(f.breaker.enter(3));
+  auto healthy = f.breaker.enter(4);
+  REQUIRE(healthy);
+  CHECK(healthy->probe() == 0U);
+  auto hanging = f.breaker.enter(5);
+  REQUIRE(hanging);
+  SECTION("and finds that it is none") {
+    CHECK(healthy->succeeded());
+    CHECK(f.breaker.enter(1));
+    CHECK(f.breaker.enter(6));
+  }
+  SECTION("until one of them is silent too") {
+    CHECK_FALSE(hanging->failed(Failure::silence));
+    CHECK_FALSE(f.breaker.enter(6));
+    f.clock.advance(1s);
+    CHECK(f.breaker.enter(6)->probe() == 0U);
+  }
+}
+
+TEST_CASE("Breaker: a thing that rests lets all others through", "[upstream]") {
+  Fixture f;
+  f.breaker.rest(1);
+  CHECK_FALSE(f.breaker.enter(1));
+  CHECK(f.breaker.enter(1, true));
+  CHECK(f.breaker.pause_left(1) == 1s);
+  CHECK(f.breaker.pause_left(2) == 0s);
+  CHECK(f.breaker.enter(2));
+  f.clock.advance(1s);
+  CHECK(f.breaker.enter(1)->probe() == 0U);
+  f.breaker.rest(1);
+  CHECK(f.breaker.pause_left(1) == 2s);
+  f.clock.advance(2s);
+  CHECK_FALSE(f.breaker.enter(1)->succeeded());
+  const auto next = f.breaker.enter(1);
+  REQUIRE(next);
+  CHECK_FALSE(next->probe());
+}
+
+TEST_CASE("Breaker: a watched request goes through, and closes it when it succeeds", "[upstream]") {
+  Fixture f;
+  f.open();
+  auto watched = f.breaker.watch(1);
+  CHECK_FALSE(f.breaker.enter(1));
+  CHECK(watched.succeeded());
+  CHECK(f.breaker.enter(1));
 }
 
 TEST_CASE("Breaker: one probe after the pause, and the way back", "[upstream]") {
   Fixture f;
   f.open();
   f.clock.advance(999ms);
-  CHECK_FALSE(f.breaker.enter());
+  CHECK_FALSE(f.breaker.enter(1));
   f.clock.advance(1ms);
-  auto probe = f.breaker.enter();
+  auto probe = f.breaker.enter(1);
   REQUIRE(probe);
   CHECK(probe->probe() == 0U);
-  CHECK_FALSE(f.breaker.enter());
-  CHECK(f.breaker.pause_left() == 1s);
+  CHECK_FALSE(f.breaker.enter(2));
+  CHECK(f.breaker.pause_left(2) == 1s);
   CHECK(probe->succeeded());
-  const auto next = f.breaker.enter();
+  const auto next = f.breaker.enter(2);
   REQUIRE(next);
   CHECK_FALSE(next->probe());
 }
@@ -72,45 +151,45 @@ TEST_CASE("Breaker: the pause grows with each probe that fails, up to a limit", 
   f.open();
   std::size_t failed = 0;
   for (const auto pause : {1s, 2s, 4s, 5s, 5s}) {
-    CHECK(f.breaker.pause_left() == pause);
+    CHECK(f.breaker.pause_left(1) == pause);
     f.clock.advance(pause);
-    auto probe = f.breaker.enter();
+    auto probe = f.breaker.enter(1);
     REQUIRE(probe);
     CHECK(probe->probe() == failed++);
-    CHECK_FALSE(probe->failed(Failure::timeout));
+    CHECK_FALSE(probe->failed(Failure::silence));
   }
   f.clock.advance(5s);
-  CHECK(f.breaker.enter()->succeeded());
+  CHECK(f.succeed(1));
   f.open();
-  CHECK(f.breaker.pause_left() == 1s);
+  CHECK(f.breaker.pause_left(1) == 1s);
 }
 
 TEST_CASE("Breaker: a probe that is dropped lets another one in", "[upstream]") {
   Fixture f;
   f.open();
   f.clock.advance(1s);
-  CHECK(f.breaker.enter().has_value());  // and gone
-  CHECK(f.breaker.enter().has_value());
+  CHECK(f.breaker.enter(1).has_value());  // and gone
+  CHECK(f.breaker.enter(1).has_value());
 }
 
 TEST_CASE("Breaker: a late success closes it, a late failure does not open it again", "[upstream]") {
   Fixture f;
-  auto early = f.breaker.enter();
-  auto other = f.breaker.enter();
+  auto early = f.breaker.enter(1);
+  auto other = f.breaker.enter(2);
   f.open();
   CHECK(early->succeeded());
-  CHECK(f.breaker.enter());
-  CHECK_FALSE(other->failed(Failure::quick));
-  CHECK(f.breaker.enter());
+  CHECK(f.breaker.enter(1));
+  CHECK_FALSE(other->failed(Failure::answer));
+  CHECK(f.breaker.enter(1));
 }
 
 TEST_CASE("Breaker: bodies that break count too", "[upstream]") {
   Fixture f;
-  CHECK_FALSE(f.breaker.note_failure());
-  CHECK_FALSE(f.breaker.note_failure());
-  CHECK(f.breaker.note_failure());
-  CHECK_FALSE(f.breaker.note_failure());
-  CHECK_FALSE(f.breaker.enter());
+  CHECK_FALSE(f.breaker.note_failure(1));
+  CHECK_FALSE(f.breaker.note_failure(2));
+  CHECK(f.breaker.note_failure(3));
+  CHECK_FALSE(f.breaker.note_failure(4));
+  CHECK_FALSE(f.breaker.enter(1));
 }
 
 }  // namespace sluice::upstream

@@ -39,6 +39,7 @@
 #include "http/server.hpp"
 #include "proxy/api.hpp"
 #include "proxy/removal.hpp"
+#include "proxy/via.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/every.hpp"
 #include "runtime/filesystem.hpp"
@@ -146,6 +147,7 @@ class Application {
   store::CatalogDescriptorService catalog_{store_};
   const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
   http::Client client_;
+  const std::string pseudonym_;
   proxy::Upstreams upstreams_;
   UpstreamSet upstream_set_;
   const proxy::Metrics metrics_{registry_};
@@ -182,8 +184,9 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
              filesystem_, clock_, registry_),
       front_(make_front(settings, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
+      pseudonym_(settings.server.instance_id.empty() ? proxy::random_pseudonym() : settings.server.instance_id),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
-      upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_, own_listeners_},
+      upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_, own_listeners_, pseudonym_},
                     settings.fill.window_bytes),
       access_({.front_name = front_name(settings.descriptors.cache),
                .negative = {.ttl = settings.descriptors.negative_ttl},
@@ -327,7 +330,8 @@ Result<void> Application::start() {
                                                         .logins = &door_.logins(),
                                                         .rules = &door_.rules(),
                                                         .gate = &gate_,
-                                                        .prefetcher = &prefetcher_},
+                                                        .prefetcher = &prefetcher_,
+                                                        .pseudonym = pseudonym_},
                                       metrics_);
   server_ =
       std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_, own_listeners_), registry_);

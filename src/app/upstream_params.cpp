@@ -90,6 +90,8 @@ upstream::HttpRegistry::Params registry_params(const config::Settings& settings,
   }
   params.trusted_realm_hosts = from.realm_hosts;
   params.redirect_networks = from.redirect_networks;
+  params.http_realm = from.http_realm;
+  params.http_redirects = from.http_redirects;
   params.ca_file = from.ca_file.native();
   params.cert_file = from.cert_file.native();
   params.key_file = from.key_file.native();
@@ -97,6 +99,9 @@ upstream::HttpRegistry::Params registry_params(const config::Settings& settings,
   params.docker_hub_library_prefix = from.library_prefix;
   params.connect_timeout = from.connect_timeout;
   params.headers_timeout = from.headers_timeout;
+  params.request_timeout = from.request_timeout;
+  params.endpoint_timeout = from.endpoint_timeout;
+  params.first_byte_timeout = from.first_byte_timeout;
   params.stall_timeout = from.stall_timeout;
   params.retries = from.retries;
   params.max_connections = from.max_connections;

@@ -30,6 +30,7 @@ std::size_t receive_buffer(std::uint64_t window_bytes) {
 proxy::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
   proxy::Upstreams::Options options;
   options.library_prefix = from.library_prefix;
+  options.request_timeout = from.request_timeout;
   if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
   switch (from.prefetch.value_or(prefetch)) {
     case config::Prefetch::none: options.prefetch = proxy::Prefetch::none; break;
@@ -57,6 +58,9 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
     out.registry = std::make_shared<proxy::OfflineRegistry>(name);
     return out;
   }
+  upstream::HttpRegistry::Params params =
+      registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry);
+  params.pseudonym = parts_.pseudonym;
   auto tell = [&watch = parts_.watch, name](const std::string& why) {
     watch.tell(name, why.empty() ? "" : "does not answer: " + why);
   };

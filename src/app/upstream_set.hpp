@@ -29,6 +29,7 @@ class UpstreamSet {
     UpstreamWatch& watch;
     proxy::Upstreams& upstreams;
     std::shared_ptr<const http::OwnListeners> own_listeners;
+    std::string pseudonym = {};  // what Via calls us
   };
   // One of them, and what it was made of.
   struct Made {

@@ -199,6 +199,20 @@ Field<Settings> host_pattern() {
           [](const Settings& settings) { return in_quotes(settings.server.host_pattern); }};
 }
 
+Field<Settings> instance_id() {
+  return {"server.instance_id", "a name of up to 64 letters, digits, dots, hyphens and underscores",
+          [](Settings& settings, std::string_view value) {
+            const auto is_plain = [](char c) {
+              return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                     c == '-' || c == '_';
+            };
+            if (value.empty() || value.size() > 64 || !std::all_of(value.begin(), value.end(), is_plain)) return false;
+            settings.server.instance_id = std::string(value);
+            return true;
+          },
+          [](const Settings& settings) { return in_quotes(settings.server.instance_id); }};
+}
+
 // A size or a percentage of the file system, or off.
 template <class Get>
 Field<Settings> size_limit(std::string_view key, std::uint64_t low, Get get) {
@@ -429,6 +443,7 @@ std::vector<Field<Settings>> make_settings_fields() {
       number<S>("server.max_connections", 1, 1'000'000, [](auto& s) -> auto& { return s.server.max_connections; }));
   f.push_back(duration<S>("server.drain_timeout", 0ms, 24h, [](auto& s) -> auto& { return s.server.drain_timeout; }));
   f.push_back(host_pattern());
+  f.push_back(instance_id());
   add_entry_fields(f);
   f.push_back(endpoint("admin.listen", [](auto& s) -> auto& { return s.admin.listen; }));
   f.push_back(list<S>(
@@ -508,9 +523,14 @@ std::vector<Field<Upstream>> make_upstream_fields() {
                       [](auto& u) -> auto& { return u.realm_hosts; }));
   f.push_back(
       list<U>("redirect_networks", kNetworks, is_network, [](auto& u) -> auto& { return u.redirect_networks; }));
+  f.push_back(flag<U>("http_realm", [](auto& u) -> auto& { return u.http_realm; }));
+  f.push_back(flag<U>("http_redirects", [](auto& u) -> auto& { return u.http_redirects; }));
   f.push_back(flag<U>("library_prefix", [](auto& u) -> auto& { return u.library_prefix; }));
   f.push_back(duration<U>("connect_timeout", 10ms, 10min, [](auto& u) -> auto& { return u.connect_timeout; }));
   f.push_back(duration<U>("headers_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.headers_timeout; }));
+  f.push_back(duration<U>("request_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.request_timeout; }));
+  f.push_back(duration<U>("endpoint_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.endpoint_timeout; }));
+  f.push_back(duration<U>("first_byte_timeout", 10ms, 24h, [](auto& u) -> auto& { return u.first_byte_timeout; }));
   f.push_back(duration<U>("stall_timeout", 10ms, 1h, [](auto& u) -> auto& { return u.stall_timeout; }));
   f.push_back(number<U>("retries", 0, 10, [](auto& u) -> auto& { return u.retries; }));
   f.push_back(number<U>("max_connections", 1, 10'000, [](auto& u) -> auto& { return u.max_connections; }));

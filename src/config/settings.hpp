@@ -65,6 +65,7 @@ struct Server {
   Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
   // A Host that names the upstream where `*` stands: "*.cache.example". Empty: Host means nothing.
   std::string host_pattern;
+  std::string instance_id;                   // what Via calls this cache; empty: a random name at each start
   std::vector<std::string> allow;            // networks of clients ("10.0.0.0/8"); empty: everybody
   std::vector<std::string> deny;             // stands above it
   std::vector<std::string> trusted_proxies;  // networks whose word about their clients is taken
@@ -224,12 +225,17 @@ struct Upstream : Login {
   std::vector<std::string> realm_hosts;
   // Networks, as in CIDR notation, that redirects and realms may lead to although they are not globally reachable.
   std::vector<std::string> redirect_networks;
-  bool library_prefix = false;       // "alpine" is asked for as "library/alpine"; the default for docker.io is true
-  Duration connect_timeout{10'000};  // name resolution, TCP and TLS together
-  Duration headers_timeout{30'000};  // from the request to the head of its answer
-  Duration stall_timeout{30'000};    // a body that brings no byte for this long is broken off
-  std::size_t retries = 3;           // further tries of what may be tried again
-  bool offline = false;              // never asked
+  bool http_realm = false;               // an anonymous token may come from a realm over http, though `url` is https
+  bool http_redirects = false;           // redirects from https to http are followed for what has a digest
+  bool library_prefix = false;           // "alpine" is asked for as "library/alpine"; the default for docker.io is true
+  Duration connect_timeout{10'000};      // name resolution, TCP and TLS together
+  Duration headers_timeout{30'000};      // from the request to the head of its answer
+  Duration request_timeout{25'000};      // in all, until a client's request is answered
+  Duration endpoint_timeout{10'000};     // of that, for the first try
+  Duration first_byte_timeout{300'000};  // for a blob that has brought no head in time
+  Duration stall_timeout{30'000};        // a body that brings no byte for this long is broken off
+  std::size_t retries = 3;               // further tries of what may be tried again
+  bool offline = false;                  // never asked
   Access access = Access::open;
   Duration grant_ttl{60'000};        // how long upstream's yes to a client's Authorization is believed; 0: not at all
   std::optional<Prefetch> prefetch;  // nothing: as Fill::prefetch says

@@ -70,6 +70,7 @@ constexpr std::array kPhrases = {
     Phrase{504, "Gateway Timeout"},
     Phrase{505, "HTTP Version Not Supported"},
     Phrase{507, "Insufficient Storage"},
+    Phrase{508, "Loop Detected"},
 };
 
 }  // namespace

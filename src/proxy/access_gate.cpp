@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/errc_kind.hpp"
+#include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -92,7 +93,7 @@ runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authoriz
   runtime::SingleFlight<std::string, Yes>::Work work = [this, route, wants, reference, key] {
     return ask_once(route, wants, reference, key);
   };
-  const auto outcome = co_await flights_.run(std::move(flight), std::move(work));
+  const auto outcome = co_await wait_for(route, flights_.run(std::move(flight), std::move(work)));
   if (outcome.result) {
     counters_.granted.add();
     co_return route;

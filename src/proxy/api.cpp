@@ -12,6 +12,7 @@
 #include "http/response_head.hpp"
 #include "proxy/error_table.hpp"
 #include "proxy/stale_warning.hpp"
+#include "proxy/via.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -53,6 +54,13 @@ std::optional<Content> content_of(Target::Kind kind) {
 void observe(metrics::Histogram* histogram, std::chrono::nanoseconds duration) {
   if (histogram != nullptr) histogram->observe(std::chrono::duration<double>(duration).count());
 }
+
+// Which manifest a tag gives depends on Accept (RFC 9110 section 12.5.5); a digest has one.
+bool is_negotiated(const Target& target) {
+  return target.kind == Target::Kind::manifest && target.reference.find(':') == std::string::npos;
+}
+constexpr std::string_view kVary = "Vary: Accept\r\n";
+
 
 // The client's own login. Two of them are none: upstream would see one, and we might have checked the other.
 Result<std::string> authorization_of(const http::Request& request) {
@@ -102,12 +110,22 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
   const std::string_view given_id = exchange.request().header("X-Request-Id");
   answered.request_id = is_usable_id(given_id) ? std::string(given_id) : next_request_id();
   answered.target = parse_target(exchange.request().path());
+  const std::string_view via = exchange.request().header("Via");
+  if (!via.empty()) {
+    const std::string chain = exchange.request().joined("Via");
+    if (chain.size() > kMaxViaBytes || has_come_through(chain, parts_.pseudonym)) {
+      co_await serve_loop(exchange, chain);
+      account(exchange, answered, started);
+      co_return;
+    }
+  }
   const Result<void> served = co_await dispatch(exchange, answered);
   if (!served) {
     answered.cache = answered.asked ? result_of(served.error()) : CacheResult::none;
     const bool removable = parts_.removal != nullptr && is_removable(answered.target.kind);
-    const ErrorAnswer answer =
+    ErrorAnswer answer =
         error_answer(served.error(), answered.request_id, removable ? "GET, HEAD, DELETE" : "GET, HEAD");
+    if (is_negotiated(answered.target)) answer.head += kVary;
     if (answer.in_log_only) {
       log::error("proxy", fmt::format("request {}: {}: {}", answered.request_id, name(served.error().code),
                                       served.error().message));
@@ -120,6 +138,20 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
     }
   }
   account(exchange, answered, started);
+}
+
+// Before anything is waited for: who joined a question of ours here would wait for himself.
+runtime::Task<void> Api::serve_loop(http::Exchange& exchange, std::string via) {
+  if (const auto now = parts_.clock.now(); now >= next_loop_warning_.load()) {
+    next_loop_warning_ = now + std::chrono::minutes(1);
+    log::warn("proxy",
+              fmt::format("request from {} has come through here before (Via: {}): 508; an upstream's url leads "
+                          "back to this cache",
+                          exchange.request().peer(), via.substr(0, 200)));
+  }
+  const ErrorAnswer answer = loop_answer();
+  const Result<void> sent = co_await exchange.send(answer.head, answer.body);
+  static_cast<void>(sent);
 }
 
 void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started) {
@@ -186,6 +218,10 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   Result<Route> route = parts_.upstreams.resolve(named, target.name);
   if (!route) co_return route.error();
   answered.route = std::move(*route);
+  if (request.has_header("Via")) {
+    answered.route->passing_on = answered.route->registry->passing_on(request.joined("Via"));
+    if (answered.route->passing_on) answered.route->registry = answered.route->passing_on.get();
+  }
   if (parts_.rules != nullptr && !parts_.rules->permits(answered.route->scope.str())) {
     co_return Error{Errc::denied, "this cache does not serve that repository"};
   }
@@ -267,6 +303,7 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
   if (!opened) co_return opened.error();
   answered.cache = opened->result;
   if (opened->result == CacheResult::stale) extra_fields += kStaleWarning;
+  if (is_negotiated(answered.target)) extra_fields += kVary;
   const ReadyObject& object = *opened->object;
   std::string head;
   std::string_view body = object.body;

@@ -42,6 +42,7 @@ class Api final : public http::Handler {
     const RepositoryRules* rules = nullptr;  // none: all repositories are there
     AccessGate* gate = nullptr;              // none: nobody may pull from an upstream with access: passthrough
     Prefetcher* prefetcher = nullptr;        // told of the manifests that clients get
+    std::string pseudonym = {};              // what Via calls us: who brings it is in a loop; empty: nobody is
   };
 
   Api(const Parts& parts, const Metrics& metrics);
@@ -73,6 +74,7 @@ class Api final : public http::Handler {
   runtime::Task<Result<void>> serve_catalog(http::Exchange& exchange, Answered& answered, Named named);
   runtime::Task<Result<void>> serve_referrers(http::Exchange& exchange, Answered& answered, std::string ns,
                                               std::string extra_fields);
+  runtime::Task<void> serve_loop(http::Exchange& exchange, std::string via);
   void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
   std::string next_request_id();
 
@@ -81,6 +83,7 @@ class Api final : public http::Handler {
   BlobResponder blob_responder_;
   const std::string instance_;  // tells request ids of one run from those of another
   std::atomic<std::uint64_t> next_id_{0};
+  std::atomic<Clock::Monotonic> next_loop_warning_{Clock::Monotonic{}};
 };
 
 }  // namespace sluice::proxy

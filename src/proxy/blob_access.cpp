@@ -5,6 +5,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
+#include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -246,10 +247,10 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   key.append(" ").append(std::to_string(revocations_.epoch()));
   // What upstream says to one client is no other client's answer.
   if (route.on_behalf) key.append(" ").append(route.client);
-  runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route = std::move(route), digest] {
+  runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route, digest] {
     return route.registry->stat_blob(route.repository, digest);
   };
-  auto outcome = co_await flights_.run(std::move(key), std::move(work));
+  auto outcome = co_await wait_for(route, flights_.run(std::move(key), std::move(work)));
   if (outcome.result && outcome.result->digest != digest) {
     // Kept apart from what is known: a HEAD has it told, and the GET that follows wants to know.
     const std::scoped_lock lock(claims_mutex_);

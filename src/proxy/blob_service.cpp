@@ -4,6 +4,7 @@
 
 #include "base/errc_kind.hpp"
 #include "oci/media_type.hpp"
+#include "proxy/patience.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
@@ -142,7 +143,11 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
 // Joins the fill of that blob, or starts one.
 runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci::Digest digest) {
   const auto part_room = std::make_shared<store::Reservation>();
-  streamcache::Create create = [this, route, digest, part_room](std::shared_ptr<streamcache::Writer> writer) {
+  // A fill takes as long as it takes.
+  Route unhurried = route;
+  unhurried.answer_by = std::chrono::steady_clock::time_point::max();
+  streamcache::Create create = [this, route = std::move(unhurried), digest,
+                                part_room](std::shared_ptr<streamcache::Writer> writer) {
     return fill(route, digest, std::move(writer), part_room);
   };
   // One fill for all names that are known.
@@ -201,7 +206,10 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   }
   Result<streamcache::Lookup> lookup = co_await look_up(route, digest);
   if (!lookup) co_return lookup.error();
-  const Result<std::optional<std::uint64_t>> size = co_await lookup->stream->wait_size();
+  const auto waited = co_await runtime::within(lookup->stream->wait_size(), route.answer_by);
+  // The fill goes on: who comes again joins it.
+  if (!waited) co_return not_in_time(route);
+  const Result<std::optional<std::uint64_t>>& size = *waited;
   if (!size) {
     const Error error = size.error();
     if (!lookup->created && is_verdict(error.code)) {

@@ -266,6 +266,7 @@ void BlobService::fetch_behind(const runtime::Executor& executor, Route route, c
   route.behind = route.registry->behind_others(route.urgency);
   if (!route.behind) return;
   route.registry = route.behind.get();
+  route.answer_by = std::chrono::steady_clock::time_point::max();
   std::shared_ptr<void> place(behind_.get(), [count = behind_](void*) { count->fetch_sub(1); });
   if (behind_->fetch_add(1) >= kMostBehind) return;
   group_.spawn(executor, fetch_unasked(std::move(route), digest, std::move(place)));

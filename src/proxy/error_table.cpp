@@ -83,6 +83,21 @@ bool is_ours(Errc code) { return http_error(code).status == 500 || code == Errc:
 
 }  // namespace
 
+ErrorAnswer loop_answer() {
+  ErrorAnswer out{
+      508,
+      false,
+      {},
+      oci::error_body(oci::ErrorCode::unavailable,
+                      "loop: this cache has asked itself, by way of an upstream (Via); an upstream's url, or a "
+                      "mirror's, leads back here")};
+  http::ResponseHead head(508);
+  head.add("Content-Type", "application/json").content_length(out.body.size());
+  head.add("Docker-Distribution-Api-Version", "registry/2.0");
+  out.head = head.str();
+  return out;
+}
+
 ErrorAnswer error_answer(const Error& error, const std::string& request_id, std::string_view allow) {
   const auto [status, code] = http_error(error.code);
   // What went wrong inside is for the log: a client can do nothing with it, and it may name files.

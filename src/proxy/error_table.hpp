@@ -25,6 +25,9 @@ struct ErrorAnswer {
   std::string head;
   std::string body;
 };
+// 508 (RFC 5842 section 7.2): the request has come through here before.
+ErrorAnswer loop_answer();
+
 // `allow`: the methods that a 405 names.
 ErrorAnswer error_answer(const Error& error, const std::string& request_id, std::string_view allow = "GET, HEAD");
 

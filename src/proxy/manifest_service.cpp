@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
 #include "proxy/attachments.hpp"
+#include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -358,7 +359,8 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
     return head_only ? ask_head(route, reference, accept_of(accept_class))
                      : fetch(route, reference, accept_of(accept_class));
   };
-  auto outcome = co_await flights_.run(flight_key(route, reference, accept_class, head_only, epoch), work);
+  auto outcome =
+      co_await wait_for(route, flights_.run(flight_key(route, reference, accept_class, head_only, epoch), work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
   if (!outcome.result) {

@@ -160,6 +160,7 @@ runtime::Task<void> Prefetcher::fetch(Job job) {
   route.behind = route.registry->behind_others(route.urgency);
   if (!route.behind) co_return;  // not to be asked without need
   route.registry = route.behind.get();
+  route.answer_by = std::chrono::steady_clock::time_point::max();
   const Result<BlobService::Ahead> ended = co_await blobs_.fetch_ahead(route, job.blob.digest);
   if (!ended) {
     metrics_.failed.add();

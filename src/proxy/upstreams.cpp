@@ -133,6 +133,9 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   Route route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr};
   route.prefetch = chosen->options.prefetch;
   route.metrics = chosen->metrics.get();
+  if (const auto timeout = chosen->options.request_timeout; timeout.count() > 0) {
+    route.answer_by = std::chrono::steady_clock::now() + timeout;
+  }
   route.upstream = std::move(chosen);
   return route;
 }

@@ -59,6 +59,10 @@ struct Route {
   std::shared_ptr<const void> upstream = nullptr;
   // Of that upstream; lives as long as `upstream`. Null in tests that count nothing by upstream.
   const UpstreamMetrics* metrics = nullptr;
+  // `registry`, where it passes on the Via of a client's request.
+  std::shared_ptr<upstream::Registry> passing_on = nullptr;
+  // When whoever waits for upstream's word must have an answer, be it an error; what has been asked goes on.
+  std::chrono::steady_clock::time_point answer_by = std::chrono::steady_clock::time_point::max();
 };
 
 // Of what is fetched with that route.
@@ -82,6 +86,8 @@ class Upstreams {
     bool library_prefix = false;             // one-part names live under library/, as on Docker Hub
     std::optional<Passthrough> passthrough;  // nothing: open
     Prefetch prefetch = Prefetch::none;
+    // How long a request may wait for this upstream before it is answered. 0: as long as it takes.
+    std::chrono::milliseconds request_timeout{0};
   };
   struct Upstream {
     std::shared_ptr<upstream::Registry> registry;  // never null
@@ -96,7 +102,9 @@ class Upstreams {
   void add(std::unique_ptr<upstream::Registry> registry, Options options,
            std::shared_ptr<const UpstreamMetrics> metrics = nullptr);
   void add(std::unique_ptr<upstream::Registry> registry, bool library_prefix) {
-    add(std::move(registry), Options{library_prefix, std::nullopt, Prefetch::none});
+    Options options;
+    options.library_prefix = library_prefix;
+    add(std::move(registry), options);
   }
 
   // All of them, from now on.
@@ -106,7 +114,7 @@ class Upstreams {
 
   // `name` is the repository in the path. The first of these that is there counts: `ns`; a first part of `name` that is
   // a configured upstream, as in ghcr.io/owner/app; the host; the default. A first part that names the same upstream as
-  // `ns` is taken off. Suspends never, allocates only the names.
+  // `ns` is taken off. Its time to answer counts from now. Suspends never, allocates only the names.
   // Errors: name_invalid; name_unknown for an upstream that is not configured.
   [[nodiscard]] Result<Route> resolve(const Named& named, std::string_view name) const;
   [[nodiscard]] Result<Route> resolve(std::string_view ns, std::string_view name) const {

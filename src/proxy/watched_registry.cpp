@@ -176,6 +176,10 @@ std::shared_ptr<upstream::Registry> WatchedRegistry::behind_others(std::shared_p
   return watched(registry_->behind_others(std::move(urgency)));
 }
 
+std::shared_ptr<upstream::Registry> WatchedRegistry::passing_on(std::string via) {
+  return watched(registry_->passing_on(std::move(via)));
+}
+
 std::shared_ptr<upstream::Registry> WatchedRegistry::watched(std::shared_ptr<upstream::Registry> registry) const {
   if (!registry) return nullptr;
   return std::shared_ptr<WatchedRegistry>(new WatchedRegistry(std::move(registry), watch_));

@@ -48,6 +48,7 @@ class WatchedRegistry final : public upstream::Registry {
   runtime::Task<Result<void>> ping() override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> behind_others(std::shared_ptr<upstream::Urgency> urgency) override;
+  [[nodiscard]] std::shared_ptr<upstream::Registry> passing_on(std::string via) override;
 
  private:
   class Watch;

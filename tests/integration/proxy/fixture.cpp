@@ -111,7 +111,8 @@ Fixture::Fixture(Params params)
                                                         .referrers = &referrers_,
                                                         .rules = &rules_,
                                                         .gate = &gate_,
-                                                        .prefetcher = &prefetcher_},
+                                                        .prefetcher = &prefetcher_,
+                                                        .pseudonym = params_.pseudonym},
                                       metrics_);
   http::Server::Params server;
   server.send_buffer_bytes = 32 * 1024;
@@ -132,7 +133,12 @@ void Fixture::add_origin() {
   origin.backoff_base = 1ms;
   origin.headers_timeout = params_.origin_patience;
   origin.max_connections = params_.origin_connections;
-  upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), false);
+  origin.endpoint_timeout = params_.origin_endpoint_timeout;
+  origin.first_byte_timeout = params_.origin_first_byte_timeout;
+  origin.pseudonym = params_.pseudonym;
+  proxy::Upstreams::Options options;
+  options.request_timeout = params_.origin_request_timeout;
+  upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), options);
 }
 
 bool Fixture::stop() {

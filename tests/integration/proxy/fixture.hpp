@@ -59,6 +59,11 @@ class Fixture {
     std::string origin_url = {};
     std::size_t origin_connections = 64;
     std::chrono::milliseconds origin_patience{500};  // for the head of an answer, and for a turn
+    // How long requests may wait for that one, and its first try; 0: as in proxy::Upstreams, and 10 s.
+    std::chrono::milliseconds origin_request_timeout{0};
+    std::chrono::milliseconds origin_endpoint_timeout{10'000};
+    std::chrono::milliseconds origin_first_byte_timeout{500};
+    std::string pseudonym = {};  // what Via calls the cache
     // Set: quay.io is asked with each client's own Authorization.
     std::optional<proxy::Passthrough> quay_passthrough = {};
     std::string host_pattern = {};

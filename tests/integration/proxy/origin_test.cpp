@@ -1,5 +1,7 @@
 // The whole way, from a client's socket to an origin's: what a real upstream does on bad days.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -251,4 +253,121 @@ TEST_CASE("Proxy and origin: downloads whose clients have left let others in", "
   CHECK(cache.wait_for_metric("sluice_fills_completed_total", kBlobs + 1));
   for (std::size_t i = 0; i < kBlobs; ++i) CHECK((get(cache.port(), paths[i]).body == std::to_string(i) + blob));
   CHECK(cache.counted_blobs("hit", kBlobs));
+}
+
+TEST_CASE("Proxy and origin: a client is answered in time, and joins what it has begun", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string blob = content(300'000);
+  const std::string digest = origin.add_blob("library/app", blob);
+  Fixture cache{{.origin_url = origin.url(),
+                 .origin_patience = std::chrono::milliseconds(30'000),
+                 .origin_request_timeout = std::chrono::milliseconds(1500),
+                 .origin_endpoint_timeout = std::chrono::milliseconds(300),
+                 .origin_first_byte_timeout = std::chrono::milliseconds(30'000)}};
+  const std::string path = "/v2/origin.test/library/app/blobs/" + digest;
+  const std::string upstream_path = ScriptedOrigin::blob_path("library/app", digest);
+  const auto gate = std::make_shared<Gate>();
+  origin.respond(upstream_path, [&origin, gate](const auto& request) {
+    Reply reply = origin.regular(request);
+    reply.head_gate = gate;
+    return reply;
+  });
+  const auto begun = std::chrono::steady_clock::now();
+  const Response late = get(cache.port(), path);
+  CHECK(late.status == 504);
+  CHECK(error_code(late.body) == "UNAVAILABLE");
+  CHECK(late.field("retry-after") == "5");
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(5));
+  // Silent once, then asked for by itself, which goes on.
+  CHECK(origin.wait_until([&](const auto& seen) { return seen.count(upstream_path) == 2; }));
+  Response again;
+  std::thread client([&] { again = get(cache.port(), path); });
+  CHECK(cache.wait_for_metric("sluice_fill_readers", 1));
+  gate->open();
+  client.join();
+  CHECK(again.status == 200);
+  CHECK((again.body == blob));
+  CHECK(origin.count(upstream_path) == 2);
+}
+
+TEST_CASE("Proxy and origin: a tag that cannot be asked about in time is served as it was", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string type(oci::media_type::kOciManifest);
+  const std::string manifest = image_manifest(1, type);
+  origin.add_manifest("library/app", "latest", manifest, type);
+  Fixture cache{{.tag_ttl = std::chrono::milliseconds(0),
+                 .origin_url = origin.url(),
+                 .origin_patience = std::chrono::milliseconds(30'000),
+                 .origin_request_timeout = std::chrono::milliseconds(700)}};
+  const std::string path = "/v2/origin.test/library/app/manifests/latest";
+  REQUIRE(get(cache.port(), path).status == 200);
+  const auto gate = std::make_shared<Gate>();
+  origin.respond(ScriptedOrigin::manifest_path("library/app", "latest"), [gate](const auto&) {
+    Reply reply;
+    reply.head_gate = gate;
+    return reply;
+  });
+  const auto begun = std::chrono::steady_clock::now();
+  const Response stale = get(cache.port(), path);
+  CHECK(stale.status == 200);
+  CHECK((stale.body == manifest));
+  CHECK(stale.field("warning").starts_with("110 "));
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(5));
+  gate->open();
+}
+
+TEST_CASE("Proxy and origin: a cache that asks itself notices it at once", "[proxy]") {
+  // The origin is the second cache of the loop: it asks the first one what it is asked.
+  ScriptedOrigin origin;
+  const std::string type(oci::media_type::kOciManifest);
+  const std::string manifest = image_manifest(1, type);
+  origin.add_manifest("library/app", "latest", manifest, type);
+  Fixture cache{{.origin_url = origin.url(), .pseudonym = "cache-1"}};
+  const std::string path = "/v2/origin.test/library/app/manifests/latest";
+  for (const std::string_view at : {std::string_view(path), std::string_view("/v2/")}) {
+    const Response loop = get(cache.port(), at, {{"Via", "1.1 edge, 1.1 cache-1"}});
+    CHECK(loop.status == 508);
+    CHECK(error_code(loop.body) == "UNAVAILABLE");
+  }
+  CHECK(get(cache.port(), path, {{"Via", "1.1 " + std::string(5000, 'x')}}).status == 508);
+  CHECK(origin.requests().empty());
+
+  // A chain is none.
+  const Response chained = get(cache.port(), path, {{"Via", "1.1 edge"}});
+  CHECK(chained.status == 200);
+  CHECK((chained.body == manifest));
+  CHECK(origin.requests().at(0).field("Via") == "1.1 edge, 1.1 cache-1");
+}
+
+TEST_CASE("Proxy and origin: two caches that ask each other", "[proxy]") {
+  ScriptedOrigin relay;  // stands between them: its address is known before theirs
+  Fixture one{{.origin_url = relay.url(), .pseudonym = "cache-1"}};
+  Fixture two{{.origin_url = "http://127.0.0.1:" + std::to_string(one.port()) + "/", .pseudonym = "cache-2"}};
+  relay.respond("/v2/library/app/manifests/latest", [&](const auto& request) {
+    const Response from_two =
+        get(two.port(), "/v2/origin.test/origin.test/library/app/manifests/latest", {{"Via", request.field("Via")}});
+    Reply reply;
+    reply.status = static_cast<int>(from_two.status);
+    reply.body = from_two.body;
+    return reply;
+  });
+  CHECK(get(one.port(), "/v2/origin.test/library/app/manifests/latest").status == 502);
+  // Once round for the request, and once for its retry.
+  CHECK(relay.requests().size() == 2);
+  const std::vector<std::string> log = one.access_log();
+  const auto is_loop = [](const std::string& line) { return line.find("status=508") != std::string::npos; };
+  CHECK(std::count_if(log.begin(), log.end(), is_loop) == 2);
+}
+
+TEST_CASE("Proxy and origin: answers to tags say that they depend on Accept", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string type(oci::media_type::kOciManifest);
+  const std::string digest = origin.add_manifest("library/app", "latest", image_manifest(1, type), type);
+  Fixture cache{{.origin_url = origin.url()}};
+  const std::string path = "/v2/origin.test/library/app/manifests/";
+  CHECK(get(cache.port(), path + "latest").field("vary") == "Accept");
+  CHECK(get(cache.port(), path + "latest", {{"If-None-Match", "\"" + digest + "\""}}).status == 304);
+  CHECK(get(cache.port(), path + "latest", {{"If-None-Match", "\"" + digest + "\""}}).field("vary") == "Accept");
+  CHECK(get(cache.port(), path + "none").field("vary") == "Accept");
+  CHECK(get(cache.port(), path + digest).field("vary").empty());
 }

@@ -61,7 +61,6 @@ bool is_negotiated(const Target& target) {
 }
 constexpr std::string_view kVary = "Vary: Accept\r\n";
 
-
 // The client's own login. Two of them are none: upstream would see one, and we might have checked the other.
 Result<std::string> authorization_of(const http::Request& request) {
   const auto is_one = [](const http::Field& field) { return http::same_field_name(field.name, "Authorization"); };

@@ -5,6 +5,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
+#include "store/media_types.hpp"
 #include "proxy/patience.hpp"
 
 namespace sluice::proxy {

@@ -61,12 +61,10 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
   upstream::HttpRegistry::Params params =
       registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry);
   params.pseudonym = parts_.pseudonym;
+  params.own_listeners = parts_.own_listeners;
   auto tell = [&watch = parts_.watch, name](const std::string& why) {
     watch.tell(name, why.empty() ? "" : "does not answer: " + why);
   };
-  upstream::HttpRegistry::Params params =
-      registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry);
-  params.own_listeners = parts_.own_listeners;
   out.watched = std::make_shared<proxy::WatchedRegistry>(
       std::make_unique<upstream::HttpRegistry>(std::move(params), parts_.client, parts_.clock, parts_.registry),
       parts_.clock, parts_.registry, std::move(tell));

@@ -41,13 +41,10 @@ def clean(command):
     for word in rest:
         if word in DROPPED_PAIRS:
             next(rest, None)
-        elif word == "-Xclang":
+        elif word == "-include":
+            # The compiler would take the precompiled header beside it, which hides what it includes.
             value = next(rest, "")
-            # `-Xclang -include-pch -Xclang FILE` goes; `-Xclang -include -Xclang cmake_pch.hxx` stays as an include.
-            if value == "-include-pch":
-                next(rest, None), next(rest, None)
-            else:
-                kept += ["-Xclang", value]
+            kept += ["-include", str(ROOT / "src/runtime/pch.hpp") if value.endswith("cmake_pch.hxx") else value]
         elif word not in DROPPED:
             kept.append(word)
     return kept

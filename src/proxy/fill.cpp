@@ -345,8 +345,9 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await remove_file(*writer);
     co_return Result<void>{};
   }
-  if (store_.find(canonical)) {
-    // It is here: under its other name, or through another upstream. This one has now delivered it too.
+  if (const auto at_rest = store_.find(canonical); at_rest && at_rest->size == writer->position()) {
+    // It is here: under its other name, or through another upstream. This one has now delivered it too. A file of
+    // another length is not it, and is replaced.
     co_await store_.add_origin(canonical, origin_of(route));
     co_await remove_file(*writer);
   } else {
@@ -418,6 +419,9 @@ runtime::Task<Result<void>> BlobService::make_room(Download& download, std::uint
   const Result<void> reserved =
       co_await store_.reserve(download.room.reservation, download.size ? *download.size : end + kRoomStep);
   if (reserved) co_return Result<void>{};
+  // The program is ending and the account of space is closed. What arrives still goes into the part, for the next
+  // process.
+  if (reserved.error().code == Errc::shutting_down) co_return Result<void>{};
   log::warn("fill", fmt::format("{} of {} is passed on without being stored: {}", download.digest.to_string(),
                                 download.route.scope.str(), reserved.error().message));
   download.limited = true;

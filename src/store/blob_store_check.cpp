@@ -92,7 +92,7 @@ void BlobStore::correct_size(const oci::Digest& digest, std::uint64_t size) {
   open_files_.erase(digest);
   ledger_.gone(known->size);
   ledger_.found(size);
-  catalog_.put_blob(Catalog::BlobRow{digest, entry.size, entry.media_type, entry.last_used});
+  catalog_.put_blob(row(digest, entry));
   show_totals();
 }
 

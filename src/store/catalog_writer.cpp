@@ -103,6 +103,7 @@ void Catalog::Writer::trim() {
 
 Result<void> Catalog::Writer::flush() {
   std::unique_lock lock(mutex_);
+  if (state_ == State::closing || state_ == State::closed) return Error(Errc::shutting_down, "the catalog is closed");
   if (state_ != State::running) return {};
   if (waiting_.empty() && in_round_ == 0 && !unsynced_) return {};
   // A round that runs already may have begun before the caller's last change.

@@ -218,7 +218,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   if (!route) co_return route.error();
   answered.route = std::move(*route);
   if (request.has_header("Via")) {
-    answered.route->passing_on = answered.route->registry->passing_on(request.joined("Via"));
+    answered.route->passing_on = answered.route->registry->passing_on(plain_via(request.joined("Via")));
     if (answered.route->passing_on) answered.route->registry = answered.route->passing_on.get();
   }
   if (parts_.rules != nullptr && !parts_.rules->permits(answered.route->scope.str())) {

@@ -246,7 +246,7 @@ BlobService::RangeWay BlobService::way_of(const std::string& key, const std::vec
   if (join_neighbours(ranges).size() > kMostQuestions) return RangeWay::fill;
   if (have) return far ? RangeWay::direct : RangeWay::fill;
   // It would be fetched nearly whole.
-  if (!far && bytes >= size - bytes) return RangeWay::fill;
+  if (!far && bytes >= minus(size, bytes)) return RangeWay::fill;
   const std::scoped_lock lock(passed_mutex_);
   const Passed* const before_now = passed_.find(key);
   const std::uint64_t passed = bytes + (before_now != nullptr ? before_now->bytes : 0);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -33,19 +34,42 @@ std::string_view take_entry(std::string_view& via) {
   return trimmed(entry);
 }
 
+// protocol and received-by of an entry; empty where it has no received-by.
+std::pair<std::string_view, std::string_view> parts_of(std::string_view entry) {
+  const std::string_view protocol = entry.substr(0, entry.find_first_of(" \t"));
+  entry.remove_prefix(protocol.size());
+  entry = trimmed(entry);
+  return {protocol, entry.substr(0, entry.find_first_of(" \t("))};
+}
+
+bool is_plain(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == ':' ||
+           c == '-' || c == '_' || c == '/' || c == '[' || c == ']';
+  });
+}
+
 }  // namespace
 
 bool has_come_through(std::string_view via, std::string_view pseudonym) noexcept {
   if (pseudonym.empty()) return false;
   while (!via.empty()) {
-    std::string_view entry = take_entry(via);
     // received-protocol RWS received-by [ RWS comment ]
-    entry.remove_prefix(std::min(entry.find_first_of(" \t"), entry.size()));
-    entry = trimmed(entry);
-    const std::string_view by = entry.substr(0, entry.find_first_of(" \t("));
-    if (http::same_field_name(by, pseudonym)) return true;
+    if (http::same_field_name(parts_of(take_entry(via)).second, pseudonym)) return true;
   }
   return false;
+}
+
+std::string plain_via(std::string_view via) {
+  std::string out;
+  for (std::size_t kept = 0; !via.empty() && kept < kMaxViaEntries;) {
+    const auto [protocol, by] = parts_of(take_entry(via));
+    if (!is_plain(protocol) || !is_plain(by)) continue;
+    if (!out.empty()) out += ", ";
+    out.append(protocol).append(" ").append(by);
+    ++kept;
+  }
+  return out;
 }
 
 std::string random_pseudonym() {

@@ -13,6 +13,12 @@ inline constexpr std::size_t kMaxViaBytes = 4096;
 // (comment)"). Names compare without case. An empty pseudonym has received nothing.
 [[nodiscard]] bool has_come_through(std::string_view via, std::string_view pseudonym) noexcept;
 
+// `via` without what a chain of caches does not need: of each entry the protocol and the name, both of plain
+// characters, at most kMaxViaEntries of them. It goes upstream with questions whose answers other clients get too, so
+// it must not hold what a client makes up to have them refused.
+inline constexpr std::size_t kMaxViaEntries = 16;
+[[nodiscard]] std::string plain_via(std::string_view via);
+
 // A name that no other instance has: "sluice-" and 16 random hexadecimal digits.
 [[nodiscard]] std::string random_pseudonym();
 

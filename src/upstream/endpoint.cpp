@@ -123,7 +123,9 @@ Transport::Ask Endpoint::ask_for(const Request& request, std::string authorizati
   ask.failed_behind = request.failed_behind;
   ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
   ask.urgency = request.urgency;
+  ask.turn_until = request.turn_until;
   ask.until = request.until;
+  ask.timed_out_behind = request.timed_out_behind;
   ask.fresh_connection = request.fresh_connection;
   ask.connected = request.connected;
   ask.waited = request.waited;

@@ -59,7 +59,9 @@ class Endpoint {
 
     // For the try that is made (exchange.cpp); as in Transport::Ask.
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
+    std::optional<std::chrono::steady_clock::time_point> turn_until = std::nullopt;
     std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
+    bool* timed_out_behind = nullptr;
     bool fresh_connection = false;
     bool* connected = nullptr;
     std::chrono::steady_clock::duration* waited = nullptr;

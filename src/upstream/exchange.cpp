@@ -128,6 +128,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
   Course course;
   Request asked = request;
   asked.failed_behind = &course.failed_behind;
+  asked.timed_out_behind = &course.timed_out_behind;
   asked.not_asked = &course.not_asked;
   asked.connected = &course.connected;
   asked.waited = &course.waited;
@@ -152,16 +153,18 @@ void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, 
   // Without a token nothing has been learnt about the registry: the permit says nothing.
   if (course.not_asked) return;
   // Storage behind a redirect, or a token server, that is down is no outage of the registry.
+  const auto fair = std::min({params.headers_timeout, params.endpoint_timeout, request.patience.value_or(1h)}) / 2;
   if (course.failed_behind || is_answer(error.code)) {
     if (course.failed_behind && is_ours(error.code)) return;
+    // Slow storage is waited for as a slow registry is.
+    if (course.timed_out_behind && course.waited >= fair && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
     endpoints_[endpoint]->succeeded(std::move(permit));
     return;
   }
   if (!is_trouble(error.code)) return;
   auto how = course.connected ? Breaker::Failure::answer : Breaker::Failure::no_connection;
   if (error.code == Errc::upstream_timeout) {
-    // What was left of the time after waits for a turn or a token may have been too little to be held against it.
-    const auto fair = std::min({params.headers_timeout, params.endpoint_timeout, request.patience.value_or(1h)}) / 2;
+    // What was left of the time after a wait for a token may have been too little to be held against it.
     if (course.waited < fair) return;
     how = course.connected ? Breaker::Failure::silence : Breaker::Failure::connect_timeout;
     if (course.connected && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
@@ -260,6 +263,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
     if (asked.until) {
       // Whoever comes next needs time too: another endpoint, or the same one over another connection.
       const bool is_final = is_last && (number > 0 || params.retries == 0);
+      request.turn_until = asked.until;
       request.until = is_final ? asked.until : std::min(*asked.until, steady_clock::now() + params.endpoint_timeout);
     }
     Tried tried = co_await attempt(endpoints[i], request, std::move(*permit));

@@ -86,6 +86,7 @@ class HttpRegistry::Exchange {
   // What one try at an endpoint has shown besides its answer.
   struct Course {
     bool failed_behind = false;
+    bool timed_out_behind = false;
     bool not_asked = false;
     bool connected = false;
     std::chrono::steady_clock::duration waited{0};

@@ -146,9 +146,14 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   Admission::Turn turn;
   const std::string asked = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
   if (ask.lane) {
-    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency, ask.until);
+    const auto began = std::chrono::steady_clock::now();
+    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency, ask.turn_until);
     if (!entered) co_return entered.error().in(asked);
     turn = std::move(*entered);
+    // The endpoint's time begins with the turn.
+    if (ask.until && ask.turn_until) {
+      ask.until = std::min(*ask.turn_until, *ask.until + (std::chrono::steady_clock::now() - began));
+    }
   }
   std::optional<IpAddress> sender = own_address();
   for (std::size_t hop = 0;; ++hop) {
@@ -164,7 +169,11 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     request.fresh_connection = ask.fresh_connection;
     request.connected = ask.connected;
     // RFC 9110 section 7.6.3: those before us, in their order, then us.
-    if (!via_.empty()) request.fields.emplace_back("Via", ask.via.empty() ? via_ : ask.via + ", " + via_);
+    // Where clients come from is not for servers that a redirect leads to.
+    if (!via_.empty()) {
+      const bool passes_on = !ask.via.empty() && url.same_origin(base_);
+      request.fields.emplace_back("Via", passes_on ? ask.via + ", " + via_ : via_);
+    }
     std::string authorization;
     // Same scheme, host and port: a redirect to another port of the same host is another server.
     if (url.same_origin(origin)) {
@@ -180,6 +189,9 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     if (!response) {
       metrics_.count_status(0);
       if (ask.failed_behind != nullptr) *ask.failed_behind = hop > 0;
+      if (ask.timed_out_behind != nullptr) {
+        *ask.timed_out_behind = hop > 0 && response.error().code == Errc::upstream_timeout;
+      }
       if (hop > 0) co_return failed_behind(asked, where, response.error());
       co_return response.error().in(where);
     }
@@ -203,7 +215,10 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     if (next && url.is_tls() && !next->is_tls() && !ask.follows_to_http) {
       next = Error(Errc::upstream_protocol, "redirect from https to http on " + next->host);
     }
-    if (!next && hop > 0) co_return failed_behind(asked, where, next.error());
+    if (!next && hop > 0) {
+      if (ask.failed_behind != nullptr) *ask.failed_behind = true;
+      co_return failed_behind(asked, where, next.error());
+    }
     if (!next) co_return next.error().in(where + ": redirect");
     co_await (*response)->drain();
     url = std::move(*next);

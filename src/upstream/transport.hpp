@@ -57,7 +57,11 @@ class Transport {
     std::shared_ptr<Urgency> urgency = nullptr;
     // Set to true when what fails is not `url` itself but where it has led to; may be null.
     bool* failed_behind = nullptr;
-    // As of http::ClientRequest; `until` bounds the wait for a turn too.
+    // Set to whether it was a time-out behind a redirect that failed it; may be null.
+    bool* timed_out_behind = nullptr;
+    // The turn must have come by then.
+    std::optional<std::chrono::steady_clock::time_point> turn_until = std::nullopt;
+    // As of http::ClientRequest. The wait for a turn is added to it, up to `turn_until`.
     std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
     bool fresh_connection = false;
     bool* connected = nullptr;

@@ -21,6 +21,15 @@ TEST_CASE("Via: who has received a request before", "[proxy]") {
   CHECK_FALSE(has_come_through("1.1 a (\\", "a (\\"));
 }
 
+TEST_CASE("Via: what goes on upstream is plain", "[proxy]") {
+  CHECK(plain_via("1.1 cache-a, HTTP/1.1 cache-b:80 (comment)") == "1.1 cache-a, HTTP/1.1 cache-b:80");
+  CHECK(plain_via("1.1 ${jndi:ldap://x/a}, 1.1 ok") == "1.1 ok");
+  CHECK(plain_via("1.1 <script>, , 1.1").empty());
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "1.1 c, ";
+  CHECK(plain_via(many).size() == kMaxViaEntries * 7 - 2);
+}
+
 TEST_CASE("Via: no two random names are the same", "[proxy]") {
   CHECK(random_pseudonym() != random_pseudonym());
   CHECK(random_pseudonym().size() == 23);

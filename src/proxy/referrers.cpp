@@ -212,7 +212,8 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(Route route, oci::Di
     if (!opened) continue;
     if (co_await refers_to(opened->object, subject)) referrers.push_back(std::move(candidate));
   }
-  List list = referrers.empty() ? none_ : std::make_shared<const ReferrerList>(referrers);
+  // One of its own also where it is empty: the cache drops a key when nobody holds its list any more.
+  List list = std::make_shared<const ReferrerList>(referrers);
   if (!list->empty()) forget_empty(route, subject);
   if (complete) ready_.insert(index->etag + subject.to_string(), list, list->bytes());
   co_return list;

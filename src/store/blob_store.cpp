@@ -361,6 +361,7 @@ void BlobStore::enter(const oci::Digest& digest, std::uint64_t size, std::string
 
 void BlobStore::add_origin_blocking(const oci::Digest& digest, const Origin& origin) {
   const std::scoped_lock lock(commit_lock(digest));
+  if (!writable()) return;  // the files are another process's by now
   std::optional<IndexEntry> entry = index_.find(digest);
   if (!entry) return;
   entry->origins = origin_sets_.with(entry->origins, origin);

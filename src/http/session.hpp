@@ -107,7 +107,7 @@ class Session {
   bool first_request_ = true;
   // Where an idle connection waits for the next head. The head is then copied into a buffer that lives as long as the
   // request. Most heads fit, so they cost one recv; an idle connection still stays below 4 KiB.
-  std::array<char, 448> first_;
+  std::array<char, 352> first_;
   std::unique_ptr<char[]> buffer_;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;

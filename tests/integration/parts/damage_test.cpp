@@ -64,11 +64,11 @@ TEST_CASE("Damage: missing, shorter or longer: fetched again for the same reques
 
 TEST_CASE("Damage: a file that cannot be opened is fetched again for the same request", "[parts][damage]") {
   Stored t(400'000);
-  const Operation operation = GENERATE(Operation::open_read, Operation::size);
+  const Operation operation = GENERATE(Operation::open_read, Operation::status);
   const std::string shelf = t.path().parent_path().native();
   t.cache.filesystem().set_rule([=](Operation asked, const runtime::Path& path) {
     if (asked != operation) return 0;
-    return operation == Operation::size || path.native().starts_with(shelf) ? EIO : 0;
+    return path.empty() || path.native().starts_with(shelf) ? EIO : 0;
   });
   const Response response = get(t.cache.port(), blob_path(kRepository, t.digest));
   CHECK(response.complete);

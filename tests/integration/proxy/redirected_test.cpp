@@ -80,8 +80,7 @@ TEST_CASE("Redirected: a large blob streams where its length is the expected one
   CHECK(response.status == 200);
   CHECK((client.read_bytes(1'200'000) == blob.substr(0, 1'200'000)));
   cache.hub().release(digest);
-  client.read_rest(response);
-  CHECK(response.complete);
+  CHECK((client.read_bytes(kLarge - 1'200'000) == blob.substr(1'200'000)));
 }
 
 TEST_CASE("Redirected: of another length, or of none, nothing comes before the digest is right", "[proxy]") {

@@ -41,7 +41,7 @@ struct ApiFixture : AdminFixture {
     const Result<void> removed = co_await self->store_.remove(digest);
     co_return Removed{removed ? 1U : 0U, 0, removed ? 1U : 0U, 0};
   }
-  static runtime::Task<void> nothing() { co_return; }
+  static runtime::Task<Result<void>> nothing() { co_return Result<void>{}; }
 
   bool redis_down = false;
   VerifyJob verify{store_, clock};

@@ -52,14 +52,34 @@ std::optional<ContentRange> parse_content_range(std::string_view value) {
   return out;
 }
 
-Result<void> check_content(const http::ReceivedHead& head) {
-  if (const std::string* encoding = head.find("Content-Encoding");
-      encoding != nullptr && !encoding->empty() && !http::same_field_name(*encoding, "identity")) {
-    return unfit("an encoded body (Content-Encoding) where identity was asked for");
-  }
+namespace {
+
+bool is_html(const http::ReceivedHead& head) {
   const std::string type = media_type_of(head);
-  if (http::same_field_name(type, "text/html") || http::same_field_name(type, "application/xhtml+xml")) {
-    return unfit("an HTML page where content of a registry was asked for");
+  return http::same_field_name(type, "text/html") || http::same_field_name(type, "application/xhtml+xml");
+}
+
+// Content-Encoding, where it names one; null: none.
+const std::string* encoding_of(const http::ReceivedHead& head) {
+  const std::string* encoding = head.find("Content-Encoding");
+  const bool none = encoding == nullptr || encoding->empty() || http::same_field_name(*encoding, "identity");
+  return none ? nullptr : encoding;
+}
+
+}  // namespace
+
+Result<void> check_content(const http::ReceivedHead& head) {
+  if (encoding_of(head) != nullptr) return unfit("an encoded body (Content-Encoding) where identity was asked for");
+  if (is_html(head)) return unfit("an HTML page where content of a registry was asked for");
+  return {};
+}
+
+std::string oddity(const http::ReceivedHead& head, const std::optional<oci::Digest>& asked) {
+  if (is_html(head)) return "Content-Type is text/html";
+  if (encoding_of(head) != nullptr) return "it has a Content-Encoding, though identity was asked for";
+  const auto named = digest_of(head);
+  if (asked && named && named->algorithm() == asked->algorithm() && *named != *asked) {
+    return "Docker-Content-Digest is not the digest that was asked for";
   }
   return {};
 }
@@ -79,15 +99,6 @@ std::optional<oci::Digest> digest_of(const http::ReceivedHead& head) {
 
 namespace {
 
-// What holds for an answer of either status.
-Result<void> check_blob_head(const http::ReceivedHead& head, const oci::Digest& digest) {
-  if (Result<void> fits = check_content(head); !fits) return fits;
-  if (const auto named = digest_of(head); named && named->algorithm() == digest.algorithm() && *named != digest) {
-    return unfit("another blob than the one asked for (Docker-Content-Digest)");
-  }
-  return {};
-}
-
 // Content-Range of a 206 that begins at `offset`.
 Result<ContentRange> range_from(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                                 std::uint64_t offset) {
@@ -105,7 +116,6 @@ Result<ContentRange> range_from(const http::ReceivedHead& head, std::optional<st
 
 Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                           const oci::Digest& digest, std::uint64_t offset) {
-  if (const Result<void> fits = check_blob_head(head, digest); !fits) return fits.error();
   if (head.status == 200) {
     if (content_length && *content_length == 0 && !is_empty_digest(digest)) return unfit("an empty body for a blob");
     return Extent{0, content_length, std::nullopt};
@@ -120,8 +130,7 @@ Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uin
 }
 
 Result<Extent> check_blob_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
-                                const oci::Digest& digest, std::uint64_t first, std::uint64_t last) {
-  if (const Result<void> fits = check_blob_head(head, digest); !fits) return fits.error();
+                                std::uint64_t first, std::uint64_t last) {
   if (head.status == 200) return Error{Errc::unsupported, "the whole blob where a range of it was asked for"};
   if (head.status != 206) return unfit(fmt::format("status {} where a range of a blob was asked for", head.status));
   const Result<ContentRange> range = range_from(head, content_length, first);

@@ -24,9 +24,14 @@ struct ContentRange {
 // Nothing for anything that is not exactly one of the three forms, with first <= last < size.
 std::optional<ContentRange> parse_content_range(std::string_view value);
 
-// The content of a 200 or 206 must be content of a registry: not encoded, and no HTML page (a captive portal's, a load
-// balancer's). Errors: upstream_protocol.
+// What is asked for without a digest (a list, /v2/) must be content of a registry: not encoded, and no HTML page (a
+// captive portal's, a load balancer's). Errors: upstream_protocol.
 Result<void> check_content(const http::ReceivedHead& head);
+
+// What is unusual about the head of a 200 or 206 to a request for content by digest (of `asked`, where there is one):
+// an HTML type, a Content-Encoding, another Docker-Content-Digest. Empty where nothing is. It is no error: the bytes
+// are right when they have the digest. It only makes another endpoint worth asking first.
+std::string oddity(const http::ReceivedHead& head, const std::optional<oci::Digest>& asked);
 
 // Content-Type without parameters; empty when missing.
 std::string media_type_of(const http::ReceivedHead& head);
@@ -42,14 +47,13 @@ struct Extent {
 };
 
 // Errors: upstream_protocol, for a status that is neither, a 206 that was not asked for or is not from `offset` to the
-// end, no Content-Range or one that contradicts Content-Length, an empty body for a blob that is not empty, and a
-// Docker-Content-Digest of another blob.
+// end, no Content-Range or one that contradicts Content-Length, and an empty body for a blob that is not empty.
 Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                           const oci::Digest& digest, std::uint64_t offset);
 
 // Of an answer to a Range from `first` to `last`, both included: those bytes and no others. Errors: unsupported, for
 // the whole blob instead; else as above.
 Result<Extent> check_blob_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
-                                const oci::Digest& digest, std::uint64_t first, std::uint64_t last);
+                                std::uint64_t first, std::uint64_t last);
 
 }  // namespace sluice::upstream

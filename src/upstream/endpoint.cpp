@@ -170,7 +170,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   }
   // A presigned address has run out, or a copy behind a redirect is gone: the registry gives a new one.
   const int status = answer->response->status();
-  if (status != 401 && status != 403 && status != 410) co_return answer;
+  if (request.is_hint || (status != 401 && status != 403 && status != 410)) co_return answer;
   co_await let_go(std::move(*answer));
   metrics_.retries.add();
   co_return co_await transport_.send(std::move(ask));
@@ -203,6 +203,7 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   Result<std::string> authorization = co_await in_time(authenticator_.authorization(request.repository), request.until);
   if (!authorization) {
     if (request.not_asked != nullptr) *request.not_asked = true;
+    if (request.without_token != nullptr) *request.without_token = true;
     co_return authorization.error();
   }
   Result<Answer> answer = co_await send(request, *authorization);
@@ -218,6 +219,8 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   if (!renewed) {
     // The registry has answered; it is its token server that is in trouble.
     if (request.failed_behind != nullptr) *request.failed_behind = true;
+    // A 401 that cannot be answered may be one to HEAD alone.
+    if (request.without_token != nullptr && renewed.error().code != Errc::unauthorized) *request.without_token = true;
     co_return renewed.error().in(where);
   }
   co_return co_await send(request, std::move(*renewed));

@@ -46,8 +46,15 @@ class Endpoint {
     bool* failed_behind = nullptr;
     // Set when there was no token to ask the registry with.
     bool* not_asked = nullptr;
-    // Comes again in another way when it is refused behind a redirect, so that such an answer is handed on.
-    bool asks_again = false;
+    // Set when no answer of the registry is the reason, but credentials or a token server: another request, whatever
+    // its method, would end the same way.
+    bool* without_token = nullptr;
+    // What is unusual about a 2xx that may be right all the same, empty where nothing is: other endpoints are asked
+    // first, and it is accepted where none does better.
+    std::function<std::string(const http::ReceivedHead&)> oddity = nullptr;
+    // A HEAD whose outcome is settled by a GET unless it can be used: it is not tried again, is given less time, and
+    // its failures are not told to the breaker. A refusal behind a redirect is handed on.
+    bool is_hint = false;
     // Of a download that nobody waits for yet; null: somebody does.
     std::shared_ptr<Urgency> urgency = nullptr;
     // What a client's Via said; may be empty.

@@ -82,7 +82,9 @@ std::uint64_t BrokenDownloads::of(const std::string& digest) const {
 }
 
 HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
-    : params(std::move(settings)),
+    : blob_heads(clock),
+      manifest_heads(clock),
+      params(std::move(settings)),
       clock_(clock),
       metrics_(registry, params.name),
       admission_({{params.max_connections, params.requests_per_second}, params.headers_timeout}, clock,
@@ -137,13 +139,16 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
     asked.patience = std::min<milliseconds>(doubled, params.headers_timeout);
   }
+  if (request.is_hint) {
+    asked.patience = std::min(asked.patience.value_or(params.headers_timeout), params.probe_timeout);
+  }
   Result<Transport::Answer> answer = co_await endpoints_[endpoint]->ask(asked);
   if (answer) co_return co_await judge(endpoint, request, std::move(*answer), std::move(permit));
   const Errc code = answer.error().code;
   tried.error = answer.error();
-  tried.again = is_trouble(code);
+  tried.again = is_trouble(code) && !request.is_hint;
   tried.elsewhere =
-      tried.again || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
+      is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
   tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
   co_return tried;
 }
@@ -157,11 +162,13 @@ void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, 
   if (course.failed_behind || is_answer(error.code)) {
     if (course.failed_behind && is_ours(error.code)) return;
     // Slow storage is waited for as a slow registry is.
-    if (course.timed_out_behind && course.waited >= fair && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
+    const bool was_slow = course.timed_out_behind && course.waited >= fair && !request.is_hint;
+    if (was_slow && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
     endpoints_[endpoint]->succeeded(std::move(permit));
     return;
   }
   if (!is_trouble(error.code)) return;
+  if (request.is_hint) return;  // where it was a probe, the GET that follows is the next one
   auto how = course.connected ? Breaker::Failure::answer : Breaker::Failure::no_connection;
   if (error.code == Errc::upstream_timeout) {
     // What was left of the time after a wait for a token may have been too little to be held against it.
@@ -185,41 +192,51 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
       co_return tried;
     }
   }
+  if (status / 100 == 2 && request.oddity) {
+    const std::string odd = request.oddity(answer.response->head());
+    tried.is_odd = !odd.empty();
+    if (tried.is_odd) log::debug("upstream", fmt::format("{}: {}: {}", params.name, answer.where, odd));
+  }
   // 501 is about the method, 508 about a loop: neither is about the state upstream is in.
   const bool down = status == 408 || (status >= 500 && status != 501 && status != 508);
   // At once: what it has to say about it may be long in coming, and nobody else probes meanwhile.
-  if (down && !answer.redirected) {
+  if (down && request.is_hint) {
+    // The GET that follows says whether it is down; where this was a probe, it is the next one.
+  } else if (down && !answer.redirected) {
     asked.failed(std::move(permit), Breaker::Failure::answer,
                  refusal(status, request.wanted, answer.where, std::nullopt, std::chrono::seconds(0)));
   } else {
     asked.succeeded(std::move(permit));
   }
-  if (status == 401 && request.client_authorization && !answer.redirected) {
+  if (status == 401 && request.client_authorization && !answer.redirected && !request.is_hint) {
     tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
     co_return tried;
   }
-  const bool settled_by_another = request.asks_again && !down && status != 429;
+  const bool settled_by_get = request.is_hint && !down && status != 429;
   const bool speaks = answer.by_registry && is_refusal(status);
-  if (speaks && !settled_by_another && request.wanted != Wanted::registry) {
+  if (speaks && !settled_by_get && request.wanted != Wanted::registry) {
     // That registry's word, but none of its bytes.
     tried.error = refusal(status, request.wanted, answer.asked, std::nullopt, std::chrono::seconds(0));
     tried.elsewhere = status == 404 || status == 410;
     co_return tried;
   }
-  if (answer.redirected && !speaks && !is_usable_behind(status) && !settled_by_another) {
+  if (answer.redirected && !speaks && !is_usable_behind(status) && !settled_by_get) {
     // Tried again whatever it was, so that the time tells nothing either.
     tried.error = asked.failed_behind(answer, Error(Errc::upstream_failed, fmt::format("status {}", status)));
-    tried.again = tried.elsewhere = true;
+    tried.again = !request.is_hint;
+    tried.elsewhere = true;
     co_return tried;
   }
   if (!down && status != 429 && (status != 401 || !request.authenticate || answer.redirected)) {
-    tried.answer = Answer{std::move(answer), endpoint};
+    tried.answer.emplace(Answer{std::move(answer), endpoint});
     co_return tried;
   }
   tried.error = co_await refuse(std::move(answer), request.wanted);
   tried.elsewhere = down || status == 429;
   tried.wait = tried.error->retry_after;
-  if (status == 429) {
+  if (request.is_hint) {
+    tried.again = false;
+  } else if (status == 429) {
     // Without a time it is a quota that is spent for hours.
     tried.again = tried.wait.count() > 0 && tried.wait <= params.throttle_wait;
   } else {
@@ -240,11 +257,21 @@ std::vector<std::size_t> HttpRegistry::Exchange::order(const Request& request) c
   return out;
 }
 
+// No endpoint has done better than this one, whose answer was odd and has been let go.
+Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::ask_odd_again(std::size_t endpoint,
+                                                                          const Request& request) {
+  std::optional<Breaker::Permit> permit = endpoints_[endpoint]->enter(request.thing(), true);
+  if (!permit) co_return all_down(request);
+  metrics_.retries.add();
+  co_return co_await attempt(endpoint, request, std::move(*permit));
+}
+
 // One try at each endpoint that is not down, until one has an answer.
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Request& asked, std::size_t number) {
   Request request = asked;
   Tried round;
   std::optional<Error> unknown;
+  std::optional<std::size_t> odd;  // the first one whose answer was
   bool all_asked = true;
   const std::vector<std::size_t> endpoints = order(request);
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
@@ -267,14 +294,24 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
       request.until = is_final ? asked.until : std::min(*asked.until, steady_clock::now() + params.endpoint_timeout);
     }
     Tried tried = co_await attempt(endpoints[i], request, std::move(*permit));
+    if (tried.answer && tried.is_odd && !is_last) {
+      if (!odd) odd = endpoints[i];
+      co_await let_go(std::move(*tried.answer));
+      metrics_.retries.add();
+      continue;
+    }
     if (tried.answer) {
+      if (odd && tried.answer->response->status() / 100 != 2) {
+        co_await let_go(std::move(*tried.answer));
+        break;
+      }
       if (tried.answer->response->status() != 404 || (is_last && all_asked && !round.error)) co_return tried;
       // The next one may have more, and what only some have said is no answer: the others may be just out of reach.
       unknown = co_await refuse(std::move(*tried.answer), request.wanted);
       if (!is_last) metrics_.retries.add();
       continue;
     }
-    if (!tried.elsewhere) co_return tried;
+    if (!tried.elsewhere && !odd) co_return tried;
     if (i + 1 < endpoints.size()) {
       metrics_.retries.add();
       log::debug("upstream", fmt::format("{}: {}; the next endpoint is asked", params.name, tried.error->message));
@@ -288,6 +325,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
       round.error = std::move(tried.error);
     }
   }
+  if (odd) co_return co_await ask_odd_again(*odd, asked);
   if (round.error) co_return round;
   co_return all_down(request);
 }
@@ -358,9 +396,11 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
   std::optional<Error> before;
   for (std::size_t retry = 0;; ++retry) {
     Tried tried = co_await go_round(request, retry);
+    if (tried.answer && tried.is_odd) metrics_.odd_answers.add();
     if (tried.answer) co_return std::move(*tried.answer);
     if (tried.silent != 0 && request.may_be_slow) {
       std::optional<Tried> slow = co_await ask_slowly(request, tried.silent);
+      if (slow && slow->answer && slow->is_odd) metrics_.odd_answers.add();
       if (slow && slow->answer) co_return std::move(*slow->answer);
       if (slow) rest(request, slow->silent);
       if (slow) co_return *slow->error;
@@ -389,6 +429,30 @@ void HttpRegistry::Exchange::rest(const Request& request, std::uint64_t silent) 
   for (std::size_t i = 0; i < std::min<std::size_t>(endpoints_.size(), 64); ++i) {
     if (((silent >> i) & 1) != 0) endpoints_[i]->rest(request.thing());
   }
+}
+
+Task<Result<HttpRegistry::Exchange::Hint>> HttpRegistry::Exchange::hint(
+    Request request, std::function<bool(const http::ClientResponse&)> is_usable) {
+  bool without_token = false;
+  request.is_hint = true;
+  request.without_token = &without_token;
+  Result<Answer> answer = co_await ask(std::move(request));
+  Hint out;
+  if (!answer) {
+    const Error& error = answer.error();
+    if (without_token || is_ours(error.code)) co_return error;
+    log::debug("upstream", fmt::format("{}: {}; a GET decides", params.name, error.message));
+    out.passes = is_trouble(error.code) || error.code == Errc::throttled;
+    co_return out;
+  }
+  if (is_usable(*answer->response)) {
+    out.answer = std::move(*answer);
+    co_return out;
+  }
+  log::debug("upstream", fmt::format("{}: {}: {} is of no use; a GET decides", params.name, answer->where,
+                                     answer->response->status()));
+  co_await let_go(std::move(*answer));
+  co_return out;
 }
 
 namespace {

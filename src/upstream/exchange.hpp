@@ -14,7 +14,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "upstream/encoded_body.hpp"
 #include "upstream/endpoint.hpp"
+#include "upstream/head_hints.hpp"
 #include "upstream/http_registry.hpp"
 
 namespace sluice::upstream {
@@ -48,6 +50,13 @@ class HttpRegistry::Exchange {
   // everything but 2xx and 416 from behind a redirect, as upstream_failed.
   runtime::Task<Result<Answer>> ask(Request request);
 
+  struct Hint {
+    std::optional<Answer> answer;  // that can be used; nothing: a GET decides
+    bool passes = false;           // no answer, because of something that may be over soon
+  };
+  // Asks by HEAD. Errors: what a GET would not do better.
+  runtime::Task<Result<Hint>> hint(Request request, std::function<bool(const http::ClientResponse&)> is_usable);
+
   // The error of an answer that ask() let through; reads its body for what upstream says.
   runtime::Task<Error> refuse(Transport::Answer answer, Wanted wanted);
 
@@ -70,6 +79,10 @@ class HttpRegistry::Exchange {
   [[nodiscard]] std::uint64_t broken_at(const std::string& digest) const { return broken_.of(digest); }
   [[nodiscard]] bool has_several_endpoints() const noexcept { return endpoints_.size() > 1; }
 
+  HeadHints blob_heads;
+  HeadHints manifest_heads;
+  EncodedBlobs encoded_blobs;
+
   Params params;
   std::atomic<int> large_lists{0};  // that are being read; see kMaxTagListBytes
 
@@ -80,6 +93,7 @@ class HttpRegistry::Exchange {
     std::optional<Error> error;
     bool again = false;                 // another try may help
     bool elsewhere = false;             // another endpoint may do better
+    bool is_odd = false;                // `answer` is one that others may better (Request::oddity)
     std::chrono::milliseconds wait{0};  // at least, before another try
     std::uint64_t silent = 0;           // the endpoints, by their bits, that took it and gave no head in time
   };
@@ -101,6 +115,7 @@ class HttpRegistry::Exchange {
   void tell(std::size_t endpoint, const Request& request, const Error& error, const Course& course,
             Breaker::Permit permit, Tried& tried);
   runtime::Task<Tried> go_round(const Request& request, std::size_t round);
+  runtime::Task<Tried> ask_odd_again(std::size_t endpoint, const Request& request);
   // Once more, for as long as a slow blob may take, whatever the breaker says. Nothing where too many are at it.
   runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
   runtime::Task<Error> refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted);

@@ -6,11 +6,15 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
 #include "upstream/blob_body.hpp"
+#include "upstream/coding.hpp"
 #include "upstream/content.hpp"
+#include "upstream/encoded_body.hpp"
 #include "upstream/exchange.hpp"
+#include "upstream/read_manifest.hpp"
 
 namespace sluice::upstream {
 
@@ -84,8 +88,6 @@ std::string manifest_path(const std::string& repository, const oci::Reference& r
   return fmt::format("/v2/{}/manifests/{}", repository, reference.to_string());
 }
 
-Result<void> check_content_of(http::ClientResponse& response) { return check_content(response.head()); }
-
 // What the answer to `Range: bytes=0-0` says about the size.
 Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length) {
   const std::string* field = head.find("Content-Range");
@@ -97,21 +99,44 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
   return Error(Errc::upstream_protocol, "upstream does not tell the size of the blob");
 }
 
-// Whether a HEAD of a blob has been answered for good: a size, or a plain no. A cache in front of the registry answers
-// 404 for what a GET would fetch, ECR Public 403, and storage behind a presigned GET 403 as well.
-bool decides(const Transport::Answer& answer) {
-  const http::ClientResponse& response = *answer.response;
-  switch (response.status()) {
-    case 200: return response.content_length().has_value();
-    case 400:
-    case 403:
-    case 404:
-    case 405:
-    case 501: return false;
-    case 401:
-    case 410: return !answer.redirected;
-    default: return true;
-  }
+bool is_of_empty(const oci::Digest& digest) { return digest == oci::digest_of(digest.algorithm(), std::string_view()); }
+
+// Whether a 200 to a HEAD tells a length that the content can have. An encoding's length is not the content's.
+bool tells_length(const http::ClientResponse& response) {
+  return response.status() == 200 && response.content_length() && *response.content_length() != 0 &&
+         response.find("Content-Encoding") == nullptr;
+}
+
+bool is_other(const std::optional<oci::Digest>& named, const oci::Digest& asked) {
+  return named && named->algorithm() == asked.algorithm() && *named != asked;
+}
+
+// By another algorithm than was asked for Docker-Content-Digest is a registry's own name of the blob (OCI
+// distribution-spec, "Pulling blobs"). Another one by the same algorithm says nothing.
+oci::Descriptor descriptor_of(const http::ReceivedHead& head, const oci::Digest& asked, std::uint64_t size) {
+  const auto named = digest_of(head);
+  std::string media_type = head.status == 416 ? std::string() : media_type_of(head);
+  if (media_type.empty()) media_type = oci::media_type::kOctetStream;
+  return {named && !is_other(named, asked) ? *named : asked, size, std::move(media_type)};
+}
+
+bool is_usable_blob_head(const http::ClientResponse& response, const oci::Digest& digest) {
+  const bool empty = response.status() == 200 && response.content_length() == 0 && is_of_empty(digest);
+  return (empty || tells_length(response)) && !is_other(digest_of(response.head()), digest);
+}
+
+// Of a tag the digest has to be told; of a digest nothing may contradict it.
+bool is_usable_manifest_head(const http::ClientResponse& response, const oci::Reference& reference) {
+  if (!tells_length(response)) return false;
+  const auto named = digest_of(response.head());
+  return reference.is_digest() ? !is_other(named, reference.digest()) : named.has_value();
+}
+
+// The error of reading a body from behind a redirect, without where that is (Transport::failed_behind).
+Error hidden(const Error& why) {
+  if (why.code == Errc::cancelled || why.code == Errc::overloaded || why.code == Errc::digest_mismatch) return why;
+  log::debug("upstream", fmt::format("behind a redirect: {}", why.message));
+  return {Errc::upstream_failed, "the server that the registry leads to broke off its answer (the log has the reason)"};
 }
 
 }  // namespace
@@ -120,44 +145,60 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   const std::string name = exchange_->upstream_name(repository);
   Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,   client_authorization_};
-  request.check = check_content_of;
-  request.asks_again = true;
   request.via = via_;
   request.verified = true;
-  Result<Exchange::Answer> answer = co_await exchange_->ask(request);
-  if (!answer) co_return answer.error();
-
-  const bool by_head = decides(*answer);
-  if (!by_head) {
-    request.method = "GET";
-    request.asks_again = false;
-    request.fields.emplace_back("Range", "bytes=0-0");
-    co_await let_go(std::move(*answer));
-    answer = co_await exchange_->ask(std::move(request));
-    if (!answer) co_return answer.error();
+  HeadHints& heads = exchange_->blob_heads;
+  const bool by_head = heads.are_useful();
+  Exchange::Hint hint;
+  if (by_head) {
+    auto asked = co_await exchange_->hint(
+        request, [digest](const http::ClientResponse& response) { return is_usable_blob_head(response, digest); });
+    if (!asked) co_return asked.error();
+    hint = std::move(*asked);
   }
+  if (hint.answer) {
+    heads.was_useful();
+    co_return descriptor_of(hint.answer->response->head(), digest, *hint.answer->response->content_length());
+  }
+  request.method = "GET";
+  request.fields.emplace_back("Range", "bytes=0-0");
+  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
+  if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   const int status = response.status();
-  if (status != 200 && !(status == 206 && !by_head) && !(status == 416 && !by_head)) {
+  if (status != 200 && status != 206 && status != 416) {
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
-  if (const auto named = digest_of(response.head());
-      named && named->algorithm() == digest.algorithm() && *named != digest) {
-    const Error why(Errc::upstream_protocol, "another blob than the one asked for (Docker-Content-Digest)");
-    co_return exchange_->useless(*answer, why);
-  }
-  const Result<std::uint64_t> size = by_head ? Result<std::uint64_t>(*response.content_length())
-                                             : size_by_range(response.head(), response.content_length());
+  const Result<std::uint64_t> size = size_by_range(response.head(), response.content_length());
   if (!size) co_return exchange_->useless(*answer, size.error());
-  if (*size == 0 && digest != oci::digest_of(digest.algorithm(), std::string_view())) {
+  if (coding_of(response.head())) {
+    co_await let_go(std::move(*answer));
+    if (by_head) heads.was_useless(hint.passes);
+    co_return co_await stat_encoded(std::move(repository), digest, *size);
+  }
+  if (*size == 0 && !is_of_empty(digest)) {
     co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "a size of 0 for a blob that is not empty"));
   }
-  std::string media_type = status == 416 ? std::string() : media_type_of(response.head());
-  if (media_type.empty()) media_type = oci::media_type::kOctetStream;
-  // By another algorithm than was asked for: a registry's own name of it (OCI distribution-spec, "Pulling blobs").
-  const oci::Digest claimed = digest_of(response.head()).value_or(digest);
+  if (by_head) heads.was_useless(hint.passes);
+  const oci::Descriptor found = descriptor_of(response.head(), digest, *size);
   co_await response.drain();
-  co_return oci::Descriptor{claimed, *size, std::move(media_type)};
+  co_return found;
+}
+
+// `told` is the length of what upstream sends, which may be the blob in a coding. Small ones are looked at as a whole.
+Task<Result<oci::Descriptor>> HttpRegistry::stat_encoded(oci::Repository repository, oci::Digest digest,
+                                                         std::uint64_t told) {
+  auto known = exchange_->encoded_blobs.find(digest);
+  if (!known) {
+    const auto body = co_await download(std::move(repository), digest, 0, std::nullopt);
+    if (!body) co_return body.error();
+    known = exchange_->encoded_blobs.find(digest);
+  }
+  if (known && known->encoded && !known->size) {
+    co_return Error(Errc::upstream_protocol, "upstream sends that blob encoded, so its size cannot be told");
+  }
+  const std::uint64_t size = known && known->size ? *known->size : told;
+  co_return oci::Descriptor{digest, size, std::string(oci::media_type::kOctetStream)};
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
@@ -173,6 +214,31 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob_range(oci::Repos
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository repository, oci::Digest digest,
                                                                std::uint64_t offset,
                                                                std::optional<std::uint64_t> last) {
+  const auto known = exchange_->encoded_blobs.find(digest);
+  const bool encoded = known && known->encoded;
+  // Offsets in what upstream sends are not those of the blob.
+  if (encoded && last) co_return Error(Errc::unsupported, "upstream sends that blob encoded, so it is fetched whole");
+  if (encoded) offset = 0;
+  for (bool again = false;; again = true) {
+    std::optional<Coding> coding;
+    auto body = co_await download_once(repository, digest, offset, last, &coding);
+    if (!body || !coding) co_return body;
+    if (last && !known) {
+      co_return Error(Errc::unsupported, "a range of what may be encoded (Content-Encoding), so it is fetched whole");
+    }
+    if ((*body)->offset() != 0 || last || (known && !encoded)) co_return body;
+    const bool redirected = (*body)->is_redirected();
+    auto opened = co_await open_encoded(std::move(*body), *coding, digest, exchange_->encoded_blobs);
+    if (opened) co_return opened;
+    if (!again && opened.error().code == Errc::upstream_unreachable) continue;
+    co_return redirected ? hidden(opened.error()) : opened.error();
+  }
+}
+
+Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Repository repository, oci::Digest digest,
+                                                                    std::uint64_t offset,
+                                                                    std::optional<std::uint64_t> last,
+                                                                    std::optional<Coding>* coding) {
   const std::string name = exchange_->upstream_name(repository);
   Exchange::Request request{"GET", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,  client_authorization_};
@@ -191,12 +257,13 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
   request.may_be_slow = offset == 0 && !last;
   request.avoid = exchange_->broken_at(digest.to_string());
   request.urgency = urgency_;
+  request.oddity = [&digest](const http::ReceivedHead& head) { return oddity(head, digest); };
   Extent extent;
   request.check = [&extent, &digest, offset, last](http::ClientResponse& response) -> Result<void> {
     const http::ReceivedHead& head = response.head();
     const std::optional<std::uint64_t> length = response.content_length();
     const Result<Extent> found =
-        last ? check_blob_range(head, length, digest, offset, *last) : check_blob(head, length, digest, offset);
+        last ? check_blob_range(head, length, offset, *last) : check_blob(head, length, digest, offset);
     if (!found) return found.error();
     extent = *found;
     return {};
@@ -206,6 +273,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
   if (answer->response->status() / 100 != 2) {
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
+  *coding = coding_of(answer->response->head());
   HttpBlobBody::OnFailure on_failure = [exchange = exchange_.get(), digest,
                                         endpoint = answer->endpoint](const Error& why) {
     exchange->download_broke(digest.to_string(), endpoint, why);
@@ -214,32 +282,6 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
       std::make_unique<HttpBlobBody>(std::move(*answer), extent, std::move(on_failure)));
 }
 
-namespace {
-
-// Errors: upstream_unreachable and upstream_timeout, when it broke off; upstream_protocol and digest_mismatch, when it
-// is not what was asked for. Their messages do not say where.
-Task<Result<ManifestAnswer>> read_manifest(http::ClientResponse& response, oci::Reference reference) {
-  if (response.status() != 200) {
-    co_return Error(Errc::upstream_protocol, fmt::format("status {} for a manifest", response.status()));
-  }
-  Result<std::string> body = co_await response.read_all(oci::kMaxManifestBytes);
-  if (!body) co_return body.error();
-  if (body->empty()) co_return Error(Errc::upstream_protocol, "an empty manifest");
-
-  if (reference.is_digest()) {
-    if (oci::digest_of(reference.digest().algorithm(), *body) != reference.digest()) {
-      co_return Error(Errc::digest_mismatch, "the body does not have that digest");
-    }
-  } else if (const auto named = digest_of(response.head());
-             named && oci::digest_of(named->algorithm(), *body) != *named) {
-    co_return Error(Errc::upstream_protocol, "the body does not have the digest that its head says");
-  }
-  const oci::Digest digest = reference.is_digest() ? reference.digest() : oci::digest_of(oci::Algorithm::sha256, *body);
-  co_return ManifestAnswer{digest, media_type_of(response.head()), std::move(*body)};
-}
-
-}  // namespace
-
 Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository repository, oci::Reference reference,
                                                         std::string accept) {
   const std::string name = exchange_->upstream_name(repository);
@@ -247,9 +289,12 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
   Exchange::Request request{
       "GET", manifest_path(name, reference), name, {{"Accept", std::move(accept)}, kIdentity}, Wanted::manifest,
       true,  client_authorization_};
-  request.check = check_content_of;
   request.via = via_;
   request.verified = reference.is_digest();
+  std::optional<oci::Digest> asked;
+  if (reference.is_digest()) asked = reference.digest();
+  request.oddity = [asked](const http::ReceivedHead& head) { return oddity(head, asked); };
+  std::optional<ManifestAnswer> before;
   for (bool again = false;; again = true) {
     Result<Exchange::Answer> answer = co_await exchange_->ask(request);
     if (!answer) co_return answer.error();
@@ -257,13 +302,16 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
       co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
     }
     const std::size_t endpoint = answer->endpoint;
-    Result<ManifestAnswer> manifest = co_await read_manifest(*answer->response, reference);
-    if (manifest) co_return manifest;
-    const Error useless = exchange_->useless(*answer, manifest.error());
+    ReadManifest read = co_await read_manifest(*answer->response, reference);
+    if (read.manifest) co_return std::move(read.manifest);
+    // What comes twice was not changed on the way: upstream means it, and its head says something else.
+    if (before && read.doubtful && before->body == read.doubtful->body) co_return std::move(*read.doubtful);
+    const Error useless = exchange_->useless(*answer, read.manifest.error());
     if (again) co_return useless;
     // Small enough to be worth asking for once more when the connection broke under it, or for asking somebody else.
-    const bool broke = manifest.error().code == Errc::upstream_unreachable;
+    const bool broke = read.manifest.error().code == Errc::upstream_unreachable || read.doubtful;
     if (!broke && (!exchange_->has_several_endpoints() || endpoint >= 64)) co_return useless;
+    before = std::move(read.doubtful);
     if (endpoint < 64) request.avoid |= std::uint64_t{1} << endpoint;
   }
 }
@@ -272,30 +320,33 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
                                                        std::string accept) {
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
-  Exchange::Request request{
-      "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
-      true,   client_authorization_};
-  request.check = check_content_of;
-  request.via = via_;
-  request.verified = reference.is_digest();
-  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
-  if (!answer) co_return answer.error();
-  http::ClientResponse& response = *answer->response;
-  if (response.status() == 405) {
-    co_await let_go(std::move(*answer));
-    // No HEAD there. A GET counts against quotas, so only where it must.
-    Result<ManifestAnswer> whole =
-        co_await get_manifest(std::move(repository), std::move(reference), std::move(accept));
-    if (!whole) co_return whole.error();
-    co_return ManifestHead{whole->digest, whole->body.size(), std::move(whole->media_type)};
+  HeadHints& heads = exchange_->manifest_heads;
+  const bool by_head = heads.are_useful();
+  Exchange::Hint hint;
+  if (by_head) {
+    Exchange::Request request{
+        "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
+        true,   client_authorization_};
+    request.via = via_;
+    request.verified = reference.is_digest();
+    auto asked = co_await exchange_->hint(std::move(request), [reference](const http::ClientResponse& response) {
+      return is_usable_manifest_head(response, reference);
+    });
+    if (!asked) co_return asked.error();
+    hint = std::move(*asked);
   }
-  if (response.status() != 200) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
-  const auto digest = digest_of(response.head());
-  if (reference.is_digest() && digest && digest->algorithm() == reference.digest().algorithm() &&
-      *digest != reference.digest()) {
-    co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "another manifest than the one asked for"));
+  if (hint.answer) {
+    heads.was_useful();
+    const http::ClientResponse& response = *hint.answer->response;
+    co_return ManifestHead{digest_of(response.head()), response.content_length(), media_type_of(response.head())};
   }
-  co_return ManifestHead{digest, response.content_length(), media_type_of(response.head())};
+  // A GET counts against quotas, so only where it must.
+  Result<ManifestAnswer> whole = co_await get_manifest(std::move(repository), std::move(reference), std::move(accept));
+  if (!whole) co_return whole.error();
+  if (by_head) heads.was_useless(hint.passes);
+  ManifestHead head{whole->digest, whole->body.size(), whole->media_type};
+  head.whole = std::make_shared<const ManifestAnswer>(std::move(*whole));
+  co_return head;
 }
 
 namespace {

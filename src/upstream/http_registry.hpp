@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -28,6 +29,7 @@ class ProxyRules;
 namespace sluice::upstream {
 
 class CredentialSource;
+enum class Coding : std::uint8_t;
 
 // Other credentials for some repositories.
 struct CredentialRule {
@@ -143,6 +145,13 @@ class HttpRegistry final : public Registry {
   // From `offset` to the end, or to `last`.
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download(oci::Repository repository, oci::Digest digest,
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
+  runtime::Task<Result<oci::Descriptor>> stat_encoded(oci::Repository repository, oci::Digest digest,
+                                                      std::uint64_t told);
+  // Once; `coding` is set to what Content-Encoding names.
+  runtime::Task<Result<std::unique_ptr<BlobBody>>> download_once(oci::Repository repository, oci::Digest digest,
+                                                                 std::uint64_t offset,
+                                                                 std::optional<std::uint64_t> last,
+                                                                 std::optional<Coding>* coding);
 
   const std::shared_ptr<Exchange> exchange_;
   // The client's, in place of our credentials; nothing: ours.

@@ -41,7 +41,8 @@ namespace sluice::upstream {
 class Urgency;
 
 struct ManifestAnswer {
-  // What `body` has: the digest that was asked for, or for a tag the sha256.
+  // What `body` has: the digest that was asked for; for a tag the one that upstream names, else the sha256. Of a signed
+  // docker schema 1 manifest it may be the digest of the payload without the signatures (oci::signed_payload).
   oci::Digest digest;
   // Content-Type without parameters; empty when upstream sent none. May be generic: oci::parse_manifest decides.
   std::string media_type;
@@ -53,6 +54,8 @@ struct ManifestHead {
   std::optional<oci::Digest> digest;  // Docker-Content-Digest, where there was a valid one
   std::optional<std::uint64_t> size;  // Content-Length, where there was one
   std::string media_type;             // as in ManifestAnswer
+  // Where it took a GET to find out. Else null.
+  std::shared_ptr<const ManifestAnswer> whole = nullptr;
 };
 
 // One page of a list: tags, referrers.
@@ -102,10 +105,10 @@ class Registry {
   // The upstream's name in the configuration: "docker.io". Lives as long as this object.
   [[nodiscard]] virtual std::string_view name() const = 0;
 
-  // Whether `repository` has the blob, and its size; downloads no body. Where HEAD is refused in an odd way (404 from
-  // a cache, 403 or 405, no Content-Length) a ranged GET of one byte decides. The size is always known.
-  // The descriptor's digest is the one asked for, or, where upstream calls the blob by another algorithm's, that one:
-  // its word, which nothing has verified.
+  // Whether `repository` has the blob, and its size; downloads no body. A HEAD is a hint: where it comes to anything
+  // but a 200 with a length that the blob can have, a ranged GET of one byte decides. The size is always known. The
+  // descriptor's digest is the one asked for, or, where upstream calls the blob by another algorithm's, that one: its
+  // word, which nothing has verified.
   virtual runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) = 0;
 
   // Starts a download at `offset`; returns when the headers are there. range_invalid when upstream has no byte there.
@@ -120,11 +123,12 @@ class Registry {
                                                                            std::uint64_t last);
 
   // `accept` is the Accept value; empty means oci::manifest_accept(). digest_mismatch when the body does not have the
-  // digest of `reference`; upstream_protocol when upstream's own Docker-Content-Digest contradicts the body of a tag.
+  // digest of `reference`; upstream_protocol when the body of a tag is not JSON, or does not have the digest that its
+  // head says and is another one when it is asked for again.
   virtual runtime::Task<Result<ManifestAnswer>> get_manifest(oci::Repository repository, oci::Reference reference,
                                                              std::string accept) = 0;
 
-  // As get_manifest, by HEAD.
+  // As get_manifest, by HEAD. Where that comes to anything but a 200 with a length and, for a tag, a digest, by GET.
   virtual runtime::Task<Result<ManifestHead>> stat_manifest(oci::Repository repository, oci::Reference reference,
                                                             std::string accept) = 0;
 

@@ -66,6 +66,10 @@ Metrics::Metrics(metrics::Registry& registry, const std::string& upstream)
                                  {{"upstream", upstream}})),
       retries(registry.counter("sluice_upstream_retries_total", "Requests sent upstream again after a failure.",
                                {{"upstream", upstream}})),
+      odd_answers(registry.counter("sluice_upstream_odd_answers_total",
+                                   "Answers of upstream whose header fields do not fit content of a registry (an HTML "
+                                   "type, a Content-Encoding, another digest), and which were used nevertheless.",
+                                   {{"upstream", upstream}})),
       token_requests(
           registry.counter("sluice_upstream_token_requests_total", "Requests for a token.", {{"upstream", upstream}})),
       token_failures(registry.counter("sluice_upstream_token_failures_total", "Requests for a token that gave none.",

@@ -33,6 +33,7 @@ struct Metrics {
   metrics::Counter& received_bytes;
   metrics::Gauge& connections;
   metrics::Counter& retries;
+  metrics::Counter& odd_answers;
   metrics::Counter& token_requests;
   metrics::Counter& token_failures;
   metrics::Histogram& wait_seconds;

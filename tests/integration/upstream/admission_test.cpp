@@ -235,7 +235,7 @@ TEST_CASE("Rate limit: Docker Hub's fields become metrics", "[upstream]") {
   reply.fields = {{"ratelimit-limit", "100;w=21600"},
                   {"ratelimit-remaining", "0;w=21600"},
                   {"docker-ratelimit-source", "203.0.113.7"}};
-  bench.origin.script(Bench::manifest_path("latest"), reply);
+  bench.origin.script(Bench::manifest_path("latest"), 2, reply);  // a HEAD, and the GET that confirms it
   CHECK(bench.manifest_head("latest").error().code == Errc::throttled);
   CHECK(bench.metric("sluice_upstream_ratelimit_limit") == 100);
   CHECK(bench.metric("sluice_upstream_ratelimit_remaining") == 0);

@@ -49,9 +49,21 @@ TEST_CASE("get_manifest: bytes that are not what they should be", "[upstream]") 
   bench.origin.script(Bench::manifest_path(name), reply);
   CHECK(bench.manifest(name).error().code == Errc::digest_mismatch);
 
+  // Damaged once on its way.
   reply.fields = {{"Docker-Content-Digest", name}};
   bench.origin.script(Bench::manifest_path("latest"), reply);
+  CHECK(bench.manifest("latest")->body == kManifest);
+  // Twice, and not in the same way.
+  bench.origin.script(Bench::manifest_path("latest"), reply);
+  reply.corrupt_at = 4;
+  bench.origin.script(Bench::manifest_path("latest"), reply);
   CHECK(bench.manifest("latest").error().code == Errc::upstream_protocol);
+  // The same twice is what upstream means.
+  bench.origin.script(Bench::manifest_path("latest"), 2, reply);
+  const auto meant = bench.manifest("latest");
+  REQUIRE(meant);
+  CHECK(meant->digest != digest(name));
+  CHECK(meant->digest == digest(ScriptedOrigin::digest_of(meant->body)));
 
   // Without a word about the digest the body is what it is.
   Reply silent;
@@ -69,6 +81,19 @@ TEST_CASE("get_manifest: bytes that are not what they should be", "[upstream]") 
   CHECK(bench.manifest("latest").error().code == Errc::upstream_protocol);
   bench.origin.script(Bench::manifest_path("latest"), Reply{});
   CHECK(bench.manifest("latest").error().code == Errc::upstream_protocol);
+}
+
+TEST_CASE("get_manifest: a tag keeps the digest that upstream names and the body has", "[upstream]") {
+  Bench bench;
+  const oci::Digest by_sha512 = oci::digest_of(oci::Algorithm::sha512, kManifest);
+  Reply reply;
+  reply.body = kManifest;
+  reply.fields = {{"Content-Type", kType}, {"Docker-Content-Digest", by_sha512.to_string()}};
+  bench.origin.script(Bench::manifest_path("latest"), reply);
+  const auto got = bench.manifest("latest");
+  REQUIRE(got);
+  CHECK(got->digest == by_sha512);
+  CHECK(got->body == kManifest);
 }
 
 TEST_CASE("get_manifest: at most 4 MiB", "[upstream]") {
@@ -109,29 +134,52 @@ TEST_CASE("stat_manifest: HEAD only", "[upstream]") {
   CHECK(bench.manifest_head("nope").error().code == Errc::manifest_unknown);
 }
 
-TEST_CASE("stat_manifest: what is missing stays missing", "[upstream]") {
-  Bench bench;
-  Reply bare;
-  bare.framing = Framing::chunked;
-  bare.fields = {{"Docker-Content-Digest", "nonsense"}};
-  bench.origin.script(Bench::manifest_path("latest"), bare);
-  const auto head = bench.manifest_head("latest");
-  REQUIRE(head);
-  CHECK_FALSE(head->digest);
-  CHECK_FALSE(head->size);
-  CHECK(head->media_type.empty());
+TEST_CASE("stat_manifest: whatever a HEAD comes to, a GET decides", "[upstream]") {
+  for (const char* raw :
+       {"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 307 There\r\nContent-Length: 0\r\nLocation: /signed-for-get\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDocker-Content-Digest: DIGEST\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nDocker-Content-Digest: DIGEST\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 80\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 80\r\nDocker-Content-Digest: nonsense\r\n\r\n"}) {
+    INFO(raw);
+    Bench bench;
+    const std::string name = bench.origin.add_manifest("app", "latest", kManifest, kType);
+    Reply reply;
+    reply.raw = raw;
+    if (const auto at = reply.raw->find("DIGEST"); at != std::string::npos) reply.raw->replace(at, 6, name);
+    reply.close = true;
+    Reply refused;
+    refused.status = 403;
+    bench.origin.script("/signed-for-get", refused);
+    bench.origin.script(Bench::manifest_path("latest"), reply);
+    const auto head = bench.manifest_head("latest");
+    REQUIRE(head);
+    CHECK(head->digest == digest(name));
+    CHECK(head->size == kManifest.size());
+    CHECK(head->media_type == kType);
+    REQUIRE(head->whole);
+    CHECK(head->whole->body == kManifest);
+    CHECK(bench.origin.count(Bench::manifest_path("latest")) == 2);
+  }
 }
 
-TEST_CASE("stat_manifest: a registry without HEAD", "[upstream]") {
+TEST_CASE("stat_manifest: one failure of a HEAD does not spend a quota of GETs", "[upstream]") {
   Bench bench;
-  const std::string name = bench.origin.add_manifest("app", "latest", kManifest, kType);
-  Reply refused;
-  refused.status = 405;
-  bench.origin.script(Bench::manifest_path("latest"), refused);
-  const auto head = bench.manifest_head("latest");
-  REQUIRE(head);
-  CHECK(head->digest == digest(name));
-  CHECK(head->size == kManifest.size());
+  bench.origin.add_manifest("app", "latest", kManifest, kType);
+  Reply failing;
+  failing.status = 503;
+  const std::string path = Bench::manifest_path("latest");
+  bench.origin.script(path, failing);
+  for (int i = 0; i < 3; ++i) CHECK(bench.manifest_head("latest"));
+  CHECK(bench.origin.count(path, "HEAD") == 3);
+  CHECK(bench.origin.count(path, "GET") == 1);
+  // Twice in a row it is a habit.
+  bench.origin.respond(
+      path, [&](const Request& request) { return request.method == "HEAD" ? failing : bench.origin.regular(request); });
+  for (int i = 0; i < 4; ++i) CHECK(bench.manifest_head("latest"));
+  CHECK(bench.origin.count(path, "HEAD") == 5);
+  CHECK(bench.origin.count(path, "GET") == 5);
 }
 
 }  // namespace

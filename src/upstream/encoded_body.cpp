@@ -1,0 +1,209 @@
+#include "upstream/encoded_body.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "upstream/aside.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+using runtime::Task;
+
+// Enough to see how it begins, also once it is decoded.
+constexpr std::size_t kPeekBytes = std::size_t{64} << 10;
+// Beyond it, hashing is not done on the loop.
+constexpr std::size_t kHashedInPlace = std::size_t{128} << 10;
+
+// What has been read of a body already, and then the rest of it.
+class HeldBody final : public BlobBody {
+ public:
+  HeldBody(std::string held, std::unique_ptr<BlobBody> rest, std::shared_ptr<void> place)
+      : place_(std::move(place)), held_(std::move(held)), rest_(std::move(rest)) {}
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override { return rest_->size(); }
+  [[nodiscard]] std::uint64_t offset() const override { return 0; }
+  [[nodiscard]] std::string_view media_type() const override { return rest_->media_type(); }
+  [[nodiscard]] bool is_redirected() const override { return rest_->is_redirected(); }
+
+  Task<Result<std::size_t>> read(std::span<std::byte> into) override {
+    if (at_ < held_.size()) {
+      const std::size_t n = std::min(into.size(), held_.size() - at_);
+      std::memcpy(into.data(), held_.data() + at_, n);
+      at_ += n;
+      if (at_ == held_.size()) {
+        std::string().swap(held_);
+        at_ = 0;
+        place_.reset();
+      }
+      co_return n;
+    }
+    co_return co_await rest_->read(into);
+  }
+
+ private:
+  std::shared_ptr<void> place_;
+  std::string held_;
+  std::size_t at_ = 0;
+  const std::unique_ptr<BlobBody> rest_;
+};
+
+// Decodes what comes of another body.
+class DecodedBody final : public BlobBody {
+ public:
+  DecodedBody(std::unique_ptr<BlobBody> encoded, Coding coding, std::optional<std::uint64_t> size)
+      : encoded_(std::move(encoded)), decoder_(Decoder::make(coding)), size_(size), buffer_(kPeekBytes) {}
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override { return size_; }
+  [[nodiscard]] std::uint64_t offset() const override { return 0; }
+  [[nodiscard]] std::string_view media_type() const override { return encoded_->media_type(); }
+  [[nodiscard]] bool is_redirected() const override { return encoded_->is_redirected(); }
+
+  Task<Result<std::size_t>> read(std::span<std::byte> into) override {
+    if (failure_) co_return *failure_;
+    for (;;) {
+      const Result<Decoder::Step> step = decoder_->step(std::span(buffer_).subspan(from_, until_ - from_), into);
+      if (!step) co_return failed(step.error());
+      from_ += step->used;
+      if (step->made != 0) co_return step->made;
+      if (step->used != 0) continue;
+      if (ended_) {
+        if (from_ == until_ && decoder_->is_complete()) co_return std::size_t{0};
+        co_return failed(Error(Errc::size_mismatch, "the encoded body ends too early"));
+      }
+      // What is left is too little to go on with.
+      std::memmove(buffer_.data(), buffer_.data() + from_, until_ - from_);
+      until_ -= std::exchange(from_, 0);
+      if (until_ == buffer_.size()) co_return failed(Error(Errc::upstream_protocol, "the encoded body does not go on"));
+      const Result<std::size_t> n = co_await encoded_->read(std::span(buffer_).subspan(until_));
+      if (!n) co_return failed(n.error());
+      until_ += *n;
+      ended_ = *n == 0;
+    }
+  }
+
+ private:
+  Error failed(Error error) {
+    failure_ = error;
+    return error;
+  }
+
+  const std::unique_ptr<BlobBody> encoded_;
+  const std::unique_ptr<Decoder> decoder_;
+  const std::optional<std::uint64_t> size_;
+  std::vector<std::byte> buffer_;
+  std::size_t from_ = 0;
+  std::size_t until_ = 0;
+  bool ended_ = false;
+  std::optional<Error> failure_;
+};
+
+// Reads on, up to `limit` bytes in all. Whether that was the end.
+Task<Result<bool>> read_up_to(BlobBody& body, std::string& held, std::size_t limit) {
+  std::vector<std::byte> buffer(kPeekBytes);
+  while (held.size() < limit) {
+    const Result<std::size_t> n =
+        co_await body.read(std::span(buffer).first(std::min(buffer.size(), limit - held.size())));
+    if (!n) co_return n.error();
+    if (*n == 0) co_return true;
+    held.append(reinterpret_cast<const char*>(buffer.data()), *n);
+  }
+  co_return false;
+}
+
+// Feeds what `bytes` decode to, to `take`, until that has enough. Whether they are whole.
+template <class Take>
+bool decode_to(Coding coding, std::string_view bytes, Take take) {
+  const std::unique_ptr<Decoder> decoder = Decoder::make(coding);
+  std::vector<std::byte> piece(kPeekBytes);
+  auto in = std::as_bytes(std::span(bytes));
+  for (;;) {
+    const Result<Decoder::Step> step = decoder->step(in, piece);
+    if (!step) return false;
+    if (step->used == 0 && step->made == 0) return in.empty() && decoder->is_complete();
+    in = in.subspan(step->used);
+    if (!take(std::span<const std::byte>(piece).first(step->made))) return false;
+  }
+}
+
+// Whether the bytes of a blob that is longer than what is held are still compressed once they are decoded.
+bool is_compressed_twice(Coding coding, std::string_view held) {
+  std::string begin;
+  decode_to(coding, held, [&begin](std::span<const std::byte> bytes) {
+    begin.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return begin.size() < 4;
+  });
+  return is_compressed(begin);
+}
+
+// Which form of it has the digest.
+Result<EncodedBlobs::Known> judge(const std::string& held, Coding coding, const oci::Digest& digest) {
+  if (oci::digest_of(digest.algorithm(), held) == digest) return EncodedBlobs::Known{false, held.size()};
+  oci::Hasher hasher(digest.algorithm());
+  std::uint64_t size = 0;
+  const bool whole = decode_to(coding, held, [&](std::span<const std::byte> bytes) {
+    hasher.update(bytes);
+    size += bytes.size();
+    return size <= EncodedBlobs::kMaxDecodedBytes;
+  });
+  if (whole && hasher.finish() == digest) return EncodedBlobs::Known{true, size};
+  return Error(Errc::digest_mismatch,
+               "upstream sent bytes that do not have the digest, neither as they are nor decoded");
+}
+
+}  // namespace
+
+std::optional<EncodedBlobs::Known> EncodedBlobs::find(const oci::Digest& digest) {
+  const std::scoped_lock lock(mutex_);
+  const Known* known = known_.find(digest);
+  return known == nullptr ? std::nullopt : std::optional(*known);
+}
+
+void EncodedBlobs::note(const oci::Digest& digest, Known known) {
+  const std::scoped_lock lock(mutex_);
+  known_.insert(digest, known);
+}
+
+std::shared_ptr<void> EncodedBlobs::hold() {
+  if (held_->fetch_add(kMaxHeldBytes) + kMaxHeldBytes > kMaxHeldInAll) {
+    held_->fetch_sub(kMaxHeldBytes);
+    return nullptr;
+  }
+  return {held_.get(), [held = held_](void*) { held->fetch_sub(kMaxHeldBytes); }};
+}
+
+Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> body, Coding coding, oci::Digest digest,
+                                                     EncodedBlobs& blobs) {
+  std::shared_ptr<void> place = blobs.hold();
+  const auto held = std::make_shared<std::string>();
+  Result<bool> ended = co_await read_up_to(*body, *held, kPeekBytes);
+  if (ended && !*ended && may_begin(coding, *held) && place) {
+    ended = co_await read_up_to(*body, *held, EncodedBlobs::kMaxHeldBytes);
+  }
+  if (!ended) co_return ended.error();
+  if (*ended) {
+    const auto work = [held, coding, digest] { return judge(*held, coding, digest); };
+    Result<EncodedBlobs::Known> verdict{Errc::internal};
+    if (held->size() <= kHashedInPlace) {
+      verdict = work();
+    } else {
+      verdict = co_await do_aside<EncodedBlobs::Known>(work);
+    }
+    if (!verdict) co_return verdict.error();
+    blobs.note(digest, *verdict);
+    auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
+    if (!verdict->encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
+    co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, verdict->size));
+  }
+  const bool encoded = may_begin(coding, *held) && is_compressed_twice(coding, *held);
+  blobs.note(digest, {encoded, std::nullopt});
+  auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
+  if (!encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
+  co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, std::nullopt));
+}
+
+}  // namespace sluice::upstream

@@ -1,0 +1,56 @@
+// Blobs whose answer names a Content-Encoding, though `identity` was asked for: are the bytes the blob, or are they the
+// blob in that coding? Only the digest can tell, and only at the end.
+//
+//   does not begin as that coding does          the blob itself; it streams
+//   ends within kMaxHeldBytes                   held in memory; what has the digest is the blob, decoded or not
+//   is longer, and compressed once decoded too  the blob in that coding (nobody keeps a blob that is compressed twice);
+//                                               it is decoded as it comes, its size is not known
+//   is longer                                   taken for the blob itself; it streams
+//
+// Threads: as BlobBody.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "base/sieve_map.hpp"
+#include "oci/digest.hpp"
+#include "runtime/task.hpp"
+#include "upstream/coding.hpp"
+#include "upstream/registry.hpp"
+
+namespace sluice::upstream {
+
+// What has been found out about such blobs, and how much of them is held. Thread-safe.
+class EncodedBlobs {
+ public:
+  static constexpr std::size_t kMaxHeldBytes = std::size_t{16} << 20;   // of one blob, as it is sent
+  static constexpr std::size_t kMaxHeldInAll = std::size_t{128} << 20;  // of all
+  static constexpr std::uint64_t kMaxDecodedBytes = std::uint64_t{1} << 30;
+
+  struct Known {
+    bool encoded = false;               // the bytes that upstream sends are not the blob's
+    std::optional<std::uint64_t> size;  // of the blob
+  };
+  [[nodiscard]] std::optional<Known> find(const oci::Digest& digest);
+  void note(const oci::Digest& digest, Known known);
+
+  // Room to hold one of them; null when there is none.
+  [[nodiscard]] std::shared_ptr<void> hold();
+
+ private:
+  std::mutex mutex_;  // guards known_
+  SieveMap<oci::Digest, Known> known_{10'000};
+  const std::shared_ptr<std::atomic<std::size_t>> held_ = std::make_shared<std::atomic<std::size_t>>(0);
+};
+
+// Finds out which it is, and gives the blob. `body` begins at the first byte. `blobs` is used until this returns.
+// Errors: those of reading `body`; digest_mismatch, for one that is held and is not the blob either way.
+runtime::Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> body, Coding coding,
+                                                              oci::Digest digest, EncodedBlobs& blobs);
+
+}  // namespace sluice::upstream

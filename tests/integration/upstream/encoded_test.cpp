@@ -1,0 +1,189 @@
+// Answers that name a Content-Encoding though `identity` was asked for.
+#include <zstd.h>
+
+#include "bench.hpp"
+
+#include "oci/media_type.hpp"
+#include "support/gzip.hpp"
+#include "upstream/coding.hpp"
+#include "upstream/encoded_body.hpp"
+
+namespace sluice::upstream {
+namespace {
+
+std::string zstd(const std::string& bytes) {
+  std::string out(ZSTD_compressBound(bytes.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), 1));
+  return out;
+}
+
+std::string encode(const std::string& coding, const std::string& bytes) {
+  if (coding == "zstd") return zstd(bytes);
+  if (coding == "deflate") return test::gzip(bytes, 15);
+  return test::gzip(bytes);
+}
+
+// Every answer about the blob is `body`, with that Content-Encoding.
+std::string add(Bench& bench, const std::string& content, const std::string& coding, std::string body) {
+  const std::string name = bench.origin.add_blob("app", content);
+  Reply reply;
+  reply.fields = {{"Content-Encoding", coding}};
+  reply.body = std::move(body);
+  bench.origin.respond(Bench::blob(name), [reply](const Request&) { return reply; });
+  return name;
+}
+
+TEST_CASE("Coding: decodes what it was encoded from, in any pieces", "[upstream]") {
+  const std::string content = content_of(300'000) + std::string(300'000, 'x');
+  for (const std::string coding : {"gzip", "x-gzip", "deflate", "zstd"}) {
+    INFO(coding);
+    http::ReceivedHead head;
+    head.fields = {{"content-encoding", coding}};
+    REQUIRE(coding_of(head));
+    const std::string encoded = encode(coding, content);
+    CHECK(may_begin(*coding_of(head), encoded));
+    const auto whole = decode(*coding_of(head), encoded, content.size());
+    REQUIRE(whole);
+    CHECK((*whole == content));
+    CHECK_FALSE(decode(*coding_of(head), encoded, content.size() - 1));
+    CHECK_FALSE(decode(*coding_of(head), encoded.substr(0, encoded.size() - 5), content.size()));
+    CHECK_FALSE(decode(*coding_of(head), "{\"a\":1}", 1000));
+  }
+  // Members follow one another.
+  CHECK(decode(Coding::gzip, test::gzip("one") + test::gzip("two"), 100).value() == "onetwo");
+  CHECK(decode(Coding::deflate, test::gzip("bare", -15), 100).value() == "bare");
+  for (const char* other : {"", "identity", "br", "aws-chunked", "gzip, gzip"}) {
+    http::ReceivedHead head;
+    head.fields = {{"Content-Encoding", other}};
+    CHECK_FALSE(coding_of(head));
+  }
+}
+
+TEST_CASE("Encoded: a blob is what has the digest, decoded or not", "[upstream]") {
+  const std::string coding = GENERATE("gzip", "deflate", "zstd");
+  const std::size_t size = GENERATE(100U, 300'000U);
+  const std::string content = content_of(size);
+  Bench bench;
+  const std::string really = add(bench, content, coding, encode(coding, content));
+  const std::string layer = encode(coding, content);  // a blob that is compressed itself
+  const std::string only_named = add(bench, layer, coding, layer);
+  for (const auto& [name, wanted] : {std::pair(really, content), std::pair(only_named, layer)}) {
+    for (int round = 0; round < 2; ++round) {
+      const Download got = bench.get(name);
+      CHECK_FALSE(got.opening);
+      CHECK_FALSE(got.error);
+      CHECK((got.bytes == wanted));
+      CHECK(got.size == wanted.size());
+      CHECK(bench.stat(name)->size == wanted.size());
+    }
+  }
+  // Offsets are those of the blob: what is encoded comes from its beginning.
+  const Download rest = bench.get(really, 50);
+  CHECK(rest.offset == 0);
+  CHECK((rest.bytes == content));
+  const Download plain_rest = bench.get(only_named, 50);
+  CHECK(plain_rest.offset == 50);
+  CHECK((plain_rest.bytes == layer.substr(50)));
+  const auto range = [&](const std::string& name) {
+    return bench.loops.run(download_range(bench.registry(), repository("app"), digest(name), 10, 19));
+  };
+  CHECK(range(really).opening->code == Errc::unsupported);
+  CHECK(range(only_named).bytes == layer.substr(10, 10));
+}
+
+TEST_CASE("Encoded: asked for its size or a range first", "[upstream]") {
+  const std::string content = content_of(5000);
+  Bench bench;
+  const std::string name = add(bench, content, "gzip", test::gzip(content));
+  const bool range_first = GENERATE(false, true);
+  if (range_first) {
+    const auto got = bench.loops.run(download_range(bench.registry(), repository("app"), digest(name), 10, 19));
+    CHECK(got.opening->code == Errc::unsupported);
+  }
+  const auto found = bench.stat(name);
+  REQUIRE(found);
+  CHECK(found->size == content.size());
+  CHECK(found->digest == digest(name));
+}
+
+TEST_CASE("Encoded: bytes that are right in no form", "[upstream]") {
+  Bench bench;
+  const std::string name = add(bench, content_of(5000), "gzip", test::gzip("something else"));
+  const Download got = bench.get(name);
+  REQUIRE(got.opening);
+  CHECK(got.opening->code == Errc::digest_mismatch);
+}
+
+TEST_CASE("Encoded: more than is held", "[upstream]") {
+  const std::string content = content_of(EncodedBlobs::kMaxHeldBytes + 1'000'000);
+  const std::string layer = test::gzip(content);
+  Bench bench;
+  const std::string only_named = add(bench, layer, "gzip", layer);
+  const std::string twice = add(bench, layer + "x", "gzip", test::gzip(layer + "x"));
+  const Download plain = bench.get(only_named);
+  CHECK_FALSE(plain.error);
+  CHECK(plain.size == layer.size());
+  CHECK((plain.bytes == layer));
+  const Download decoded = bench.get(twice);
+  CHECK_FALSE(decoded.error);
+  CHECK_FALSE(decoded.size);
+  CHECK((decoded.bytes == layer + "x"));
+}
+
+TEST_CASE("Encoded: manifests", "[upstream]") {
+  const std::string manifest = R"({"schemaVersion":2})";
+  const std::string type(oci::media_type::kOciManifest);
+  Bench bench;
+  const std::string name = bench.origin.add_manifest("app", "latest", manifest, type);
+  for (const bool named : {true, false}) {
+    for (const bool really : {true, false}) {
+      Reply reply;
+      reply.fields = {{"Content-Encoding", "gzip"}, {"Content-Type", type}};
+      if (named) reply.fields.emplace_back("Docker-Content-Digest", name);
+      reply.body = really ? test::gzip(manifest) : manifest;
+      for (const std::string& asked : {std::string("latest"), name}) {
+        bench.origin.script(Bench::manifest_path(asked), reply);
+        const auto got = bench.manifest(asked);
+        REQUIRE(got);
+        CHECK(got->body == manifest);
+        CHECK(got->digest == digest(name));
+      }
+    }
+  }
+  Reply bomb;
+  bomb.fields = {{"Content-Encoding", "gzip"}};
+  bomb.body = test::gzip("{" + std::string(8 << 20, ' '));
+  bench.origin.script(Bench::manifest_path("latest"), bomb);
+  CHECK_FALSE(bench.manifest("latest"));
+}
+
+TEST_CASE("get_manifest: signed docker schema 1, by the digest of its payload", "[upstream]") {
+  // The payload ends where the signatures have been put in.
+  const std::string payload = "{\n   \"schemaVersion\": 1,\n   \"fsLayers\": []\n}";
+  const std::string kept = payload.substr(0, payload.size() - 2);
+  // {"formatLength":42,"formatTail":"Cn0"}
+  REQUIRE(kept.size() == 42);
+  const std::string body = kept +
+                           ",\n   \"signatures\": [{\"signature\": \"xyz\", \"protected\": "
+                           "\"eyJmb3JtYXRMZW5ndGgiOjQyLCJmb3JtYXRUYWlsIjoiQ24wIn0\"}]\n}";
+  const std::string type(oci::media_type::kDockerSchema1Signed);
+  const std::string name = ScriptedOrigin::digest_of(payload);
+  Bench bench;
+  Reply reply;
+  reply.fields = {{"Content-Type", type}, {"Docker-Content-Digest", name}};
+  reply.body = body;
+  for (const std::string& asked : {std::string("old"), name}) {
+    bench.origin.script(Bench::manifest_path(asked), reply);
+    const auto got = bench.manifest(asked);
+    REQUIRE(got);
+    CHECK(got->body == body);
+    CHECK(got->digest == digest(name));
+  }
+  // Another payload does not pass.
+  reply.body[reply.body.find("1,")] = '2';
+  bench.origin.script(Bench::manifest_path(name), reply);
+  CHECK(bench.manifest(name).error().code == Errc::digest_mismatch);
+}
+
+}  // namespace
+}  // namespace sluice::upstream

@@ -228,6 +228,7 @@ TEST_CASE("Endpoints: storage behind a redirect that is down is no outage of the
   Bench bench;
   bench.params.retries = 0;
   bench.params.headers_timeout = 1s;
+  bench.params.first_byte_timeout = 1s;
   ScriptedOrigin storage;
   const std::string name = bench.origin.add_blob("app", "content");
   bench.origin.add_manifest("app", "latest", "{}", "application/vnd.oci.image.manifest.v1+json");

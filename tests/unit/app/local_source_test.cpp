@@ -42,7 +42,8 @@ TEST_CASE("LocalSource: looking at a store changes nothing in it", "[app]") {
   bench.settings.store.part_max_age = {};
   const std::string name = "sha256-" + sha256_of("blob").to_string().substr(7);
   const store::Layout& layout = bench.store->layout();
-  const std::vector<runtime::Path> files{layout.quarantine() / name, layout.incoming() / (name + ".part")};
+  const std::vector<runtime::Path> files{layout.quarantine() / name,
+                                         layout.incoming() / (name + ".u0123456789abcdef.part")};
   for (const runtime::Path& file : files) write_file(file, std::string(100'000, 'x'));
   write_file(layout.boot(), store::Parts::current_boot());
   const bool collects = GENERATE(false, true);

@@ -54,7 +54,7 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
       {"listen: x", "sluice.yml:1: listen: found an unknown key, did you mean server.listen?"},
       {"store:\n  compression: x",
        "sluice.yml:2: store.compression: found an unknown key, expected one of: "
-       "fsync, max_size, min_free, max_age, part_max_age, quarantine_max_age, scrub, delete, threads"},
+       "fsync, mode, max_size, min_free, max_age, part_max_age, quarantine_max_age, scrub, delete, threads"},
       {"[a, b]: c", "sluice.yml:1: found a list as a key, expected a word"},
       {"data: /a\n\ndata: /b\n",
        "sluice.yml:3: data: found a second time, expected once (it stands on line 1 already)"},

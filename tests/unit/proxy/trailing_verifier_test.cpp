@@ -174,7 +174,7 @@ TEST_CASE("TrailingVerifier: lets others have their turn in the pool", "[proxy]"
   {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return reads == 1; });
-    single.post([&] {
+    single.post(runtime::Lane::bulk, [&] {
       const std::scoped_lock inside(mutex);
       reads_before_other = reads;
     });

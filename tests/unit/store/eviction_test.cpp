@@ -136,7 +136,7 @@ struct WithParts : Limited {
   WithParts& operator=(const WithParts&) = delete;
 
   void leave(const std::string& name, std::size_t size) {
-    Result<store::Parts::Opened> opened = parts->open(sha256_of(name));
+    Result<store::Parts::Opened> opened = parts->open(sha256_of(name), store::Origin{"docker.io", Rights::anonymous});
     REQUIRE(opened);
     write_file(opened->path, std::string(size, 'p'));
     REQUIRE(parts->keep(opened->path, sha256_of(name), size, opened->room));

@@ -141,6 +141,7 @@ class Application {
   runtime::LoopPool admin_loops_{1};
   runtime::TaskGroup fills_{"fill"};
   runtime::TaskGroup upkeep_{"upkeep"};
+  runtime::TaskGroup watch_{"watch"};  // loop_watch_, which goes on while the program drains
 
   store::BlobStore store_;
   store::Parts parts_;
@@ -344,7 +345,7 @@ Result<void> Application::start() {
   listener_ready_.met();
   upkeep_.spawn(loops_.at(0).get_executor(), cache_.maintain());
   upkeep_.spawn(loops_.at(0).get_executor(), upstream_watch_.keep_asking(upstreams_));
-  loop_watch_.start(loops_, admin_loops_.at(0), upkeep_);
+  loop_watch_.start(loops_, admin_loops_.at(0), watch_);
   keep_up("parts", 1min, [this] { return expire_parts(parts_, pool_); });
   keep_up("fill", 5s, [this] { return blobs_.try_store(); });
   // Files are looked at often: whoever changes one waits for it.
@@ -390,7 +391,8 @@ void Application::end_tasks() {
   cache_.stop();
   fills_.cancel();
   upkeep_.cancel();
-  if (!fills_.wait_for(kCancelTimeout) || !upkeep_.wait_for(kCancelTimeout)) {
+  watch_.cancel();
+  if (!fills_.wait_for(kCancelTimeout) || !upkeep_.wait_for(kCancelTimeout) || !watch_.wait_for(kCancelTimeout)) {
     give_up("background tasks did not end in time");
   }
 }

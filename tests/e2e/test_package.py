@@ -212,7 +212,7 @@ def test_tells_the_service_manager(case):
     assert "EXTEND_TIMEOUT_USEC=" in manager.wait_for("STOPPING=1")
     manager.wait_for("WATCHDOG=1")
     health = case.run(sluice.binary(), "health", "--admin", f"127.0.0.1:{cache.admin_port}", check=False)
-    assert health.returncode == 1 and "listener: stopping" in health.stdout, health
+    assert health.returncode == 1, health  # its port is the next process's by now
     slow.close()
     assert cache.process.wait() == 0
 

@@ -52,6 +52,7 @@ constexpr Row kRows[] = {
     {Errc::corrupt, 500, "UNKNOWN"},
     {Errc::timeout, 503, "UNAVAILABLE"},
     {Errc::overloaded, 503, "UNAVAILABLE"},
+    {Errc::upstream_down, 503, "UNAVAILABLE"},
     {Errc::config_invalid, 500, "UNKNOWN"},
     {Errc::internal, 500, "UNKNOWN"},
 };

@@ -28,6 +28,15 @@ Task<Result<std::string>> in_time(Task<Result<std::string>> token,
 
 }  // namespace
 
+namespace {
+
+// A registry, and not storage: an address with a query is a presigned one, even where its path is that of the API.
+bool is_other_registry(const http::Url& url, std::string_view asked) noexcept {
+  return url.target.find('?') == std::string::npos && is_end_point_of(url.path(), asked);
+}
+
+}  // namespace
+
 bool is_end_point_of(std::string_view path, std::string_view asked) noexcept {
   asked = asked.substr(0, asked.find('?'));
   if (path.find("/v2/") == std::string_view::npos) return false;
@@ -153,7 +162,7 @@ Task<Result<Endpoint::Answer>> Endpoint::answer_behind(const Request& request, T
   }
   metrics_.retries.add();
   Result<Answer> answer = co_await transport_.send(std::move(ask));
-  if (answer) answer->by_registry = answer->redirected && is_end_point_of(answer->url.path(), request.path);
+  if (answer) answer->by_registry = answer->redirected && is_other_registry(answer->url, request.path);
   co_return answer;
 }
 
@@ -161,7 +170,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   Transport::Ask ask = ask_for(request, std::move(authorization));
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
-  answer->by_registry = is_end_point_of(answer->url.path(), request.path);
+  answer->by_registry = is_other_registry(answer->url, request.path);
   if (answer->by_registry) {
     const bool may_answer = request.authenticate && (answer->url.is_tls() || !base_.is_tls());
     if (answer->response->status() != 401 || !may_answer) co_return answer;

@@ -32,13 +32,14 @@ def push_blob(registry, repository, data):
     return {"mediaType": "application/octet-stream", "digest": digest, "size": len(data)}
 
 
-def image(registry, repository, tag, text):
-    """An image with nothing in it but `text`, so that each has a digest of its own."""
+def image(registry, repository, tag, text, subject=None):
+    """An image with nothing in it but `text`, so that each has a digest of its own. `subject`: what it refers to."""
     config_blob = {**push_blob(registry, repository, EMPTY), "mediaType": images.OCI_CONFIG}
     layer = {**push_blob(registry, repository, text.encode()), "mediaType": images.OCI_LAYER}
-    body = json.dumps({"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": config_blob,
-                       "layers": [layer]}).encode()
-    return push(registry, repository, tag, body, images.OCI_MANIFEST)
+    document = {"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": config_blob, "layers": [layer]}
+    if subject:
+        document["subject"] = {"mediaType": images.OCI_MANIFEST, "digest": subject, "size": 100}
+    return push(registry, repository, tag, json.dumps(document).encode(), images.OCI_MANIFEST)
 
 
 def writable(case):
@@ -143,10 +144,14 @@ def test_referrers_by_the_tag(case):
     """docker-registry 2.8 has no referrers API: the tag stands in."""
     registry = writable(case)
     subject = image(registry, "team/app", "v1", "subject")
-    signature = image(registry, "team/app", "signature", "signature")
+    signature = image(registry, "team/app", "signature", "signature", subject)
+    sbom = image(registry, "team/app", "sbom", "sbom", subject)
     descriptors = [{"mediaType": images.OCI_MANIFEST, "digest": signature, "size": 100, "artifactType": "a/signature"},
-                   {"mediaType": images.OCI_MANIFEST, "digest": subject, "size": 100, "artifactType": "a/sbom"}]
-    index = json.dumps({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": descriptors}).encode()
+                   {"mediaType": images.OCI_MANIFEST, "digest": sbom, "size": 100, "artifactType": "a/sbom"}]
+    # The image itself refers to nothing, so it is no referrer though the index names it.
+    platform = {"mediaType": images.OCI_MANIFEST, "digest": subject, "size": 100}
+    index = json.dumps({"schemaVersion": 2, "mediaType": images.OCI_INDEX,
+                        "manifests": [*descriptors, platform]}).encode()
     push(registry, "team/app", subject.replace(":", "-"), index, images.OCI_INDEX)
     proxy = faults.FaultProxy(case, registry.port)
     cache = sluice.Sluice(case, config="tags:\n  ttl: 0s\n" + config(proxy.url))

@@ -5,8 +5,8 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
-#include "store/media_types.hpp"
 #include "proxy/patience.hpp"
+#include "store/media_types.hpp"
 
 namespace sluice::proxy {
 namespace {

@@ -5,7 +5,7 @@
 # /usr), not later.
 include(GNUInstallDirs)
 
-set(packaging ${CMAKE_SOURCE_DIR}/packaging)
+set(packaging ${CMAKE_SOURCE_DIR}/config/packaging)
 set(made ${CMAKE_BINARY_DIR}/packaging)
 if(CMAKE_INSTALL_PREFIX STREQUAL /usr)
   # Where Debian's dpkg looks.

@@ -31,7 +31,7 @@ def build_folder(case):
 
 def generated(case):
     folder = case.folder("texts")
-    case.run("python3", "-B", ROOT / "packaging/generate.py", sluice.binary(), "1.2.3", folder)
+    case.run("python3", "-B", ROOT / "config/packaging/generate.py", sluice.binary(), "1.2.3", folder)
     return folder
 
 

@@ -103,6 +103,11 @@ bool Breaker::is_closed() const {
   return state_ == State::closed;
 }
 
+bool Breaker::is_down() const {
+  const std::scoped_lock lock(mutex_);
+  return state_ != State::closed && !spares_others_;
+}
+
 std::chrono::nanoseconds Breaker::pause_left(Thing thing) const {
   const std::scoped_lock lock(mutex_);
   switch (state_) {

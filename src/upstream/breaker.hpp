@@ -97,6 +97,8 @@ class Breaker {
 
   // Whether it lets everything through, but what rests.
   [[nodiscard]] bool is_closed() const;
+  // Whether it is open and nothing says that others would be answered: not only some things are silent.
+  [[nodiscard]] bool is_down() const;
   // For how long it will not let the thing through; zero when it will. While a probe is under way, the pause that a
   // failure of it would begin.
   [[nodiscard]] std::chrono::nanoseconds pause_left(Thing thing) const;

@@ -105,6 +105,7 @@ class Endpoint {
   // Whatever its state.
   [[nodiscard]] Breaker::Permit watch(Breaker::Thing thing) { return breaker_.watch(thing); }
   [[nodiscard]] bool is_well() const { return breaker_.is_closed(); }
+  [[nodiscard]] bool is_down() const { return breaker_.is_down(); }
   [[nodiscard]] std::chrono::nanoseconds pause_left(Breaker::Thing thing) const { return breaker_.pause_left(thing); }
   void rest(Breaker::Thing thing) { breaker_.rest(thing); }
   // How a request went; `why` goes into the log when it has changed something.

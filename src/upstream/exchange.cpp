@@ -376,6 +376,8 @@ Task<std::optional<HttpRegistry::Exchange::Tried>> HttpRegistry::Exchange::ask_s
   if (place.order() >= std::max<std::size_t>(params.max_connections / 4, 1)) co_return std::nullopt;
   for (const std::size_t endpoint : order(request)) {
     if (endpoint >= 64 || ((silent >> endpoint) & 1) == 0) continue;
+    // A probe that was silent, too, is an outage and not a slow blob.
+    if (endpoints_[endpoint]->is_down()) continue;
     request.until = steady_clock::now() + params.first_byte_timeout;
     request.headers_timeout = params.first_byte_timeout;
     request.fresh_connection = true;

@@ -116,7 +116,8 @@ class HttpRegistry::Exchange {
             Breaker::Permit permit, Tried& tried);
   runtime::Task<Tried> go_round(const Request& request, std::size_t round);
   runtime::Task<Tried> ask_odd_again(std::size_t endpoint, const Request& request);
-  // Once more, for as long as a slow blob may take, whatever the breaker says. Nothing where too many are at it.
+  // Asks once more and waits for as long as a slow blob may take, while the breaker is closed or spares others. Nothing
+  // where too many requests wait so, or the endpoint is down.
   runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
   runtime::Task<Error> refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted);
   void rest(const Request& request, std::uint64_t silent);

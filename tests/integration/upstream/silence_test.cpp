@@ -168,6 +168,30 @@ TEST_CASE("Silence: a slow blob is waited for by itself while others are served"
   CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
 }
 
+TEST_CASE("Silence: in an outage nobody waits as for a slow blob", "[upstream]") {
+  Impatient bench;
+  bench.params.retries = 0;
+  bench.params.probe_timeout = 300ms;
+  std::vector<std::string> names;
+  for (int i = 0; i < 2; ++i) {
+    names.push_back(bench.origin.add_blob("app", "blob " + std::to_string(i)));
+    bench.origin.respond(Bench::blob(names.back()), [](const Request&) { return stuck(); });
+  }
+  for (const std::string tag : {"one", "two"}) {
+    bench.origin.respond("/v2/app/manifests/" + tag, [](const Request&) { return stuck(); });
+    CHECK(bench.manifest(tag).error().code == Errc::upstream_timeout);
+  }
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
+  // The first one passes because it was never silent, the second one is the probe after a pause.
+  for (const std::string& name : names) {
+    const auto begun = std::chrono::steady_clock::now();
+    CHECK(bench.get(name).opening->code == Errc::upstream_timeout);
+    CHECK(since(begun) < 3s);
+    CHECK(bench.origin.count(Bench::blob(name)) == 1);
+    bench.clock.advance(1s);
+  }
+}
+
 TEST_CASE("Silence: only some wait long at a time", "[upstream]") {
   Impatient bench;
   bench.params.retries = 0;

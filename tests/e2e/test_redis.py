@@ -256,7 +256,9 @@ def test_poisoned_values_give_no_other_bytes(case):
         redis.ask("HSET", key, "size", size)
         answer = cache.blob(small.repository, wanted)
         assert answer.status == 200 and images.sha256(answer.body) == wanted, answer.status
-    # What is there already is told with its own length, whatever Redis says.
+    # What is there already is told with its own length, whatever Redis says. The client has everything a moment before
+    # the store does.
+    cases.poll("the fill ends", lambda: cache.metrics()["sluice_fills_in_flight"] == 0)
     redis.ask("HSET", key, "digest", wanted)
     redis.ask("HSET", key, "size", "7")
     answer = cache.get(f"/v2/{small.repository}/blobs/{wanted}", method="HEAD")

@@ -159,15 +159,17 @@ Task<void> Connection::yield() {
 
 namespace {
 
-// Whether the first and the last byte are in the page cache. RWF_NOWAIT gives EAGAIN where they are not; a file system
-// that does not know it is taken to be warm.
+// Whether a byte is in the page cache. RWF_NOWAIT gives EAGAIN where it is not; a file system that does not know it is
+// taken to be warm.
+bool resident(int fd, std::uint64_t at) noexcept {
+  char byte = 0;
+  const iovec part{&byte, 1};
+  return ::preadv2(fd, &part, 1, static_cast<off_t>(at), RWF_NOWAIT) >= 0 || errno != EAGAIN;
+}
+
+// The first and the last byte stand for all.
 bool resident(int fd, std::uint64_t offset, std::size_t length) noexcept {
-  for (const std::uint64_t at : {offset, offset + length - 1}) {
-    char byte = 0;
-    const iovec part{&byte, 1};
-    if (::preadv2(fd, &part, 1, static_cast<off_t>(at), RWF_NOWAIT) < 0 && errno == EAGAIN) return false;
-  }
-  return true;
+  return resident(fd, offset) && resident(fd, offset + length - 1);
 }
 
 // Blocks until the bytes have been in memory once; starts reading what lies behind them.
@@ -202,20 +204,43 @@ Task<Result<void>> Connection::warm(int fd, std::uint64_t offset, std::size_t le
   co_return Result<void>{};
 }
 
+class Connection::SendingFile {
+ public:
+  explicit SendingFile(LoopContext& context) noexcept : context_(context) { ++context_.sending_files; }
+  SendingFile(const SendingFile&) = delete;
+  SendingFile& operator=(const SendingFile&) = delete;
+  ~SendingFile() { --context_.sending_files; }
+
+ private:
+  LoopContext& context_;
+};
+
+std::size_t Connection::file_turn_bytes() const noexcept {
+  return std::clamp(kFileRoundBytes / std::max<std::size_t>(context_.sending_files, 1), kTurnBytes, kFileTurnBytes);
+}
+
 Task<Result<void>> Connection::send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) {
   if (tls_) co_return co_await send_file_tls(fd, offset, length, sent);
+  const SendingFile sending(context_);
+  const std::uint64_t first = offset;
   const std::uint64_t end = offset + length;
-  std::uint64_t known_resident = offset;
+  // Where nobody reads ahead for the loop, everything is taken to be in memory.
+  std::uint64_t known_resident = params().disk_pool == nullptr ? end : offset;
   while (offset < end) {
-    if (turn_bytes_ >= kTurnBytes) co_await yield();
-    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(end - offset, kTurnBytes));
-    if (params().disk_pool != nullptr && offset >= known_resident) {
-      if (!resident(fd, offset, piece)) {
+    const std::size_t turn = file_turn_bytes();
+    if (turn_bytes_ >= turn) co_await yield();
+    if (offset >= known_resident) {
+      auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(end - offset, kFileTurnBytes));
+      const bool follows = offset > first;  // the byte before has just been sent
+      if (!(follows ? resident(fd, offset + piece - 1) : resident(fd, offset, piece))) {
+        // The first bytes from a slow disk need not wait for more than a small turn.
+        piece = std::min(piece, kTurnBytes);
         const Result<void> warmed = co_await warm(fd, offset, piece);
         if (!warmed) co_return warmed.error();
       }
       known_resident = offset + piece;
     }
+    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(known_resident - offset, turn));
     auto at = static_cast<off_t>(offset);
     const ssize_t n = ::sendfile(socket_.native_handle(), fd, &at, piece);
     if (n > 0) {

@@ -81,7 +81,8 @@ struct LoopContext {
   Server::State& server;
   runtime::Loop& loop;
   HeadTail tail;
-  Session* sessions = nullptr;  // intrusive list
+  Session* sessions = nullptr;    // intrusive list
+  std::size_t sending_files = 0;  // connections in send_file
   bool stopping = false;
   std::shared_ptr<const Entry> entry;  // never null
   // kTlsPieceBytes, and kReadBytes for what is received; made when they are needed. Nothing stays in them over a
@@ -135,6 +136,10 @@ class Connection {
   // loopback never says EAGAIN: without a bound it would hold the loop for a whole blob.
   static constexpr std::size_t kTurnBytes = std::size_t{256} << 10;
   static constexpr unsigned kTurnRequests = 16;
+  // The bytes of a file in one turn: more where few share the loop, because each turn costs system calls, but at most
+  // kFileRoundBytes for all of them together, because small requests wait for a round.
+  static constexpr std::size_t kFileTurnBytes = std::size_t{1} << 20;
+  static constexpr std::size_t kFileRoundBytes = std::size_t{8} << 20;
 
   Connection(LoopContext& context, Socket socket);
   Connection(const Connection&) = delete;
@@ -202,6 +207,8 @@ class Connection {
   void no_close_notify() noexcept { close_notify_ = false; }
 
  private:
+  class SendingFile;
+  [[nodiscard]] std::size_t file_turn_bytes() const noexcept;
   Result<bool> send_tls_now(Gather& gather, int flags);
   Result<bool> flush_tls(int flags) noexcept;
   bool encrypt_some(Gather& gather);

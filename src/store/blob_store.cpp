@@ -12,8 +12,8 @@
 namespace sluice::store {
 namespace {
 
-// The sticky bit, which means nothing on a file, says of a blob that it was fetched without a login. Of parts, which
-// are no blobs yet, it says something else.
+// The sticky bit, which means nothing on a file, says of a file below blobs/ that it was fetched without a login. Below
+// incoming/ it says something else (parts.cpp), so it is set when the file has its final name.
 constexpr unsigned kPublicMode = 01000;
 
 // Of a blob that is not what is on record, but may be what its name says.
@@ -97,7 +97,7 @@ runtime::Task<Result<std::shared_ptr<const OpenBlob>>> BlobStore::open(oci::Dige
   const auto work = [this, digest] { return open_blocking(digest); };
   Result<std::shared_ptr<const OpenBlob>> opened = co_await runtime::offload(pool_, work, runtime::Lane::fast);
   if (opened || opened.error().code != kDoubtful) co_return opened;
-  const Result<void> settled = co_await runtime::offload(pool_, [this, digest] { return settle_doubt(digest); });
+  const Result<void> settled = co_await settle(digest);
   if (!settled) co_return settled.error();
   opened = co_await runtime::offload(pool_, work, runtime::Lane::fast);
   if (opened || opened.error().code != kDoubtful) co_return opened;
@@ -146,7 +146,7 @@ runtime::Task<Result<std::string>> BlobStore::read_small(oci::Digest digest, std
   const auto work = [this, digest, limit] { return read_small_blocking(digest, limit); };
   Result<std::string> read = co_await runtime::offload(pool_, work, runtime::Lane::fast);
   if (read || read.error().code != kDoubtful) co_return read;
-  const Result<void> settled = co_await runtime::offload(pool_, [this, digest] { return settle_doubt(digest); });
+  const Result<void> settled = co_await settle(digest);
   if (!settled) co_return settled.error();
   read = co_await runtime::offload(pool_, work, runtime::Lane::fast);
   if (read || read.error().code != kDoubtful) co_return read;
@@ -265,7 +265,6 @@ Result<std::string> BlobStore::read_small_blocking(const oci::Digest& digest, st
 
 Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Digest& digest, std::uint64_t size,
                                        const std::string& media_type, Reservation& room, const Origin& origin) {
-  mark_public(from, origin.is_public());
   {
     const Result<runtime::File> file = filesystem_.open_read(from);
     if (!file) return write_failed(file.error());
@@ -283,7 +282,9 @@ Result<void> BlobStore::adopt_blocking(const runtime::Path& from, const oci::Dig
   {
     const std::scoped_lock lock(commit_lock(digest));
     if (!writable()) return Error(Errc::shutting_down, "the store is closed");
+    mark_public(from, false);
     if (const Result<void> named = publish(from, digest); !named) return write_failed(named.error());
+    if (origin.is_public()) mark_public(layout_.blob(digest), true);
     open_files_.erase(digest);
     pardon(digest);
     enter(digest, size, media_type, room, origin);

@@ -264,6 +264,8 @@ class BlobStore {
   Result<Stored> stat_blocking(const oci::Digest& digest);
   Result<std::shared_ptr<const OpenBlob>> open_blocking(const oci::Digest& digest);
   Result<void> settle_doubt(const oci::Digest& digest);
+  runtime::Task<Result<void>> settle(oci::Digest digest);
+  void run_settling(const oci::Digest& digest);
   Checked refuse(const oci::Digest& digest, const Error& why);
   void correct_size(const oci::Digest& digest, std::uint64_t size);
   [[nodiscard]] bool vouched(const oci::Digest& digest, const runtime::FileStatus& status);
@@ -328,6 +330,11 @@ class BlobStore {
   // Blobs whose files have other names too (`sluice import` links), and were hashed: when their files had last changed.
   std::mutex vouched_mutex_;
   std::map<oci::Digest, std::chrono::system_clock::time_point> vouched_;
+
+  // Who waits for the same file to be hashed; each is resumed on its own loop.
+  using Settled = std::function<void(const Result<void>&)>;
+  std::mutex settling_mutex_;  // guards settling_
+  std::map<oci::Digest, std::vector<Settled>> settling_;
 
   std::atomic<std::uint64_t> shelves_made_{0};  // since the directories were measured
 

@@ -1,9 +1,16 @@
 // Checking blobs at rest, and what becomes of those that are damaged.
 #include <algorithm>
+#include <exception>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 
 #include <fmt/format.h>
 
@@ -13,6 +20,8 @@
 
 namespace sluice::store {
 namespace {
+
+namespace asio = boost::asio;
 
 constexpr std::uint64_t kPieceBytes = 256 << 10;
 // In the catalog's meta, followed by the digest.
@@ -104,6 +113,8 @@ Result<void> BlobStore::settle_doubt(const oci::Digest& digest) {
   Checked checked = open_to_check(digest, file, size);
   Result<runtime::FileStatus> before = Error(Errc::not_found);
   if (file.is_open()) before = filesystem_.status(file);
+  // Somebody else's doubt may have been the same, and be settled by now.
+  if (before && before->size_bytes == size && vouched(digest, *before)) return {};
   if (checked.state == Checked::State::sound) {
     checked = read_to_check(digest, file, size, [](std::uint64_t) { return true; });
   }
@@ -111,6 +122,47 @@ Result<void> BlobStore::settle_doubt(const oci::Digest& digest) {
   if (checked.state == Checked::State::unreadable && !checked.dropped) return Error(Errc::overloaded, checked.reason);
   if (checked.state == Checked::State::sound && before) vouch(digest, *before);
   return {};
+}
+
+// The same for all who have that doubt at the same time: one reading, however large the file and however many they are.
+runtime::Task<Result<void>> BlobStore::settle(oci::Digest digest) {
+  co_return co_await asio::async_initiate<const asio::use_awaitable_t<runtime::Executor>, void(Result<void>)>(
+      [this, digest](auto handler) {
+        // Shared, because std::function wants copyable and a coroutine handler is not.
+        auto done = std::make_shared<decltype(handler)>(std::move(handler));
+        auto executor = asio::get_associated_executor(*done);
+        // The guard goes along: once the task can go on, its loop may be gone before this is.
+        Settled settled = [done, guard = asio::make_work_guard(executor)](const Result<void>& result) mutable {
+          const auto on = guard.get_executor();
+          asio::post(on, [done = std::move(done), guard = std::move(guard), result] { std::move (*done)(result); });
+        };
+        bool first = false;
+        {
+          const std::scoped_lock lock(settling_mutex_);
+          std::vector<Settled>& waiting = settling_[digest];
+          first = waiting.empty();
+          waiting.push_back(std::move(settled));
+        }
+        if (first) pool_.post(runtime::Lane::bulk, [this, digest] { run_settling(digest); });
+      },
+      runtime::kAwait);
+}
+
+void BlobStore::run_settling(const oci::Digest& digest) {
+  Result<void> result{};
+  try {
+    result = settle_doubt(digest);
+  } catch (const std::exception& error) {
+    result = Error(Errc::internal, error.what());
+  }
+  std::vector<Settled> waiting;
+  {
+    const std::scoped_lock lock(settling_mutex_);
+    const auto at = settling_.find(digest);
+    waiting = std::move(at->second);
+    settling_.erase(at);
+  }
+  for (const Settled& settled : waiting) settled(result);
 }
 
 // The file had its digest when it was last changed then.

@@ -22,6 +22,13 @@ constexpr int kMaxNames = 64;
 // grows never has it: it is taken off before the first byte is written.
 constexpr unsigned kSyncedMode = 01000;
 
+// Whether somebody else has the lock on it; where nobody has, it is had now.
+bool is_locked(const runtime::File& file) {
+  const Result<bool> locked = runtime::try_lock(file);
+  // A file system without locks cannot be shared either: the root's own lock has been had.
+  return locked && !*locked;
+}
+
 }  // namespace
 
 std::string Parts::current_boot() {
@@ -73,9 +80,20 @@ std::optional<Parts::Part> Parts::take(const Key& key) {
   return part;
 }
 
-void Parts::remove(const runtime::Path& path) {
+// With its lock, so that nobody begins to write it meanwhile. Who writes it already keeps it: another process, to which
+// this one is handing over, or a download of ours that is just giving it up.
+bool Parts::remove(const runtime::Path& path) {
+  const Result<runtime::File> file = filesystem_.open_write(path);
+  if (file && is_locked(*file)) {
+    if (const std::optional<Layout::PartName> name = Layout::part_name(path.filename().native())) {
+      const std::scoped_lock lock(mutex_);
+      elsewhere_.insert_or_assign(Key{name->digest, name->tag}, path);
+    }
+    return false;
+  }
   const Result<void> removed = filesystem_.remove(path);
   if (!removed && removed.error().code != Errc::not_found) log::warn(kComponent, removed.error().message);
+  return true;
 }
 
 void Parts::start(const Stored& stored) {
@@ -155,8 +173,7 @@ Parts::Claim Parts::look(const runtime::Path& path) {
     }
     return file.error().code == Errc::not_found ? Claim::refused : Claim::free;
   }
-  const Result<bool> locked = runtime::try_lock(*file);
-  return locked && !*locked ? Claim::elsewhere : Claim::free;
+  return is_locked(*file) ? Claim::elsewhere : Claim::free;
 }
 
 // The part that an ending process was still writing when this one started, once it has let go of it.
@@ -255,10 +272,7 @@ Result<Parts::Opened> Parts::create(const Key& key) {
 
 // Says to other processes that the file is being written.
 Result<void> Parts::claim(const runtime::File& file, const runtime::Path& path) {
-  const Result<bool> locked = runtime::try_lock(file);
-  if (locked && *locked) return {};
-  // A file system without locks cannot be shared either: the root's own lock has been had.
-  if (!locked) return {};
+  if (!is_locked(file)) return {};
   return Error(Errc::exists, fmt::format("another process writes {}", path.native()));
 }
 
@@ -271,11 +285,12 @@ bool Parts::finish(const runtime::Path& path, std::uint64_t size_bytes) {
   // Also where there is nothing to cut off: it makes the file one that was changed now, which is what its age is told
   // by.
   if (!filesystem_.truncate(*file, size_bytes)) return false;
-  if (!params_.sync) return true;
-  // Where that fails the part is kept for as long as the machine runs.
   const Result<runtime::FileStatus> status = filesystem_.status(path);
-  if (!status || !filesystem_.sync(*file)) return true;
-  if (const Result<void> set = filesystem_.set_mode(path, status->mode | kSyncedMode); !set) {
+  if (!status) return true;
+  // Where that fails the part is kept for as long as the machine runs.
+  const bool synced = params_.sync && filesystem_.sync(*file);
+  if (((status->mode & kSyncedMode) != 0) == synced) return true;
+  if (const Result<void> set = filesystem_.set_mode(path, status->mode ^ kSyncedMode); !set) {
     log::warn(kComponent, set.error().message);
   }
   return true;
@@ -311,8 +326,7 @@ std::size_t Parts::expire() {
   take_over_all();
   std::size_t count = 0;
   while (const std::optional<Part> part = take_oldest(params_.max_age)) {
-    remove(part->path);
-    ++count;
+    if (remove(part->path)) ++count;
   }
   expired_metric_.add(count);
   return count;
@@ -323,7 +337,7 @@ std::uint64_t Parts::give_up(std::uint64_t bytes, std::chrono::seconds idle) {
   while (freed < bytes) {
     const std::optional<Part> part = take_oldest(idle);
     if (!part) break;
-    remove(part->path);
+    if (!remove(part->path)) continue;
     freed += on_disk(part->size_bytes);
     given_up_metric_.add();
   }
@@ -342,8 +356,7 @@ std::uint64_t Parts::drop(const oci::Digest& digest) {
   for (const Key& key : keys) {
     const std::optional<Part> part = take(key);
     if (!part) continue;
-    remove(part->path);
-    bytes += part->size_bytes;
+    if (remove(part->path)) bytes += part->size_bytes;
   }
   // As the store does for a blob: who asked for it may rely on it.
   if (bytes != 0 && params_.sync) {

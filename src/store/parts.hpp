@@ -125,7 +125,8 @@ class Parts {
   bool finish(const runtime::Path& path, std::uint64_t size_bytes);
   bool same_boot();
   void discover(const runtime::DirectoryEntry& entry, bool same_boot, const Stored& stored);
-  void remove(const runtime::Path& path);
+  // Whether it is gone.
+  bool remove(const runtime::Path& path);
   void add_bytes(std::int64_t bytes);
   std::optional<Part> take_oldest(std::chrono::seconds idle);
 
@@ -141,7 +142,7 @@ class Parts {
   std::atomic<std::uint64_t> next_number_{1};
 
   mutable std::mutex mutex_;                // guards parts_ and elsewhere_
-  std::map<Key, runtime::Path> elsewhere_;  // what another process wrote at the start
+  std::map<Key, runtime::Path> elsewhere_;  // what somebody else wrote when it was looked at
   std::map<Key, Part> parts_;
 };
 

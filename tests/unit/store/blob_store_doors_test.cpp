@@ -132,6 +132,37 @@ TEST_CASE("BlobStore: a file with other names is hashed before it is served", "[
   }
 }
 
+TEST_CASE("BlobStore: a file with other names is hashed once for all who ask", "[store][doors]") {
+  StoreFixture fixture;
+  fixture.params.open_files = 0;
+  store::BlobStore& store = fixture.open();
+  const std::string content(1'000'000, 'x');
+  const oci::Digest digest = sha256_of(content);
+  REQUIRE(fixture.fill(content));
+  std::filesystem::create_hard_link(fixture.path_of(digest), fixture.directory.path() / "other");
+  std::atomic<std::size_t> reads{0};
+  fixture.filesystem.set_stall([&reads](Operation operation, const runtime::Path&) {
+    if (operation == Operation::read_at) ++reads;
+  });
+  CHECK_FALSE(fixture.run(store.read_small(digest, 10)));  // too long, but hashed
+  const std::size_t once = reads;
+  CHECK(once >= 4);
+  // Its other name is changed, so that it is in doubt again.
+  std::filesystem::create_hard_link(fixture.path_of(digest), fixture.directory.path() / "third");
+  reads = 0;
+  std::vector<std::thread> clients;
+  std::atomic<int> opened{0};
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([&] {
+      RunTask run;
+      if (run(store.open(digest))) ++opened;
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  CHECK(opened == 8);
+  CHECK(reads == once);
+}
+
 TEST_CASE("BlobStore: a size on record that is wrong is corrected, and the whole file stays", "[store]") {
   StoreFixture fixture;
   fixture.params.open_files = 0;
@@ -262,4 +293,36 @@ TEST_CASE("BlobStore: nobody else may read the data directory, however it was ma
   CHECK(mode_of(fixture.params.root) == 0750);
   CHECK(mode_of(fixture.params.root / "blobs/sha256/ab") == 0750);
   CHECK(mode_of(fixture.params.root / "catalog.db") == 0640);
+}
+
+TEST_CASE("BlobStore: a file is marked as anybody's when it has its name, and not before", "[store][doors]") {
+  StoreFixture fixture;
+  store::BlobStore& store = fixture.open();
+  const auto is_marked = [](const runtime::Path& path) {
+    struct stat st{};
+    REQUIRE(::lstat(path.c_str(), &st) == 0);
+    return (st.st_mode & S_ISVTX) != 0;
+  };
+  const runtime::Path part = fixture.incoming() / "part";
+  const oci::Digest digest = sha256_of("public");
+  write_file(part, "public");
+  SlowSync disk(fixture);
+  std::thread storing([&] {
+    RunTask run;
+    store::Reservation room;
+    (void)run(store.adopt(part, digest, 6, "a/b", room, {"docker.io", Rights::anonymous}));
+  });
+  disk.wait_for(1);
+  // Here the mark says that all of a part was forced to the disk, which is yet to be done.
+  const bool marked = is_marked(part);
+  disk.let_go();
+  storing.join();
+  CHECK_FALSE(marked);
+  CHECK(is_marked(fixture.path_of(digest)));
+  // Nor is what came with a login marked where the part was.
+  write_file(part, "private");
+  REQUIRE(::chmod(part.c_str(), 01600) == 0);
+  store::Reservation room;
+  REQUIRE(fixture.run(store.adopt(part, sha256_of("private"), 7, "a/b", room, {"quay.io", Rights::own_login})));
+  CHECK_FALSE(is_marked(fixture.path_of(sha256_of("private"))));
 }

@@ -87,6 +87,7 @@ TEST_CASE("Parts: of two of a blob the larger one stays", "[store]") {
     CHECK_FALSE(t.keep(one, t.digest, 10));
   } else {
     CHECK(t.keep(one, t.digest, 10));
+    runtime::unlock(one.file);  // as who has kept it does next
     CHECK(t.keep(two, t.digest, 13));
     CHECK(t.files() == 1);
   }
@@ -379,6 +380,44 @@ TEST_CASE("Parts: one that another process still writes is taken over when that 
     parts.expire();
     CHECK(parts.bytes() == 16);
   }
+}
+
+TEST_CASE("Parts: what the next process writes already is not removed by the one before", "[store][doors]") {
+  PartsFixture old;
+  REQUIRE(old.leave(old.digest, "0123456789"));
+  metrics::Registry registry;
+  Parts next{old.params, old.posix, old.clock, registry};
+  next.start([](const oci::Digest&) { return false; });
+  std::optional<Parts::Opened> writing = next.open(old.digest, kHub).value();
+  REQUIRE(writing->size_bytes == 10);
+  SECTION("when it expires") {
+    old.clock.advance(std::chrono::hours{25});
+    CHECK(old.parts.expire() == 0);
+  }
+  SECTION("to make room") { CHECK(old.parts.give_up(1, std::chrono::seconds{0}) == 0); }
+  SECTION("with its blob") { CHECK(old.parts.drop(old.digest) == 0); }
+  SECTION("for one of its own") {
+    old.clock.advance(std::chrono::hours{25});
+    const Parts::Opened beside = old.open(old.digest);
+    CHECK(beside.path != writing->path);
+  }
+  CHECK(read_file(writing->path) == "0123456789");
+  CHECK(old.parts.bytes() == 0);
+}
+
+TEST_CASE("Parts: the mark of what was forced to the disk is taken off what was not", "[store][doors]") {
+  PartsFixture t;
+  const Parts::Opened opened = t.open(t.digest);
+  write_file(opened.path, "0123456789");
+  REQUIRE(::chmod(opened.path.c_str(), 01600) == 0);
+  Parts::Params params = t.params;
+  params.sync = false;
+  metrics::Registry registry;
+  Parts parts{params, t.filesystem, t.clock, registry};
+  Reservation room;
+  REQUIRE(parts.keep(opened.path, t.digest, 10, room));
+  CHECK((std::filesystem::status(opened.path).permissions() & std::filesystem::perms::sticky_bit) ==
+        std::filesystem::perms::none);
 }
 
 TEST_CASE("Parts: the age of a part begins anew when it is asked for", "[store]") {

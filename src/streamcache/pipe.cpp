@@ -119,8 +119,10 @@ void Pipe::leave(Stream& stream) {
   {
     const std::scoped_lock lock(mutex_);
     streams_.erase(std::find(streams_.begin(), streams_.end(), &stream));
-    if (streams_.empty() && !outcome_ && !complete_ && (params_.abandoned == Abandoned::fail || unstored_) &&
-        !all_read()) {
+    // Those who were cut off read no more, and pace nobody.
+    const bool unread =
+        std::all_of(streams_.begin(), streams_.end(), [](const Stream* other) { return other->cut_off_.load(); });
+    if (unread && !outcome_ && !complete_ && (params_.abandoned == Abandoned::fail || unstored_) && !all_read()) {
       given_up = abandoned_ = true;
     }
   }

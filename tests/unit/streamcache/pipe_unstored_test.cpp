@@ -253,6 +253,35 @@ TEST_CASE("Pipe: a reader that holds up the others of an unstored one is cut off
   CHECK(cut.error->code == Errc::overloaded);
 }
 
+TEST_CASE("Pipe: an unstored one whose readers are all cut off is given up", "[streamcache][doors]") {
+  PipeParams params = unstored_params(16);
+  params.unstored_patience = std::chrono::milliseconds{1};
+  PipeFixture t;
+  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
+  pipe->open_unstored(Error(Errc::no_space));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto fast = t.reader(pipe);
+  auto slow = t.reader(pipe);
+  const auto writing = t.start(write_pieces(writer, pattern(1000), 3));
+  const auto reading = t.start(read_some(*fast, 200));
+  while (!reading->done) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    t.settle();
+  }
+  REQUIRE(*reading->result);
+  CHECK_FALSE(writing->done);
+  // The other one was cut off, and has not noticed it: its client takes nothing.
+  fast->close();
+  t.settle();
+  REQUIRE(writing->done);
+  CHECK(writing->result->error().code == Errc::abandoned);
+  CHECK(writer->given_up());
+  CHECK(pipe->written() < 1000);
+  const Drained cut = t.run(drain(*slow));
+  REQUIRE(cut.error);
+  CHECK(cut.error->code == Errc::overloaded);
+}
+
 TEST_CASE("FileCache: a file that was brought for a fill that is cancelled is given back", "[streamcache]") {
   CacheFixture t(cache_params(std::nullopt, false));
   const runtime::Path path = t.directory.path() / "part";

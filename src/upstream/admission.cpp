@@ -262,6 +262,7 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
     if (!waiter->woken) co_await waiter->timer.async_wait(runtime::kAwaitTuple);
     const bool expired = steady_clock::now() >= until;
     const bool by_timer = waiter->timer.expiry() <= steady_clock::now();
+    const bool cancelled = (co_await asio::this_coro::cancellation_state).cancelled() != asio::cancellation_type::none;
     bool granted = false;
     {
       const std::scoped_lock lock(mutex_);
@@ -274,7 +275,9 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
         pause = next_look();
         continue;
       }
-      if (!granted && !expired && by_timer) {
+      // Also where neither the time nor a turn has come: what was to wake it for its new lane may come after it has
+      // gone there by itself.
+      if (!granted && !expired && !cancelled) {
         pause = next_look();
         continue;
       }

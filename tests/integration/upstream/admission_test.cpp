@@ -244,4 +244,57 @@ TEST_CASE("Rate limit: Docker Hub's fields become metrics", "[upstream]") {
   CHECK(bench.metric("sluice_upstream_ratelimit_remaining") == 0);
 }
 
+TEST_CASE("Admission: being raised while a look is due cancels no wait", "[upstream][doors]") {
+  test::LoopRunner loops;
+  ManualClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  Admission admission({{.slots = 64, .per_second = 10}, 20s}, clock, nullptr, &waiting);
+  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(lane, std::move(urgency));
+  };
+  for (int i = 0; i < 10; ++i) REQUIRE(loops.run(enter(&admission, Lane::heavy, nullptr)));
+  const auto urgency = std::make_shared<Urgency>();
+  auto waits = loops.start(enter(&admission, Lane::heavy, urgency));
+  while (waiting.value() != 1) std::this_thread::yield();
+  // The loop is busy until the look at the rate is due, and raises it just before that look: what then wakes it for its
+  // new lane finds it there.
+  const runtime::Executor on = loops.pool().at(0).get_executor();
+  runtime::asio::post(on, [on, urgency] {
+    runtime::asio::post(on, [urgency] { urgency->raise(); });
+    std::this_thread::sleep_for(300ms);
+  });
+  CHECK(waits.wait_for(1s) == std::future_status::timeout);
+  clock.advance(1s);
+  const auto turn = waits.get();
+  CHECK(turn);
+  CHECK(waiting.value() == 0);
+  loops.stop();
+}
+
+TEST_CASE("Admission: who is cancelled in the moment of its turn loses no slot", "[upstream][doors]") {
+  test::LoopRunner loops(2);
+  SystemClock clock;
+  Admission admission({{.slots = 1}, 20s}, clock, nullptr, nullptr);
+  const auto enter = [](Admission* in, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(Lane::heavy, std::move(urgency));
+  };
+  for (int i = 0; i < 200; ++i) {
+    auto held = loops.run(enter(&admission, nullptr));
+    REQUIRE(held);
+    runtime::TaskGroup group("one");
+    const auto urgency = i % 2 == 0 ? std::make_shared<Urgency>() : nullptr;
+    if (urgency && i % 4 == 0) urgency->raise();
+    auto waits = loops.start_in(group, enter(&admission, urgency), 1);
+    // From two threads, so that either may come first, or both at once.
+    std::thread leaves([&held] { held = Error(Errc::closed); });
+    group.cancel();
+    leaves.join();
+    REQUIRE(group.wait_for(20s));
+  }
+  // The one slot is free, and there is one.
+  CHECK(loops.run(enter(&admission, nullptr)));
+  loops.stop();
+}
+
 }  // namespace sluice::upstream

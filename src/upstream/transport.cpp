@@ -124,8 +124,11 @@ void Transport::note_own_address(const http::ClientResponse& response) {
   own_address_ = response.peer();
 }
 
-std::optional<http::Referral> Transport::referral(const http::Url& url, const std::optional<IpAddress>& sender) const {
-  if (url.same_origin(base_)) return std::nullopt;
+// A server that sends us back to its own name may have changed what that name stands for since. Over TLS its
+// certificate says who it is; without, the address decides as for any other place.
+std::optional<http::Referral> Transport::referral(const http::Url& url, const std::optional<IpAddress>& sender,
+                                                  std::size_t hop) const {
+  if (url.same_origin(base_) && (hop == 0 || url.is_tls())) return std::nullopt;
   return http::Referral{policy_, sender};
 }
 
@@ -168,7 +171,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       request.connect_timeout = std::min(channel_->connect_timeout, *ask.patience);
     }
     request.body = ask.body;
-    request.referral = referral(url, sender);
+    request.referral = referral(url, sender, hop);
     request.until = ask.until;
     request.fresh_connection = ask.fresh_connection;
     request.connected = ask.connected;

@@ -104,9 +104,9 @@ class Transport {
   Error failed_behind(const std::string& asked, const std::string& where, const Error& why);
 
  private:
-  // Nothing for what the configuration names.
-  [[nodiscard]] std::optional<http::Referral> referral(const http::Url& url,
-                                                       const std::optional<IpAddress>& sender) const;
+  // Nothing for what the configuration names. `hop`: how many redirects have led there.
+  [[nodiscard]] std::optional<http::Referral> referral(const http::Url& url, const std::optional<IpAddress>& sender,
+                                                       std::size_t hop) const;
   [[nodiscard]] std::optional<IpAddress> own_address() const;
   void note_own_address(const http::ClientResponse& response);
 

@@ -166,6 +166,25 @@ TEST_CASE("Redirect: never to where this program listens, whatever the settings 
   CHECK(admin.requests().empty());
 }
 
+TEST_CASE("Redirect: back to the upstream's own name over plain HTTP, its address is looked at again",
+          "[upstream][doors]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  Reply secret;
+  secret.body = "content";
+  bench.origin.respond("/metrics", [secret](const Request&) { return secret; });
+  // The name stands for our own admin API by now.
+  const auto own = std::make_shared<http::OwnListeners>();
+  own->add(*IpAddress::parse("127.0.0.1"), bench.origin.port());
+  bench.params.own_listeners = own;
+  // What the configuration itself names is asked.
+  CHECK(bench.stat(name));
+  bench.origin.script(Bench::blob(name), redirect(307, bench.origin.url("/metrics")));
+  check_silent(bench.get(name, 0, 100), bench);
+  CHECK(bench.origin.count("/metrics") == 0);
+}
+
 TEST_CASE("Redirect: a network that the configuration names", "[upstream]") {
   Bench bench;
   bench.params.retries = 0;

@@ -479,13 +479,24 @@ Task<Result<std::size_t>> ClientResponse::read_piece(std::span<std::byte> into) 
   co_return *n;
 }
 
+// For the next piece; zero when the time of the whole is over.
+std::chrono::milliseconds ClientResponse::time_left() const {
+  if (ends_by_ == steady_clock::time_point::max()) return stall_timeout_;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(ends_by_ - steady_clock::now());
+  return std::clamp(left, std::chrono::milliseconds(0), stall_timeout_);
+}
+
 Task<Result<std::size_t>> ClientResponse::read(std::span<std::byte> into) {
   if (failure_) co_return *failure_;
   if (ended_) co_return std::size_t{0};
   if (into.empty()) co_return Error(Errc::internal, "a read into nothing");
   const std::shared_ptr<const Channel> channel = source_->lease.connection().channel();
-  source_->lease.connection().arm(stall_timeout_);
-  Result<std::size_t> n = co_await read_piece(into);
+  Result<std::size_t> n = Error(Errc::upstream_timeout,
+                                fmt::format("body from {}: it has not come to its end in time", source_->authority));
+  if (const auto left = time_left(); left.count() > 0) {
+    source_->lease.connection().arm(left);
+    n = co_await read_piece(into);
+  }
   if (source_) source_->lease.connection().disarm();
   if (!n) {
     failure_ = n.error();
@@ -522,6 +533,7 @@ Task<void> ClientResponse::drain() {
   if (!source_ || framing_.kind == BodyFraming::Kind::until_close) co_return;
   if (framing_.kind == BodyFraming::Kind::length && framing_.length - received_ > kDrainBytes) co_return;
   stall_timeout_ = std::min(stall_timeout_, kDrainTimeout);
+  ends_by_ = std::min(ends_by_, steady_clock::now() + kDrainTimeout);
   // What it says is of no interest, only that it ends.
   const Result<std::string> ignored = co_await read_all(kDrainBytes);
   if (!ignored) source_.reset();

@@ -123,6 +123,10 @@ class ClientResponse {
   // whole, and the connection is closed.
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into);
 
+  // By when all of the body must have come, as slowly as it does: from then on read() says upstream_timeout. Without it
+  // only the stall time-out counts.
+  void end_by(std::chrono::steady_clock::time_point until) noexcept { ends_by_ = until; }
+
   // The whole rest. Errors: those of read; upstream_protocol when it is more than `limit` bytes.
   runtime::Task<Result<std::string>> read_all(std::size_t limit);
 
@@ -139,6 +143,7 @@ class ClientResponse {
   runtime::Task<Result<std::size_t>> read_until_close(std::span<std::byte> into);
   runtime::Task<Result<std::size_t>> read_some(std::span<std::byte> into);
   Error cut_short() const;
+  [[nodiscard]] std::chrono::milliseconds time_left() const;
   void finish();
 
   ReceivedHead head_;
@@ -148,6 +153,7 @@ class ClientResponse {
   ChunkParser chunks_;
   std::uint64_t received_ = 0;
   std::chrono::milliseconds stall_timeout_;
+  std::chrono::steady_clock::time_point ends_by_ = std::chrono::steady_clock::time_point::max();
   bool ended_ = false;
   std::optional<Error> failure_;
   std::unique_ptr<Source> source_;  // null once the connection has been given back

@@ -116,10 +116,11 @@ std::shared_ptr<Authenticator> Endpoint::behind(const http::Url& url, bool anony
   return behind_[key] = make_behind_(url, anonymous);
 }
 
-Task<std::string> Endpoint::authorize_behind(http::Url url, std::string repository, bool anonymous) {
+Task<std::string> Endpoint::authorize_behind(http::Url url, std::string repository, bool anonymous,
+                                             std::optional<std::chrono::steady_clock::time_point> until) {
   const std::shared_ptr<Authenticator> authenticator = behind(url, anonymous, false);
   if (!authenticator) co_return std::string();
-  Result<std::string> authorization = co_await authenticator->authorization(std::move(repository));
+  Result<std::string> authorization = co_await in_time(authenticator->authorization(std::move(repository)), until);
   // Without one that registry is asked all the same, and says what it wants.
   co_return authorization ? std::move(*authorization) : std::string();
 }
@@ -131,6 +132,7 @@ Transport::Ask Endpoint::ask_for(const Request& request, std::string authorizati
   ask.patience = request.patience;
   ask.failed_behind = request.failed_behind;
   ask.lane = request.wanted == Wanted::blob && request.method == "GET" ? Lane::heavy : Lane::light;
+  ask.is_download = ask.lane == Lane::heavy && !request.is_short;
   ask.urgency = request.urgency;
   ask.turn_until = request.turn_until;
   ask.until = request.until;
@@ -141,8 +143,10 @@ Transport::Ask Endpoint::ask_for(const Request& request, std::string authorizati
   ask.via = request.via;
   ask.follows_to_http = http_redirects_ && request.verified;
   if (!request.authenticate) return ask;
-  ask.authorize_behind = [this, repository = request.repository, anonymous = request.client_authorization.has_value()](
-                             http::Url url) { return authorize_behind(std::move(url), repository, anonymous); };
+  ask.authorize_behind = [this, repository = request.repository, anonymous = request.client_authorization.has_value(),
+                          until = request.until](http::Url url) {
+    return authorize_behind(std::move(url), repository, anonymous, until);
+  };
   return ask;
 }
 
@@ -185,15 +189,19 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   co_return co_await transport_.send(std::move(ask));
 }
 
-Task<Result<Endpoint::Answer>> Endpoint::ask_plain(std::string method, std::string path) {
-  const Request request{std::move(method), std::move(path), {}, {}, Wanted::registry, false};
+Task<Result<Endpoint::Answer>> Endpoint::ask_plain(const Request& of) {
+  Request request{"GET", "/v2/", {}, {}, Wanted::registry, false};
+  request.via = of.via;
+  request.patience = of.patience;
+  request.turn_until = of.turn_until;
+  request.until = of.until;
   co_return co_await send(request, {});
 }
 
 // gcr.io may answer 401 without a challenge; the one of /v2/ counts then.
-Task<std::vector<http::Challenge>> Endpoint::challenges_of_registry() {
+Task<std::vector<http::Challenge>> Endpoint::challenges_of_registry(const Request& of) {
   std::vector<http::Challenge> out;
-  Result<Answer> pinged = co_await ask_plain("GET", "/v2/");
+  Result<Answer> pinged = co_await ask_plain(of);
   if (pinged && pinged->response->status() == 401) {
     out = challenges_of(pinged->response->head());
     // What it asks for is access to nothing in particular.
@@ -222,7 +230,7 @@ Task<Result<Endpoint::Answer>> Endpoint::ask(const Request& request) {
   std::vector<http::Challenge> asked = challenges_of(answer->response->head());
   const std::string where = answer->where;
   co_await let_go(std::move(*answer));
-  if (asked.empty()) asked = co_await challenges_of_registry();
+  if (asked.empty()) asked = co_await challenges_of_registry(request);
   Result<std::string> renewed = co_await in_time(
       authenticator_.answer(request.repository, std::move(asked), std::move(*authorization)), request.until);
   if (!renewed) {

@@ -63,6 +63,8 @@ class Endpoint {
     bool verified = false;
     // The answer to one that has brought no head in time is worth a longer wait.
     bool may_be_slow = false;
+    // A GET of a blob whose answer is small, so that all of it must come in time.
+    bool is_short = false;
 
     // For the try that is made (exchange.cpp); as in Transport::Ask.
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;
@@ -86,8 +88,8 @@ class Endpoint {
 
   // One try: the answer, whatever its status. Challenges have been answered as far as they can be.
   runtime::Task<Result<Answer>> ask(const Request& request);
-  // Without Authorization.
-  runtime::Task<Result<Answer>> ask_plain(std::string method, std::string path);
+  // GET /v2/ without Authorization, with the Via and in the time of `of`.
+  runtime::Task<Result<Answer>> ask_plain(const Request& of);
 
   [[nodiscard]] const http::Url& base() const noexcept { return base_; }
   // The path in front of /v2/, without a slash at its end.
@@ -118,12 +120,13 @@ class Endpoint {
   // A registry that this one redirects to, and what it wants. Bounded by kMaxBehind.
   static constexpr std::size_t kMaxBehind = 32;
   std::shared_ptr<Authenticator> behind(const http::Url& url, bool anonymous, bool make);
-  runtime::Task<std::string> authorize_behind(http::Url url, std::string repository, bool anonymous);
+  runtime::Task<std::string> authorize_behind(http::Url url, std::string repository, bool anonymous,
+                                              std::optional<std::chrono::steady_clock::time_point> until);
   runtime::Task<Result<Answer>> answer_behind(const Request& request, Transport::Ask ask, Answer refused);
 
   [[nodiscard]] Transport::Ask ask_for(const Request& request, std::string authorization);
   runtime::Task<Result<Answer>> send(const Request& request, std::string authorization);
-  runtime::Task<std::vector<http::Challenge>> challenges_of_registry();
+  runtime::Task<std::vector<http::Challenge>> challenges_of_registry(const Request& of);
   void opened(const Error& why);
 
   const std::string name_;  // of the upstream

@@ -110,11 +110,12 @@ Task<Error> HttpRegistry::Exchange::refuse(Transport::Answer answer, Wanted want
 }
 
 // A 401 to a client's own Authorization, with what the client needs to come back with another one.
-Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted) {
+Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, const Request& request,
+                                                  Transport::Answer answer) {
   std::vector<std::string> challenges = raw_challenges_of(answer.response->head());
-  Error error = co_await refuse(std::move(answer), wanted);
+  Error error = co_await refuse(std::move(answer), request.wanted);
   if (challenges.empty()) {
-    Result<Transport::Answer> pinged = co_await endpoints_[endpoint]->ask_plain("GET", "/v2/");
+    Result<Transport::Answer> pinged = co_await endpoints_[endpoint]->ask_plain(request);
     if (pinged) {
       challenges = raw_challenges_of(pinged->response->head());
       co_await let_go(std::move(*pinged));
@@ -209,7 +210,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
     asked.succeeded(std::move(permit));
   }
   if (status == 401 && request.client_authorization && !answer.redirected && !request.is_hint) {
-    tried.error = co_await refuse_client(endpoint, std::move(answer), request.wanted);
+    tried.error = co_await refuse_client(endpoint, request, std::move(answer));
     co_return tried;
   }
   const bool settled_by_get = request.is_hint && !down && status != 429;

@@ -119,7 +119,7 @@ class HttpRegistry::Exchange {
   // Asks once more and waits for as long as a slow blob may take, while the breaker is closed or spares others. Nothing
   // where too many requests wait so, or the endpoint is down.
   runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
-  runtime::Task<Error> refuse_client(std::size_t endpoint, Transport::Answer answer, Wanted wanted);
+  runtime::Task<Error> refuse_client(std::size_t endpoint, const Request& request, Transport::Answer answer);
   void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
   [[nodiscard]] Tried all_down(const Request& request) const;

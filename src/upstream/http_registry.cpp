@@ -162,6 +162,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   request.method = "GET";
   request.fields.emplace_back("Range", "bytes=0-0");
+  request.is_short = true;
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -253,6 +254,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
   if (last && exchange_->params.http_redirects) {
     co_return Error(Errc::unsupported, "ranges may come over plain HTTP from this upstream (http_redirects)");
   }
+  request.is_short = last && *last - offset < kShortRangeBytes;
   request.patient = offset > 0 && !last;
   request.may_be_slow = offset == 0 && !last;
   request.avoid = exchange_->broken_at(digest.to_string());

@@ -69,6 +69,9 @@ struct ListAnswer {
 inline constexpr std::size_t kMaxTagListBytes = std::size_t{64} << 20;
 inline constexpr std::size_t kMaxListBytes = std::size_t{8} << 20;
 
+// Ranges of a blob up to this size come within the time of a request, as a whole.
+inline constexpr std::uint64_t kShortRangeBytes = 64 * 1024;
+
 // A running download of a blob.
 //
 //   state   | read      | size, offset, media_type | destroy

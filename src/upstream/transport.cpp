@@ -132,6 +132,12 @@ std::optional<http::Referral> Transport::referral(const http::Url& url, const st
   return http::Referral{policy_, sender};
 }
 
+std::chrono::steady_clock::time_point Transport::body_ends_by(const Ask& ask) const {
+  const auto end = std::chrono::steady_clock::now() + ask.headers_timeout.value_or(channel_->headers_timeout);
+  const auto all = ask.turn_until ? ask.turn_until : ask.until;
+  return all ? std::min(end, *all) : end;
+}
+
 Error Transport::failed_behind(const std::string& asked, const std::string& where, const Error& why) {
   if (why.code == Errc::cancelled || why.code == Errc::overloaded || why.code == Errc::internal) return why.in(where);
   bool warn = false;
@@ -203,6 +209,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       co_return response.error().in(where);
     }
     metrics_.count_status((*response)->status());
+    if (!ask.is_download || (*response)->status() / 100 != 2) (*response)->end_by(body_ends_by(ask));
     metrics_.request_seconds.observe(std::chrono::duration<double>(clock_.now() - begin).count());
     if (hop == 0 && url.same_origin(base_)) {
       note_own_address(**response);

@@ -66,6 +66,9 @@ class Transport {
     std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
     bool fresh_connection = false;
     bool* connected = nullptr;
+    // A 2xx is a download, which takes as long as it takes. Every other body must have come to its end by the time that
+    // counts for all of it, and no later than the headers time-out after its head.
+    bool is_download = false;
     // How long the head of the last answer was waited for; may be null.
     std::chrono::steady_clock::duration* waited = nullptr;
     // What a client's Via said; our own entry comes behind it.
@@ -107,6 +110,7 @@ class Transport {
   // Nothing for what the configuration names. `hop`: how many redirects have led there.
   [[nodiscard]] std::optional<http::Referral> referral(const http::Url& url, const std::optional<IpAddress>& sender,
                                                        std::size_t hop) const;
+  [[nodiscard]] std::chrono::steady_clock::time_point body_ends_by(const Ask& ask) const;
   [[nodiscard]] std::optional<IpAddress> own_address() const;
   void note_own_address(const http::ClientResponse& response);
 

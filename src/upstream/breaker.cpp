@@ -43,6 +43,15 @@ bool Breaker::Permit::failed(Failure failure) {
   return breaker->count(failure, thing_, nothing_since);
 }
 
+bool Breaker::absolve() {
+  const std::scoped_lock lock(mutex_);
+  if (state_ != State::open) return false;
+  silent_.clear();
+  spares_others_ = false;
+  state_ = State::closed;
+  return true;
+}
+
 bool Breaker::note_failure(Thing thing) {
   const std::scoped_lock lock(mutex_);
   return count(Failure::answer, thing, false);
@@ -68,8 +77,7 @@ bool Breaker::open() {
   state_ = State::open;
   failed_.clear();
   unconnected_ = 0;
-  probes_failed_ = 0;
-  next_probe_ = clock_.now() + pause(0);
+  next_probe_ = clock_.now() + pause(probes_failed_);
   return true;
 }
 

@@ -12,6 +12,10 @@
 // first pause: each may be a probe, until one is silent too. An endpoint to which no connection can be made in time is
 // down at once. Any success closes it.
 //
+// Clients choose what is asked for, and so what a probe asks for. Where a probe failed by an answer, the endpoint
+// itself may be well: whoever finds that out says so (absolve), and it is closed again. Until something succeeds, the
+// pauses go on from where they were, so that a registry of which only /v2/ works is not asked much.
+//
 // A thing that stays silent while others are answered has a pause of its own (rest()).
 //
 // Threads: all functions are thread-safe. The Clock outlives it, and it outlives its Permits.
@@ -64,6 +68,8 @@ class Breaker {
     Permit& operator=(const Permit&) = delete;
     ~Permit();
 
+    // It is what a half-open breaker waits for.
+    [[nodiscard]] bool is_alone() const noexcept { return role_ == Role::alone; }
     // How many tries in a row have failed before this one, where it is a probe, or asks for a thing that was silent.
     [[nodiscard]] std::optional<std::size_t> probe() const noexcept { return probe_; }
 
@@ -103,6 +109,8 @@ class Breaker {
   // failure of it would begin.
   [[nodiscard]] std::chrono::nanoseconds pause_left(Thing thing) const;
 
+  // A probe has failed, and yet the endpoint answers otherwise. True when this has closed it.
+  bool absolve();
   // A failure that no Permit stands for any more: a body that broke.
   // True when this has opened it.
   bool note_failure(Thing thing);
@@ -132,7 +140,7 @@ class Breaker {
   std::size_t unconnected_ = 0;              // in a row, while closed
   std::unordered_map<Thing, Rest> resting_;  // bounded by kMaxResting
   bool spares_others_ = false;               // while open: who was never silent may pass
-  std::size_t probes_failed_ = 0;            // in a row, since it opened
+  std::size_t probes_failed_ = 0;            // since the last success
   Clock::Monotonic next_probe_;              // while open
   std::optional<Clock::Monotonic> last_success_;
 };

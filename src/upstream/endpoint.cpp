@@ -94,6 +94,12 @@ void Endpoint::failed(Breaker::Permit permit, Breaker::Failure how, const Error&
   if (permit.failed(how)) opened(why);
 }
 
+void Endpoint::answers_otherwise() {
+  if (!breaker_.absolve()) return;
+  up_.set(1);
+  log::info("upstream", fmt::format("{}: {} answers at /v2/: it is asked again", name_, base_.authority()));
+}
+
 void Endpoint::body_broke(Breaker::Thing thing, const Error& why) {
   if (breaker_.note_failure(thing)) opened(why);
 }

@@ -113,6 +113,8 @@ class Endpoint {
   // How a request went; `why` goes into the log when it has changed something.
   void succeeded(Breaker::Permit permit);
   void failed(Breaker::Permit permit, Breaker::Failure how, const Error& why);
+  // A probe has failed, and yet the endpoint answers: what failed was the thing that the probe asked for.
+  void answers_otherwise();
   // A body that broke after its head was counted as a success.
   void body_broke(Breaker::Thing thing, const Error& why);
 

@@ -135,6 +135,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
   asked.not_asked = &course.not_asked;
   asked.connected = &course.connected;
   asked.waited = &course.waited;
+  const bool is_probe = permit.is_alone();
   if (const auto failed_before = permit.probe()) {
     // Somebody waits for this one: not for as long as for an endpoint of which nothing bad is known.
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
@@ -144,14 +145,32 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
     asked.patience = std::min(asked.patience.value_or(params.headers_timeout), params.probe_timeout);
   }
   Result<Transport::Answer> answer = co_await endpoints_[endpoint]->ask(asked);
-  if (answer) co_return co_await judge(endpoint, request, std::move(*answer), std::move(permit));
-  const Errc code = answer.error().code;
-  tried.error = answer.error();
-  tried.again = is_trouble(code) && !request.is_hint;
-  tried.elsewhere =
-      is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
-  tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
+  if (answer) {
+    tried = co_await judge(endpoint, request, std::move(*answer), std::move(permit));
+  } else {
+    const Errc code = answer.error().code;
+    tried.error = answer.error();
+    tried.again = is_trouble(code) && !request.is_hint;
+    tried.elsewhere =
+        is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
+    tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
+  }
+  if (is_probe && tried.told_against) co_await ask_about_endpoint(endpoint, std::move(asked));
   co_return tried;
+}
+
+// Clients choose what a probe asks for. One who asks for what upstream always fails with would keep everybody out.
+Task<void> HttpRegistry::Exchange::ask_about_endpoint(std::size_t endpoint, Request request) {
+  if (request.path == "/v2/") co_return;
+  const auto latest = steady_clock::now() + params.probe_timeout;
+  request.until = request.until ? std::min(*request.until, latest) : latest;
+  request.turn_until = request.until;
+  Result<Transport::Answer> pinged = co_await endpoints_[endpoint]->ask_plain(request);
+  if (!pinged) co_return;
+  const int status = pinged->response->status();
+  const bool answers = !pinged->redirected && status < 500 && status != 408 && status != 429;
+  co_await let_go(std::move(*pinged));
+  if (answers) endpoints_[endpoint]->answers_otherwise();
 }
 
 void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, const Error& error,
@@ -177,6 +196,7 @@ void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, 
     how = course.connected ? Breaker::Failure::silence : Breaker::Failure::connect_timeout;
     if (course.connected && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
   }
+  tried.told_against = how == Breaker::Failure::answer;
   endpoints_[endpoint]->failed(std::move(permit), how, error);
 }
 
@@ -204,6 +224,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   if (down && request.is_hint) {
     // The GET that follows says whether it is down; where this was a probe, it is the next one.
   } else if (down && !answer.redirected) {
+    tried.told_against = true;
     asked.failed(std::move(permit), Breaker::Failure::answer,
                  refusal(status, request.wanted, answer.where, std::nullopt, std::chrono::seconds(0)));
   } else {

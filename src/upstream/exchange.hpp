@@ -95,6 +95,7 @@ class HttpRegistry::Exchange {
     bool elsewhere = false;             // another endpoint may do better
     bool is_odd = false;                // `answer` is one that others may better (Request::oddity)
     std::chrono::milliseconds wait{0};  // at least, before another try
+    bool told_against = false;          // a bad answer was counted against the endpoint
     std::uint64_t silent = 0;           // the endpoints, by their bits, that took it and gave no head in time
   };
   // What one try at an endpoint has shown besides its answer.
@@ -120,6 +121,8 @@ class HttpRegistry::Exchange {
   // where too many requests wait so, or the endpoint is down.
   runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
   runtime::Task<Error> refuse_client(std::size_t endpoint, const Request& request, Transport::Answer answer);
+  // After a probe that has failed by an answer: whether that was about the thing or about the endpoint.
+  runtime::Task<void> ask_about_endpoint(std::size_t endpoint, Request request);
   void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
   [[nodiscard]] Tried all_down(const Request& request) const;

@@ -155,6 +155,7 @@ TEST_CASE("Endpoints: a manifest that is not what was asked for comes from the n
 TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a way back", "[upstream]") {
   Pair pair;
   const std::string name = pair.add_blob("content");
+  pair.fail("/v2/", 503);
   // One that is broken there is no outage.
   pair.fail(Bench::blob(name), 503);
   for (int i = 0; i < 10; ++i) CHECK(pair.bench.get(name).bytes == "content");
@@ -172,6 +173,7 @@ TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a
   pair.bench.clock.advance(1s);
   for (int i = 0; i < 3; ++i) CHECK(pair.bench.get(name).bytes == "content");
   CHECK(pair.bench.origin.count(Bench::blob(name)) == 11);
+  CHECK(pair.bench.origin.count("/v2/") == 1);
   pair.bench.origin.respond(Bench::blob(name), nullptr);
   pair.bench.clock.advance(2s);
   const std::size_t before = pair.second.requests().size();
@@ -179,6 +181,28 @@ TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a
   CHECK(pair.second.requests().size() == before);
   CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 1);
   CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
+}
+
+TEST_CASE("Endpoints: who asks for what always fails keeps nobody out", "[upstream][doors]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  lose_five(bench);
+  REQUIRE(bench.get(name).opening->code == Errc::upstream_down);
+  // It comes first whenever a probe is due.
+  const std::string lost = ScriptedOrigin::digest_of("lost 0");
+  bench.origin.respond(Bench::blob(lost), [](const Request&) { return status(503); });
+  for (int i = 0; i < 3; ++i) {
+    bench.clock.advance(1s);
+    CHECK(bench.get(lost).opening->code == Errc::upstream_failed);
+    CHECK(bench.get(name).bytes == "content");
+    lose_five(bench);
+  }
+  // An outage is one: /v2/ says so.
+  bench.origin.respond("/v2/", [](const Request&) { return status(502); });
+  bench.clock.advance(1s);
+  CHECK(bench.get(lost).opening->code == Errc::upstream_failed);
+  CHECK(bench.get(name).opening->code == Errc::upstream_down);
 }
 
 TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at a time", "[upstream]") {

@@ -192,4 +192,27 @@ TEST_CASE("Breaker: bodies that break count too", "[upstream]") {
   CHECK_FALSE(f.breaker.enter(1));
 }
 
+TEST_CASE("Breaker: an endpoint that answers otherwise than its probe is asked again", "[upstream][doors]") {
+  Fixture f;
+  f.open();
+  CHECK_FALSE(f.breaker.enter(1));
+  f.clock.advance(1s);
+  auto probe = f.breaker.enter(1);
+  REQUIRE(probe);
+  CHECK(probe->is_alone());
+  CHECK_FALSE(f.breaker.absolve());
+  probe->failed(Failure::answer);
+  CHECK_FALSE(f.breaker.enter(2));
+  CHECK(f.breaker.absolve());
+  CHECK_FALSE(f.breaker.absolve());
+  CHECK(f.breaker.enter(2));
+  // Nothing has succeeded since: the next pause is the longer one.
+  f.open();
+  CHECK(f.breaker.pause_left(9) == 2s);
+  f.clock.advance(2s);
+  CHECK(f.succeed(9));
+  f.open();
+  CHECK(f.breaker.pause_left(9) == 1s);
+}
+
 }  // namespace sluice::upstream

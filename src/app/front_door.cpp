@@ -16,6 +16,11 @@ std::string stamp_of(const config::Tls& tls) {
          runtime::file_stamp(tls.client_ca_file);
 }
 
+bool are_same_files(const config::Tls& left, const config::Tls& right) {
+  return left.cert_file == right.cert_file && left.key_file == right.key_file &&
+         left.client_ca_file == right.client_ca_file && left.client_certificate == right.client_certificate;
+}
+
 void warn_of_end(const http::TlsServerContext& tls, const config::Tls& from) {
   using Days = std::chrono::duration<double, std::ratio<86400>>;
   const double days = Days(tls.not_after() - std::chrono::system_clock::now()).count();
@@ -40,7 +45,7 @@ FrontDoor::FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Reg
 
 Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings) {
   const std::scoped_lock lock(mutex_);
-  Prepared out{settings.server, settings.auth, settings.repositories, nullptr, {}, std::nullopt, nullptr};
+  Prepared out{settings.server, settings.auth, settings.repositories, nullptr, {}, ++reads_, std::nullopt, nullptr};
   if (!settings.server.tls.cert_file.empty()) {
     // Before they are read: a change in between is found the next time.
     out.stamp = stamp_of(settings.server.tls);
@@ -62,6 +67,12 @@ Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings)
 // All that may fail has been done.
 void FrontDoor::open(Prepared prepared, http::Server& server, bool at_once) {
   const std::scoped_lock lock(mutex_);
+  if (now_.tls && prepared.tls && now_.order > prepared.order && are_same_files(now_.server.tls, prepared.server.tls)) {
+    prepared.tls = now_.tls;
+    prepared.stamp = now_.stamp;
+    prepared.order = now_.order;
+    prepared.entry = make_entry(prepared);
+  }
   now_ = std::move(prepared);
   logins_.apply(*std::exchange(now_.logins, std::nullopt));
   rules_.set({now_.repositories.allow, now_.repositories.deny});
@@ -104,6 +115,7 @@ void FrontDoor::refresh(http::Server& server) {
   complained_about_.clear();
   now_.tls = std::move(*tls);
   now_.stamp = stamp;
+  now_.order = ++reads_;
   warn_of_end(*now_.tls, from);
   log::info("tls", fmt::format("{} has changed and is in use", from.cert_file.native()));
   now_.entry = make_entry(now_);

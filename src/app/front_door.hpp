@@ -32,6 +32,7 @@ class FrontDoor {
     config::Repositories repositories;
     std::shared_ptr<const http::TlsServerContext> tls;  // null: plain HTTP
     std::string stamp;                                  // of the files it is made of
+    std::uint64_t order = 0;                            // of reading them
     std::optional<proxy::LoginGate::Prepared> logins;
     std::shared_ptr<const http::Entry> entry;
   };
@@ -40,7 +41,8 @@ class FrontDoor {
 
   // Errors: config_invalid, with the file. Nothing changes.
   Result<Prepared> prepare(const config::Settings& settings);
-  // Puts it in force. `at_once`: the server's loops are paused (http::Server::exchange_entry).
+  // Puts it in force. What refresh() has read of the same files since stays. `at_once`: the server's loops are paused
+  // (http::Server::exchange_entry).
   void open(Prepared prepared, http::Server& server, bool at_once);
   // Looks whether the files have changed, and then puts them in force. Certificate and key may be written one after the
   // other, so they count when they have been the same twice.
@@ -59,6 +61,7 @@ class FrontDoor {
   metrics::Gauge& expires_;
   std::mutex mutex_;  // guards what follows
   Prepared now_;
+  std::uint64_t reads_ = 0;
   std::string seen_;              // a stamp
   std::string complained_about_;  // another
 };

@@ -152,7 +152,8 @@ std::shared_ptr<const LoginGate::State> LoginGate::state() const {
 Result<std::shared_ptr<const LoginGate::State>> LoginGate::read(Params params) {
   auto out = std::make_shared<State>();
   out->params = std::move(params);
-  out->generation = std::to_string(++reads_);
+  out->order = ++reads_;
+  out->generation = std::to_string(out->order);
   const std::filesystem::path& file = out->params.file;
   if (file.empty()) return std::shared_ptr<const State>(std::move(out));
   // Before it is read: a change in between is found the next time.
@@ -162,6 +163,7 @@ Result<std::shared_ptr<const LoginGate::State>> LoginGate::read(Params params) {
       current->params.file == file && current->stamp == out->stamp) {
     out->accounts = current->accounts;
     out->generation = current->generation;
+    out->order = current->order;
     return std::shared_ptr<const State>(std::move(out));
   }
   std::ifstream in(file, std::ios::binary);
@@ -203,7 +205,16 @@ Result<LoginGate::Prepared> LoginGate::prepare(Params params) {
   return Prepared(std::move(*made));
 }
 
-void LoginGate::apply(Prepared prepared) { put(std::move(prepared.state_)); }
+void LoginGate::apply(Prepared prepared) {
+  const std::shared_ptr<const State> current = state();
+  if (current->params.file != prepared.state_->params.file || current->order <= prepared.state_->order) {
+    put(std::move(prepared.state_));
+    return;
+  }
+  auto newer = std::make_shared<State>(*current);
+  newer->params = prepared.state_->params;
+  put(std::move(newer));
+}
 
 Result<void> LoginGate::set(Params params) {
   Result<Prepared> prepared = prepare(std::move(params));

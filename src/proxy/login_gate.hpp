@@ -80,7 +80,7 @@ class LoginGate {
   // refresh.
   class Prepared;
   Result<Prepared> prepare(Params params);
-  // From now on. `prepared` of this gate.
+  // From now on. `prepared` of this gate. Where refresh() has read the same file since, its logins stay.
   void apply(Prepared prepared);
   // Both; on an error everything stays as it was.
   Result<void> set(Params params);
@@ -109,6 +109,7 @@ class LoginGate {
     Htpasswd accounts;
     std::string stamp;  // of the file
     std::string generation;
+    std::uint64_t order = 0;  // of reading: what was read later has a higher one
   };
   using Remembered = SieveMap<std::string, Clock::Monotonic>;  // until when
 

@@ -143,6 +143,27 @@ TEST_CASE("LoginGate: a file that changes counts at once, and one that goes leav
   CHECK(at.ask("") == "in");
 }
 
+TEST_CASE("LoginGate: a reload does not bring back logins that have changed meanwhile", "[proxy][doors]") {
+  Setup at;
+  at.write(kAlice);
+  REQUIRE(at.gate.set({at.file, "sluice", 1h}).has_value());
+  at.write(std::string("# the same\n") + kAlice);
+  Result<LoginGate::Prepared> prepared = at.gate.prepare({at.file, "another realm", 1h});
+  REQUIRE(prepared.has_value());
+  at.write(std::string("# she has left\n\n") + kBob);
+  at.gate.refresh();
+  REQUIRE(at.ask(basic("alice", "correct-horse")) == "unauthorized");
+  at.gate.apply(std::move(*prepared));
+  CHECK(at.ask(basic("alice", "correct-horse")) == "unauthorized");
+  CHECK(at.ask(basic("bob", "battery")) == "in");
+  // What was read last counts, also when it is the older one that is there again.
+  at.write(std::string("# and is back\n") + kAlice);
+  prepared = at.gate.prepare({at.file, "another realm", 1h});
+  REQUIRE(prepared.has_value());
+  at.gate.apply(std::move(*prepared));
+  CHECK(at.ask(basic("alice", "correct-horse")) == "in");
+}
+
 TEST_CASE("LoginGate: no more logins wait to be checked than may", "[proxy]") {
   Setup at({.pool = {.threads = 1, .max_waiting = 0}});
   at.write(kAlice);

@@ -65,6 +65,8 @@ class Endpoint {
     bool may_be_slow = false;
     // A GET of a blob whose answer is small, so that all of it must come in time.
     bool is_short = false;
+    // Tries of the same question, in another way, that have failed before this one: they count as its own.
+    std::size_t tries_before = 0;
 
     // For the try that is made (exchange.cpp); as in Transport::Ask.
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;

@@ -418,7 +418,11 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
   const Clock::Monotonic last_start =
       clock_.now() + (request.patient ? params.total_timeout : std::min(params.total_timeout, params.request_timeout));
   std::optional<Error> before;
-  for (std::size_t retry = 0;; ++retry) {
+  std::size_t retry = std::min(request.tries_before, params.retries);
+  if (retry > 0 && !co_await params.sleep(backoff(retry - 1))) {
+    co_return Error(Errc::cancelled, "cancelled between two tries");
+  }
+  for (;; ++retry) {
     Tried tried = co_await go_round(request, retry);
     if (tried.answer && tried.is_odd) metrics_.odd_answers.add();
     if (tried.answer) co_return std::move(*tried.answer);

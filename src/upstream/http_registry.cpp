@@ -163,6 +163,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   request.method = "GET";
   request.fields.emplace_back("Range", "bytes=0-0");
   request.is_short = true;
+  // As many questions during an outage as about a blob that is fetched: their number tells nobody what is stored.
+  if (hint.passes) request.tries_before = 1;
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -286,6 +288,11 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
 
 Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository repository, oci::Reference reference,
                                                         std::string accept) {
+  return fetch_manifest(std::move(repository), std::move(reference), std::move(accept), 0);
+}
+
+Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository repository, oci::Reference reference,
+                                                          std::string accept, std::size_t tries_before) {
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   Exchange::Request request{
@@ -293,6 +300,7 @@ Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository reposito
       true,  client_authorization_};
   request.via = via_;
   request.verified = reference.is_digest();
+  request.tries_before = tries_before;
   std::optional<oci::Digest> asked;
   if (reference.is_digest()) asked = reference.digest();
   request.oddity = [asked](const http::ReceivedHead& head) { return oddity(head, asked); };
@@ -343,7 +351,8 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
     co_return ManifestHead{digest_of(response.head()), response.content_length(), media_type_of(response.head())};
   }
   // A GET counts against quotas, so only where it must.
-  Result<ManifestAnswer> whole = co_await get_manifest(std::move(repository), std::move(reference), std::move(accept));
+  Result<ManifestAnswer> whole =
+      co_await fetch_manifest(std::move(repository), std::move(reference), std::move(accept), hint.passes ? 1 : 0);
   if (!whole) co_return whole.error();
   if (by_head) heads.was_useless(hint.passes);
   ManifestHead head{whole->digest, whole->body.size(), whole->media_type};

@@ -147,6 +147,9 @@ class HttpRegistry final : public Registry {
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
   runtime::Task<Result<oci::Descriptor>> stat_encoded(oci::Repository repository, oci::Digest digest,
                                                       std::uint64_t told);
+  // `tries_before`: as in Endpoint::Request.
+  runtime::Task<Result<ManifestAnswer>> fetch_manifest(oci::Repository repository, oci::Reference reference,
+                                                       std::string accept, std::size_t tries_before);
   // Once; `coding` is set to what Content-Encoding names.
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download_once(oci::Repository repository, oci::Digest digest,
                                                                  std::uint64_t offset,

@@ -10,6 +10,7 @@
 #include "client.hpp"
 #include "fixture.hpp"
 #include "oci/media_type.hpp"
+#include "support/scripted_origin.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -355,6 +356,34 @@ TEST_CASE("Doors: an outage does not tell what is cached", "[proxy][doors]") {
       };
       CHECK(names(cached) == names(absent));
     }
+  }
+}
+
+TEST_CASE("Doors: upstream is asked as often about what is cached as about what is not", "[proxy][doors]") {
+  const int status = GENERATE(500, 502, 503, 504);
+  ScriptedOrigin origin;
+  const std::string blob = origin.add_blob("library/app", content(100'000));
+  const std::string manifest =
+      origin.add_manifest("library/app", "latest", image_manifest(1, kOciManifest), kOciManifest);
+  const std::string none = ScriptedOrigin::digest_of("none");
+  Fixture cache({.origin_url = origin.url()});
+  const std::string base = "/v2/origin.test/library/";
+  REQUIRE(get(cache.port(), base + "app/blobs/" + blob).status == 200);
+  REQUIRE(get(cache.port(), base + "app/manifests/" + manifest).status == 200);
+  REQUIRE(cache.wait_idle());
+  Reply down;
+  down.status = status;
+  const auto ask = [&](const std::string& method, const std::string& kind, const std::string& digest) {
+    const std::string path = "/v2/library/other/" + kind + "/" + digest;
+    origin.respond(path, [down](const Request&) { return down; });
+    const std::size_t before = origin.count(path);
+    const Response response = fetch(cache.port(), method, base + "other/" + kind + "/" + digest);
+    return std::pair(response.status, origin.count(path) - before);
+  };
+  for (const std::string method : {"GET", "HEAD"}) {
+    INFO(method << ' ' << status);
+    CHECK(ask(method, "blobs", blob) == ask(method, "blobs", none));
+    CHECK(ask(method, "manifests", manifest) == ask(method, "manifests", none));
   }
 }
 

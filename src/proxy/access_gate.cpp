@@ -123,14 +123,24 @@ Result<void> AccessGate::ping_in_vain(const std::string& upstream, bool anonymou
   return challenged;
 }
 
-runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream, std::string authorization) {
+runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream, std::string authorization,
+                                             std::string via) {
   const std::string name(upstream.registry->name());
   const bool anonymous = authorization.empty();
   const std::string key = hash_.of({name, "ping", "", authorization});
   if (is_granted(key)) co_return Result<void>{};
-  const std::shared_ptr<upstream::Registry> registry = upstream.registry->on_behalf_of(std::move(authorization));
+  std::shared_ptr<upstream::Registry> registry = upstream.registry->on_behalf_of(std::move(authorization));
   if (!registry) co_return Result<void>{};
-  const Result<void> pinged = co_await registry->ping();
+  if (!via.empty()) {
+    if (std::shared_ptr<upstream::Registry> passing_on = registry->passing_on(std::move(via))) {
+      registry = std::move(passing_on);
+    }
+  }
+  const std::chrono::milliseconds timeout = upstream.options.request_timeout;
+  const auto until =
+      timeout.count() > 0 ? std::chrono::steady_clock::now() + timeout : std::chrono::steady_clock::time_point::max();
+  const std::optional<Result<void>> answered = co_await runtime::within(registry->ping(), until);
+  const Result<void> pinged = answered ? *answered : Result<void>(not_in_time(name));
   if (!pinged) co_return ping_in_vain(name, anonymous, pinged.error());
   grant(key, upstream.options.passthrough ? upstream.options.passthrough->grant_ttl : std::chrono::milliseconds{0});
   co_return Result<void>{};

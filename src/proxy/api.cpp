@@ -252,7 +252,8 @@ runtime::Task<Result<void>> Api::serve_ping(http::Exchange& exchange, Named name
   if (upstream && (*upstream)->options.passthrough && parts_.gate != nullptr) {
     Result<std::string> authorization = authorization_of(exchange.request());
     if (!authorization) co_return authorization.error();
-    const Result<void> pinged = co_await parts_.gate->ping(**upstream, std::move(*authorization));
+    std::string via = plain_via(exchange.request().joined("Via"));
+    const Result<void> pinged = co_await parts_.gate->ping(**upstream, std::move(*authorization), std::move(via));
     if (!pinged) co_return pinged.error();
   }
   const Result<void> sent = co_await exchange.send(ping_head(), kPingBody);

@@ -10,6 +10,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "proxy/blob_service.hpp"
+#include "proxy/patience.hpp"
 #include "runtime/loop.hpp"
 #include "upstream/urgency.hpp"
 
@@ -25,7 +26,7 @@ constexpr std::uint64_t kBridgeBytes = 16 * 1024;
 // there for the next client too.
 constexpr std::size_t kMostQuestions = 64;
 // Up to this an answer is short: a footer, a table of contents, a chunk of a small file.
-constexpr std::uint64_t kShortBytes = 256 * 1024;
+constexpr std::uint64_t kShortBytes = upstream::kShortRangeBytes;
 constexpr int kShortTries = 3;
 // A range that is larger than fill.range_limit must save the wait for so many times its own length.
 constexpr std::uint64_t kWorthIt = 8;
@@ -125,7 +126,7 @@ DirectRanges::~DirectRanges() = default;
 runtime::Task<Result<void>> DirectRanges::open() {
   const runtime::Executor executor = co_await asio::this_coro::executor;
   idle_.emplace(runtime::Loop::of(executor), [this] { body_.reset(); });
-  co_return co_await ask(questions_.front(), questions_.front().first);
+  co_return co_await ask(questions_.front(), questions_.front().first, route_.answer_by);
 }
 
 // Ranges may overlap, so the question has to hold all that is left of the range.
@@ -135,23 +136,25 @@ const http::ByteRange& DirectRanges::question_for(std::uint64_t position, std::u
   });
 }
 
-runtime::Task<Result<void>> DirectRanges::ask(http::ByteRange question, std::uint64_t position) {
-  if (question.size() <= kShortBytes) co_return co_await ask_short(question);
+runtime::Task<Result<void>> DirectRanges::ask(http::ByteRange question, std::uint64_t position, Until until) {
+  if (question.size() <= kShortBytes) co_return co_await ask_short(question, until);
   co_return co_await ask_long(question, position);
 }
 
-runtime::Task<Result<void>> DirectRanges::ask_short(http::ByteRange question) {
+runtime::Task<Result<void>> DirectRanges::ask_short(http::ByteRange question, Until until) {
   const std::string key =
       fmt::format("{} {} {}-{}", route_.registry->name(), digest_.to_string(), question.first, question.last);
   auto work = [route = route_, digest = digest_, question, size = size_, metrics = service_.metrics_] {
     return fetch_short(route, digest, question, size, metrics);
   };
-  auto fetched = co_await service_.short_ranges_.run(key, work);
+  using Fetched = runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>::Outcome;
+  std::optional<Fetched> fetched = co_await runtime::within(service_.short_ranges_.run(key, work), until);
+  if (!fetched) co_return not_in_time(route_);
   // What upstream said to another one, who may have come from another repository or with another login, or who has
   // left, is not said to us.
-  if (!fetched.result && fetched.joined) fetched.result = co_await work();
-  if (!fetched.result) co_return fetched.result.error();
-  short_ = *fetched.result;
+  if (!fetched->result && fetched->joined) fetched->result = co_await in_time(route_, work(), until);
+  if (!fetched->result) co_return fetched->result.error();
+  short_ = *fetched->result;
   held_ = question;
   body_.reset();
   co_return Result<void>{};
@@ -212,7 +215,8 @@ runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64
       broken = n.error();
       body_.reset();
     } else {
-      const Result<void> asked = co_await ask(question, position);
+      // The answer has begun: from here on the client decides how long it waits.
+      const Result<void> asked = co_await ask(question, position, Until::max());
       if (asked) continue;
       broken = asked.error();
     }

@@ -20,6 +20,7 @@
 // Owner: the answer to one request. Threads: the loop of that request, one call at a time. The BlobService outlives it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -61,8 +62,10 @@ class DirectRanges {
 
  private:
   [[nodiscard]] const http::ByteRange& question_for(std::uint64_t position, std::uint64_t end) const;
-  runtime::Task<Result<void>> ask(http::ByteRange question, std::uint64_t position);
-  runtime::Task<Result<void>> ask_short(http::ByteRange question);
+  // `until`: whoever waits does so no longer; what is asked for a short range goes on for others.
+  using Until = std::chrono::steady_clock::time_point;
+  runtime::Task<Result<void>> ask(http::ByteRange question, std::uint64_t position, Until until);
+  runtime::Task<Result<void>> ask_short(http::ByteRange question, Until until);
   runtime::Task<Result<void>> ask_long(http::ByteRange question, std::uint64_t position);
   runtime::Task<Result<std::size_t>> receive(std::uint64_t position, std::uint64_t end);
 

@@ -7,6 +7,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "proxy/list_json.hpp"
+#include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -90,7 +91,7 @@ runtime::Task<Listings::Pages> Listings::ask_pages(Route route, std::string what
   Pages pages;
   std::set<std::string> asked;  // pages that lead to one another would be followed for ever
   while (!what.empty() && asked.insert(what).second) {
-    Result<upstream::ListAnswer> answer = co_await route.registry->list(route.repository, what);
+    Result<upstream::ListAnswer> answer = co_await in_time(route, route.registry->list(route.repository, what));
     if (!answer) {
       pages.broken = answer.error();
       break;
@@ -135,10 +136,11 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
   if (unknown_.contains(scope)) {
     co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + scope};
   }
-  const runtime::SingleFlight<std::string, Asked>::Work work = [this, route] { return ask(route); };
-  auto outcome = co_await flights_.run(scope, work);
+  const runtime::SingleFlight<std::string, Asked>::Work work = [this, all = for_all(route)] { return ask(all); };
+  auto outcome = co_await wait_for(route, flights_.run(scope, work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
-  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
+  if (others && !outcome.result && is_about_login(outcome.result.error().code))
+    outcome.result = co_await in_time(route, work());
   if (outcome.result) {
     const Asked& asked = *outcome.result;
     keep(scope, asked);

@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
 #include "proxy/attachments.hpp"
+#include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -100,7 +101,7 @@ runtime::Task<Result<Referrers::List>> Referrers::ask(Route route, oci::Digest s
   std::string what = "referrers/" + subject.to_string();
   std::size_t bytes = 0;
   for (std::size_t page = 0; !what.empty(); ++page) {
-    Result<upstream::ListAnswer> answer = co_await route.registry->list(route.repository, what);
+    Result<upstream::ListAnswer> answer = co_await in_time(route, route.registry->list(route.repository, what));
     if (!answer) {
       // A part of the list would say that the rest is not there. Without the API there is no first page.
       if (page != 0 && has_no_api(answer.error().code)) co_return Error{Errc::upstream_failed, answer.error().message};
@@ -234,12 +235,12 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag(Route route, oci::Dige
   if (List ready = ready_.find(opened->object->etag + subject.to_string())) {
     co_return Found{opened->result, std::move(ready)};
   }
-  const runtime::SingleFlight<std::string, List>::Work work = [this, route, subject, index = opened->object] {
-    return check_tag(route, subject, index);
-  };
-  auto outcome = co_await flights_.run(key_of(route, subject) + " " + opened->object->etag, work);
+  const runtime::SingleFlight<std::string, List>::Work work =
+      [this, all = for_all(route), subject, index = opened->object] { return check_tag(all, subject, index); };
+  auto outcome = co_await wait_for(route, flights_.run(key_of(route, subject) + " " + opened->object->etag, work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
-  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
+  if (others && !outcome.result && is_about_login(outcome.result.error().code))
+    outcome.result = co_await in_time(route, work());
   if (!outcome.result) co_return outcome.result.error();
   co_return Found{opened->result, *outcome.result};
 }
@@ -276,10 +277,13 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest
   if (was_empty(key, params_.empty_ttl)) co_return Found{CacheResult::hit, none_};
   const std::string scope = route.scope.str();
   if (missing_.contains(scope)) co_return co_await by_tag_or_kept(std::move(route), subject);
-  const runtime::SingleFlight<std::string, List>::Work work = [this, route, subject] { return ask(route, subject); };
-  auto outcome = co_await flights_.run(key, work);
+  const runtime::SingleFlight<std::string, List>::Work work = [this, all = for_all(route), subject] {
+    return ask(all, subject);
+  };
+  auto outcome = co_await wait_for(route, flights_.run(key, work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
-  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
+  if (others && !outcome.result && is_about_login(outcome.result.error().code))
+    outcome.result = co_await in_time(route, work());
   if (outcome.result) co_return Found{CacheResult::miss, *outcome.result};
   const Error error = outcome.result.error();
   if (has_no_api(error.code)) {

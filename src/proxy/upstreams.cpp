@@ -136,6 +136,7 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   if (const auto timeout = chosen->options.request_timeout; timeout.count() > 0) {
     // A little later than the request upstream ends by itself: its own error says more, for instance that our queue was
     // full, which is no outage.
+    route.request_timeout = timeout;
     route.answer_by = std::chrono::steady_clock::now() + timeout + std::chrono::milliseconds(500);
   }
   route.upstream = std::move(chosen);

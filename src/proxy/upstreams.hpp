@@ -63,6 +63,8 @@ struct Route {
   std::shared_ptr<upstream::Registry> passing_on = nullptr;
   // When whoever waits for upstream's word must have an answer, be it an error; what has been asked goes on.
   std::chrono::steady_clock::time_point answer_by = std::chrono::steady_clock::time_point::max();
+  // Of the upstream; 0: there is no such time.
+  std::chrono::milliseconds request_timeout{0};
 };
 
 // Of what is fetched with that route.

@@ -138,6 +138,7 @@ void Fixture::add_origin() {
   origin.pseudonym = params_.pseudonym;
   proxy::Upstreams::Options options;
   options.request_timeout = params_.origin_request_timeout;
+  options.passthrough = params_.origin_passthrough;
   upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), options);
 }
 

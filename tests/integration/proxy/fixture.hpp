@@ -63,6 +63,7 @@ class Fixture {
     std::chrono::milliseconds origin_request_timeout{0};
     std::chrono::milliseconds origin_endpoint_timeout{10'000};
     std::chrono::milliseconds origin_first_byte_timeout{500};
+    std::optional<proxy::Passthrough> origin_passthrough = {};
     std::string pseudonym = {};  // what Via calls the cache
     // Set: quay.io is asked with each client's own Authorization.
     std::optional<proxy::Passthrough> quay_passthrough = {};

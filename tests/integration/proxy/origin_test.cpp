@@ -339,6 +339,51 @@ TEST_CASE("Proxy and origin: a cache that asks itself notices it at once", "[pro
   CHECK(origin.requests().at(0).field("Via") == "1.1 edge, 1.1 cache-1");
 }
 
+TEST_CASE("Proxy and origin: a ping tells upstream where it has come through", "[proxy][doors]") {
+  ScriptedOrigin origin;
+  Fixture cache{{.origin_url = origin.url(), .origin_passthrough = proxy::Passthrough{}, .pseudonym = "cache-1"}};
+  CHECK(get(cache.port(), "/v2/?ns=origin.test", {{"Via", "1.1 edge"}}).status == 200);
+  REQUIRE(origin.count("/v2/") == 1);
+  CHECK(origin.requests().at(0).field("Via") == "1.1 edge, 1.1 cache-1");
+  CHECK(get(cache.port(), "/v2/?ns=origin.test", {{"Via", "1.1 cache-1"}}).status == 508);
+}
+
+TEST_CASE("Proxy and origin: a list of many slow pages keeps nobody waiting", "[proxy][doors]") {
+  constexpr std::size_t kPages = 16;
+  ScriptedOrigin origin;
+  origin.respond("/v2/library/app/tags/list", [](const Request& request) {
+    std::this_thread::sleep_for(300ms);
+    const std::string last = request.query("last");
+    const std::size_t page = last.empty() ? 0 : std::stoul(last);
+    Reply reply;
+    reply.fields = {{"Content-Type", "application/json"}};
+    if (page + 1 < kPages) {
+      reply.fields.emplace_back("Link",
+                                "</v2/library/app/tags/list?last=" + std::to_string(page + 1) + ">; rel=\"next\"");
+    }
+    reply.body = R"({"name":"library/app","tags":["v)" + std::to_string(page) + "\"]}";
+    return reply;
+  });
+  Fixture cache{{.origin_url = origin.url(),
+                 .origin_patience = std::chrono::milliseconds(30'000),
+                 .origin_request_timeout = std::chrono::milliseconds(2000)}};
+  const std::string path = "/v2/origin.test/library/app/tags/list";
+  // Each page comes in time, all of them do not.
+  CHECK(get(cache.port(), path).status == 504);
+  Response whole;
+  const auto limit = std::chrono::steady_clock::now() + 60s;
+  do {
+    whole = get(cache.port(), path);
+  } while (whole.status == 504 && std::chrono::steady_clock::now() < limit);
+  CHECK(whole.status == 200);
+  CHECK(whole.field("warning").empty());
+  for (std::size_t page = 0; page < kPages; ++page) {
+    CHECK(whole.body.find("\"v" + std::to_string(page) + "\"") != std::string::npos);
+  }
+  // Who came again has joined what was under way.
+  CHECK(origin.count("/v2/library/app/tags/list") == kPages);
+}
+
 TEST_CASE("Proxy and origin: two caches that ask each other", "[proxy]") {
   ScriptedOrigin relay;  // stands between them: its address is known before theirs
   Fixture one{{.origin_url = relay.url(), .pseudonym = "cache-1"}};

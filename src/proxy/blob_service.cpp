@@ -38,6 +38,11 @@ std::string BlobService::fill_key(std::string_view upstream, const oci::Digest& 
   return key.append(" ").append(digest.to_string());
 }
 
+// One fill for all names that are known.
+std::string BlobService::key_of(const Route& route, const oci::Digest& digest) const {
+  return fill_key(route.registry->name(), access_.canonical(digest));
+}
+
 runtime::Task<Result<BlobAccess::Known>> BlobService::allowed(Route route, oci::Digest digest) {
   Result<BlobAccess::Known> known = co_await ask_allowed(route, digest);
   if (!known && is_outage(known.error().code)) co_return unanswered(route.scope, known.error());
@@ -150,8 +155,7 @@ runtime::Task<Result<streamcache::Lookup>> BlobService::look_up(Route route, oci
                                 part_room](std::shared_ptr<streamcache::Writer> writer) {
     return fill(route, digest, std::move(writer), part_room);
   };
-  // One fill for all names that are known.
-  const std::string key = fill_key(route.registry->name(), access_.canonical(digest));
+  const std::string key = key_of(route, digest);
   streamcache::OpenFile open = [this, digest, origin = origin_of(route),
                                 part_room]() -> Result<streamcache::OpenedFile> {
     Result<store::Parts::Opened> opened = parts_.open(digest, origin);
@@ -193,6 +197,28 @@ BlobService::ListedUrgency::~ListedUrgency() {
   while (at != end) at = at->second == urgency_ ? owner_.urgencies_.erase(at) : std::next(at);
 }
 
+// Takes the place of a client whose time is up. Upstream has not begun to answer, and a fill without readers may be
+// given up (fill.abandoned): a registry that needs longer than clients wait would then be asked anew by each of them,
+// in vain.
+void BlobService::hold_until_begun(const runtime::Executor& executor, const std::string& key,
+                                   std::unique_ptr<streamcache::Stream> stream) {
+  {
+    const std::scoped_lock lock(held_mutex_);
+    if (!held_.insert(key).second) return;
+  }
+  std::shared_ptr<void> place(nullptr, [this, key](void*) {
+    const std::scoped_lock lock(held_mutex_);
+    held_.erase(key);
+  });
+  group_.spawn(executor, wait_until_begun(std::move(stream), std::move(place)));
+}
+
+runtime::Task<void> BlobService::wait_until_begun(std::unique_ptr<streamcache::Stream> stream,
+                                                  [[maybe_unused]] std::shared_ptr<void> place) {
+  const Result<std::optional<std::uint64_t>> size = co_await stream->wait_size();
+  static_cast<void>(size);
+}
+
 // Whether upstream begins to send the blob to who asks with that route. The connection is closed at once.
 runtime::Task<bool> BlobService::gives_out(Route route, oci::Digest digest) {
   const Result<std::unique_ptr<upstream::BlobBody>> body =
@@ -207,8 +233,11 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
   Result<streamcache::Lookup> lookup = co_await look_up(route, digest);
   if (!lookup) co_return lookup.error();
   const auto waited = co_await runtime::within(lookup->stream->wait_size(), route.answer_by);
-  // The fill goes on: who comes again joins it.
-  if (!waited) co_return not_in_time(route);
+  if (!waited) {
+    // The fill goes on: who comes again joins it.
+    hold_until_begun(co_await runtime::asio::this_coro::executor, key_of(route, digest), std::move(lookup->stream));
+    co_return unanswered(route.scope, not_in_time(route));
+  }
   const Result<std::optional<std::uint64_t>>& size = *waited;
   if (!size) {
     const Error error = size.error();

@@ -29,6 +29,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.hpp"
@@ -145,6 +146,10 @@ class BlobService {
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
   runtime::Task<Result<streamcache::Lookup>> look_up(Route route, oci::Digest digest);
   void raise(const std::string& key);
+  [[nodiscard]] std::string key_of(const Route& route, const oci::Digest& digest) const;
+  void hold_until_begun(const runtime::Executor& executor, const std::string& key,
+                        std::unique_ptr<streamcache::Stream> stream);
+  runtime::Task<void> wait_until_begun(std::unique_ptr<streamcache::Stream> stream, std::shared_ptr<void> place);
   // Lists the urgency of a download for raise(), as long as it lives.
   class ListedUrgency {
    public:
@@ -222,6 +227,9 @@ class BlobService {
   std::mutex urgencies_mutex_;                 // guards urgencies_
   // Of all downloads, by their keys.
   std::unordered_multimap<std::string, std::shared_ptr<upstream::Urgency>> urgencies_;
+  std::mutex held_mutex_;  // guards held_
+  // Downloads that have a reader in place of the clients whose time was up, by their keys.
+  std::unordered_set<std::string> held_;
   // Downloads of the whole that a range has started and nobody waits for.
   const std::shared_ptr<std::atomic<std::size_t>> behind_ = std::make_shared<std::atomic<std::size_t>>(0);
   // Short answers, one for all who ask for the same at the same time.

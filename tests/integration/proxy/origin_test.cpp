@@ -259,7 +259,10 @@ TEST_CASE("Proxy and origin: a client is answered in time, and joins what it has
   ScriptedOrigin origin;
   const std::string blob = content(300'000);
   const std::string digest = origin.add_blob("library/app", blob);
-  Fixture cache{{.origin_url = origin.url(),
+  // Also where a download whose readers have all left is given up.
+  const auto abandoned = GENERATE(streamcache::Abandoned::finish, streamcache::Abandoned::fail);
+  Fixture cache{{.abandoned = abandoned,
+                 .origin_url = origin.url(),
                  .origin_patience = std::chrono::milliseconds(30'000),
                  .origin_request_timeout = std::chrono::milliseconds(1500),
                  .origin_endpoint_timeout = std::chrono::milliseconds(300),
@@ -282,12 +285,13 @@ TEST_CASE("Proxy and origin: a client is answered in time, and joins what it has
   CHECK(origin.wait_until([&](const auto& seen) { return seen.count(upstream_path) == 2; }));
   Response again;
   std::thread client([&] { again = get(cache.port(), path); });
-  CHECK(cache.wait_for_metric("sluice_fill_readers", 1));
+  CHECK(cache.wait_for_metric("sluice_fill_readers", 2));
   gate->open();
   client.join();
   CHECK(again.status == 200);
   CHECK((again.body == blob));
   CHECK(origin.count(upstream_path) == 2);
+  CHECK(cache.wait_for_metric("sluice_fill_readers", 0));
 }
 
 TEST_CASE("Proxy and origin: a tag that cannot be asked about in time is served as it was", "[proxy]") {

@@ -255,6 +255,60 @@ TEST_CASE("Proxy and origin: downloads whose clients have left let others in", "
   CHECK(cache.counted_blobs("hit", kBlobs));
 }
 
+TEST_CASE("Proxy and origin: seventy large downloads whose clients have left", "[proxy][doors]") {
+  constexpr std::size_t kBlobs = 70;
+  constexpr std::size_t kSlots = 64;
+  constexpr std::size_t kForBlobs = kSlots - kSlots / 8;
+  ScriptedOrigin origin;
+  const auto line = std::make_shared<Gate>(1);
+  // Their ends never come, so their digests do not matter.
+  const std::string beginning = content(1 << 20);
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < kBlobs; ++i) {
+    const std::string digest = ScriptedOrigin::digest_of("large " + std::to_string(i));
+    paths.push_back("/v2/origin.test/library/app/blobs/" + digest);
+    origin.respond(ScriptedOrigin::blob_path("library/app", digest), [&beginning, line](const Request&) {
+      Reply reply;
+      reply.body = beginning;
+      reply.announced = std::uint64_t{24} << 20;
+      reply.ranges = false;
+      reply.gate = line;
+      return reply;
+    });
+  }
+  const std::string wanted = origin.add_blob("library/app", content(1000, 3));
+  Fixture cache({.origin_url = origin.url(), .origin_connections = kSlots, .origin_patience = 60s});
+  {
+    std::vector<Client> clients;
+    for (const std::string& path : paths) {
+      clients.emplace_back(cache.port());
+      clients.back().send("GET", path);
+    }
+    REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kBlobs - kForBlobs));
+  }
+  Client client(cache.port());
+  client.send("GET", "/v2/origin.test/library/app/blobs/" + wanted);
+  REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kBlobs - kForBlobs + 1));
+  // A little at a time, as long as it takes until somebody makes room; all of it would be the end of this test.
+  std::atomic<bool> served{false};
+  std::thread trickle([&] {
+    for (std::size_t i = 0; !served && i < 200; ++i) {
+      const std::uint64_t before = origin.seen().body_bytes;
+      line->allow(4 * 1024);
+      (void)origin.wait_until([&](const auto& seen) { return served || seen.body_bytes > before; });
+    }
+  });
+  const Response response = client.read_response();
+  served = true;
+  line->allow(1);
+  trickle.join();
+  CHECK(response.status == 200);
+  CHECK((response.body == content(1000, 3)));
+  CHECK(cache.metric("sluice_fills_failed_total") == 0);
+  CHECK(cache.metric("sluice_fills_completed_total") <= 1);
+  REQUIRE(cache.stop());
+}
+
 TEST_CASE("Proxy and origin: a client is answered in time, and joins what it has begun", "[proxy]") {
   ScriptedOrigin origin;
   const std::string blob = content(300'000);

@@ -1,7 +1,6 @@
 #include "proxy/blob_response.hpp"
 
 #include <algorithm>
-#include <random>
 
 #include <fmt/format.h>
 
@@ -9,6 +8,7 @@
 #include "http/conditional.hpp"
 #include "oci/error_code.hpp"
 #include "proxy/blob_head.hpp"
+#include "proxy/multipart.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -124,15 +124,7 @@ runtime::Task<Result<void>> send_arriving(http::Exchange& exchange, streamcache:
   co_return Result<void>{};
 }
 
-// Where the bytes of ranges come from.
-class Source {
- public:
-  virtual ~Source() = default;
-  // Those of one range. Errors: the exchange's and the source's.
-  virtual runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) = 0;
-};
-
-class AtRest final : public Source {
+class AtRest final : public RangeSource {
  public:
   explicit AtRest(const ReadyObject& object) : object_(object) {}
   runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
@@ -147,7 +139,7 @@ class AtRest final : public Source {
   const ReadyObject& object_;
 };
 
-class InFlight final : public Source {
+class InFlight final : public RangeSource {
  public:
   explicit InFlight(streamcache::Stream& stream) : stream_(stream) {}
   runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
@@ -158,7 +150,7 @@ class InFlight final : public Source {
   streamcache::Stream& stream_;
 };
 
-class Direct final : public Source {
+class Direct final : public RangeSource {
  public:
   explicit Direct(DirectRanges& ranges) : ranges_(ranges) {}
   runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
@@ -175,41 +167,8 @@ class Direct final : public Source {
   DirectRanges& ranges_;
 };
 
-std::string make_boundary() {
-  thread_local std::mt19937_64 random{std::random_device{}()};
-  return fmt::format("sluice-{:016x}", random());
-}
-
-std::string part_head(std::string_view boundary, const http::ByteRange& range, std::uint64_t size) {
-  return fmt::format("\r\n--{}\r\nContent-Type: application/octet-stream\r\nContent-Range: {}\r\n\r\n", boundary,
-                     http::content_range(range, size));
-}
-
-// RFC 9110 section 14.6. Every part's head is made twice, because the length of the whole has to be told first, and a
-// thousand heads need not be kept.
-runtime::Task<Result<void>> send_multipart(http::Exchange& exchange, Source& source, oci::Digest digest,
-                                           std::vector<http::ByteRange> ranges, std::uint64_t size,
-                                           std::string extra_fields) {
-  const std::string boundary = make_boundary();
-  const std::string closing = fmt::format("\r\n--{}--\r\n", boundary);
-  std::uint64_t total = closing.size();
-  for (const http::ByteRange& range : ranges) total += part_head(boundary, range, size).size() + range.size();
-  http::ResponseHead head = blob_head(206, digest, fmt::format("multipart/byteranges; boundary={}", boundary));
-  head.content_length(total);
-  const std::string text = head.str() + extra_fields;
-  Result<void> sent = co_await exchange.begin(text);
-  for (std::size_t i = 0; sent && i < ranges.size(); ++i) {
-    const std::string part = part_head(boundary, ranges[i], size);
-    sent = co_await exchange.write(std::as_bytes(std::span(part)));
-    if (sent) sent = co_await source.send(exchange, ranges[i]);
-  }
-  if (sent) sent = co_await exchange.write(std::as_bytes(std::span(closing)));
-  if (sent) sent = co_await exchange.end();
-  co_return sent;
-}
-
 // A 206 with one range or several, of a blob of `size` bytes. After an error it has been begun and cannot be completed.
-runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, Source& source, oci::Digest digest,
+runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, RangeSource& source, oci::Digest digest,
                                         std::vector<http::ByteRange> ranges, std::uint64_t size,
                                         std::string extra_fields) {
   if (ranges.size() > 1) {
@@ -223,7 +182,7 @@ runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, Source& source
 }
 
 // A 200, with the head that is ready where that has the name that was asked for.
-runtime::Task<Result<void>> send_whole(http::Exchange& exchange, Source& source, const ReadyObject& object,
+runtime::Task<Result<void>> send_whole(http::Exchange& exchange, RangeSource& source, const ReadyObject& object,
                                        BlobResponder::Names names, std::string extra_fields) {
   std::string head = names.are_two() ? whole_blob_head(names.asked, object.size).str() : object.head;
   head += extra_fields;

@@ -16,7 +16,7 @@ namespace {
 // One step of an answer from a fill in flight: after each the reader's mark moves on, which lets the fill go on.
 constexpr std::uint64_t kStepBytes = 1 << 20;
 // The buffer of a reader whose bytes are in no file.
-constexpr std::uint64_t kMemoryStepBytes = 256 << 10;
+constexpr std::uint64_t kMemoryStepBytes = 4 << 10;
 
 std::string etag_of(const oci::Digest& digest) { return '"' + digest.to_string() + '"'; }
 

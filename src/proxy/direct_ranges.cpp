@@ -27,6 +27,8 @@ constexpr std::uint64_t kBridgeBytes = 16 * 1024;
 constexpr std::size_t kMostQuestions = 64;
 // Up to this an answer is short: a footer, a table of contents, a chunk of a small file.
 constexpr std::uint64_t kShortBytes = upstream::kShortRangeBytes;
+// What a client of a longer one holds in memory, also when it reads nothing.
+constexpr std::size_t kBufferBytes = 4 * 1024;
 constexpr int kShortTries = 3;
 // A range that is larger than fill.range_limit must save the wait for so many times its own length.
 constexpr std::uint64_t kWorthIt = 8;
@@ -167,7 +169,7 @@ runtime::Task<Result<void>> DirectRanges::ask_long(http::ByteRange question, std
       co_await route_.registry->open_blob_range(route_.repository, digest_, position, question.last);
   if (!body) co_return body.error();
   if (const Result<void> fits = check_size(**body, size_); !fits) co_return fits.error();
-  if (buffer_.empty()) buffer_.resize(service_.params_.read_bytes);
+  if (buffer_.empty()) buffer_.resize(std::min(service_.params_.read_bytes, kBufferBytes));
   body_ = std::move(*body);
   body_at_ = position;
   body_end_ = question.last + 1;

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,7 @@
 using namespace sluice;
 using namespace sluice::test;
 using nlohmann::json;
+using Operation = runtime::FaultyFilesystem::Operation;
 
 namespace {
 
@@ -28,13 +31,15 @@ const std::string kManifest(oci::media_type::kOciManifest);
 // Has asked, and has been answered as far as the kernel takes it.
 class IdleClient {
  public:
-  IdleClient(std::uint16_t port, const std::string& target) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // `fields`: further lines of the request.
+  IdleClient(std::uint16_t port, const std::string& target, const std::string& fields)
+      : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     const int small = 4096;
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const std::string request = "GET " + target + " HTTP/1.1\r\nHost: cache\r\n\r\n";
+    const std::string request = "GET " + target + " HTTP/1.1\r\nHost: cache\r\n" + fields + "\r\n";
     answered_ = ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0 &&
                 ::connect(fd_, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 &&
                 ::send(fd_, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size());
@@ -72,6 +77,23 @@ std::string joined(std::size_t count) {
   return out;
 }
 
+// What each costs, once some have brought what is shared, and whatever the program makes once.
+// `settled` waits until that is there.
+std::int64_t cost_of_each(
+    const Fixture& cache, const std::string& target, const std::string& fields = {},
+    const std::function<bool()>& settled = [] { return true; }) {
+  constexpr std::size_t kClients = 60;
+  std::vector<IdleClient> clients;
+  clients.reserve(kClients + 20);
+  for (int i = 0; i < 20; ++i) clients.emplace_back(cache.port(), target, fields);
+  REQUIRE(settled());
+  const std::int64_t before = heap();
+  for (std::size_t i = 0; i < kClients; ++i) clients.emplace_back(cache.port(), target, fields);
+  const std::int64_t each = (heap() - before) / static_cast<std::int64_t>(kClients);
+  for (const IdleClient& client : clients) REQUIRE(client.answered());
+  return each;
+}
+
 }  // namespace
 
 TEST_CASE("Proxy: a client that reads nothing costs at most 16 KiB beyond what all share", "[proxy]") {
@@ -98,17 +120,38 @@ TEST_CASE("Proxy: a client that reads nothing costs at most 16 KiB beyond what a
   }
   INFO(what);
   REQUIRE(get(cache.port(), target).status == 200);  // so that it is at rest
-  constexpr std::size_t kClients = 60;
-  std::vector<IdleClient> clients;
-  clients.reserve(kClients + 20);
-  // The first ones bring what is shared, and whatever the program makes once.
-  for (int i = 0; i < 20; ++i) clients.emplace_back(cache.port(), target);
-  const std::int64_t before = heap();
-  for (std::size_t i = 0; i < kClients; ++i) clients.emplace_back(cache.port(), target);
-  const std::int64_t each = (heap() - before) / static_cast<std::int64_t>(kClients);
-  for (const IdleClient& client : clients) REQUIRE(client.answered());
+  const std::int64_t each = cost_of_each(cache, target);
   WARN(what << ": " << each << " bytes for each client");
   CHECK(each <= 16 * 1024);
+}
+
+TEST_CASE("Proxy: a client that reads nothing of what passes through costs at most 24 KiB", "[proxy][doors]") {
+  constexpr std::size_t kSize = 4 << 20;
+  Fixture cache({.window_bytes = 8 << 20, .range_limit_bytes = 1'000'000'000});
+  const oci::Digest digest = cache.hub().add_blob("library/app", content(kSize));
+  const std::string target = blob_path("library/app", digest);
+  std::int64_t each = 0;
+  std::string what;
+  SECTION("unstored") {
+    what = "a blob that cannot be stored";
+    cache.filesystem().set_rule([](Operation operation, const runtime::Path&) {
+      return operation == Operation::create || operation == Operation::write_at ? ENOSPC : 0;
+    });
+    // All of it stays in the window, so that everybody joins.
+    cache.hub().hold(digest, kSize - 1);
+    each = cost_of_each(cache, target, {}, [&cache] {
+      return cache.hub().wait_until([](const auto& seen) { return seen.bytes >= kSize - 1; });
+    });
+    CHECK(cache.metric("sluice_fills_in_flight") == 1);
+    cache.hub().release(digest);
+  }
+  SECTION("cold range") {
+    what = "a range of a cold blob";
+    each = cost_of_each(cache, target, "Range: bytes=1000000-1999999\r\n");
+    CHECK(cache.hub().seen().ranges.size() == 80);
+  }
+  WARN(what << ": " << each << " bytes for each client");
+  CHECK(each <= 24 * 1024);
 }
 
 #endif

@@ -115,6 +115,7 @@ class Application {
   void stop();
   void end_tasks();
 
+  void announce_drain(const std::atomic<bool>& stop_now);
   void hand_over();
 
   const config::Settings& settings_;  // with which it was started
@@ -397,6 +398,14 @@ void Application::end_tasks() {
   }
 }
 
+// Requests are still taken, so that nobody finds the port closed who has not heard yet that another one has to be
+// asked.
+void Application::announce_drain(const std::atomic<bool>& stop_now) {
+  listener_ready_.unmet("draining");
+  const auto until = clock_.now() + settings_.server.drain_delay;
+  while (clock_.now() < until && !stop_now) std::this_thread::sleep_for(50ms);
+}
+
 // From here on a successor may have the ports and the data directory: nothing of it is changed any more. Answers in
 // flight go on, from files that are open and through memory.
 void Application::hand_over() {
@@ -441,7 +450,8 @@ int Application::run() {
   drain_asked.get_future().wait();
   log::info("app", fmt::format("asked to stop; requests in flight have {} to end",
                                format_duration(settings_.server.drain_timeout)));
-  service_manager_.stopping(settings_.server.drain_timeout + 2 * kCancelTimeout);
+  service_manager_.stopping(settings_.server.drain_delay + settings_.server.drain_timeout + 2 * kCancelTimeout);
+  announce_drain(stop_now);
   hand_over();
   const auto deadline = clock_.now() + settings_.server.drain_timeout;
   while (clock_.now() < deadline && !stop_now) {

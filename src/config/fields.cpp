@@ -441,6 +441,7 @@ std::vector<Field<Settings>> make_settings_fields() {
       bytes<S>("server.max_header_bytes", kKiB, kMiB, [](auto& s) -> auto& { return s.server.max_header_bytes; }));
   f.push_back(
       number<S>("server.max_connections", 1, 1'000'000, [](auto& s) -> auto& { return s.server.max_connections; }));
+  f.push_back(duration<S>("server.drain_delay", 0ms, 1h, [](auto& s) -> auto& { return s.server.drain_delay; }));
   f.push_back(duration<S>("server.drain_timeout", 0ms, 24h, [](auto& s) -> auto& { return s.server.drain_timeout; }));
   f.push_back(host_pattern());
   f.push_back(instance_id());

@@ -62,7 +62,8 @@ struct Server {
   Duration send_stall_timeout{60'000};       // a client that takes no byte for this long is dropped
   std::size_t max_header_bytes = 64 * 1024;  // request line and fields together; more is answered with 431
   std::size_t max_connections = 10'000;      // of clients; further ones wait in the listener's backlog
-  Duration drain_timeout{30'000};            // what SIGTERM leaves the running requests
+  Duration drain_delay{};                    // how long SIGTERM only makes /readyz say that it drains
+  Duration drain_timeout{30'000};            // what SIGTERM then leaves the running requests
   // A Host that names the upstream where `*` stands: "*.cache.example". Empty: Host means nothing.
   std::string host_pattern;
   std::string instance_id;                   // what Via calls this cache; empty: a random name at each start

@@ -1,13 +1,16 @@
 """An upstream of blobs that are made when they are asked for: any number of them, at a pace, from any byte on.
 
-What it has sent is counted here, from outside.
+What it has sent is counted here, from outside. Manifests and tags are what a test puts there.
 """
 
 import hashlib
 import http.server
+import json
 import socket
 import threading
 import time
+
+from harness import images
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -25,8 +28,11 @@ class Origin:
                       for n, size in enumerate(sizes)}
         self.rate = rate
         self.sent = 0  # bytes of bodies
+        self.ended = set()  # digests whose last piece was sent, or waits to be
         self.asked = []  # (digest, first byte) of each GET
-        self._lock = threading.Lock()
+        self.documents = {}  # path: (media type, text), for manifests
+        self.hold_at = None  # so many bytes are sent, no more, until it is None again
+        self._lock = threading.Condition()
         self._next_free = 0.0
         self.server = Server(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
@@ -53,6 +59,31 @@ class Origin:
         if wait > 0.002:
             time.sleep(wait)
 
+    def put_image(self, repository, tag, digests):
+        """An image of these blobs, the first of which stands in for its config. Returns the manifest's digest."""
+        blobs = [{"mediaType": images.OCI_LAYER, "digest": digest, "size": self.sizes[digest][1]} for digest in digests]
+        text = json.dumps({"schemaVersion": 2, "mediaType": images.OCI_MANIFEST,
+                           "config": {**blobs[0], "mediaType": images.OCI_CONFIG}, "layers": blobs[1:]}).encode()
+        for name in (tag, images.sha256(text)):
+            self.documents[f"/v2/{repository}/manifests/{name}"] = (images.OCI_MANIFEST, text)
+        return images.sha256(text)
+
+    def hold(self, count):
+        """From now on it stops when it has sent `count` bytes, until release()."""
+        with self._lock:
+            self.hold_at = count
+
+    def release(self):
+        with self._lock:
+            self.hold_at = None
+            self._lock.notify_all()
+
+    def reserve(self, count):
+        """Counts `count` bytes that are about to be sent, and waits where they are held."""
+        with self._lock:
+            self._lock.wait_for(lambda: self.hold_at is None or self.sent + count <= self.hold_at)
+            self.sent += count
+
     def _handler(self):
         outer = self
 
@@ -71,6 +102,9 @@ class Origin:
                 self.answer(False)
 
             def answer(self, with_body):
+                if self.path in outer.documents:
+                    self.document(*outer.documents[self.path], with_body)
+                    return
                 digest = self.path.rpartition("/")[2]
                 found = digest in outer.sizes
                 body = outer.content(*outer.sizes[digest]) if found else b""
@@ -93,19 +127,31 @@ class Origin:
                 self.send_header("Content-Length", str(len(body) - first))
                 self.end_headers()
                 if with_body:
-                    self.send_pieces(memoryview(body)[first:])
+                    self.send_pieces(digest, memoryview(body)[first:])
 
-            def send_pieces(self, body):
+            def document(self, media_type, text, with_body):
+                self.send_response(200)
+                self.send_header("Content-Type", media_type)
+                self.send_header("Content-Length", str(len(text)))
+                self.send_header("Docker-Content-Digest", images.sha256(text))
+                self.end_headers()
+                if with_body:
+                    self.wfile.write(text)
+
+            def send_pieces(self, digest, body):
                 for at in range(0, len(body), outer.PIECE):
                     piece = body[at:at + outer.PIECE]
                     outer.pace(len(piece))
+                    if at + outer.PIECE >= len(body):
+                        outer.ended.add(digest)
+                    outer.reserve(len(piece))
                     try:
                         self.connection.sendall(piece)
                     except OSError:
+                        with outer._lock:
+                            outer.sent -= len(piece)
                         self.close_connection = True
                         return
-                    with outer._lock:
-                        outer.sent += len(piece)
 
             def log_message(self, *_):
                 pass

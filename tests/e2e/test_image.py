@@ -8,7 +8,7 @@ import re
 import shutil
 
 from harness import case as cases
-from harness import client, origin, sluice
+from harness import client, compose, origin, sluice
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER = 65532
@@ -84,20 +84,18 @@ def run(case, root, config):
 
 
 def test_compose_names_what_is_there(case):
-    """Its files exist, its settings are the program's, and docker reads it where docker has compose."""
+    """Its files exist, its settings are the program's, and docker compose reads it."""
     text = (ROOT / "docker/compose.yml").read_text()
     for path in re.findall(r"- (\./[\w/]+):", text):
         assert (ROOT / "docker" / path).exists(), path
     names = dict.fromkeys(re.findall(r"^      (SLUICE_\w+): ", text, re.M), "")
     assert "SLUICE_ADMIN_LISTEN" in names
-    environment = {"SLUICE_ADMIN_LISTEN": ":5001", "SLUICE_STORE_MAX_SIZE": "90%", "SLUICE_DESCRIPTORS_CACHE": "redis",
+    environment = {"SLUICE_ADMIN_LISTEN": ":5001", "SLUICE_ADMIN_HOSTS": "sluice", "SLUICE_STORE_MAX_SIZE": "90%", "SLUICE_DESCRIPTORS_CACHE": "redis",
                    "SLUICE_REDIS_ADDRESSES": "redis:6379"}
     assert set(environment) == set(names), set(environment) ^ set(names)
     said = case.run(sluice.binary(), "check-config", environment=environment).stdout
     assert "max_size: 90%" in said and 'addresses: ["redis:6379"]' in said, said
-    docker = shutil.which("docker")
-    if docker and case.run(docker, "compose", "version", check=False).returncode == 0:
-        case.run(docker, "compose", "-f", ROOT / "docker/compose.yml", "--profile", "redis", "config", "--quiet",
+    program = compose.plugin(case)
+    for file in ("docker/compose.yml", "docker/fleet/compose.yml"):
+        case.run(*program, "-f", ROOT / file, "--profile", "*", "config", "--quiet",
                  environment={"PATH": os.environ["PATH"], "HOME": str(case.tmp)})
-    else:
-        case.say("docker has no compose here: the file was not read by it")

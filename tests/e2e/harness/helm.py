@@ -51,8 +51,8 @@ class Helm:
         return [each for each in yaml.safe_load_all(done.stdout) if each]
 
     def check_types(self, objects):
-        """What TypeScript says of the objects where each is declared to be what its kind is: unknown fields and wrong
-        types. Empty when it finds nothing."""
+        """What TypeScript says of the objects where each is declared to be what its kind is: an entry for each unknown
+        field and wrong type."""
         node = shutil.which("node")
         if not node:
             self.case.skip("node is not installed")
@@ -68,6 +68,6 @@ class Helm:
         (folder / "tsconfig.json").write_text(json.dumps({"files": ["objects.ts"], "compilerOptions": {
             "noEmit": True, "strict": True, "skipLibCheck": True, "types": [], "module": "nodenext",
             "moduleResolution": "nodenext", "target": "es2022"}}))
-        done = self.case.run(node, folder / "node_modules/typescript/bin/tsc", "--project", folder, check=False)
+        done = self.case.run(node, folder / "node_modules/typescript/bin/tsc", "--pretty", "false", "--project", folder, check=False)
         assert (done.returncode == 0) == (not done.stdout.strip()), done.stdout
-        return re.sub(re.escape(str(folder)) + "/", "", done.stdout).strip()
+        return re.split(r"\n(?=\S)", done.stdout.strip()) if done.stdout.strip() else []

@@ -117,7 +117,7 @@ std::vector<oci::Descriptor> Inventory::references(const oci::Digest& manifest) 
       filesystem_.read_at(*file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
   if (!read || *read != bytes.size()) return {};
   // After a rebuild its type is not known.
-  const std::string_view type = oci::is_manifest(found->media_type) ? found->media_type : std::string_view();
+  const std::string_view type = oci::noted_manifest_type(found->media_type);
   Result<oci::ManifestInfo> info = oci::parse_manifest(bytes, type);
   if (!info) return {};
   return std::move(info->references);
@@ -306,7 +306,8 @@ Result<RemovalPlan> Inventory::plan_removal(const ImageName& image) const {
     // By its digest an image goes with all its tags.
   }
   for (const store::Member& member : store_.catalog().members(*scope)) {
-    const bool other = oci::is_manifest(member.membership.descriptor.media_type) && !going.contains(member.digest);
+    const bool is_manifest = !oci::noted_manifest_type(member.membership.descriptor.media_type).empty();
+    const bool other = is_manifest && !going.contains(member.digest);
     if (other) close_over(member.digest, staying);
   }
   std::set_difference(going.begin(), going.end(), staying.begin(), staying.end(), std::back_inserter(out.digests));

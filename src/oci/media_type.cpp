@@ -15,6 +15,9 @@ constexpr std::array<std::string_view, 6> kManifestTypes = {
 constexpr std::size_t kNone = kManifestTypes.size();
 static_assert(kAllManifests == (1u << kManifestTypes.size()) - 1);
 
+// Without a space, which Redis does not keep in a media type (descriptors/redis_reply.cpp).
+constexpr std::string_view kManifestMark = ";kind=manifest";
+
 // Ranges that name no manifest type and are kept for accepts(). Real clients send one or two.
 constexpr std::size_t kMaxRanges = 32;
 
@@ -115,6 +118,17 @@ std::string_view canonical_manifest_type(std::string_view value) noexcept {
 }
 
 bool is_manifest(std::string_view value) noexcept { return !canonical_manifest_type(value).empty(); }
+
+std::string manifest_note(std::string_view type) {
+  const std::string_view known = canonical_manifest_type(type);
+  if (!known.empty()) return std::string(known);
+  return std::string(strip_parameters(type)).append(kManifestMark);
+}
+
+std::string_view noted_manifest_type(std::string_view note) noexcept {
+  if (note.ends_with(kManifestMark)) return note.substr(0, note.size() - kManifestMark.size());
+  return canonical_manifest_type(note);
+}
 
 bool is_index(std::string_view value) noexcept {
   const std::string_view type = canonical_manifest_type(value);

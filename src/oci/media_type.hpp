@@ -40,6 +40,12 @@ std::string_view canonical_manifest_type(std::string_view value) noexcept;
 
 // One of the six manifest types, the two kinds of index included.
 bool is_manifest(std::string_view value) noexcept;
+// How the type of a manifest is noted where descriptors are kept: one of the six as it is, another one marked, so that a
+// blob of an unusual type never counts as a manifest.
+std::string manifest_note(std::string_view type);
+// The type in such a note; empty where `note` is none, so that it is of a blob.
+std::string_view noted_manifest_type(std::string_view note) noexcept;
+
 // A docker manifest list or an OCI index.
 bool is_index(std::string_view value) noexcept;
 // One of the two docker schema 1 types.

@@ -260,19 +260,30 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   co_return std::move(outcome.result);
 }
 
-runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket) {
+runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket,
+                                         std::optional<oci::Digest> stored_as) {
   const oci::Digest digest = descriptor.digest;
   if (revoked(ticket, scope, digest)) co_return;
   // Only manifests are told apart. What else strangers call their layers would fill the table of types.
-  if (!oci::is_manifest(descriptor.media_type)) descriptor.media_type = oci::media_type::kOctetStream;
-  descriptor.digest = canonical(digest);
+  const bool is_manifest = !oci::noted_manifest_type(descriptor.media_type).empty();
+  if (!is_manifest) descriptor.media_type = oci::media_type::kOctetStream;
+  if (!stored_as) stored_as = is_manifest ? stored_name(scope, digest) : canonical(digest);
+  descriptor.digest = *stored_as;
   negative_.erase(key_of(scope, digest));
   Entry entry(std::move(descriptor), clock_.wall());
-  const Result<void> kept = catalog_.set_now(scope, digest, entry);
+  // Under which name a manifest lies here is nothing to other repositories, or to other processes.
+  const bool is_own_name = *stored_as != canonical(digest);
+  const Result<void> kept =
+      is_own_name ? catalog_.set_in_scope(scope, digest, entry) : catalog_.set_now(scope, digest, entry);
   static_cast<void>(kept);  // What cannot be kept is asked for again.
   Result<std::shared_ptr<descriptors::BlobDescriptorService>> front = front_.repository_scoped(scope.str());
   if (!front) co_return;
-  const Result<void> cached = co_await (*front)->set_descriptor(digest, std::move(entry));
+  Result<void> cached{};
+  if (is_own_name) {
+    cached = co_await (*front)->set_second_hand(digest, std::move(entry));
+  } else {
+    cached = co_await (*front)->set_descriptor(digest, std::move(entry));
+  }
   static_cast<void>(cached);
   if (!revoked(ticket, scope, digest)) co_return;
   const Result<void> dropped = co_await drop(scope, digest);
@@ -305,6 +316,13 @@ oci::Digest BlobAccess::canonical(const oci::Digest& digest) const {
   if (digest.algorithm() == oci::Algorithm::sha256) return digest;
   const std::optional<Entry> found = catalog_.peek(Scope(), digest);
   return found ? found->digest : digest;
+}
+
+oci::Digest BlobAccess::stored_name(const Scope& scope, const oci::Digest& digest) const {
+  const std::optional<Entry> known = catalog_.peek(scope, digest);
+  const bool has_own = known && known->digest.algorithm() == digest.algorithm() &&
+                       !oci::noted_manifest_type(known->media_type).empty();
+  return has_own ? known->digest : canonical(digest);
 }
 
 void BlobAccess::set_canonical(const oci::Digest& digest, const oci::Digest& canonical, std::uint64_t size) {

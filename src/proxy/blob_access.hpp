@@ -93,7 +93,9 @@ class BlobAccess {
 
   // Upstream has said so, in an answer for that very repository, to a question that was put after `ticket` was taken.
   // Nothing is remembered that was forgotten since.
-  runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket);
+  // `stored_as`: the name under which the bytes of a manifest lie, where that was found out just now (stored_name).
+  runtime::Task<void> remember(descriptors::Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket,
+                               std::optional<oci::Digest> stored_as = std::nullopt);
 
   // A manifest of that repository names it; where upstream's own word is known that stands.
   runtime::Task<void> remember_named(descriptors::Scope scope, oci::Descriptor descriptor,
@@ -112,6 +114,10 @@ class BlobAccess {
 
   // The name under which the bytes of `digest` lie in the store; itself where no other is known.
   [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const;
+  // The name under which the bytes of that repository's manifest lie in the store. A signed docker schema 1 manifest has
+  // the digest of its payload, and lies under the sha256 of all its bytes. That is this repository's own: what others
+  // have under the same digest may have other signatures, or none.
+  [[nodiscard]] oci::Digest stored_name(const descriptors::Scope& scope, const oci::Digest& digest) const;
   // What upstream has lately said that it is; nothing for a sha256.
   [[nodiscard]] std::optional<oci::Digest> claimed(const oci::Digest& digest);
   // Both were computed of the same bytes. `size` in bytes.

@@ -51,10 +51,10 @@ runtime::Task<Result<BlobAccess::Known>> BlobService::allowed(Route route, oci::
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, oci::Digest digest) {
   std::optional<descriptors::Entry> peeked = access_.peek(route.scope, digest);
-  if (peeked && !oci::is_manifest(peeked->media_type) && BlobAccess::believes(route, *peeked))
+  if (peeked && oci::noted_manifest_type(peeked->media_type).empty() && BlobAccess::believes(route, *peeked))
     co_return BlobAccess::Known{std::move(*peeked)};
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
-  if (!known || !oci::is_manifest(known->descriptor.media_type)) co_return known;
+  if (!known || oci::noted_manifest_type(known->descriptor.media_type).empty()) co_return known;
   // That the repository has a manifest does not say that upstream gives it out as a blob.
   Result<oci::Descriptor> asked = co_await access_.ask_upstream(std::move(route), digest);
   if (!asked) co_return asked.error();

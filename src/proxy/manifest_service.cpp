@@ -95,7 +95,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
   Result<Opened> opened = co_await open_tag(route, tag, oci::kAllManifests, head_only);
   const oci::ManifestClass accepted = accept.manifest_class();
   // A client that names no manifest type at all gets what there is rather than a refusal.
-  const bool fits = !opened || accepted == 0 || accept.accepts(opened->object->media_type);
+  const bool fits = !opened || accepted == 0 || !oci::is_manifest(opened->object->media_type) ||
+                    accept.accepts(opened->object->media_type);
   if (!fits) opened = co_await open_tag(std::move(route), tag, accepted, head_only);
   if (!opened && is_no_answer(opened.error().code) && is_attachment_tag(tag.str())) {
     co_return cannot_be_listed(opened.error());
@@ -103,12 +104,17 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
   co_return opened;
 }
 
-runtime::Task<Result<oci::ManifestInfo>> ManifestService::parse(std::string body, std::string content_type) {
-  if (body.size() <= kParsedInPlace) co_return oci::parse_manifest(body, content_type);
-  co_return co_await runtime::offload(
-      pool_, [body = std::move(body), content_type = std::move(content_type)]() -> Result<oci::ManifestInfo> {
-        return oci::parse_manifest(body, content_type);
-      });
+ManifestService::Reading ManifestService::read_in_place(const std::string& body, const std::string& content_type) {
+  Reading out{oci::served_type(body, content_type), oci::parse_manifest(body, content_type)};
+  if (oci::signed_payload(body)) out.stored_as = oci::digest_of(oci::Algorithm::sha256, body);
+  return out;
+}
+
+runtime::Task<ManifestService::Reading> ManifestService::read(std::string body, std::string content_type) {
+  if (body.size() <= kParsedInPlace) co_return read_in_place(body, content_type);
+  co_return co_await runtime::offload(pool_, [body = std::move(body), content_type = std::move(content_type)] {
+    return read_in_place(body, content_type);
+  });
 }
 
 // A manifest names blobs that its repository should have. Not all registries check that, so it counts only where nobody
@@ -127,81 +133,95 @@ runtime::Task<void> ManifestService::remember_references(Route route, oci::Manif
 //
 // Nor is one upstream's word another one's: what came with a login is given only to those who ask an upstream that has
 // sent it itself (store/origin_sets.hpp).
-runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, std::string media_type,
-                                                                std::string upstream) {
-  Object ready = objects_.find(digest);
+runtime::Task<ManifestService::Object> ManifestService::at_rest(oci::Digest digest, oci::Digest name,
+                                                                std::string media_type, std::string upstream) {
+  const bool is_signed = name != digest && name.algorithm() == digest.algorithm();
+  Object ready = is_signed ? nullptr : objects_.find(digest);
   if (ready && ready->media_type != media_type) ready.reset();
-  if ((!ready || ready->upstream != upstream) && !store_.find(digest, upstream)) {
+  const oci::Digest& file = is_signed ? name : digest;
+  if ((!ready || ready->upstream != upstream) && !store_.find(file, upstream)) {
     if (!store_.incomplete()) co_return nullptr;
-    const Result<store::Stored> stored = co_await store_.stat(digest);
+    const Result<store::Stored> stored = co_await store_.stat(file);
     if (!stored || !store_.permits(*stored, upstream)) co_return nullptr;
   }
   if (ready) {
     store_.touch(digest);
     co_return ready;
   }
-  // Read and parsed once for all who wait: a large one that does not fit the cache is no copy for each of them.
-  const runtime::SingleFlight<std::string, Object>::Work work = [this, digest, media_type] {
-    return load(digest, media_type);
+  // Read once for all who wait: a large one that does not fit the cache is no copy for each of them.
+  const runtime::SingleFlight<std::string, Object>::Work work = [this, digest, file, is_signed, media_type] {
+    return is_signed ? load_signed(digest, file, media_type) : load(digest, media_type);
   };
-  auto outcome = co_await loads_.run(digest.to_string() + " " + media_type, work);
+  std::string key = digest.to_string();
+  key.append(" ").append(file.to_string()).append(" ").append(media_type);
+  auto outcome = co_await loads_.run(std::move(key), work);
   co_return outcome.result ? *outcome.result : nullptr;
 }
 
 runtime::Task<Result<ManifestService::Object>> ManifestService::load(oci::Digest digest, std::string media_type) {
   Result<std::string> body = co_await store_.read_small(digest, oci::kMaxManifestBytes);
   if (!body) co_return body.error();
-  Result<oci::ManifestInfo> info = co_await parse(*body, media_type);
-  // A HEAD may be wrong about it; the bytes are not.
-  if (!info) info = co_await parse(*body, {});
-  if (!info) co_return info.error();
-  co_return objects_.share(digest, ready_manifest(digest, info->media_type, std::move(*body)));
+  co_return objects_.share(digest, ready_manifest(digest, std::move(media_type), std::move(*body)));
+}
+
+// The store has held the bytes against their own sha256. Not kept in memory: by this digest another repository may have
+// other bytes.
+runtime::Task<Result<ManifestService::Object>> ManifestService::load_signed(oci::Digest digest, oci::Digest name,
+                                                                            std::string media_type) {
+  Result<std::string> body = co_await store_.read_small(name, oci::kMaxManifestBytes);
+  if (!body) co_return body.error();
+  const std::optional<std::string> payload = oci::signed_payload(*body);
+  if (!payload || oci::digest_of(digest.algorithm(), *payload) != digest) {
+    co_return Error{Errc::not_found, "what is stored is another manifest"};
+  }
+  co_return ready_manifest(digest, std::move(media_type), std::move(*body));
 }
 
 // From what is here; nothing where the bytes are needed and are not.
-runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(std::string upstream,
-                                                                                  descriptors::Entry known,
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(Route route, descriptors::Entry known,
                                                                                   oci::Digest digest, bool head_only,
                                                                                   CacheResult result) {
-  if (Object object = co_await at_rest(digest, known.media_type, std::move(upstream)))
-    co_return Opened{result, std::move(object), digest};
+  const std::string media_type(oci::noted_manifest_type(known.media_type));
+  Object object = co_await at_rest(digest, access_.stored_name(route.scope, digest), media_type,
+                                   std::string(route.registry->name()));
+  if (object) co_return Opened{result, std::move(object), digest};
   if (!head_only) co_return std::nullopt;
-  co_return Opened{result, ready_manifest_head(digest, known.media_type, known.size), digest};
+  co_return Opened{result, ready_manifest_head(digest, media_type, known.size), digest};
 }
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Route route, oci::Digest digest,
                                                                             bool head_only) {
-  const std::string upstream(route.registry->name());
   std::optional<descriptors::Entry> known = access_.peek(route.scope, digest);
   if (!known) {
     const Result<descriptors::Entry> looked_up = co_await access_.stat_known(route.scope, digest);
     if (looked_up) known = *looked_up;
   }
-  const bool is_manifest = known && oci::is_manifest(known->media_type);
+  const bool is_manifest = known && !oci::noted_manifest_type(known->media_type).empty();
   const bool fresh = is_manifest && access_.is_fresh(*known);
   const bool believed = fresh || (is_manifest && access_.pauses(route.scope, digest));
   if (believed) {
     const CacheResult result = fresh ? CacheResult::hit : CacheResult::stale;
-    std::optional<Opened> opened = co_await open_known(upstream, *known, digest, head_only, result);
+    std::optional<Opened> opened = co_await open_known(route, *known, digest, head_only, result);
     if (opened) co_return std::move(*opened);
   }
   // Bytes that are here for another repository need only upstream's word on this one.
-  const bool stored = store_.find(digest, upstream).has_value();
+  const std::string upstream(route.registry->name());
+  const bool stored = store_.find(access_.stored_name(route.scope, digest), upstream).has_value();
   Result<Found> found =
       co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !believed));
   if (!found) {
     const Error error = found.error();
     if (is_manifest && !believed && co_await access_.outlives(route, digest, error)) {
-      std::optional<Opened> opened = co_await open_known(upstream, *known, digest, head_only, CacheResult::stale);
+      std::optional<Opened> opened = co_await open_known(route, *known, digest, head_only, CacheResult::stale);
       if (opened) co_return std::move(*opened);
     }
     if (!is_manifest && is_outage(error.code)) co_return unanswered(route.scope, error);
     co_return error;
   }
   if (!head_only && !found->object->in_memory) {
-    if (Object object = co_await at_rest(digest, found->object->media_type, upstream)) {
-      co_return Opened{CacheResult::miss, std::move(object), digest};
-    }
+    Object object = co_await at_rest(digest, access_.stored_name(route.scope, digest), found->object->media_type,
+                                     upstream);
+    if (object) co_return Opened{CacheResult::miss, std::move(object), digest};
     found = co_await fetch_shared(std::move(route), oci::Reference(digest), oci::kAllManifests, false);
     if (!found) co_return found.error();
   }
@@ -336,8 +356,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route r
                                                                          Error error, bool head_only) {
   const bool for_ever = params_.stale_for.count() == 0;
   if (!for_ever && clock_.wall() - record.checked_at > params_.tag_ttl + params_.stale_for) co_return error;
-  const std::optional<store::Stored> stored = store_.find(record.digest, route.registry->name());
-  if (!stored) co_return error;
+  const oci::Digest name = access_.stored_name(route.scope, record.digest);
+  if (!store_.find(name, route.registry->name())) co_return error;
   Result<Opened> opened = co_await open_digest(std::move(route), record.digest, head_only);
   if (!opened) co_return error;
   opened->result = CacheResult::stale;
@@ -375,14 +395,21 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route ro
   const Revocations::Ticket ticket = access_.revocations().begin();
   Result<upstream::ManifestHead> head = co_await route.registry->stat_manifest(route.repository, reference, accept);
   if (!head) co_return head.error();
+  if (head->whole) co_return co_await keep(std::move(route), std::move(reference), *head->whole, ticket);
   if (reference.is_digest()) head->digest = reference.digest();
-  if (!head->digest || !head->size || !oci::is_manifest(head->media_type)) {
+  std::string media_type;
+  if (oci::names_manifest_type(head->media_type)) {
+    media_type = oci::served_type({}, head->media_type);
+  } else if (head->digest) {
+    const Result<descriptors::Entry> known = co_await access_.stat_known(route.scope, *head->digest);
+    if (known) media_type = oci::noted_manifest_type(known->media_type);
+  }
+  if (!head->digest || !head->size || media_type.empty()) {
     // An answer that tells too little to be handed on.
     co_return co_await fetch(std::move(route), std::move(reference), std::move(accept));
   }
   const oci::Digest digest = *head->digest;
-  const std::string media_type(oci::canonical_manifest_type(head->media_type));
-  co_await access_.remember(route.scope, {digest, *head->size, media_type}, ticket);
+  co_await access_.remember(route.scope, {digest, *head->size, oci::manifest_note(media_type)}, ticket);
   co_return Found{ready_manifest_head(digest, media_type, *head->size), digest};
 }
 
@@ -391,35 +418,51 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route
   const Revocations::Ticket ticket = access_.revocations().begin();
   Result<upstream::ManifestAnswer> answer = co_await route.registry->get_manifest(route.repository, reference, accept);
   if (!answer) co_return answer.error();
-  metrics_.of(route).received_manifest_bytes.add(answer->body.size());
-  const oci::Digest digest = answer->digest;
-  Result<oci::ManifestInfo> info = co_await parse(answer->body, answer->media_type);
-  if (!info) {
-    Error error = info.error().in(fmt::format("{} of {} from upstream", reference.to_string(), route.scope.str()));
+  co_return co_await keep(std::move(route), std::move(reference), std::move(*answer), ticket);
+}
+
+// What came for a tag whose digest nobody has named is a manifest where its type or what stands in it says so.
+runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route, oci::Reference reference,
+                                                                    upstream::ManifestAnswer answer,
+                                                                    const Revocations::Ticket& ticket) {
+  metrics_.of(route).received_manifest_bytes.add(answer.body.size());
+  const oci::Digest digest = answer.digest;
+  Reading reading = co_await read(answer.body, answer.media_type);
+  const bool is_certain = answer.has_named_digest || reference.is_digest();
+  if (!is_certain && !oci::names_manifest_type(reading.media_type)) {
+    Error error(Errc::manifest_invalid,
+                fmt::format("upstream sent no manifest for {} of {}", reference.to_string(), route.scope.str()));
     log::warn("manifests", error.message);
     co_return error;
   }
+  if (!reading.info) {
+    log::debug("manifests", fmt::format("{} of {} is served as {} without being understood: {}", digest.to_string(),
+                                        route.scope.str(), reading.media_type, reading.info.error().message));
+  }
+  const bool is_signed = reading.stored_as && *reading.stored_as != digest;
+  const oci::Digest name = is_signed ? *reading.stored_as : digest;
+  const std::string note = oci::manifest_note(reading.media_type);
   // Before the store, because whoever sees the bytes there must find out whose they are.
-  co_await access_.remember(route.scope, {digest, answer->body.size(), info->media_type}, ticket);
-  const std::string media_type = info->media_type;
-  co_await remember_references(route, std::move(*info), ticket);
-  const Result<void> stored = co_await store_.put(digest, answer->body, media_type, origin_of(route));
+  co_await access_.remember(route.scope, {digest, answer.body.size(), note}, ticket,
+                            is_signed ? name : access_.canonical(digest));
+  if (reading.info) co_await remember_references(route, std::move(*reading.info), ticket);
+  const Result<void> stored = co_await store_.put(name, answer.body, note, origin_of(route));
   if (stored) {
-    metrics_.of(route).stored_bytes.add(answer->body.size());
+    metrics_.of(route).stored_bytes.add(answer.body.size());
   } else {
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
   }
+  Object object = ready_manifest(digest, std::move(reading.media_type), std::move(answer.body),
+                                 std::string(route.registry->name()));
   if (access_.revoked(ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty()) {
     // Taken out meanwhile, and no other repository has it: for those who wait alone.
-    const Result<void> removed = co_await store_.remove(digest);
+    const Result<void> removed = co_await store_.remove(name);
     static_cast<void>(removed);
-    co_return Found{ready_manifest(digest, media_type, std::move(answer->body), std::string(route.registry->name())),
-                    digest};
+    co_return Found{std::move(object), digest};
   }
-  co_return Found{objects_.share(digest, ready_manifest(digest, media_type, std::move(answer->body),
-                                                        std::string(route.registry->name()))),
-                  digest};
+  if (!is_signed) object = objects_.share(digest, std::move(object));
+  co_return Found{std::move(object), digest};
 }
 
 }  // namespace sluice::proxy

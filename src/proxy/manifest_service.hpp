@@ -5,9 +5,13 @@
 //                    upstream is out  served stale, for at most `stale_for` beyond its ttl
 //                    401, 403, 404    upstream's answer is the answer
 //
+// The digest decides: a manifest is served as it is, whatever the parser makes of it, with the type that upstream's
+// Content-Type names, else its own (oci::served_type). Parsing only tells what it refers to. A HEAD is a hint: where it
+// names a digest that upstream does not give out, the tag is settled by a GET, and asked for so for a while.
+//
 // Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client
 // that does not take what a tag then is gets the tag asked for once more with what it does take; what comes has a
-// record of its own, by its type.
+// record of its own, by its type. What is none of the six types has one form, which everybody gets.
 //
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
@@ -68,7 +72,7 @@ class ManifestService {
     oci::Digest digest;
   };
 
-  runtime::Task<std::optional<Opened>> open_known(std::string upstream, descriptors::Entry known, oci::Digest digest,
+  runtime::Task<std::optional<Opened>> open_known(Route route, descriptors::Entry known, oci::Digest digest,
                                                   bool head_only, CacheResult result);
   runtime::Task<Result<Opened>> open_digest(Route route, oci::Digest digest, bool head_only);
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
@@ -80,15 +84,27 @@ class ManifestService {
                                                           oci::ManifestClass accept_class) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
 
-  runtime::Task<Result<oci::ManifestInfo>> parse(std::string body, std::string content_type);
+  // What the bytes are served as, and what they say, as far as that makes sense.
+  struct Reading {
+    std::string media_type;
+    Result<oci::ManifestInfo> info{Errc::internal};
+    // The name to store them under, where that is not their digest: they are signed.
+    std::optional<oci::Digest> stored_as = {};
+  };
+  static Reading read_in_place(const std::string& body, const std::string& content_type);
+  runtime::Task<Reading> read(std::string body, std::string content_type);
   runtime::Task<void> remember_references(Route route, oci::ManifestInfo info, const Revocations::Ticket& ticket);
   void note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, const oci::Digest& digest,
                 const Revocations::Ticket& ticket);
   runtime::Task<void> take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                 const store::TagRecord& record, const Error& error);
-  runtime::Task<Object> at_rest(oci::Digest digest, std::string media_type, std::string upstream);
+  // `name`: under which it lies in the store.
+  runtime::Task<Object> at_rest(oci::Digest digest, oci::Digest name, std::string media_type, std::string upstream);
   runtime::Task<Result<Object>> load(oci::Digest digest, std::string media_type);
+  runtime::Task<Result<Object>> load_signed(oci::Digest digest, oci::Digest name, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
+  runtime::Task<Result<Found>> keep(Route route, oci::Reference reference, upstream::ManifestAnswer answer,
+                                    const Revocations::Ticket& ticket);
   runtime::Task<Result<Found>> ask_head(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> fetch_shared(Route route, oci::Reference reference, oci::ManifestClass accept_class,
                                             bool head_only, std::optional<store::TagRecord> seen = std::nullopt);

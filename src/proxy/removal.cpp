@@ -21,7 +21,7 @@ Error not_here(Errc code, const descriptors::Scope& scope, std::string_view what
 
 runtime::Task<Result<void>> Removal::remove_blob(descriptors::Scope scope, oci::Digest digest) {
   const Result<descriptors::Entry> known = co_await parts_.access.stat_known(scope, digest);
-  if (!known || oci::is_manifest(known->media_type)) {
+  if (!known || !oci::noted_manifest_type(known->media_type).empty()) {
     co_return not_here(Errc::blob_unknown, scope, digest.to_string());
   }
   // Before the pairs are forgotten.
@@ -42,7 +42,7 @@ runtime::Task<Result<void>> Removal::remove_manifest(descriptors::Scope scope, o
   }
   const oci::Digest digest = reference.digest();
   const Result<descriptors::Entry> known = co_await parts_.access.stat_known(scope, digest);
-  if (!known || !oci::is_manifest(known->media_type)) {
+  if (!known || oci::noted_manifest_type(known->media_type).empty()) {
     co_return not_here(Errc::manifest_unknown, scope, digest.to_string());
   }
   const Result<Freed> freed = co_await forget(scope, digest);
@@ -68,6 +68,7 @@ runtime::Task<Result<Removal::Freed>> Removal::forget_name(descriptors::Scope sc
   Freed out;
   store::Catalog& catalog = parts_.store.catalog();
   const bool member = catalog.membership(scope, digest).has_value();
+  const oci::Digest name = parts_.access.stored_name(scope, digest);
   const Result<void> forgotten = co_await parts_.access.forget(scope, digest);
   if (!forgotten) co_return forgotten.error().in(fmt::format("{} of {}", digest.to_string(), scope.str()));
   for (const store::NamedTag& tag : catalog.tag_records(scope)) {
@@ -78,6 +79,14 @@ runtime::Task<Result<Removal::Freed>> Removal::forget_name(descriptors::Scope sc
     if (!dropped) co_return dropped.error();
     out.file = dropped->file;
     out.bytes = dropped->bytes;
+  }
+  // A signed manifest lies under a name that is this repository's own.
+  const bool has_own_name = name != digest && name.algorithm() == digest.algorithm();
+  if (has_own_name && catalog.scopes_of(digest).empty() && catalog.scopes_of(name).empty()) {
+    const Result<Freed> dropped = co_await drop(name);
+    if (!dropped) co_return dropped.error();
+    out.file = out.file || dropped->file;
+    out.bytes += dropped->bytes;
   }
   out.known = member || out.file;
   co_return out;

@@ -26,6 +26,7 @@ bool is_signed_as(std::string_view body, const oci::Digest& digest) {
 
 ReadManifest read_by_digest(ManifestAnswer answer, const oci::Digest& asked) {
   answer.digest = asked;
+  answer.has_named_digest = true;
   if (has_digest(answer.body, asked) || is_signed_as(answer.body, asked)) return {std::move(answer)};
   return {Error(Errc::digest_mismatch, "the body does not have that digest")};
 }
@@ -35,6 +36,7 @@ ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>
   answer.digest = oci::digest_of(oci::Algorithm::sha256, answer.body);
   if (has_digest(answer.body, named) || (named && is_signed_as(answer.body, *named))) {
     answer.digest = *named;
+    answer.has_named_digest = true;
     return {std::move(answer)};
   }
   if (!oci::looks_like_json(answer.body)) return {Error(Errc::upstream_protocol, "no manifest, it is not JSON")};

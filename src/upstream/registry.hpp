@@ -44,10 +44,12 @@ struct ManifestAnswer {
   // What `body` has: the digest that was asked for; for a tag the one that upstream names, else the sha256. Of a signed
   // docker schema 1 manifest it may be the digest of the payload without the signatures (oci::signed_payload).
   oci::Digest digest;
-  // Content-Type without parameters; empty when upstream sent none. May be generic: oci::parse_manifest decides.
+  // Content-Type without parameters; empty when upstream sent none. May be generic: oci::served_type decides.
   std::string media_type;
   // The exact bytes, at most oci::kMaxManifestBytes, never empty.
   std::string body;
+  // `digest` was asked for, or named by the head, and the body has it. Else it is only what was computed of the body.
+  bool has_named_digest = false;
 };
 
 struct ManifestHead {

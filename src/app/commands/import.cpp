@@ -437,7 +437,7 @@ class Importer {
         // What is known is believed for ever then, so it has to be upstream's own word.
         if (settings_.descriptors.ttl.count() == 0) break;
         const std::optional<store::Stored> stored = store_.find(link.digest);
-        if (!stored || (link.manifest && !oci::is_manifest(stored->media_type))) continue;
+        if (!stored || (link.manifest && oci::noted_manifest_type(stored->media_type).empty())) continue;
         // A manifest is in both lists.
         const oci::Descriptor descriptor{link.digest, stored->size, std::string(stored->media_type)};
         const Clock::Wall at = std::min(link.at, now - settings_.descriptors.ttl);
@@ -445,7 +445,7 @@ class Importer {
       }
       for (const TagLink& tag : repository.tags) {
         const std::optional<store::Stored> stored = store_.find(tag.digest);
-        if (!stored || !oci::is_manifest(stored->media_type)) continue;
+        if (!stored || oci::noted_manifest_type(stored->media_type).empty()) continue;
         const Clock::Wall at = std::min(tag.at, now - settings_.tags.ttl);
         report_.tags += catalog.add_tag(repository.scope, tag.name, oci::kAllManifests, tag.digest, at) ? 1 : 0;
       }

@@ -17,6 +17,19 @@ const std::vector<std::string_view> kAll = {mt::kDockerSchema1, mt::kDockerSchem
 
 }  // namespace
 
+TEST_CASE("MediaType: how the type of a manifest is noted", "[oci]") {
+  const std::string known(media_type::kOciIndex);
+  CHECK(manifest_note(known + "; charset=utf-8") == known);
+  CHECK(noted_manifest_type(known) == known);
+  for (const std::string type : {"application/vnd.example+json", "application/json"}) {
+    const std::string note = manifest_note(type + " ; charset=utf-8");
+    CHECK(note.find(' ') == std::string::npos);  // Redis would not give it back
+    CHECK(noted_manifest_type(note) == type);
+    CHECK(noted_manifest_type(type).empty());
+    CHECK_FALSE(is_manifest(note));
+  }
+}
+
 TEST_CASE("Media type: parameters and white space are stripped", "[oci]") {
   CHECK(strip_parameters("a/b; charset=utf-8") == "a/b");
   CHECK(strip_parameters("a/b;charset=utf-8") == "a/b");

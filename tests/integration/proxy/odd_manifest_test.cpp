@@ -1,0 +1,195 @@
+// Manifests that the cache has no need to understand: their digest says that the bytes are right.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "client.hpp"
+#include "fixture.hpp"
+#include "oci/media_type.hpp"
+#include "support/scripted_origin.hpp"
+
+using namespace sluice;
+using namespace sluice::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string kOciManifest(oci::media_type::kOciManifest);
+const std::string kOciIndex(oci::media_type::kOciIndex);
+const std::string kSchema2(oci::media_type::kDockerSchema2);
+const std::string kSigned(oci::media_type::kDockerSchema1Signed);
+const std::string kVendor = "application/vnd.example.thing.v3+json";
+const std::string kArtifact = "application/vnd.oci.artifact.manifest.v1+json";
+
+const std::string kPayload = "{\n   \"schemaVersion\": 1,\n   \"fsLayers\": []\n}";
+
+// {"formatLength":42,"formatTail":"Cn0"}
+std::string signed_manifest(const std::string& signature = "xyz") {
+  return kPayload.substr(0, 42) + ",\n   \"signatures\": [{\"signature\": \"" + signature +
+         "\", \"protected\": \"eyJmb3JtYXRMZW5ndGgiOjQyLCJmb3JtYXRUYWlsIjoiQ24wIn0\"}]\n}";
+}
+
+struct Odd {
+  std::string name;
+  std::string body;
+  std::string said;      // upstream's Content-Type
+  std::string expected;  // ours
+  std::string digest = {};
+};
+
+std::vector<Odd> odd_manifests() {
+  const std::string artifact = R"({"mediaType":")" + kArtifact + R"(","artifactType":"a/b","blobs":[]})";
+  const std::string image = image_manifest(1, kOciManifest);
+  std::string latin = image;
+  latin.insert(latin.rfind('}'), ",\"annotations\":{\"name\":\"caf\xe9\"}");
+  return {
+      {"an OCI artifact manifest", artifact, kArtifact, kArtifact},
+      {"whose type only the body tells", artifact, "application/json", kArtifact},
+      {"ORAS's", R"({"artifactType":"a/b","blobs":[]})", "application/vnd.cncf.oras.artifact.manifest.v1+json",
+       "application/vnd.cncf.oras.artifact.manifest.v1+json"},
+      {"a vendor's, no JSON object", "[1, 2]", kVendor + "; charset=utf-8", kVendor},
+      {"of another type in the body", image_manifest(1, kSchema2), kOciManifest, kOciManifest},
+      {"an index that is called an image", index_manifest(oci::digest_of(oci::Algorithm::sha256, image), image.size()),
+       kOciManifest, kOciManifest},
+      {"that is not UTF-8", latin, kOciManifest, kOciManifest},
+      {"without a config", R"({"schemaVersion":2,"layers":[]})", kOciManifest, kOciManifest},
+      {"signed", signed_manifest(), kSigned, kSigned, ScriptedOrigin::digest_of(kPayload)},
+  };
+}
+
+// An origin with one manifest, under a tag and its digest, and a cache in front of it.
+struct Chain {
+  explicit Chain(const Odd& odd) : body(odd.body), type(odd.expected), digest(odd.digest) {
+    if (digest.empty()) digest = ScriptedOrigin::digest_of(body);
+    Reply reply;
+    reply.body = body;
+    reply.fields = {{"Content-Type", odd.said}, {"Docker-Content-Digest", digest}};
+    for (const std::string& reference : {std::string("latest"), digest}) {
+      origin->respond(ScriptedOrigin::manifest_path("library/app", reference), [reply](const Request&) { return reply; });
+    }
+  }
+
+  void check(const std::string& reference, bool stale = false) {
+    INFO(reference);
+    const std::string path = "/v2/origin.test/library/app/manifests/" + reference;
+    for (const std::string method : {"GET", "HEAD", "GET"}) {
+      const Response response = fetch(cache.port(), method, path,
+                                      {{"Accept", kSchema2 + ", " + kOciIndex + ", " + kOciManifest + ", " + kSigned}});
+      CHECK(response.status == 200);
+      if (method == "GET") CHECK(response.body == body);
+      CHECK(response.field("content-type") == type);
+      CHECK(response.field("content-length") == std::to_string(body.size()));
+      CHECK(response.field("docker-content-digest") == digest);
+      CHECK(response.field("warning").empty() != stale);
+    }
+  }
+
+  std::unique_ptr<ScriptedOrigin> origin = std::make_unique<ScriptedOrigin>();
+  std::string body;
+  std::string type;
+  std::string digest;
+  Fixture cache{{.manifest_memory_bytes = 0, .origin_url = origin->url()}};
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: odd manifests are served as they are, cold, warm, aged and without upstream", "[proxy]") {
+  for (const Odd& odd : odd_manifests()) {
+    INFO(odd.name);
+    Chain chain(odd);
+    chain.check("latest");
+    chain.check(chain.digest);
+    const std::size_t asked = chain.origin->requests().size();
+    CHECK(asked == 1);
+    // Upstream's word on the tag and on the manifest has grown old.
+    chain.cache.clock().advance(48h);
+    chain.check("latest");
+    chain.check(chain.digest);
+    CHECK(chain.origin->seen().count(ScriptedOrigin::manifest_path("library/app", "latest"), "GET") == 1);
+    CHECK(chain.origin->seen().count(ScriptedOrigin::manifest_path("library/app", chain.digest), "GET") == 0);
+    chain.origin.reset();
+    chain.check(chain.digest);
+    chain.check("latest");
+    chain.cache.clock().advance(48h);
+    chain.check(chain.digest, true);
+    chain.check("latest", true);
+  }
+}
+
+TEST_CASE("Proxy: an odd manifest by digest, HEAD first", "[proxy]") {
+  for (const Odd& odd : odd_manifests()) {
+    INFO(odd.name);
+    Chain chain(odd);
+    const std::string path = "/v2/origin.test/library/app/manifests/" + chain.digest;
+    const Response told = head(chain.cache.port(), path);
+    CHECK(told.status == 200);
+    CHECK(told.field("content-type") == chain.type);
+    CHECK(told.field("content-length") == std::to_string(chain.body.size()));
+    chain.check(chain.digest);
+    CHECK(chain.origin->seen().count(ScriptedOrigin::manifest_path("library/app", chain.digest), "GET") == 1);
+  }
+}
+
+TEST_CASE("Proxy: a signed manifest lies under the digest of all its bytes", "[proxy]") {
+  const Odd odd = odd_manifests().back();
+  Chain chain(odd);
+  chain.check(chain.digest);
+  const auto payload = oci::Digest::parse(chain.digest).value();
+  const oci::Digest own = oci::digest_of(oci::Algorithm::sha256, chain.body);
+  CHECK_FALSE(chain.cache.store().find(payload));
+  CHECK(chain.cache.store().find(own));
+  // A repository that has it with other signatures gets its own.
+  Reply other;
+  other.body = signed_manifest("abc");
+  other.fields = {{"Content-Type", kSigned}, {"Docker-Content-Digest", chain.digest}};
+  chain.origin->respond(ScriptedOrigin::manifest_path("library/other", chain.digest),
+                        [other](const Request&) { return other; });
+  const std::string path = "/v2/origin.test/library/other/manifests/" + chain.digest;
+  for (int round = 0; round < 2; ++round) CHECK(get(chain.cache.port(), path).body == other.body);
+  chain.check(chain.digest);
+  // Damage is noticed, and mended from upstream.
+  std::filesystem::resize_file(chain.cache.store().layout().blob(own), 10);
+  chain.check(chain.digest);
+  CHECK(chain.origin->seen().count(ScriptedOrigin::manifest_path("library/app", chain.digest), "GET") == 2);
+}
+
+TEST_CASE("Proxy: what comes for a tag has to be a manifest by its type, its digest or its words", "[proxy]") {
+  ScriptedOrigin origin;
+  Reply reply;
+  reply.body = R"({"error":"please log in"})";
+  reply.fields = {{"Content-Type", "application/json"}};
+  unsigned expected = 502;
+  SECTION("none of them") {}
+  SECTION("its type") {
+    reply.fields[0].second = kVendor;
+    expected = 200;
+  }
+  SECTION("its digest") {
+    reply.fields.emplace_back("Docker-Content-Digest", ScriptedOrigin::digest_of(reply.body));
+    expected = 200;
+  }
+  const std::string path = ScriptedOrigin::manifest_path("library/app", "latest");
+  origin.respond(path, [reply](const Request&) { return reply; });
+  Fixture cache({.origin_url = origin.url()});
+  const Response response = get(cache.port(), "/v2/origin.test/library/app/manifests/latest");
+  CHECK(response.status == expected);
+  if (expected == 200) CHECK(response.body == reply.body);
+  if (expected == 502) CHECK(error_code(response.body) == "MANIFEST_INVALID");
+  if (expected == 502) CHECK(cache.store().entries() == 0);
+}
+
+TEST_CASE("Proxy: a blob of an unusual type is no manifest", "[proxy]") {
+  ScriptedOrigin origin;
+  Reply reply;
+  reply.body = content(5000);
+  reply.fields = {{"Content-Type", kVendor}};
+  const std::string digest = ScriptedOrigin::digest_of(reply.body);
+  origin.respond(ScriptedOrigin::blob_path("library/app", digest), [reply](const Request&) { return reply; });
+  Fixture cache({.origin_url = origin.url()});
+  const std::string blob = "/v2/origin.test/library/app/blobs/" + digest;
+  CHECK(head(cache.port(), blob).status == 200);
+  CHECK(get(cache.port(), blob).body == reply.body);
+  CHECK(get(cache.port(), "/v2/origin.test/library/app/manifests/" + digest).status == 404);
+}

@@ -14,7 +14,8 @@
 // A manifest's word. A registry need not check that a repository has what its manifests name, so whoever may push to
 // some repository could name blobs of another one there. What only a manifest says is kept apart, and believed where
 // every client may read all that the cache may read of that upstream (Route::equal_rights): there is nothing to gain
-// then. Elsewhere upstream is asked about each blob.
+// then. Elsewhere upstream is asked about each blob. The size that it tells is a claim: upstream is asked, once, before it
+// decides an answer.
 //
 // "Unknown" is remembered for a short time.
 //
@@ -85,6 +86,9 @@ class BlobAccess {
   // Errors: those of upstream::Registry::stat_blob.
   runtime::Task<Result<Known>> stat(Route route, oci::Digest digest);
 
+  // Upstream's own word on what only a manifest has named so far, and the size: a manifest's is a claim. Errors: as stat.
+  runtime::Task<Result<Known>> ask_first(Route route, oci::Digest digest);
+
   // Whether what is known lets a client with that route in.
   [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
 
@@ -147,7 +151,6 @@ class BlobAccess {
   [[nodiscard]] Result<Views> views(const descriptors::Scope& scope);
   runtime::Task<void> date(const Views& in, oci::Digest digest, descriptors::Entry& entry);
   runtime::Task<Result<Known>> revalidate(Route route, oci::Digest digest, Known stale);
-  runtime::Task<Result<Known>> ask_first(Route route, oci::Digest digest);
   runtime::Task<Result<void>> drop(descriptors::Scope scope, oci::Digest digest);
   [[nodiscard]] Known known(const oci::Digest& digest, descriptors::Entry entry) const;
 

@@ -5,6 +5,7 @@
 #include "base/errc_kind.hpp"
 #include "oci/media_type.hpp"
 #include "proxy/patience.hpp"
+#include "store/media_types.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
@@ -61,6 +62,14 @@ runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, o
   co_return BlobAccess::Known{std::move(*asked), true};
 }
 
+runtime::Task<Result<BlobAccess::Known>> BlobService::with_size(Route route, oci::Digest digest,
+                                                                 BlobAccess::Known known) {
+  if (known.descriptor.media_type != store::MediaTypes::kNamedByManifest) co_return known;
+  Result<BlobAccess::Known> asked = co_await access_.ask_first(route, digest);
+  if (!asked && is_outage(asked.error().code)) co_return unanswered(route.scope, asked.error());
+  co_return asked;
+}
+
 runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
   if (!store_.find(access_.canonical(digest), route.registry->name())) co_return;
   const Result<BlobAccess::Known> known = co_await ask_allowed(std::move(route), digest);
@@ -68,12 +77,18 @@ runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
 }
 
 runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Digest digest) {
-  const std::string upstream(route.registry->name());
-  const Result<BlobAccess::Known> known = co_await allowed(std::move(route), digest);
+  Result<BlobAccess::Known> known = co_await allowed(route, digest);
   if (!known) co_return known.error();
   // A manifest may be wrong about the size of what it names; a file at rest is not.
   const oci::Digest canonical = access_.canonical(digest);
-  const std::optional<store::Stored> stored = store_.find(canonical, upstream);
+  std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
+  if (!stored && store_.incomplete()) stored = co_await look_for_stored(canonical, route.registry->name());
+  if (!stored) {
+    Result<BlobAccess::Known> sized = co_await with_size(std::move(route), digest, *known);
+    // Upstream has it, and does not tell how long it is: then the claim is all there is.
+    if (sized || !is_odd_answer(sized.error().code)) known = std::move(sized);
+  }
+  if (!known) co_return known.error();
   co_return Stat{stored ? stored->size : known->descriptor.size,
                  known->asked_upstream ? CacheResult::miss : result_of(*known), canonical};
 }

@@ -139,6 +139,8 @@ class BlobService {
   friend class DirectRanges;
 
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
+  // Where only a manifest has told the size, upstream is asked for it.
+  runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
   runtime::Task<std::optional<store::Stored>> look_for_stored(oci::Digest canonical, std::string_view upstream);
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);

@@ -297,7 +297,8 @@ runtime::Task<Result<std::optional<BlobService::Opened>>> BlobService::direct(Ro
     const Passed* const passed = passed_.find(key);
     if (passed != nullptr && passed->refused) co_return out;
   }
-  const Result<BlobAccess::Known> known = co_await allowed(route, digest);
+  Result<BlobAccess::Known> known = co_await allowed(route, digest);
+  if (known) known = co_await with_size(route, digest, *known);
   // Upstream has answered, but does not tell the length: a download of the whole finds out what there is.
   if (!known && is_odd_answer(known.error().code)) co_return out;
   if (!known) co_return known.error();

@@ -39,20 +39,70 @@ TEST_CASE("Proxy: HEAD of a blob downloads nothing", "[proxy]") {
   CHECK(cache.counted_blobs("hit", 1));
 }
 
-TEST_CASE("Proxy: HEAD of a blob that a manifest has named asks nobody", "[proxy]") {
+namespace {
+
+// An image whose manifest says that the layer has `claimed` bytes; it has 5000. Pulled without its blobs.
+struct Named {
+  explicit Named(std::uint64_t claimed) {
+    digest = cache.hub().add_blob("library/app", layer);
+    const oci::Digest config = cache.hub().add_blob("library/app", content(100, 2));
+    const std::string type(oci::media_type::kOciManifest);
+    cache.hub().add_manifest("library/app", "latest", image_manifest(config, 100, digest, claimed, type), type);
+    REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).status == 200);
+  }
+  [[nodiscard]] std::string path() const { return blob_path("library/app", digest); }
+
   Fixture cache;
   const std::string layer = content(5000, 1);
-  const std::string config = content(100, 2);
-  const oci::Digest layer_digest = cache.hub().add_blob("library/app", layer);
-  const oci::Digest config_digest = cache.hub().add_blob("library/app", config);
-  cache.hub().add_manifest("library/app", "latest",
-                           image_manifest(config_digest, 100, layer_digest, 5000, oci::media_type::kOciManifest),
-                           std::string(oci::media_type::kOciManifest));
-  REQUIRE(get(cache.port(), manifest_path("library/app", "latest")).status == 200);
-  CHECK(head(cache.port(), blob_path("library/app", layer_digest)).field("content-length") == "5000");
-  CHECK(head(cache.port(), blob_path("library/app", config_digest)).field("content-length") == "100");
-  CHECK(cache.hub().seen().blob_heads == 0);
-  CHECK(cache.hub().seen().downloads == 0);
+  oci::Digest digest;
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: the size of a blob that a manifest has named is upstream's, by one HEAD", "[proxy]") {
+  Named named(GENERATE(5000, 4000, 6000));
+  for (int round = 0; round < 2; ++round) {
+    CHECK(head(named.cache.port(), named.path()).field("content-length") == "5000");
+    CHECK(named.cache.hub().seen().blob_heads == 1);
+  }
+  CHECK(named.cache.hub().seen().downloads == 0);
+}
+
+TEST_CASE("Proxy: a manifest's wrong size decides no range", "[proxy]") {
+  Named named(GENERATE(4000, 6000));
+  const auto ask = [&named](const std::string& range) {
+    return get(named.cache.port(), named.path(), {{"Range", range}});
+  };
+  SECTION("from the end") {
+    const Response response = ask("bytes=-10");
+    CHECK(response.status == 206);
+    CHECK(response.field("content-range") == "bytes 4990-4999/5000");
+    CHECK(response.body == named.layer.substr(4990));
+  }
+  SECTION("within") {
+    const Response response = ask("bytes=4500-4509");
+    CHECK(response.field("content-range") == "bytes 4500-4509/5000");
+    CHECK(response.body == named.layer.substr(4500, 10));
+  }
+  SECTION("beyond") {
+    const Response response = ask("bytes=5500-5600");
+    CHECK(response.status == 416);
+    CHECK(response.field("content-range") == "bytes */5000");
+  }
+  CHECK(named.cache.hub().seen().blob_heads == 1);
+}
+
+TEST_CASE("Proxy: a manifest's size is nothing while upstream is out, and all there is where it tells none", "[proxy]") {
+  Named named(6000);
+  named.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
+  CHECK(head(named.cache.port(), named.path()).status == 502);
+  named.cache.hub().fail_all(Error{Errc::upstream_protocol, "no length"});
+  CHECK(head(named.cache.port(), named.path()).field("content-length") == "6000");
+  named.cache.hub().fail_all({});
+  CHECK(get(named.cache.port(), named.path()).body == named.layer);
+  REQUIRE(named.cache.wait_idle());
+  named.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
+  CHECK(head(named.cache.port(), named.path()).field("content-length") == "5000");
 }
 
 TEST_CASE("Proxy: an unknown blob is remembered as unknown for a time", "[proxy]") {

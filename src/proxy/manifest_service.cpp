@@ -17,6 +17,8 @@ namespace {
 constexpr std::size_t kParsedInPlace = 64 * 1024;
 // How often a look at a tag starts again because somebody else has asked for it meanwhile.
 constexpr int kMaxRounds = 4;
+// How long a tag whose HEAD has misled is asked for by GET.
+constexpr std::chrono::minutes kMisleadingFor{10};
 // Images have at most some hundred layers. What names more is asked for blob by blob.
 constexpr std::size_t kMaxVouched = 1000;
 
@@ -63,6 +65,9 @@ oci::ManifestClass record_class(oci::ManifestClass accept_class, std::string_vie
   return accept_class == oci::kAllManifests ? accept_class : oci::manifest_bit(media_type);
 }
 
+// Upstream was asked for the digest and has it not, or gives out something else.
+bool is_unobtainable(Errc code) { return is_unknown(code) || is_odd_answer(code); }
+
 std::string tag_key(const descriptors::Scope& scope, std::string_view tag) {
   std::string key = scope.str();
   key.append(":").append(tag);
@@ -81,6 +86,7 @@ ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobS
       metrics_(metrics),
       objects_(params_.memory_bytes),
       negative_(params_.negative, clock),
+      misleading_({.ttl = kMisleadingFor, .max_entries = 10'000}, clock),
       flights_(group),
       loads_(group) {}
 
@@ -211,7 +217,10 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
       co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !believed));
   if (!found) {
     const Error error = found.error();
-    if (is_manifest && !believed && co_await access_.outlives(route, digest, error)) {
+    // A fresh word of a HEAD that its GET does not confirm is taken back too.
+    const bool refuted = believed && !head_only && is_unknown(error.code);
+    if (refuted) distrust_heads(route.scope, digest);
+    if (is_manifest && (!believed || refuted) && co_await access_.outlives(route, digest, error)) {
       std::optional<Opened> opened = co_await open_known(route, *known, digest, head_only, CacheResult::stale);
       if (opened) co_return std::move(*opened);
     }
@@ -287,11 +296,12 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   if (record && is_fresh(*record)) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
     // A digest that upstream does not have any more means that the tag has moved.
-    if (opened || !is_unknown(opened.error().code)) co_return opened;
+    if (opened || !is_unobtainable(opened.error().code)) co_return opened;
   }
   const Revocations::Ticket ticket = access_.revocations().begin();
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
-  const bool compare = head_only || record.has_value();
+  const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
+  const bool compare = (head_only || record.has_value()) && !misleads;
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
   if (!found) {
     if (record && is_no_answer(found.error().code)) {
@@ -307,13 +317,32 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   // The record follows a tag that has moved when the new manifest is here, even if a HEAD has found it out: until then
   // the old one is what can be served while upstream is out.
   Result<Opened> opened = co_await open_digest(route, found->digest, head_only && !moved);
-  if (!moved) co_return opened;
+  if (!opened && is_unobtainable(opened.error().code)) opened = co_await settle_tag(route, tag, accept_class);
+  if (!moved || (opened && opened->digest != found->digest)) co_return opened;
   if (opened) {
     note_tag(route, tag, record_class(accept_class, opened->object->media_type), found->digest, ticket);
   } else if (is_no_answer(opened.error().code)) {
     co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
   }
   co_return opened;
+}
+
+// A HEAD has named a digest that upstream does not give out (a replica that lags, another form of the manifest): what the
+// tag is, its GET says. Where that names the same, it fails as before.
+runtime::Task<Result<ManifestService::Opened>> ManifestService::settle_tag(Route route, oci::Tag tag,
+                                                                           oci::ManifestClass accept_class) {
+  misleading_.add(tag_key(route.scope, tag.str()));
+  const std::optional<store::TagRecord> now = known_tag(route.scope, tag, accept_class);
+  Result<Found> found = co_await fetch_shared(std::move(route), oci::Reference(tag), accept_class, false, now);
+  if (!found) co_return found.error();
+  co_return Opened{CacheResult::miss, found->object, found->digest};
+}
+
+// A client has asked for a digest that tags of the repository name as far as their HEADs say, and upstream has it not.
+void ManifestService::distrust_heads(const descriptors::Scope& scope, const oci::Digest& digest) {
+  for (const store::NamedTag& tag : store_.catalog().tag_records(scope)) {
+    if (tag.record.digest == digest) misleading_.add(tag_key(scope, tag.name));
+  }
 }
 
 // What was taken out while upstream was asked stays out.

@@ -78,6 +78,8 @@ class ManifestService {
   runtime::Task<Result<Opened>> open_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only);
   runtime::Task<Result<Opened>> open_tag_once(Route route, oci::Tag tag, oci::ManifestClass accept_class,
                                               bool head_only);
+  runtime::Task<Result<Opened>> settle_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class);
+  void distrust_heads(const descriptors::Scope& scope, const oci::Digest& digest);
   runtime::Task<Result<Found>> ask_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only,
                                        std::optional<store::TagRecord> seen);
   [[nodiscard]] std::optional<store::TagRecord> known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
@@ -118,6 +120,7 @@ class ManifestService {
   const Metrics metrics_;
   ObjectCache objects_;
   NegativeCache negative_;
+  NegativeCache misleading_;  // tags whose HEAD has named a digest that upstream does not give out
   runtime::SingleFlight<std::string, Found> flights_;
   runtime::SingleFlight<std::string, Object> loads_;
 };

@@ -193,3 +193,82 @@ TEST_CASE("Proxy: a blob of an unusual type is no manifest", "[proxy]") {
   CHECK(get(cache.port(), blob).body == reply.body);
   CHECK(get(cache.port(), "/v2/origin.test/library/app/manifests/" + digest).status == 404);
 }
+
+namespace {
+
+// A tag whose HEAD names a digest that upstream answers with 404, while its GET gives the manifest.
+struct Misled {
+  explicit Misled(const std::string& named) : digest(ScriptedOrigin::digest_of(body)), wrong(named) {
+    origin.respond(tag, [this](const Request& request) {
+      Reply reply;
+      reply.body = body;
+      reply.fields = {{"Content-Type", kOciManifest},
+                      {"Docker-Content-Digest", request.method == "HEAD" ? wrong : digest}};
+      return reply;
+    });
+    Reply reply;
+    reply.body = body;
+    reply.fields = {{"Content-Type", kOciManifest}, {"Docker-Content-Digest", digest}};
+    origin.respond(ScriptedOrigin::manifest_path("library/app", digest), [reply](const Request&) { return reply; });
+  }
+  [[nodiscard]] std::size_t asked(const std::string& method) const { return origin.count(tag, method); }
+
+  const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
+  const std::string path = "/v2/origin.test/library/app/manifests/latest";
+  const std::string body = image_manifest(1, kOciManifest);
+  const std::string digest;
+  const std::string wrong;
+  ScriptedOrigin origin;
+  Fixture cache{{.origin_url = origin.url()}};
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: a tag whose HEAD names what nobody can fetch is settled by its GET", "[proxy]") {
+  Misled misled(ScriptedOrigin::digest_of("nothing"));
+  SECTION("once the tag has grown old") {
+    REQUIRE(get(misled.cache.port(), misled.path).body == misled.body);
+    for (int round = 0; round < 3; ++round) {
+      misled.cache.clock().advance(61s);
+      const std::string method = round == 1 ? "HEAD" : "GET";
+      const Response response = fetch(misled.cache.port(), method, misled.path);
+      CHECK(response.status == 200);
+      CHECK(response.field("docker-content-digest") == misled.digest);
+      CHECK(response.field("warning").empty());
+    }
+    // The first of them, after which GETs alone ask.
+    CHECK(misled.asked("HEAD") == 1);
+    CHECK(misled.asked("GET") == 4);
+  }
+  SECTION("after a cold HEAD") {
+    // Nobody knows better yet.
+    CHECK(head(misled.cache.port(), misled.path).field("docker-content-digest") == misled.wrong);
+    SECTION("the tag is asked for next") {}
+    SECTION("the digest is asked for next") {
+      CHECK(get(misled.cache.port(), "/v2/origin.test/library/app/manifests/" + misled.wrong).status == 404);
+      CHECK(head(misled.cache.port(), misled.path).field("docker-content-digest") == misled.digest);
+    }
+    CHECK(get(misled.cache.port(), misled.path).body == misled.body);
+    CHECK(head(misled.cache.port(), misled.path).field("docker-content-digest") == misled.digest);
+    CHECK(misled.asked("GET") == 1);
+  }
+}
+
+TEST_CASE("Proxy: a manifest that only a GET tells of costs one request", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string body = image_manifest(1, kOciManifest);
+  const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
+  origin.respond(tag, [body](const Request& request) {
+    Reply reply;
+    reply.status = request.method == "HEAD" ? 405 : 200;
+    reply.body = body;
+    reply.fields = {{"Content-Type", kOciManifest}};
+    return reply;
+  });
+  Fixture cache({.origin_url = origin.url()});
+  const std::string path = "/v2/origin.test/library/app/manifests/latest";
+  CHECK(head(cache.port(), path).field("content-length") == std::to_string(body.size()));
+  CHECK(get(cache.port(), path).body == body);
+  CHECK(origin.count(tag, "HEAD") == 1);
+  CHECK(origin.count(tag, "GET") == 1);
+}

@@ -40,8 +40,8 @@ std::string_view canonical_manifest_type(std::string_view value) noexcept;
 
 // One of the six manifest types, the two kinds of index included.
 bool is_manifest(std::string_view value) noexcept;
-// How the type of a manifest is noted where descriptors are kept: one of the six as it is, another one marked, so that a
-// blob of an unusual type never counts as a manifest.
+// How the type of a manifest is noted where descriptors are kept: one of the six as it is, another one marked, so that
+// a blob of an unusual type never counts as a manifest.
 std::string manifest_note(std::string_view type);
 // The type in such a note; empty where `note` is none, so that it is of a blob.
 std::string_view noted_manifest_type(std::string_view note) noexcept;

@@ -320,8 +320,8 @@ oci::Digest BlobAccess::canonical(const oci::Digest& digest) const {
 
 oci::Digest BlobAccess::stored_name(const Scope& scope, const oci::Digest& digest) const {
   const std::optional<Entry> known = catalog_.peek(scope, digest);
-  const bool has_own = known && known->digest.algorithm() == digest.algorithm() &&
-                       !oci::noted_manifest_type(known->media_type).empty();
+  const bool has_own =
+      known && known->digest.algorithm() == digest.algorithm() && !oci::noted_manifest_type(known->media_type).empty();
   return has_own ? known->digest : canonical(digest);
 }
 

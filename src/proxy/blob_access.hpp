@@ -14,8 +14,8 @@
 // A manifest's word. A registry need not check that a repository has what its manifests name, so whoever may push to
 // some repository could name blobs of another one there. What only a manifest says is kept apart, and believed where
 // every client may read all that the cache may read of that upstream (Route::equal_rights): there is nothing to gain
-// then. Elsewhere upstream is asked about each blob. The size that it tells is a claim: upstream is asked, once, before it
-// decides an answer.
+// then. Elsewhere upstream is asked about each blob. The size that it tells is a claim: upstream is asked, once, before
+// it decides an answer.
 //
 // "Unknown" is remembered for a short time.
 //
@@ -86,7 +86,8 @@ class BlobAccess {
   // Errors: those of upstream::Registry::stat_blob.
   runtime::Task<Result<Known>> stat(Route route, oci::Digest digest);
 
-  // Upstream's own word on what only a manifest has named so far, and the size: a manifest's is a claim. Errors: as stat.
+  // Upstream's own word on what only a manifest has named so far, and the size: a manifest's is a claim. Errors: as
+  // stat.
   runtime::Task<Result<Known>> ask_first(Route route, oci::Digest digest);
 
   // Whether what is known lets a client with that route in.
@@ -118,9 +119,9 @@ class BlobAccess {
 
   // The name under which the bytes of `digest` lie in the store; itself where no other is known.
   [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const;
-  // The name under which the bytes of that repository's manifest lie in the store. A signed docker schema 1 manifest has
-  // the digest of its payload, and lies under the sha256 of all its bytes. That is this repository's own: what others
-  // have under the same digest may have other signatures, or none.
+  // The name under which the bytes of that repository's manifest lie in the store. A signed docker schema 1 manifest
+  // has the digest of its payload, and lies under the sha256 of all its bytes. That is this repository's own: what
+  // others have under the same digest may have other signatures, or none.
   [[nodiscard]] oci::Digest stored_name(const descriptors::Scope& scope, const oci::Digest& digest) const;
   // What upstream has lately said that it is; nothing for a sha256.
   [[nodiscard]] std::optional<oci::Digest> claimed(const oci::Digest& digest);

@@ -12,12 +12,14 @@ http::ResponseHead blob_head(unsigned status, const oci::Digest& digest, std::st
   return head;
 }
 
-http::ResponseHead whole_blob_head(const oci::Digest& digest, std::uint64_t size) {
-  return blob_head(200, digest).content_length(size);
+http::ResponseHead whole_blob_head(const oci::Digest& digest, std::uint64_t size, std::string_view media_type) {
+  return blob_head(200, digest, media_type).content_length(size);
 }
 
-http::ResponseHead partial_blob_head(const oci::Digest& digest, const http::ByteRange& range, std::uint64_t size) {
-  return blob_head(206, digest).content_length(range.size()).add("Content-Range", http::content_range(range, size));
+http::ResponseHead partial_blob_head(const oci::Digest& digest, const http::ByteRange& range, std::uint64_t size,
+                                     std::string_view media_type) {
+  http::ResponseHead head = blob_head(206, digest, media_type);
+  return head.content_length(range.size()).add("Content-Range", http::content_range(range, size));
 }
 
 }  // namespace sluice::proxy

@@ -18,6 +18,11 @@ constexpr std::uint64_t kStepBytes = 1 << 20;
 // The buffer of a reader whose bytes are in no file.
 constexpr std::uint64_t kMemoryStepBytes = 4 << 10;
 
+// A blob that is a manifest has its type; others have none in particular.
+std::string_view or_octets(std::string_view manifest_type) {
+  return manifest_type.empty() ? oci::media_type::kOctetStream : manifest_type;
+}
+
 std::string etag_of(const oci::Digest& digest) { return '"' + digest.to_string() + '"'; }
 
 // The ranges that count for this request (RFC 9110 section 13.2.2: If-Range decides whether Range is looked at).
@@ -168,13 +173,13 @@ class Direct final : public RangeSource {
 };
 
 // A 206 with one range or several, of a blob of `size` bytes. After an error it has been begun and cannot be completed.
-runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, RangeSource& source, oci::Digest digest,
+runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, RangeSource& source, BlobResponder::Names names,
                                         std::vector<http::ByteRange> ranges, std::uint64_t size,
                                         std::string extra_fields) {
   if (ranges.size() > 1) {
-    co_return co_await send_multipart(exchange, source, digest, std::move(ranges), size, std::move(extra_fields));
+    co_return co_await send_multipart(exchange, source, names.asked, std::move(ranges), size, std::move(extra_fields));
   }
-  const std::string head = partial_blob_head(digest, ranges.front(), size).str() + extra_fields;
+  const std::string head = partial_blob_head(names.asked, ranges.front(), size, names.media_type).str() + extra_fields;
   Result<void> sent = co_await exchange.begin(head);
   if (sent) sent = co_await source.send(exchange, ranges.front());
   if (sent) sent = co_await exchange.end();
@@ -184,7 +189,7 @@ runtime::Task<Result<void>> send_ranges(http::Exchange& exchange, RangeSource& s
 // A 200, with the head that is ready where that has the name that was asked for.
 runtime::Task<Result<void>> send_whole(http::Exchange& exchange, RangeSource& source, const ReadyObject& object,
                                        BlobResponder::Names names, std::string extra_fields) {
-  std::string head = names.are_two() ? whole_blob_head(names.asked, object.size).str() : object.head;
+  std::string head = names.are_two() ? whole_blob_head(names.asked, object.size, object.media_type).str() : object.head;
   head += extra_fields;
   if (object.in_memory) co_return co_await exchange.send(head, object.body);
   Result<void> sent = co_await exchange.begin(head);
@@ -194,9 +199,10 @@ runtime::Task<Result<void>> send_whole(http::Exchange& exchange, RangeSource& so
 }
 
 // A 206 of what is arriving and has no known length (RFC 9110 section 14.4: `*`). All of the range is here.
-runtime::Task<Result<void>> send_from_unknown(http::Exchange& exchange, streamcache::Stream& stream, oci::Digest digest,
-                                              http::ByteRange range, std::string extra_fields) {
-  http::ResponseHead head = blob_head(206, digest);
+runtime::Task<Result<void>> send_from_unknown(http::Exchange& exchange, streamcache::Stream& stream,
+                                              BlobResponder::Names names, http::ByteRange range,
+                                              std::string extra_fields) {
+  http::ResponseHead head = blob_head(206, names.asked, names.media_type);
   head.content_length(range.size());
   head.add("Content-Range", fmt::format("bytes {}-{}/*", range.first, range.last));
   const std::string text = head.str() + extra_fields;
@@ -236,13 +242,16 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchan
   if (!opened) co_return opened.error();
   const CacheResult result = opened->result;
   if (opened->direct) {
-    co_await respond_direct(exchange, *opened->direct, digest, std::move(extra_fields));
+    co_await respond_direct(exchange, *opened->direct, {digest, digest, or_octets(opened->manifest_type)},
+                            std::move(extra_fields));
   } else if (opened->object) {
-    co_await respond_at_rest(exchange, *opened->object, {digest, opened->canonical}, std::move(extra_fields));
+    co_await respond_at_rest(exchange, *opened->object, {digest, opened->canonical, opened->object->media_type},
+                             std::move(extra_fields));
     metrics_.of(route).cache_bytes.add(exchange.body_bytes_sent());
   } else {
-    const Result<void> responded = co_await respond_in_flight(exchange, *opened->stream, opened->size,
-                                                              {digest, opened->canonical}, std::move(extra_fields));
+    const Result<void> responded = co_await respond_in_flight(
+        exchange, *opened->stream, opened->size, {digest, opened->canonical, or_octets(opened->manifest_type)},
+        std::move(extra_fields));
     if (!responded) co_return responded.error();
   }
   co_return result;
@@ -257,7 +266,7 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond_stat(http::Exchange& e
   if (!exchange.request().is_head() || names.matched_by(exchange.request().joined("If-None-Match"))) {
     head = not_modified(digest, extra_fields);
   } else {
-    head = whole_blob_head(digest, stat->size).str() + extra_fields;
+    head = whole_blob_head(digest, stat->size, or_octets(stat->manifest_type)).str() + extra_fields;
   }
   const Result<void> sent = co_await exchange.send(head);
   static_cast<void>(sent);
@@ -282,7 +291,7 @@ runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, con
   AtRest source(object);
   Result<void> sent{};
   if (selected.kind == http::RangeSelection::Kind::partial) {
-    sent = co_await send_ranges(exchange, source, names.asked, selected.ranges, object.size, std::move(extra_fields));
+    sent = co_await send_ranges(exchange, source, names, selected.ranges, object.size, std::move(extra_fields));
   } else {
     sent = co_await send_whole(exchange, source, object, names, std::move(extra_fields));
   }
@@ -307,7 +316,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     const Result<std::uint64_t> have = co_await wait_until(stream, range->last + 1);
     if (!have) co_return have.error();
     if (*have > range->last) {
-      const Result<void> sent = co_await send_from_unknown(exchange, stream, digest, *range, std::move(extra_fields));
+      const Result<void> sent = co_await send_from_unknown(exchange, stream, names, *range, std::move(extra_fields));
       if (!sent) exchange.break_off();
       co_return Result<void>{};
     }
@@ -332,10 +341,11 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
   const bool in_order = stream.stored_end() == UINT64_MAX || go_forward(selected.ranges);
   if (selected.kind == http::RangeSelection::Kind::partial && in_order) {
     InFlight source(stream);
-    sent = co_await send_ranges(exchange, source, digest, selected.ranges, *size, std::move(extra_fields));
+    sent = co_await send_ranges(exchange, source, names, selected.ranges, *size, std::move(extra_fields));
   } else {
     // An end that is not known yet is told by the last chunk.
-    std::string head = size ? whole_blob_head(digest, *size).str() : blob_head(200, digest).chunked().str();
+    std::string head = size ? whole_blob_head(digest, *size, names.media_type).str()
+                            : blob_head(200, digest, names.media_type).chunked().str();
     head += extra_fields;
     sent = co_await exchange.begin(head);
     if (sent) sent = co_await send_arriving(exchange, stream, 0, size);
@@ -346,7 +356,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
   co_return Result<void>{};
 }
 
-runtime::Task<void> BlobResponder::respond_direct(http::Exchange& exchange, DirectRanges& direct, oci::Digest digest,
+runtime::Task<void> BlobResponder::respond_direct(http::Exchange& exchange, DirectRanges& direct, Names names,
                                                   std::string extra_fields) {
   if (direct.ranges().empty()) {
     co_await send_unsatisfiable(exchange, direct.size(), extra_fields);
@@ -354,7 +364,7 @@ runtime::Task<void> BlobResponder::respond_direct(http::Exchange& exchange, Dire
   }
   Direct source(direct);
   const Result<void> sent =
-      co_await send_ranges(exchange, source, digest, direct.ranges(), direct.size(), std::move(extra_fields));
+      co_await send_ranges(exchange, source, names, direct.ranges(), direct.size(), std::move(extra_fields));
   if (!sent) exchange.break_off();
 }
 

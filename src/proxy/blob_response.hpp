@@ -23,6 +23,8 @@ class BlobResponder {
   struct Names {
     oci::Digest asked;
     oci::Digest canonical;
+    // The type of the answer; lives as long as the answer is being sent.
+    std::string_view media_type = oci::media_type::kOctetStream;
     [[nodiscard]] bool are_two() const noexcept { return asked != canonical; }
     [[nodiscard]] bool matched_by(std::string_view if_none_match) const;
   };
@@ -42,7 +44,7 @@ class BlobResponder {
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                 std::optional<std::uint64_t> size, Names names,
                                                 std::string extra_fields);
-  runtime::Task<void> respond_direct(http::Exchange& exchange, DirectRanges& direct, oci::Digest digest,
+  runtime::Task<void> respond_direct(http::Exchange& exchange, DirectRanges& direct, Names names,
                                      std::string extra_fields);
 
   BlobService& service_;

@@ -14,6 +14,15 @@ namespace {
 // How often a look-up starts again because what it found was gone a moment later.
 constexpr int kMaxRounds = 4;
 
+// The type of a manifest, which the store or upstream's word tells; empty for what is none. Lives as long as `known`
+// and the store.
+std::string_view manifest_type(const store::Stored* stored, const oci::Descriptor& known) {
+  const std::string_view type = stored != nullptr ? oci::noted_manifest_type(stored->media_type) : std::string_view();
+  return type.empty() ? oci::noted_manifest_type(known.media_type) : type;
+}
+
+std::string_view or_octets(std::string_view type) { return type.empty() ? oci::media_type::kOctetStream : type; }
+
 CacheResult result_of(const BlobAccess::Known& known) { return known.stale ? CacheResult::stale : CacheResult::hit; }
 
 }  // namespace
@@ -59,11 +68,12 @@ runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, o
   // That the repository has a manifest does not say that upstream gives it out as a blob.
   Result<oci::Descriptor> asked = co_await access_.ask_upstream(std::move(route), digest);
   if (!asked) co_return asked.error();
+  if (oci::noted_manifest_type(asked->media_type).empty()) asked->media_type = known->descriptor.media_type;
   co_return BlobAccess::Known{std::move(*asked), true};
 }
 
 runtime::Task<Result<BlobAccess::Known>> BlobService::with_size(Route route, oci::Digest digest,
-                                                                 BlobAccess::Known known) {
+                                                                BlobAccess::Known known) {
   if (known.descriptor.media_type != store::MediaTypes::kNamedByManifest) co_return known;
   Result<BlobAccess::Known> asked = co_await access_.ask_first(route, digest);
   if (!asked && is_outage(asked.error().code)) co_return unanswered(route.scope, asked.error());
@@ -90,7 +100,8 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Dig
   }
   if (!known) co_return known.error();
   co_return Stat{stored ? stored->size : known->descriptor.size,
-                 known->asked_upstream ? CacheResult::miss : result_of(*known), canonical};
+                 known->asked_upstream ? CacheResult::miss : result_of(*known), canonical,
+                 std::string(manifest_type(stored ? &*stored : nullptr, known->descriptor))};
 }
 
 // As BlobStore::find, with a look at the disk. The name lives as long as the caller's route.
@@ -101,8 +112,9 @@ runtime::Task<std::optional<store::Stored>> BlobService::look_for_stored(oci::Di
   co_return *stored;
 }
 
-runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size) {
-  if (std::shared_ptr<const ReadyObject> ready = objects_.find(digest)) {
+runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size,
+                                                                               std::string_view media_type) {
+  if (std::shared_ptr<const ReadyObject> ready = objects_.find(digest); ready && ready->media_type == media_type) {
     store_.touch(digest);
     co_return ready;
   }
@@ -110,7 +122,7 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
   if (size <= params_.in_memory_bytes) {
     Result<std::string> body = co_await store_.read_small(digest, params_.in_memory_bytes);
     if (!body) co_return body.error();
-    made = ready_blob(digest, std::move(*body));
+    made = ready_blob(digest, std::move(*body), media_type);
     objects_.insert(digest, made);
   } else {
     std::shared_ptr<const store::OpenBlob> file = store_.peek_open(digest);
@@ -119,7 +131,7 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
       if (!opened) co_return opened.error();
       file = std::move(*opened);
     }
-    made = ready_blob(digest, std::move(file));
+    made = ready_blob(digest, std::move(file), media_type);
   }
   co_return made;
 }
@@ -134,7 +146,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
     if (stored) {
       const Result<BlobAccess::Known> known = co_await allowed(route, digest);
       if (!known) co_return known.error();
-      Result<std::shared_ptr<const ReadyObject>> ready = co_await at_rest(canonical, stored->size);
+      Result<std::shared_ptr<const ReadyObject>> ready =
+          co_await at_rest(canonical, stored->size, or_octets(manifest_type(&*stored, known->descriptor)));
       if (ready) co_return Opened{result_of(*known), std::move(*ready), nullptr, std::nullopt, canonical, nullptr};
       // Gone or broken on the disk: the store has dropped it, so the next round fetches it.
       last = ready.error();
@@ -277,7 +290,21 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
                    std::move(lookup->stream),
                    *size,
                    access_.canonical(digest),
-                   nullptr};
+                   nullptr,
+                   told_type(fill_key(route.registry->name(), digest))};
+}
+
+// Upstream says so in the answer that a fill reads. What else it calls its blobs is nothing to anybody.
+void BlobService::note_type(const std::string& key, std::string_view media_type) {
+  const std::string_view type = oci::canonical_manifest_type(media_type);
+  const std::scoped_lock lock(types_mutex_);
+  if (!type.empty()) types_.insert(key, std::string(type));
+}
+
+std::string BlobService::told_type(const std::string& key) {
+  const std::scoped_lock lock(types_mutex_);
+  const std::string* type = types_.find(key);
+  return type == nullptr ? std::string() : *type;
 }
 
 }  // namespace sluice::proxy

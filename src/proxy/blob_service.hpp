@@ -88,6 +88,7 @@ class BlobService {
     std::optional<std::uint64_t> size;            // of the stream, where upstream told
     oci::Digest canonical;                        // the name under which it lies, or will lie, as far as it is known
     std::unique_ptr<DirectRanges> direct;         // or neither of the two: the ranges, from upstream
+    std::string manifest_type;                    // of what is not at rest and is a manifest; else empty
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
@@ -101,7 +102,8 @@ class BlobService {
   struct Stat {
     std::uint64_t size = 0;
     CacheResult result = CacheResult::none;
-    oci::Digest canonical;  // as in Opened
+    oci::Digest canonical;      // as in Opened
+    std::string manifest_type;  // where it is one; else empty
   };
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
@@ -143,7 +145,8 @@ class BlobService {
   runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);
   runtime::Task<std::optional<store::Stored>> look_for_stored(oci::Digest canonical, std::string_view upstream);
-  runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size);
+  runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size,
+                                                                    std::string_view media_type);
   runtime::Task<bool> gives_out(Route route, oci::Digest digest);
   runtime::Task<Result<Opened>> in_flight(Route route, oci::Digest digest);
   runtime::Task<Result<streamcache::Lookup>> look_up(Route route, oci::Digest digest);
@@ -206,10 +209,13 @@ class BlobService {
   runtime::Task<void> keep_part(oci::Digest digest, streamcache::Writer& writer, Room& room);
   // Whether it is in the store now.
   runtime::Task<bool> keep(oci::Digest digest, oci::Digest asked, streamcache::Writer& writer, Room& room,
-                           store::Origin origin);
+                           std::string media_type, store::Origin origin);
   [[nodiscard]] bool unwanted(const Room& room, const Route& route, const oci::Digest& digest) const;
   runtime::Task<void> remember_verified(descriptors::Scope scope, oci::Digest digest, oci::Digest canonical,
                                         std::uint64_t size, const Revocations::Ticket& ticket);
+  void note_type(const std::string& key, std::string_view media_type);
+  // Empty: of no manifest.
+  [[nodiscard]] std::string told_type(const std::string& key);
   void note_store(const std::optional<Error>& trouble);
   runtime::Task<void> remove_file(streamcache::Writer& writer);
   runtime::Task<void> back_off(std::size_t failures);
@@ -236,8 +242,10 @@ class BlobService {
   const std::shared_ptr<std::atomic<std::size_t>> behind_ = std::make_shared<std::atomic<std::size_t>>(0);
   // Short answers, one for all who ask for the same at the same time.
   runtime::SingleFlight<std::string, std::shared_ptr<const std::string>> short_ranges_;
-  std::mutex passed_mutex_;                       // guards passed_
-  SieveMap<std::string, Passed> passed_{10'000};  // by the keys of fills
+  std::mutex types_mutex_;                           // guards types_
+  SieveMap<std::string, std::string> types_{1'000};  // of manifests that are fetched as blobs, by the keys of fills
+  std::mutex passed_mutex_;                          // guards passed_
+  SieveMap<std::string, Passed> passed_{10'000};     // by the keys of fills
 };
 
 }  // namespace sluice::proxy

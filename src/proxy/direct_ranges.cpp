@@ -9,6 +9,7 @@
 
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
+#include "oci/media_type.hpp"
 #include "proxy/blob_service.hpp"
 #include "proxy/patience.hpp"
 #include "runtime/loop.hpp"
@@ -328,6 +329,7 @@ runtime::Task<Result<std::optional<BlobService::Opened>>> BlobService::direct(Ro
   out->size = size;
   out->canonical = access_.canonical(digest);
   out->direct = std::move(ranges);
+  out->manifest_type = oci::noted_manifest_type(known->descriptor.media_type);
   co_return out;
 }
 

@@ -212,6 +212,7 @@ runtime::Task<Result<void>> BlobService::begin(Download& download, upstream::Blo
   }
   download.begun = true;
   download.size = body.size();
+  note_type(fill_key(download.route.registry->name(), download.digest), body.media_type());
   // Before the size is told: whoever joins for the same repository then finds that it may.
   if (download.size) {
     co_await access_.remember(download.route.scope,
@@ -351,7 +352,8 @@ runtime::Task<Result<void>> BlobService::fill(Route route, oci::Digest digest,
     co_await store_.add_origin(canonical, origin_of(route));
     co_await remove_file(*writer);
   } else {
-    const bool kept = co_await keep(canonical, digest, *writer, room, origin_of(route));
+    const bool kept = co_await keep(canonical, digest, *writer, room,
+                                    told_type(fill_key(route.registry->name(), digest)), origin_of(route));
     if (kept) metrics_.of(route).stored_bytes.add(writer->position());
   }
   // A removal that came in between has looked for the file before it was there.
@@ -438,15 +440,14 @@ runtime::Task<void> BlobService::remove_file(streamcache::Writer& writer) {
 }
 
 runtime::Task<bool> BlobService::keep(oci::Digest digest, oci::Digest asked, streamcache::Writer& writer, Room& room,
-                                      store::Origin origin) {
+                                      std::string media_type, store::Origin origin) {
   if (writer.unstored()) {
     metrics_.fills_unstored.add();
     co_await remove_file(writer);
     co_return false;
   }
-  const Result<void> adopted =
-      co_await store_.adopt(writer.path(), digest, writer.position(), std::string(oci::media_type::kOctetStream),
-                            room.reservation, std::move(origin));
+  const Result<void> adopted = co_await store_.adopt(writer.path(), digest, writer.position(), std::move(media_type),
+                                                     room.reservation, std::move(origin));
   if (adopted) {
     writer.release_file();
     note_store(std::nullopt);

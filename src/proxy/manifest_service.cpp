@@ -228,8 +228,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
     co_return error;
   }
   if (!head_only && !found->object->in_memory) {
-    Object object = co_await at_rest(digest, access_.stored_name(route.scope, digest), found->object->media_type,
-                                     upstream);
+    Object object =
+        co_await at_rest(digest, access_.stored_name(route.scope, digest), found->object->media_type, upstream);
     if (object) co_return Opened{CacheResult::miss, std::move(object), digest};
     found = co_await fetch_shared(std::move(route), oci::Reference(digest), oci::kAllManifests, false);
     if (!found) co_return found.error();
@@ -327,8 +327,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   co_return opened;
 }
 
-// A HEAD has named a digest that upstream does not give out (a replica that lags, another form of the manifest): what the
-// tag is, its GET says. Where that names the same, it fails as before.
+// A HEAD has named a digest that upstream does not give out (a replica that lags, another form of the manifest): what
+// the tag is, its GET says. Where that names the same, it fails as before.
 runtime::Task<Result<ManifestService::Opened>> ManifestService::settle_tag(Route route, oci::Tag tag,
                                                                            oci::ManifestClass accept_class) {
   misleading_.add(tag_key(route.scope, tag.str()));

@@ -41,11 +41,12 @@ std::shared_ptr<ReadyObject> manifest_object(const oci::Digest& digest, std::str
   return object;
 }
 
-std::shared_ptr<ReadyObject> blob_object(const oci::Digest& digest, std::uint64_t size) {
+std::shared_ptr<ReadyObject> blob_object(const oci::Digest& digest, std::uint64_t size,
+                                         std::string_view media_type = oci::media_type::kOctetStream) {
   auto object = std::make_shared<ReadyObject>();
-  object->head = whole_blob_head(digest, size).str();
+  object->head = whole_blob_head(digest, size, media_type).str();
   object->etag = '"' + digest.to_string() + '"';
-  object->media_type = oci::media_type::kOctetStream;
+  object->media_type = media_type;
   object->size = size;
   return object;
 }
@@ -66,15 +67,17 @@ std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest
   return manifest_object(digest, std::move(media_type), size);
 }
 
-std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body) {
-  auto object = blob_object(digest, body.size());
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body,
+                                              std::string_view media_type) {
+  auto object = blob_object(digest, body.size(), media_type);
   object->body = std::move(body);
   object->in_memory = true;
   return object;
 }
 
-std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::shared_ptr<const store::OpenBlob> file) {
-  auto object = blob_object(digest, file->size);
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::shared_ptr<const store::OpenBlob> file,
+                                              std::string_view media_type) {
+  auto object = blob_object(digest, file->size, media_type);
   object->file = std::move(file);
   return object;
 }

@@ -10,6 +10,7 @@
 
 #include "base/shared_cache.hpp"
 #include "oci/digest.hpp"
+#include "oci/media_type.hpp"
 #include "store/open_files.hpp"
 
 namespace sluice::proxy {
@@ -45,13 +46,16 @@ class ObjectCache {
   SharedCache<oci::Digest, ReadyObject> objects_;
 };
 
-// The objects themselves. `body` is all of the content; the other blob form answers from `file`.
+// The objects themselves. `body` is all of the content; the other blob form answers from `file`. A blob that is a
+// manifest has its type.
 std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body,
                                                   std::string upstream = {});
 std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest, std::string media_type,
                                                        std::uint64_t size);
-std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body);
-std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::shared_ptr<const store::OpenBlob> file);
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body,
+                                              std::string_view media_type = oci::media_type::kOctetStream);
+std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::shared_ptr<const store::OpenBlob> file,
+                                              std::string_view media_type = oci::media_type::kOctetStream);
 std::shared_ptr<const ReadyObject> ready_blob_head(const oci::Digest& digest, std::uint64_t size);
 
 }  // namespace sluice::proxy

@@ -92,7 +92,8 @@ TEST_CASE("Proxy: a manifest's wrong size decides no range", "[proxy]") {
   CHECK(named.cache.hub().seen().blob_heads == 1);
 }
 
-TEST_CASE("Proxy: a manifest's size is nothing while upstream is out, and all there is where it tells none", "[proxy]") {
+TEST_CASE("Proxy: a manifest's size is nothing while upstream is out, and all there is where it tells none",
+          "[proxy]") {
   Named named(6000);
   named.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
   CHECK(head(named.cache.port(), named.path()).status == 502);
@@ -285,7 +286,7 @@ TEST_CASE("Proxy: a manifest's digest at the blob end-point, and a blob's at the
   const Response as_blob = get(cache.port(), blob_path("library/app", manifest_digest));
   CHECK(as_blob.status == 200);
   CHECK(as_blob.body == manifest);
-  CHECK(as_blob.field("content-type") == "application/octet-stream");
+  CHECK(as_blob.field("content-type") == oci::media_type::kOciManifest);
   REQUIRE(cache.wait_idle());
   const Response still = get(cache.port(), manifest_path("library/app", manifest_digest));
   CHECK(still.body == manifest);

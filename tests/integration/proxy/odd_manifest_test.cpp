@@ -67,7 +67,8 @@ struct Chain {
     reply.body = body;
     reply.fields = {{"Content-Type", odd.said}, {"Docker-Content-Digest", digest}};
     for (const std::string& reference : {std::string("latest"), digest}) {
-      origin->respond(ScriptedOrigin::manifest_path("library/app", reference), [reply](const Request&) { return reply; });
+      origin->respond(ScriptedOrigin::manifest_path("library/app", reference),
+                      [reply](const Request&) { return reply; });
     }
   }
 
@@ -271,4 +272,46 @@ TEST_CASE("Proxy: a manifest that only a GET tells of costs one request", "[prox
   CHECK(get(cache.port(), path).body == body);
   CHECK(origin.count(tag, "HEAD") == 1);
   CHECK(origin.count(tag, "GET") == 1);
+}
+
+TEST_CASE("Proxy: a manifest that is asked for as a blob has its own type", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string body = image_manifest(1, kOciManifest);
+  const std::string digest = origin.add_manifest("library/app", "latest", body, kOciManifest);
+  const bool told = GENERATE(true, false);
+  origin.respond(ScriptedOrigin::blob_path("library/app", digest), [body, told](const Request&) {
+    Reply reply;
+    reply.body = body;
+    reply.fields = {{"Content-Type", told ? kOciManifest : "application/octet-stream"}};
+    return reply;
+  });
+  Fixture cache({.origin_url = origin.url()});
+  const std::string blob = "/v2/origin.test/library/app/blobs/" + digest;
+  const auto check = [&](const std::string& method, const std::string& expected) {
+    INFO(method);
+    const Response response = fetch(cache.port(), method, blob);
+    CHECK(response.status == 200);
+    if (method == "GET") CHECK(response.body == body);
+    CHECK(response.field("content-type") == expected);
+  };
+  const std::string cold = told ? kOciManifest : "application/octet-stream";
+  SECTION("cold, as far as upstream tells") {
+    const std::string first = GENERATE("HEAD", "GET");
+    for (const std::string& method : {first, std::string("HEAD"), std::string("GET")}) {
+      check(method, cold);
+      REQUIRE(cache.wait_idle());
+    }
+    const Response part = get(cache.port(), blob, {{"Range", "bytes=1-5"}});
+    CHECK(part.status == 206);
+    CHECK(part.field("content-type") == cold);
+  }
+  SECTION("a range of it alone") {
+    const Response part = get(cache.port(), blob, {{"Range", "bytes=1-5"}});
+    CHECK(part.body == body.substr(1, 5));
+    CHECK(part.field("content-type") == cold);
+  }
+  SECTION("once it is known as a manifest") {
+    REQUIRE(get(cache.port(), "/v2/origin.test/library/app/manifests/" + digest).body == body);
+    for (const std::string method : {"GET", "HEAD", "GET"}) check(method, kOciManifest);
+  }
 }

@@ -22,6 +22,7 @@
 #include "proxy/trailing_verifier.hpp"
 #include "runtime/deadline.hpp"
 #include "runtime/loop.hpp"
+#include "store/media_types.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::proxy {
@@ -103,6 +104,10 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
     }
     download.drops_behind = true;
     listed.emplace(*this, key, route.urgency);
+  }
+  if (const auto known = access_.peek(route.scope, digest);
+      known && known->media_type == store::MediaTypes::kNamedByManifest) {
+    route.registry->note_claimed_size(digest, known->size);
   }
   for (;;) {
     Error broken{Errc::internal};
@@ -395,6 +400,7 @@ runtime::Task<Result<void>> BlobService::verify(Route route, oci::Digest digest,
   if (!computed) co_return computed.error();
   if (*computed == digest) co_return writer.complete();
   metrics_.fill_digest_mismatches.add();
+  route.registry->note_mismatch(digest);
   log::error("fill",
              fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept", digest.to_string(),
                          route.scope.str(), format_bytes(writer.position()), computed->to_string()));

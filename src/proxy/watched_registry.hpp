@@ -46,6 +46,10 @@ class WatchedRegistry final : public upstream::Registry {
                                                               std::string accept) override;
   runtime::Task<Result<upstream::ListAnswer>> list(oci::Repository repository, std::string what) override;
   runtime::Task<Result<void>> ping() override;
+  void note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes) override {
+    registry_->note_claimed_size(digest, size_bytes);
+  }
+  void note_mismatch(const oci::Digest& digest) override { registry_->note_mismatch(digest); }
   [[nodiscard]] std::shared_ptr<upstream::Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> behind_others(std::shared_ptr<upstream::Urgency> urgency) override;
   [[nodiscard]] std::shared_ptr<upstream::Registry> passing_on(std::string via) override;

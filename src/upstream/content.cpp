@@ -69,7 +69,6 @@ const std::string* encoding_of(const http::ReceivedHead& head) {
 }  // namespace
 
 Result<void> check_content(const http::ReceivedHead& head) {
-  if (encoding_of(head) != nullptr) return unfit("an encoded body (Content-Encoding) where identity was asked for");
   if (is_html(head)) return unfit("an HTML page where content of a registry was asked for");
   return {};
 }

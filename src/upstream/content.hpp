@@ -24,8 +24,8 @@ struct ContentRange {
 // Nothing for anything that is not exactly one of the three forms, with first <= last < size.
 std::optional<ContentRange> parse_content_range(std::string_view value);
 
-// What is asked for without a digest (a list, /v2/) must be content of a registry: not encoded, and no HTML page (a
-// captive portal's, a load balancer's). Errors: upstream_protocol.
+// What is asked for without a digest (a list, /v2/) must be content of a registry: no HTML page (a captive portal's, a
+// load balancer's). Errors: upstream_protocol.
 Result<void> check_content(const http::ReceivedHead& head);
 
 // What is unusual about the head of a 200 or 206 to a request for content by digest (of `asked`, where there is one):

@@ -168,6 +168,23 @@ void EncodedBlobs::note(const oci::Digest& digest, Known known) {
   known_.insert(digest, known);
 }
 
+void EncodedBlobs::note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes) {
+  const std::scoped_lock lock(mutex_);
+  claimed_.insert(digest, size_bytes);
+}
+
+std::optional<std::uint64_t> EncodedBlobs::claimed_size(const oci::Digest& digest) {
+  const std::scoped_lock lock(mutex_);
+  const std::uint64_t* claimed = claimed_.find(digest);
+  return claimed == nullptr ? std::nullopt : std::optional(*claimed);
+}
+
+void EncodedBlobs::note_mismatch(const oci::Digest& digest) {
+  const std::scoped_lock lock(mutex_);
+  const Known* const known = known_.find(digest);
+  if (known != nullptr) known_.insert(digest, Known{!known->encoded, std::nullopt});
+}
+
 std::shared_ptr<void> EncodedBlobs::hold() {
   if (held_->fetch_add(kMaxHeldBytes) + kMaxHeldBytes > kMaxHeldInAll) {
     held_->fetch_sub(kMaxHeldBytes);
@@ -176,12 +193,27 @@ std::shared_ptr<void> EncodedBlobs::hold() {
   return {held_.get(), [held = held_](void*) { held->fetch_sub(kMaxHeldBytes); }};
 }
 
+namespace {
+
+// What a body that is too long to be held is taken for.
+bool is_taken_for_encoded(const BlobBody& body, Coding coding, const oci::Digest& digest, const std::string& held,
+                          EncodedBlobs& blobs) {
+  const auto known = blobs.find(digest);
+  if (known) return known->encoded;
+  const auto claimed = blobs.claimed_size(digest);
+  if (claimed && body.size()) return *claimed != *body.size();
+  return is_compressed_twice(coding, held);
+}
+
+}  // namespace
+
 Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> body, Coding coding, oci::Digest digest,
                                                      EncodedBlobs& blobs) {
   std::shared_ptr<void> place = blobs.hold();
   const auto held = std::make_shared<std::string>();
   Result<bool> ended = co_await read_up_to(*body, *held, kPeekBytes);
-  if (ended && !*ended && may_begin(coding, *held) && place) {
+  const bool is_long = body->size() && *body->size() > EncodedBlobs::kMaxHeldBytes;
+  if (ended && !*ended && may_begin(coding, *held) && place && !is_long) {
     ended = co_await read_up_to(*body, *held, EncodedBlobs::kMaxHeldBytes);
   }
   if (!ended) co_return ended.error();
@@ -199,7 +231,7 @@ Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> b
     if (!verdict->encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
     co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, verdict->size));
   }
-  const bool encoded = may_begin(coding, *held) && is_compressed_twice(coding, *held);
+  const bool encoded = may_begin(coding, *held) && is_taken_for_encoded(*body, coding, digest, *held, blobs);
   blobs.note(digest, {encoded, std::nullopt});
   auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
   if (!encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));

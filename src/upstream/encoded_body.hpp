@@ -3,9 +3,12 @@
 //
 //   does not begin as that coding does          the blob itself; it streams
 //   ends within kMaxHeldBytes                   held in memory; what has the digest is the blob, decoded or not
-//   is longer, and compressed once decoded too  the blob in that coding (nobody keeps a blob that is compressed twice);
-//                                               it is decoded as it comes, its size is not known
-//   is longer                                   taken for the blob itself; it streams
+//   is longer, its length is not the one that   the blob in that coding; it is decoded as it comes, its size is not
+//   known a manifest has told no manifest has told a length, and it is    the same: nobody keeps a blob that is
+//   compressed twice compressed once it is decoded too else                                        taken for the blob
+//   itself; it streams
+//
+// The last three are guesses. When the digest shows that one was wrong, the next download takes the other.
 //
 // Threads: as BlobBody.
 #pragma once
@@ -39,12 +42,19 @@ class EncodedBlobs {
   [[nodiscard]] std::optional<Known> find(const oci::Digest& digest);
   void note(const oci::Digest& digest, Known known);
 
+  // A manifest has named it with that size.
+  void note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes);
+  [[nodiscard]] std::optional<std::uint64_t> claimed_size(const oci::Digest& digest);
+  // A whole download did not have the digest: what was guessed of it is taken for wrong.
+  void note_mismatch(const oci::Digest& digest);
+
   // Room to hold one of them; null when there is none.
   [[nodiscard]] std::shared_ptr<void> hold();
 
  private:
-  std::mutex mutex_;  // guards known_
+  std::mutex mutex_;  // guards known_ and claimed_
   SieveMap<oci::Digest, Known> known_{10'000};
+  SieveMap<oci::Digest, std::uint64_t> claimed_{10'000};
   const std::shared_ptr<std::atomic<std::size_t>> held_ = std::make_shared<std::atomic<std::size_t>>(0);
 };
 

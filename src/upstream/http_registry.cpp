@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
+#include "upstream/aside.hpp"
 #include "upstream/blob_body.hpp"
 #include "upstream/coding.hpp"
 #include "upstream/content.hpp"
@@ -203,6 +204,12 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_encoded(oci::Repository reposit
   const std::uint64_t size = known && known->size ? *known->size : told;
   co_return oci::Descriptor{digest, size, std::string(oci::media_type::kOctetStream)};
 }
+
+void HttpRegistry::note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes) {
+  exchange_->encoded_blobs.note_claimed_size(digest, size_bytes);
+}
+
+void HttpRegistry::note_mismatch(const oci::Digest& digest) { exchange_->encoded_blobs.note_mismatch(digest); }
 
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                 std::uint64_t offset) {
@@ -407,6 +414,22 @@ Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t 
   co_return out;
 }
 
+// A list that upstream has compressed all the same, as far as it may be long. One that is not in that coding is what it
+// is.
+Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atomic<int>& large) {
+  if (!may_begin(coding, body)) co_return body;
+  LargeList turn(large);
+  const bool may_be_large = turn.take();
+  const auto encoded = std::make_shared<const std::string>(std::move(body));
+  const std::size_t limit = may_be_large ? kMaxTagListBytes : kMaxListBytes;
+  co_return co_await do_aside<std::string>([encoded, coding, limit]() -> Result<std::string> {
+    Result<std::string> decoded = decode(coding, *encoded, limit);
+    // A deflate stream cannot be told by how it begins.
+    if (!decoded && coding == Coding::deflate && encoded->starts_with('{')) return *encoded;
+    return decoded;
+  });
+}
+
 }  // namespace
 
 Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
@@ -431,6 +454,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   if (const Result<void> fits = check_content(response.head()); !fits) {
     co_return exchange_->useless(*answer, fits.error());
   }
+  const std::optional<Coding> coding = coding_of(response.head());
   ListAnswer out;
   if (const std::string next = next_link(response.head()); !next.empty()) {
     // A Link of no use is no reason to throw this page away.
@@ -442,6 +466,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   const bool tags = path_of(path).ends_with("/tags/list");
   Result<std::string> body =
       co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
+  if (body && coding) body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
   if (!body) co_return exchange_->useless(*answer, body.error());
   out.body = std::move(*body);
   co_return out;

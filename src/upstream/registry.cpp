@@ -19,4 +19,7 @@ std::shared_ptr<Registry> Registry::behind_others(std::shared_ptr<Urgency>) { re
 
 std::shared_ptr<Registry> Registry::passing_on(std::string) { return nullptr; }
 
+void Registry::note_claimed_size(const oci::Digest&, std::uint64_t) {}
+void Registry::note_mismatch(const oci::Digest&) {}
+
 }  // namespace sluice::upstream

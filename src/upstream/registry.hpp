@@ -145,6 +145,11 @@ class Registry {
   // Whether upstream answers `GET /v2/` like a registry: 200, or 401 with a challenge.
   virtual runtime::Task<Result<void>> ping() = 0;
 
+  // For blobs that upstream sends in a coding that was not asked for (encoded_body.hpp): a manifest has named the blob
+  // with that size; and, a whole download did not have the digest. Neither is taken for granted.
+  virtual void note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes);
+  virtual void note_mismatch(const oci::Digest& digest);
+
   // The same upstream, asked with the Authorization that a client has sent (or with none, when it is empty) in place of
   // credentials of ours. That goes to upstream itself and to nobody else, redirects and realms included. A 401 is
   // handed on: an error with upstream's challenges, also from ping(). Null from a Registry that cannot do that.

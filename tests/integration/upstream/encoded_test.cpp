@@ -130,6 +130,67 @@ TEST_CASE("Encoded: more than is held", "[upstream]") {
   CHECK((decoded.bytes == layer + "x"));
 }
 
+TEST_CASE("Encoded: a long blob that is compressed once is told by the size that a manifest has claimed",
+          "[upstream]") {
+  const std::string content = content_of(EncodedBlobs::kMaxHeldBytes + 1'000'000);
+  const std::string layer = test::gzip(content);
+  Bench bench;
+  const std::string really = add(bench, content, "gzip", layer);
+  const std::string only_named = add(bench, layer, "gzip", layer);
+  const auto claim = [&bench](const std::string& name, std::uint64_t size) {
+    bench.registry().note_claimed_size(digest(name), size);
+  };
+  SECTION("rightly") {
+    claim(really, content.size());
+    claim(only_named, layer.size());
+  }
+  SECTION("wrongly, which the digest shows") {
+    claim(really, layer.size());
+    claim(only_named, content.size());
+    CHECK((bench.get(really).bytes == layer));
+    CHECK((bench.get(only_named).bytes == content));
+    for (const std::string& name : {really, only_named}) bench.registry().note_mismatch(digest(name));
+  }
+  SECTION("not at all, which the digest shows") {
+    CHECK((bench.get(really).bytes == layer));
+    bench.registry().note_mismatch(digest(really));
+  }
+  for (int round = 0; round < 2; ++round) {
+    const Download decoded = bench.get(really);
+    CHECK_FALSE(decoded.error);
+    CHECK_FALSE(decoded.size);
+    CHECK((decoded.bytes == content));
+    const Download plain = bench.get(only_named);
+    CHECK_FALSE(plain.error);
+    CHECK(plain.size == layer.size());
+    CHECK((plain.bytes == layer));
+  }
+}
+
+TEST_CASE("Encoded: a mismatch says nothing of a blob that has come without a coding", "[upstream]") {
+  Bench bench;
+  const std::string content = content_of(5000);
+  const std::string name = bench.origin.add_blob("app", content);
+  bench.registry().note_mismatch(digest(name));
+  const Download got = bench.get(name);
+  CHECK((got.bytes == content));
+  CHECK(got.size == content.size());
+}
+
+TEST_CASE("Encoded: lists", "[upstream]") {
+  const std::string list = R"({"name":"app","tags":["one","two"]})";
+  const std::string coding = GENERATE("gzip", "deflate", "zstd");
+  const bool really = GENERATE(true, false);
+  Bench bench;
+  Reply reply;
+  reply.fields = {{"Content-Type", "application/json"}, {"Content-Encoding", coding}};
+  reply.body = really ? encode(coding, list) : list;
+  bench.origin.respond("/v2/app/tags/list", [reply](const Request&) { return reply; });
+  const auto got = bench.loops.run(bench.registry().list(repository("app"), "tags/list"));
+  REQUIRE(got);
+  CHECK(got->body == list);
+}
+
 TEST_CASE("Encoded: manifests", "[upstream]") {
   const std::string manifest = R"({"schemaVersion":2})";
   const std::string type(oci::media_type::kOciManifest);

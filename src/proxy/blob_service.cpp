@@ -72,6 +72,17 @@ runtime::Task<Result<BlobAccess::Known>> BlobService::ask_allowed(Route route, o
   co_return BlobAccess::Known{std::move(*asked), true};
 }
 
+runtime::Task<Result<BlobAccess::Known>> BlobService::allowed_at_rest(Route route, oci::Digest digest,
+                                                                      std::uint64_t size) {
+  Result<BlobAccess::Known> known = co_await allowed(route, digest);
+  if (known || !is_odd_answer(known.error().code)) co_return known;
+  const Revocations::Ticket ticket = access_.revocations().begin();
+  if (!co_await gives_out(route, digest)) co_return known;
+  BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
+  co_await access_.remember(route.scope, out.descriptor, ticket);
+  co_return out;
+}
+
 runtime::Task<Result<BlobAccess::Known>> BlobService::with_size(Route route, oci::Digest digest,
                                                                 BlobAccess::Known known) {
   if (known.descriptor.media_type != store::MediaTypes::kNamedByManifest) co_return known;
@@ -87,12 +98,17 @@ runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
 }
 
 runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Digest digest) {
-  Result<BlobAccess::Known> known = co_await allowed(route, digest);
-  if (!known) co_return known.error();
   // A manifest may be wrong about the size of what it names; a file at rest is not.
   const oci::Digest canonical = access_.canonical(digest);
   std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
   if (!stored && store_.incomplete()) stored = co_await look_for_stored(canonical, route.registry->name());
+  Result<BlobAccess::Known> known{Errc::internal};
+  if (stored) {
+    known = co_await allowed_at_rest(route, digest, stored->size);
+  } else {
+    known = co_await allowed(route, digest);
+  }
+  if (!known) co_return known.error();
   if (!stored) {
     Result<BlobAccess::Known> sized = co_await with_size(std::move(route), digest, *known);
     // Upstream has it, and does not tell how long it is: then the claim is all there is.
@@ -144,7 +160,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
     std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
     if (!stored && store_.incomplete()) stored = co_await look_for_stored(canonical, route.registry->name());
     if (stored) {
-      const Result<BlobAccess::Known> known = co_await allowed(route, digest);
+      const Result<BlobAccess::Known> known = co_await allowed_at_rest(route, digest, stored->size);
       if (!known) co_return known.error();
       Result<std::shared_ptr<const ReadyObject>> ready =
           co_await at_rest(canonical, stored->size, or_octets(manifest_type(&*stored, known->descriptor)));

@@ -141,6 +141,9 @@ class BlobService {
   friend class DirectRanges;
 
   runtime::Task<Result<BlobAccess::Known>> allowed(Route route, oci::Digest digest);
+  // The same for a blob of `size` bytes that is at rest. An upstream that does not tell how long it is, and begins to
+  // send it, has it all the same.
+  runtime::Task<Result<BlobAccess::Known>> allowed_at_rest(Route route, oci::Digest digest, std::uint64_t size);
   // Where only a manifest has told the size, upstream is asked for it.
   runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
   runtime::Task<Result<BlobAccess::Known>> ask_allowed(Route route, oci::Digest digest);

@@ -101,6 +101,24 @@ TEST_CASE("Membership: an outage takes nothing back, and is not asked about agai
   CHECK(pulled.cache.metric(kChecks, result("renewed")) == 1);
 }
 
+TEST_CASE("Membership: an upstream that does not tell the length has it when it begins to send it", "[proxy]") {
+  Pulled pulled;
+  pulled.cache.clock().advance(1h);
+  pulled.cache.hub().hide_sizes(true);
+  const std::string method = GENERATE("GET", "HEAD");
+  for (int round = 0; round < 3; ++round) {
+    const Response response = fetch(pulled.cache.port(), method, pulled.path());
+    CHECK(response.status == 200);
+    CHECK(response.field("content-length") == std::to_string(pulled.blob.size()));
+  }
+  CHECK(pulled.cache.hub().seen().blob_heads == 1);
+  CHECK(pulled.cache.hub().seen().downloads == 2);
+  // Whom it gives nothing is told so.
+  pulled.cache.clock().advance(1h);
+  pulled.cache.hub().plan(pulled.digest, {.refuse = Error{Errc::denied, "no more"}});
+  CHECK(fetch(pulled.cache.port(), method, pulled.path()).status == 502);
+}
+
 TEST_CASE("Membership: one question for all who wait", "[proxy]") {
   const bool allowed = GENERATE(true, false);
   Pulled pulled;

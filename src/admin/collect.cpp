@@ -40,6 +40,9 @@ void drop_orphans(store::BlobStore& store, const Scope& scope, Clock::Wall befor
   }
   for (const store::NamedTag& tag : catalog.tag_records(scope)) {
     if (tag.record.checked_at > before || store.find(tag.record.digest)) continue;
+    // A signed manifest lies under another name.
+    const auto named = catalog.membership(scope, tag.record.digest);
+    if (named && store.find(named->descriptor.digest)) continue;
     if (catalog.clear_tag(scope, tag.name)) ++out.tags;
   }
 }

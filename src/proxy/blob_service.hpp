@@ -88,7 +88,7 @@ class BlobService {
     std::optional<std::uint64_t> size;            // of the stream, where upstream told
     oci::Digest canonical;                        // the name under which it lies, or will lie, as far as it is known
     std::unique_ptr<DirectRanges> direct;         // or neither of the two: the ranges, from upstream
-    std::string manifest_type;                    // of what is not at rest and is a manifest; else empty
+    std::string manifest_type = {};               // of what is not at rest and is a manifest; else empty
   };
 
   BlobService(Params params, BlobAccess& access, store::BlobStore& store, store::Parts& parts,
@@ -102,8 +102,8 @@ class BlobService {
   struct Stat {
     std::uint64_t size = 0;
     CacheResult result = CacheResult::none;
-    oci::Digest canonical;      // as in Opened
-    std::string manifest_type;  // where it is one; else empty
+    oci::Digest canonical;           // as in Opened
+    std::string manifest_type = {};  // where it is one; else empty
   };
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);

@@ -348,6 +348,8 @@ void ManifestService::distrust_heads(const descriptors::Scope& scope, const oci:
 // What was taken out while upstream was asked stays out.
 void ManifestService::note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                const oci::Digest& digest, const Revocations::Ticket& ticket) {
+  // None of the six types, in answer to a list of some of them: nobody would look for it.
+  if (accept_class == 0) return;
   const auto revoked = [&] {
     return access_.revocations().revoked(ticket, tag_key(route.scope, tag.str())) ||
            access_.revoked(ticket, route.scope, digest);

@@ -1,9 +1,12 @@
 """Real clients pull through sluice from a registry with all the bad habits at once: whole and right, each time."""
 
+import base64
+import json
 import time
 
-from harness import clients, habits, origin, sluice
+from harness import clients, habits, images, origin, sluice
 
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 NAMES = ("test/layers:1", "library/busybox:latest")
 
 
@@ -87,3 +90,53 @@ def test_podman(case):
 
 def test_skopeo(case):
     pull_in_all_ways(case, clients.Skopeo)
+
+
+def signed():
+    """A docker schema 1 manifest with a signature around it, and the digest that registries give it."""
+    payload = json.dumps({"schemaVersion": 1, "name": "test/layers", "tag": "1", "architecture": "amd64",
+                          "fsLayers": [], "history": []}, indent=3).encode()
+    kept, tail = payload[:-2], payload[-2:]
+    protected = json.dumps({"formatLength": len(kept), "formatTail": base64.urlsafe_b64encode(tail).decode()})
+    protected = base64.urlsafe_b64encode(protected.encode()).decode().rstrip("=")
+    signature = json.dumps([{"signature": "c2lnbmVk", "protected": protected}]).encode()
+    return kept + b',\n   "signatures": ' + signature + tail, images.sha256(payload)
+
+
+def test_odd_manifests(case):
+    """By digest each comes as it is, with the type that the registry gives it, whatever the client says it accepts."""
+    world = World(case)
+    body, digest = signed()
+    odd = {
+        world.registry.add_manifest(body, SCHEMA1, digest): (body, SCHEMA1),
+    }
+    artifact = "application/vnd.oci.artifact.manifest.v1+json"
+    for said, body in (
+            (artifact, json.dumps({"mediaType": artifact, "artifactType": "a/b", "blobs": []}).encode()),
+            ("application/vnd.cncf.oras.artifact.manifest.v1+json", b'{"artifactType": "a/b", "blobs": []}'),
+            ("application/vnd.example.v1+json", b"[1, 2, 3]"),
+            (images.DOCKER_MANIFEST, json.dumps({"schemaVersion": 2, "mediaType": images.OCI_INDEX}).encode()),
+            (images.OCI_MANIFEST, b'{"schemaVersion": 2, "annotations": {"by": "Ren\xe9"}}')):
+        odd[world.registry.add_manifest(body, said)] = (body, said)
+
+    def check(stale):
+        for digest, (body, said) in odd.items():
+            for method in ("GET", "HEAD", "GET"):
+                answer = world.cache.get(f"/v2/test/layers/manifests/{digest}", {"Accept": images.ACCEPT}, method)
+                assert answer.status == 200 and answer.headers["content-type"] == said, f"{said}: {answer}"
+                assert answer.headers["docker-content-digest"] == digest, answer.headers
+                assert answer.headers["content-length"] == str(len(body)), answer.headers
+                assert method == "HEAD" or answer.body == body, f"{said}: {answer.body}"
+                assert not stale or "warning" in answer.headers, f"{said}: {answer.headers}"
+
+    check(stale=False)
+    check(stale=False)
+    time.sleep(1.5)
+    check(stale=False)
+    for digest in odd:
+        assert world.registry.count("GET", digest) >= 1
+    world.stop_registry()
+    time.sleep(1.5)
+    check(stale=True)
+    world.cache.restart()
+    check(stale=True)

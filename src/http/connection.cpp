@@ -190,8 +190,13 @@ int read_through(int fd, std::uint64_t offset, std::size_t length) {
 
 }  // namespace
 
+// Where nobody reads for the loop, everything is taken to be in memory.
+bool Connection::must_be_looked_at(const FilePart& part) const noexcept {
+  return part.pages == Pages::unknown && params().disk_pool != nullptr;
+}
+
 Task<Result<void>> Connection::ensure_resident(int fd, std::uint64_t offset, std::size_t length) {
-  if (params().disk_pool == nullptr || resident(fd, offset, length)) co_return Result<void>{};
+  if (resident(fd, offset, length)) co_return Result<void>{};
   co_return co_await warm(fd, offset, length);
 }
 
@@ -215,23 +220,39 @@ class Connection::SendingFile {
   LoopContext& context_;
 };
 
+namespace {
+
+std::int64_t coarse_ms() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<std::int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+}
+
+}  // namespace
+
+void Connection::count_request() noexcept {
+  ++turn_requests_;
+  context_.last_request_ms = coarse_ms();
+}
+
 std::size_t Connection::file_turn_bytes() const noexcept {
+  constexpr std::int64_t kQuietMs = 100;
+  if (coarse_ms() - context_.last_request_ms > kQuietMs) return kFileTurnBytes;
   return std::clamp(kFileRoundBytes / std::max<std::size_t>(context_.sending_files, 1), kTurnBytes, kFileTurnBytes);
 }
 
-Task<Result<void>> Connection::send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) {
-  if (tls_) co_return co_await send_file_tls(fd, offset, length, sent);
+Task<Result<void>> Connection::send_file(int fd, FilePart part, std::uint64_t& sent) {
+  if (tls_) co_return co_await send_file_tls(fd, part, sent);
   const SendingFile sending(context_);
-  const std::uint64_t first = offset;
-  const std::uint64_t end = offset + length;
-  // Where nobody reads ahead for the loop, everything is taken to be in memory.
-  std::uint64_t known_resident = params().disk_pool == nullptr ? end : offset;
+  std::uint64_t offset = part.offset;
+  const std::uint64_t end = offset + part.length;
+  std::uint64_t known_resident = must_be_looked_at(part) ? offset : end;
   while (offset < end) {
     const std::size_t turn = file_turn_bytes();
     if (turn_bytes_ >= turn) co_await yield();
     if (offset >= known_resident) {
       auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(end - offset, kFileTurnBytes));
-      const bool follows = offset > first;  // the byte before has just been sent
+      const bool follows = offset > part.offset;  // the byte before has just been sent
       if (!(follows ? resident(fd, offset + piece - 1) : resident(fd, offset, piece))) {
         // The first bytes from a slow disk need not wait for more than a small turn.
         piece = std::min(piece, kTurnBytes);

@@ -22,6 +22,7 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include "base/result.hpp"
+#include "http/exchange.hpp"
 #include "http/server.hpp"
 #include "http/tls_server.hpp"
 #include "runtime/deadline.hpp"
@@ -81,8 +82,9 @@ struct LoopContext {
   Server::State& server;
   runtime::Loop& loop;
   HeadTail tail;
-  Session* sessions = nullptr;    // intrusive list
-  std::size_t sending_files = 0;  // connections in send_file
+  Session* sessions = nullptr;       // intrusive list
+  std::size_t sending_files = 0;     // connections in send_file
+  std::int64_t last_request_ms = 0;  // coarse, monotonic
   bool stopping = false;
   std::shared_ptr<const Entry> entry;  // never null
   // kTlsPieceBytes, and kReadBytes for what is received; made when they are needed. Nothing stays in them over a
@@ -136,8 +138,8 @@ class Connection {
   // loopback never says EAGAIN: without a bound it would hold the loop for a whole blob.
   static constexpr std::size_t kTurnBytes = std::size_t{256} << 10;
   static constexpr unsigned kTurnRequests = 16;
-  // The bytes of a file in one turn: more where few share the loop, because each turn costs system calls, but at most
-  // kFileRoundBytes for all of them together, because small requests wait for a round.
+  // The bytes of a file in one turn: as many as pays, because each turn costs system calls. Where requests come in,
+  // which wait for a round of turns, at most kFileRoundBytes for all of them together.
   static constexpr std::size_t kFileTurnBytes = std::size_t{1} << 20;
   static constexpr std::size_t kFileRoundBytes = std::size_t{8} << 20;
 
@@ -157,8 +159,13 @@ class Connection {
   Result<bool> send_now(Gather& gather, int flags);
   // Sends the rest, waiting where it must; the send time-out starts anew whenever bytes have moved.
   runtime::Task<Result<void>> send_rest(Gather& gather, int flags);
+  struct FilePart {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    Pages pages = Pages::unknown;
+  };
   // Adds to `sent` what has gone out, also when it fails.
-  runtime::Task<Result<void>> send_file(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent);
+  runtime::Task<Result<void>> send_file(int fd, FilePart part, std::uint64_t& sent);
 
   // Lets the others on the loop run.
   runtime::Task<void> yield();
@@ -166,7 +173,7 @@ class Connection {
     return turn_bytes_ >= kTurnBytes || turn_requests_ >= kTurnRequests;
   }
   void new_turn() noexcept { turn_bytes_ = 0, turn_requests_ = 0; }
-  void count_request() noexcept { ++turn_requests_; }
+  void count_request() noexcept;
 
   // From now on little lies unsent in the kernel (Params::unsent_bytes), for an answer that a client may break off.
   void bound_unsent() noexcept;
@@ -212,9 +219,10 @@ class Connection {
   Result<bool> send_tls_now(Gather& gather, int flags);
   Result<bool> flush_tls(int flags) noexcept;
   bool encrypt_some(Gather& gather);
-  runtime::Task<Result<void>> send_file_tls(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent);
+  runtime::Task<Result<void>> send_file_tls(int fd, FilePart part, std::uint64_t& sent);
   [[nodiscard]] char* tls_scratch();
   std::size_t feed_tls(boost::system::error_code& end);
+  [[nodiscard]] bool must_be_looked_at(const FilePart& part) const noexcept;
   // Where the page cache has them; else they are read once on the disk pool.
   runtime::Task<Result<void>> ensure_resident(int fd, std::uint64_t offset, std::size_t length);
   runtime::Task<Result<void>> wait_writable();

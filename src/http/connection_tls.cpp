@@ -80,9 +80,10 @@ Result<bool> Connection::send_tls_now(Gather& gather, int flags) {
   }
 }
 
-Task<Result<void>> Connection::send_file_tls(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) {
-  const std::uint64_t end = offset + length;
-  std::uint64_t known_resident = offset;
+Task<Result<void>> Connection::send_file_tls(int fd, FilePart part, std::uint64_t& sent) {
+  std::uint64_t offset = part.offset;
+  const std::uint64_t end = offset + part.length;
+  std::uint64_t known_resident = must_be_looked_at(part) ? offset : end;
   Gather nothing;
   while (offset < end) {
     if (turn_bytes_ >= kTurnBytes) co_await yield();

@@ -32,6 +32,10 @@ class File;
 
 namespace sluice::http {
 
+// What is known of the page cache. `unknown`: it is asked, and what it lacks is read on the disk pool. `written`: the
+// bytes were written a moment ago, so they are there.
+enum class Pages : std::uint8_t { unknown, written };
+
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -48,10 +52,10 @@ class Exchange {
   // kernel for the first piece of the body, to share a packet with it.
   virtual runtime::Task<Result<void>> begin(std::string_view head) = 0;
   virtual runtime::Task<Result<void>> write(std::span<const std::byte> bytes) = 0;
-  // sendfile of exactly these bytes, which must be in the file already. In turns of 256 KiB, between which others on
-  // the loop run.
-  virtual runtime::Task<Result<void>> send_file(const runtime::File& file, std::uint64_t offset,
-                                                std::uint64_t length) = 0;
+  // sendfile of exactly these bytes, which must be in the file already. In turns of 256 KiB to 1 MiB, between which
+  // others on the loop run.
+  virtual runtime::Task<Result<void>> send_file(const runtime::File& file, std::uint64_t offset, std::uint64_t length,
+                                                Pages pages) = 0;
   virtual runtime::Task<Result<void>> end() = 0;
 
   // The body cannot be completed: the connection is closed, unfinished, when the handler returns.

@@ -168,7 +168,8 @@ Task<Result<void>> SocketExchange::write(std::span<const std::byte> bytes) {
   co_return co_await send_all(gather, 0, bytes.size(), framed_ ? 2 : 0);
 }
 
-Task<Result<void>> SocketExchange::send_file(const runtime::File& file, std::uint64_t offset, std::uint64_t length) {
+Task<Result<void>> SocketExchange::send_file(const runtime::File& file, std::uint64_t offset, std::uint64_t length,
+                                             Pages pages) {
   if (auto error = may_add(length)) co_return *error;
   if (!sends_body() || length == 0) co_return Result<void>{};
   if (framed_) {
@@ -178,7 +179,7 @@ Task<Result<void>> SocketExchange::send_file(const runtime::File& file, std::uin
     const Result<void> sent = co_await send_all(gather, MSG_MORE, 0, 0);
     if (!sent) co_return sent.error();
   }
-  const Result<void> sent = co_await connection_.send_file(file.fd(), offset, length, body_sent_);
+  const Result<void> sent = co_await connection_.send_file(file.fd(), {offset, length, pages}, body_sent_);
   if (!sent) co_return fail(sent.error());
   if (!framed_) co_return Result<void>{};
   Gather gather;

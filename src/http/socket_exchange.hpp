@@ -21,7 +21,8 @@ class SocketExchange final : public Exchange {
   runtime::Task<Result<void>> send(std::string_view head, std::string_view body) override;
   runtime::Task<Result<void>> begin(std::string_view head) override;
   runtime::Task<Result<void>> write(std::span<const std::byte> bytes) override;
-  runtime::Task<Result<void>> send_file(const runtime::File& file, std::uint64_t offset, std::uint64_t length) override;
+  runtime::Task<Result<void>> send_file(const runtime::File& file, std::uint64_t offset, std::uint64_t length,
+                                        Pages pages) override;
   runtime::Task<Result<void>> end() override;
   void break_off() noexcept override;
   void close_after() noexcept override;

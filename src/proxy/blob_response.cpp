@@ -60,12 +60,17 @@ runtime::Task<void> send_too_many(http::Exchange& exchange, std::string_view ext
   static_cast<void>(sent);
 }
 
+// A reader that keeps up with a fill reads what was written a moment ago.
+constexpr std::uint64_t kKeepsUpBytes = 8 << 20;
+
 // The bytes of one step of a fill in flight.
 runtime::Task<Result<void>> send_step(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
                                       std::uint64_t until) {
   const std::uint64_t in_file = std::min(until, std::max(at, stream.stored_end()));
   if (in_file > at) {
-    if (Result<void> sent = co_await exchange.send_file(stream.file(), at, in_file - at); !sent) co_return sent;
+    const bool keeps_up = stream.readable() - at <= kKeepsUpBytes;
+    const http::Pages pages = keeps_up ? http::Pages::written : http::Pages::unknown;
+    if (Result<void> sent = co_await exchange.send_file(stream.file(), at, in_file - at, pages); !sent) co_return sent;
   }
   if (in_file == until) co_return Result<void>{};
   // Where the disk has refused the fill its bytes pass through memory.
@@ -137,7 +142,7 @@ class AtRest final : public RangeSource {
       const std::string_view piece = std::string_view(object_.body).substr(range.first, range.size());
       co_return co_await exchange.write(std::as_bytes(std::span(piece)));
     }
-    co_return co_await exchange.send_file(object_.file->file, range.first, range.size());
+    co_return co_await exchange.send_file(object_.file->file, range.first, range.size(), http::Pages::unknown);
   }
 
  private:

@@ -29,7 +29,6 @@ namespace sluice::proxy {
 namespace {
 
 namespace asio = boost::asio;
-
 // How much room a blob of unknown length is given at a time.
 constexpr std::uint64_t kRoomStep = 1024 * 1024;
 
@@ -123,6 +122,7 @@ runtime::Task<Result<void>> BlobService::receive(Route route, oci::Digest digest
     if (body) {
       if (Result<void> begun = co_await begin(download, **body); !begun) co_return begun;
       const Result<void> moved = co_await move(download, *body);
+      writer.show();
       if (moved || download.size == writer.position()) co_return Result<void>{};
       if (std::exchange(download.let_go, false)) continue;
       broken = moved.error();
@@ -250,11 +250,12 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
   }
   // Clients that stop reading must not keep others from upstream. What has no known length could not be taken up again.
   const auto patience = download.size ? params_.window_patience : std::chrono::milliseconds{0};
-  const runtime::Executor executor = co_await asio::this_coro::executor;
-  runtime::Deadline idle(runtime::Loop::of(executor), [&body, &download] {
+  runtime::Loop& loop = runtime::Loop::of(co_await asio::this_coro::executor);
+  runtime::Deadline idle(loop, [&body, &download] {
     body.reset();
     download.let_go = true;
   });
+  runtime::Deadline pauses(loop, [&writer] { writer.show(); });  // of upstream: readers get what there is
   for (;;) {
     idle.arm(patience);
     if (Result<void> room = co_await writer.wait_window(); !room) co_return room;
@@ -271,7 +272,10 @@ runtime::Task<Result<void>> BlobService::move(Download& download, std::unique_pt
     }
     const auto bytes = std::span<const std::byte>(download.buffer).first(*n);
     if (Result<void> made = co_await make_room(download, writer.position() + *n); !made) co_return made;
-    if (Result<void> written = co_await writer.write(bytes); !written) co_return written;
+    using enum streamcache::Writer::Next;
+    const Result<void> written = co_await writer.write(bytes, *n == download.buffer.size() ? is_there : may_take_long);
+    if (!written) co_return written;
+    pauses.arm(std::chrono::milliseconds(1));
     if (const std::optional<Error> trouble = writer.unstored()) {
       if (!download.limited) note_store(trouble);
       co_await download.verifier.append(bytes);

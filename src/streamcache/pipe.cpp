@@ -63,6 +63,7 @@ Result<void> Pipe::finish(Result<void> result) {
   }
   // The outcome stands before anybody is woken to ask for it.
   if (!shown) {
+    show();
     if (settled) visible_.advance(written());
     visible_.detach();
   }
@@ -281,9 +282,16 @@ void Pipe::cut_off_laggards() {
   pass_slowest();
 }
 
-void Pipe::publish(std::uint64_t written) {
+void Pipe::publish(std::uint64_t written, bool at_once) {
   written_.store(written, std::memory_order_release);
-  show();
+  if (at_once || !may_wait(written)) show();
+}
+
+// Whether readers may wait for more than they could have. The first ones of a blob never do.
+bool Pipe::may_wait(std::uint64_t written) const {
+  const std::uint64_t visible = visible_.position();
+  const std::uint64_t step = std::min(kWakeBytes, params_.window_bytes.value_or(UINT64_MAX) / 4);
+  return visible >= kWakeBytes && written - visible < step && !unstored() && readers() >= kManyReaders;
 }
 
 // Called by the writer's task, the only one that changes size_ before the end.

@@ -98,7 +98,13 @@ class Writer {
   // ended. Errors: abandoned, cancelled, no_space (also: held whole, not stored and longer than the window), io, closed
   // (after the producer has returned). After an error nothing
   // of `bytes` is visible, and the fill cannot succeed any more.
-  runtime::Task<Result<void>> write(std::span<const std::byte> bytes);
+  //
+  // Next::is_there: more is about to be written. Where many read, they are then woken for larger steps (kWakeBytes):
+  // each wake-up costs each of them system calls. The caller says show() when the next bytes do not come at once.
+  enum class Next : std::uint8_t { may_take_long, is_there };
+  runtime::Task<Result<void>> write(std::span<const std::byte> bytes, Next next = Next::may_take_long);
+  // Readers may have what was written, but for what is held back.
+  void show();
 
   // From now on nothing becomes visible before complete(). There is no window then, so what is neither stored nor small
   // fails: see write(). Once is enough.
@@ -267,6 +273,10 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   friend class Writer;
 
   // How far the fill has come; positions of stage_.
+  // From this many readers on, they are woken for steps of this size, or a quarter of the window.
+  static constexpr std::size_t kManyReaders = 8;
+  static constexpr std::uint64_t kWakeBytes = 1 << 20;
+
   enum Stage : std::uint64_t { kOpening, kOpen, kSizeKnown, kEnded };
 
   [[nodiscard]] Result<void> may_write();
@@ -278,8 +288,9 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   bool become_unstored(std::uint64_t at, const Error& why);
   void pass_slowest();
   void note_write_error(const Error& error);
-  void publish(std::uint64_t written);
+  void publish(std::uint64_t written, bool at_once = true);
   void show();
+  [[nodiscard]] bool may_wait(std::uint64_t written) const;
   void leave(Stream& stream);
   [[nodiscard]] bool all_read() const;
   [[nodiscard]] Result<void> check_locked() const;

@@ -41,6 +41,7 @@ runtime::Task<Result<void>> Writer::wait_window() {
     if (Result<void> may = pipe.may_write(); !may) co_return may;
     const std::optional<std::uint64_t> needed = pipe.mark_needed();
     if (!needed) co_return Result<void>{};
+    pipe.show();
     wait.start();
     if (pipe.unstored()) {
       if (Result<void> waited = co_await wait_slowest(*needed); !waited) co_return waited;
@@ -64,7 +65,7 @@ runtime::Task<Result<void>> Writer::wait_slowest(std::uint64_t move) {
   co_return Result<void>{};
 }
 
-runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
+runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes, Next next) {
   Pipe& pipe = *pipe_;
   if (Result<void> room = co_await wait_window(); !room) {
     pipe.note_write_error(room.error());
@@ -81,11 +82,13 @@ runtime::Task<Result<void>> Writer::write(std::span<const std::byte> bytes) {
     pipe.note_write_error(written.error());
     co_return written;
   }
-  pipe.publish(at + bytes.size());
+  pipe.publish(at + bytes.size(), next == Next::may_take_long);
   // Readers that have gone ahead, to the start of a range, say nothing until it comes.
   if (pipe.unstored()) pipe.pass_slowest();
   co_return Result<void>{};
 }
+
+void Writer::show() { pipe_->show(); }
 
 void Writer::hold_whole() { pipe_->held_whole_ = true; }
 

@@ -56,7 +56,7 @@ class BenchHandler final : public http::Handler {
       http::ResponseHead head(200);
       head.content_length(file_bytes);
       auto result = co_await exchange.begin(head.str());
-      if (result) result = co_await exchange.send_file(file, 0, file_bytes);
+      if (result) result = co_await exchange.send_file(file, 0, file_bytes, http::Pages::unknown);
       if (result) result = co_await exchange.end();
       co_return;
     }

@@ -93,7 +93,7 @@ Task<void> TestHandler::send_file(Exchange& exchange) {
   ResponseHead head(200);
   head.content_length(length + (beyond ? 10 : 0));
   auto result = co_await exchange.begin(head.str());
-  if (result) result = co_await exchange.send_file(file, first, length + (beyond ? 10 : 0));
+  if (result) result = co_await exchange.send_file(file, first, length + (beyond ? 10 : 0), http::Pages::unknown);
   if (result) result = co_await exchange.end();
   sent = exchange.body_bytes_sent();
   if (!result) last_error = static_cast<int>(result.error().code);
@@ -108,7 +108,8 @@ Task<void> TestHandler::chunks(Exchange& exchange) {
   (void)co_await exchange.write(bytes(one));
   (void)co_await exchange.write({});
   (void)co_await exchange.write(bytes(two));
-  if (exchange.request().path() == "/chunks-file") (void)co_await exchange.send_file(file, 0, file_bytes);
+  if (exchange.request().path() == "/chunks-file")
+    (void)co_await exchange.send_file(file, 0, file_bytes, http::Pages::unknown);
   (void)co_await exchange.end();
 }
 

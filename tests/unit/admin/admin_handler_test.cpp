@@ -32,7 +32,7 @@ class RecordingExchange final : public http::Exchange {
   }
   runtime::Task<Result<void>> begin(std::string_view) override { co_return Error{Errc::closed}; }
   runtime::Task<Result<void>> write(std::span<const std::byte>) override { co_return Error{Errc::closed}; }
-  runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t) override {
+  runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t, http::Pages) override {
     co_return Error{Errc::closed};
   }
   runtime::Task<Result<void>> end() override { co_return Error{Errc::closed}; }

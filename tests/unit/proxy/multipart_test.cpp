@@ -30,7 +30,7 @@ class Taking final : public http::Exchange {
     body_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     co_return Result<void>{};
   }
-  runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t) override {
+  runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t, http::Pages) override {
     co_return Error(Errc::unsupported);
   }
   runtime::Task<Result<void>> end() override { co_return Result<void>{}; }

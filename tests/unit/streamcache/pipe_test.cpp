@@ -264,6 +264,57 @@ TEST_CASE("Pipe: a stalled reader holds up nobody", "[streamcache]") {
   CHECK(t.run(read_all(*stalled)).value() == data);
 }
 
+TEST_CASE("Pipe: many readers are woken for larger steps while more comes", "[streamcache]") {
+  constexpr std::uint64_t kMiB = 1 << 20;
+  PipeFixture t;
+  const std::string quarter = pattern(kMiB / 4);
+  const auto pipe = t.pipe(with_window(8 * kMiB));
+  const auto writer = std::make_shared<Writer>(pipe);
+  std::vector<std::unique_ptr<Stream>> readers;
+  for (int i = 0; i < 8; ++i) readers.push_back(t.reader(pipe));
+  const auto write = [&](Writer::Next next) { return t.run(writer->write(bytes_of(quarter), next)).has_value(); };
+  const auto readable = [&] { return readers.front()->readable(); };
+  // The first ones of a blob come at once.
+  for (std::uint64_t i = 1; i <= 4; ++i) {
+    REQUIRE(write(Writer::Next::is_there));
+    CHECK(readable() == i * kMiB / 4);
+  }
+  for (int i = 0; i < 3; ++i) REQUIRE(write(Writer::Next::is_there));
+  CHECK(readable() == kMiB);
+  CHECK(pipe->written() == 7 * kMiB / 4);
+  REQUIRE(write(Writer::Next::is_there));
+  CHECK(readable() == 2 * kMiB);
+
+  SECTION("a pause") {
+    REQUIRE(write(Writer::Next::is_there));
+    writer->show();
+    CHECK(readable() == pipe->written());
+    REQUIRE(write(Writer::Next::may_take_long));
+    CHECK(readable() == pipe->written());
+  }
+  SECTION("a full window") {
+    for (int i = 0; i < 23; ++i) REQUIRE(write(Writer::Next::is_there));
+    CHECK(readable() < pipe->written());
+    REQUIRE(write(Writer::Next::is_there));
+    const auto waits = t.start(writer->wait_window());
+    t.settle();
+    CHECK_FALSE(waits->done);
+    CHECK(readable() == pipe->written());
+    readers.clear();
+    t.settle();
+  }
+  SECTION("a failure") {
+    REQUIRE(write(Writer::Next::is_there));
+    CHECK_FALSE(pipe->finish(Error(Errc::upstream_failed, "gone")));
+    CHECK(readable() == pipe->written());
+  }
+  SECTION("few readers") {
+    readers.pop_back();
+    REQUIRE(write(Writer::Next::is_there));
+    CHECK(readable() == pipe->written());
+  }
+}
+
 TEST_CASE("Pipe: a reader that starts in the middle pulls the writer there", "[streamcache]") {
   PipeFixture t;
   const auto pipe = t.pipe(with_window(4));

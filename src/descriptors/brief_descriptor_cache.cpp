@@ -57,6 +57,14 @@ class BriefDescriptorCache::Table {
     return kept->entry;
   }
 
+  // A time that is past where nothing is kept.
+  Clock::Monotonic kept_until(std::string_view scope, const oci::Digest& digest) {
+    Shard& in = shard(digest);
+    const std::scoped_lock lock(in.mutex);
+    const Kept* kept = in.map.find(KeyView{scope, digest});
+    return kept == nullptr ? Clock::Monotonic::min() : kept->until;
+  }
+
   // Before the provider is asked: what it answers is kept only if nothing was cleared since.
   std::uint64_t clears(const oci::Digest& digest) {
     Shard& in = shard(digest);
@@ -172,6 +180,10 @@ Result<std::shared_ptr<BlobDescriptorService>> BriefDescriptorCache::repository_
 std::optional<Entry> BriefDescriptorCache::peek(const Scope& scope, const oci::Digest& digest) {
   if (scope.is_global()) return std::nullopt;
   return table_->find(scope.str(), digest);
+}
+
+Clock::Monotonic BriefDescriptorCache::peek_holds_until(const Scope& scope, const oci::Digest& digest) {
+  return table_->kept_until(scope.str(), digest);
 }
 
 std::size_t BriefDescriptorCache::entries() const { return table_->entries(); }

@@ -45,6 +45,7 @@ class BriefDescriptorCache final : public BlobDescriptorCacheProvider {
   Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) override;
   // Of repositories; the global scope is not kept.
   [[nodiscard]] std::optional<Entry> peek(const Scope& scope, const oci::Digest& digest) override;
+  [[nodiscard]] Clock::Monotonic peek_holds_until(const Scope& scope, const oci::Digest& digest) override;
 
   void close() override { provider_->close(); }
 

@@ -71,6 +71,10 @@ class BlobDescriptorCacheProvider : public BlobDescriptorService {
   [[nodiscard]] virtual std::optional<Entry> peek(const Scope& /*scope*/, const oci::Digest& /*digest*/) {
     return std::nullopt;
   }
+  // How long what peek says now may be believed, if nobody changes it through this provider: others may elsewhere.
+  [[nodiscard]] virtual Clock::Monotonic peek_holds_until(const Scope& /*scope*/, const oci::Digest& /*digest*/) {
+    return Clock::Monotonic::max();
+  }
 };
 
 }  // namespace sluice::descriptors

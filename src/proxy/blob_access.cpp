@@ -1,5 +1,7 @@
 #include "proxy/blob_access.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/errc_kind.hpp"
@@ -30,6 +32,23 @@ metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
                           "by upstream, or used stale because upstream was out",
                           {{"result", std::string(result)}});
 }
+
+}  // namespace
+
+namespace {
+
+// Tells those who watch a digest, when what may change it has ended in whatever way.
+class Changing {
+ public:
+  Changing(Versions& versions, const oci::Digest& digest) : versions_(versions), hash_(hash_value(digest)) {}
+  Changing(const Changing&) = delete;
+  Changing& operator=(const Changing&) = delete;
+  ~Changing() { versions_.changed(hash_); }
+
+ private:
+  Versions& versions_;
+  const std::size_t hash_;
+};
 
 }  // namespace
 
@@ -125,6 +144,23 @@ std::optional<Entry> BlobAccess::peek(const Scope& scope, const oci::Digest& dig
   return found;
 }
 
+std::optional<BlobAccess::Lasting> BlobAccess::peek_lasting(const Scope& scope, const oci::Digest& digest) {
+  Lasting out;
+  out.watch = versions_.watch(hash_value(digest));
+  out.until = Clock::Wall::max();
+  const Clock::Monotonic holds_until = front_.peek_holds_until(scope, digest);
+  if (holds_until != Clock::Monotonic::max()) {
+    const Clock::Monotonic now = clock_.now();
+    if (holds_until <= now) return std::nullopt;
+    out.until = clock_.wall() + std::chrono::duration_cast<Clock::Wall::duration>(holds_until - now);
+  }
+  std::optional<Entry> found = front_.peek(scope, digest);
+  if (!found || !is_fresh(*found)) return std::nullopt;
+  if (ttl_.count() != 0) out.until = std::min(out.until, found->checked_at + ttl_);
+  out.entry = std::move(*found);
+  return out;
+}
+
 // What nobody has dated counts from now on. Where that cannot be noted (Redis takes nothing more), it would begin anew
 // with each look: then it counts from when the catalog heard it, and is too old where it never has.
 runtime::Task<void> BlobAccess::date(const Views& in, oci::Digest digest, Entry& entry) {
@@ -137,6 +173,7 @@ runtime::Task<void> BlobAccess::date(const Views& in, oci::Digest digest, Entry&
 }
 
 runtime::Task<Result<Entry>> BlobAccess::stat_known(Scope scope, oci::Digest digest) {
+  const Changing changing(versions_, digest);
   Result<Views> in = views(scope);
   if (!in) co_return in.error();
   const Revocations::Ticket ticket = revocations_.begin();
@@ -159,6 +196,7 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   }
   Result<Views> in = views(route.scope);
   if (!in) co_return in.error();
+  const Changing changing(versions_, digest);
   const Revocations::Ticket ticket = revocations_.begin();
   auto upstream = std::make_shared<UpstreamStatter>(*this, route);
   auto behind = std::make_shared<descriptors::CachedBlobStatter>(in->catalog, upstream, &catalog_tracker_);
@@ -263,6 +301,7 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
 runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor, const Revocations::Ticket& ticket,
                                          std::optional<oci::Digest> stored_as) {
   const oci::Digest digest = descriptor.digest;
+  const Changing changing(versions_, digest);
   if (revoked(ticket, scope, digest)) co_return;
   // Only manifests are told apart. What else strangers call their layers would fill the table of types.
   const bool is_manifest = !oci::noted_manifest_type(descriptor.media_type).empty();
@@ -294,6 +333,7 @@ runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor
 runtime::Task<void> BlobAccess::remember_named(Scope scope, oci::Descriptor descriptor,
                                                const Revocations::Ticket& ticket) {
   const oci::Digest digest = descriptor.digest;
+  const Changing changing(versions_, digest);
   const std::optional<Entry> before = catalog_.peek(scope, digest);
   const bool by_upstream = before && before->media_type != store::MediaTypes::kNamedByManifest;
   if ((by_upstream && is_fresh(*before)) || revoked(ticket, scope, digest)) co_return;
@@ -337,6 +377,7 @@ bool BlobAccess::revoked(const Revocations::Ticket& ticket, const Scope& scope, 
 
 // The front first: when it cannot be told (Redis is down), it would go on saying that the repository has the blob.
 runtime::Task<Result<void>> BlobAccess::drop(Scope scope, oci::Digest digest) {
+  const Changing changing(versions_, digest);
   Result<Views> in = views(scope);
   if (!in) co_return in.error();
   const Result<void> cleared = co_await in->front->clear(digest);
@@ -345,6 +386,7 @@ runtime::Task<Result<void>> BlobAccess::drop(Scope scope, oci::Digest digest) {
 }
 
 runtime::Task<Result<void>> BlobAccess::forget(Scope scope, oci::Digest digest) {
+  const Changing changing(versions_, digest);
   const std::string key = key_of(scope, digest);
   revocations_.revoke(key);
   negative_.erase(key);

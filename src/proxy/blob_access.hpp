@@ -37,6 +37,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/sieve_map.hpp"
+#include "base/version.hpp"
 #include "descriptors/cached_blob_statter.hpp"
 #include "descriptors/descriptor_service.hpp"
 #include "oci/descriptor.hpp"
@@ -69,6 +70,15 @@ class BlobAccess {
 
   // What is known without suspending and may be believed; counted only when it is a hit, since stat() counts the rest.
   [[nodiscard]] std::optional<descriptors::Entry> peek(const descriptors::Scope& scope, const oci::Digest& digest);
+
+  // The same, not counted, for answers that are given again (ready_way.hpp).
+  struct Lasting {
+    descriptors::Entry entry;
+    Clock::Wall until;     // then it is to be looked at again
+    Version::Watch watch;  // over when anything is remembered or forgotten of the digest
+  };
+  [[nodiscard]] std::optional<Lasting> peek_lasting(const descriptors::Scope& scope, const oci::Digest& digest);
+  void count_peek() { front_tracker_.count_peek(); }
 
   // What front or catalog know, whatever its age; blob_unknown where upstream would have to be asked.
   runtime::Task<Result<descriptors::Entry>> stat_known(descriptors::Scope scope, oci::Digest digest);
@@ -167,6 +177,7 @@ class BlobAccess {
   NegativeCache negative_;
   NegativeCache pauses_;  // by repository and digest; by repository alone, once it was logged
   Revocations revocations_;
+  Versions versions_;  // of what the front says, by digest
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
   std::mutex claims_mutex_;  // guards claims_
   SieveMap<oci::Digest, oci::Digest> claims_{1000};

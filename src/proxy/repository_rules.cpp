@@ -14,6 +14,7 @@ void RepositoryRules::set(Patterns patterns) {
     patterns_ = std::move(shared);
   }
   any_.store(any, std::memory_order_release);
+  version_.changed();
 }
 
 bool RepositoryRules::permits(std::string_view repository) const {

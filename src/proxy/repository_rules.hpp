@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/version.hpp"
+
 namespace sluice::proxy {
 
 class RepositoryRules {
@@ -23,12 +25,16 @@ class RepositoryRules {
 
   void set(Patterns patterns);
 
+  // Over when they are set.
+  [[nodiscard]] Version::Watch watch() const noexcept { return version_.watch(); }
+
   // `repository` with its upstream: "docker.io/library/busybox".
   [[nodiscard]] bool permits(std::string_view repository) const;
   [[nodiscard]] bool permit_all() const noexcept { return !any_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<bool> any_{false};
+  Version version_;
   mutable std::mutex mutex_;  // guards patterns_, the pointer
   std::shared_ptr<const Patterns> patterns_ = std::make_shared<const Patterns>();
 };

@@ -47,6 +47,7 @@ void Upstreams::replace(Table table) {
   auto shared = std::make_shared<const Table>(std::move(table));
   const std::scoped_lock lock(mutex_);
   table_.swap(shared);  // the old one goes after the lock
+  version_.changed();
 }
 
 std::shared_ptr<const Upstreams::Table> Upstreams::table() const {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "base/version.hpp"
 #include "descriptors/scope.hpp"
 #include "oci/name.hpp"
 #include "store/origin.hpp"
@@ -111,6 +112,8 @@ class Upstreams {
 
   // All of them, from now on.
   void replace(Table table);
+  // Over when they are replaced.
+  [[nodiscard]] Version::Watch watch() const noexcept { return version_.watch(); }
   // The name under which an upstream stands in a Table.
   [[nodiscard]] static std::string key(std::string_view name);
 
@@ -146,6 +149,7 @@ class Upstreams {
 
   mutable std::mutex mutex_;  // guards table_, the pointer
   std::shared_ptr<const Table> table_ = std::make_shared<const Table>();
+  Version version_;
 };
 
 }  // namespace sluice::proxy

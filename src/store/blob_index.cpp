@@ -217,6 +217,7 @@ void BlobIndex::clear() {
   }
   bytes_ = 0;
   entries_ = 0;
+  versions_.all_changed();
 }
 
 std::optional<IndexEntry> BlobIndex::find(const oci::Digest& digest) const {
@@ -241,6 +242,7 @@ std::optional<IndexEntry> BlobIndex::set(const oci::Digest& digest, const IndexE
   const IndexEntry was = in.entry(found);
   bytes_.fetch_add(entry.size - was.size, std::memory_order_relaxed);  // modulo 2^64, so less is right too
   in.assign(found, entry);
+  versions_.changed(hash_value(digest));
   return was;
 }
 
@@ -264,6 +266,7 @@ std::optional<IndexEntry> BlobIndex::erase(const oci::Digest& digest) {
   const IndexEntry was = in.entry(found);
   unlink(link_to(in, found));
   in.erase(found);
+  versions_.changed(hash_value(digest));
   entries_.fetch_sub(1, std::memory_order_relaxed);
   bytes_.fetch_sub(was.size, std::memory_order_relaxed);
   return was;

@@ -18,6 +18,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
 
+#include "base/version.hpp"
 #include "oci/digest.hpp"
 #include "store/media_types.hpp"
 #include "store/origin_sets.hpp"
@@ -41,6 +42,10 @@ class BlobIndex {
   void clear();
 
   [[nodiscard]] std::optional<IndexEntry> find(const oci::Digest& digest) const;
+  // Over when the entry is replaced or erased; a use is no change.
+  [[nodiscard]] Version::Watch watch(const oci::Digest& digest) const noexcept {
+    return versions_.watch(hash_value(digest));
+  }
   // Inserts as the newest, or replaces in place. What was there before.
   std::optional<IndexEntry> set(const oci::Digest& digest, const IndexEntry& entry);
   // False, and nothing changes, when it is there already.
@@ -105,6 +110,7 @@ class BlobIndex {
   Link hand_ = kNobody;
   std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::size_t> entries_{0};
+  Versions versions_;  // by digest
 };
 
 }  // namespace sluice::store

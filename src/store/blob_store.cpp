@@ -62,12 +62,17 @@ std::shared_ptr<const OpenBlob> BlobStore::peek_open(const oci::Digest& digest) 
   if (!found) return nullptr;
   // One that has changed its length since would break in the middle of an answer, time and again. Opened anew, it is
   // dropped.
-  if (const Result<std::uint64_t> length = filesystem_.size(found->file); !length || *length != found->size) {
+  if (!is_whole(*found)) {
     open_files_.erase(digest);
     return nullptr;
   }
   touch(digest);
   return found;
+}
+
+bool BlobStore::is_whole(const OpenBlob& blob) const {
+  const Result<std::uint64_t> length = filesystem_.size(blob.file);
+  return length && *length == blob.size;
 }
 
 void BlobStore::touch(const oci::Digest& digest) {

@@ -123,6 +123,8 @@ class BlobStore {
   // login. What came through one upstream with a login is not given to those who ask another, which may only pretend to
   // have it.
   [[nodiscard]] std::optional<Stored> find(const oci::Digest& digest, std::string_view upstream) const;
+  // Over when what find says of the digest may be something else; a use is no change.
+  [[nodiscard]] Version::Watch watch(const oci::Digest& digest) const noexcept { return index_.watch(digest); }
   [[nodiscard]] bool permits(const Stored& stored, std::string_view upstream) const noexcept {
     return origin_sets_.permits(stored.origins, upstream);
   }
@@ -138,6 +140,8 @@ class BlobStore {
 
   // The blob when its file is open already; else null, which says nothing. Notes the use.
   [[nodiscard]] std::shared_ptr<const OpenBlob> peek_open(const oci::Digest& digest);
+  // Whether the file has the length that it had when it was opened. One system call.
+  [[nodiscard]] bool is_whole(const OpenBlob& blob) const;
   // Errors: not_found (also for a file that was missing, unreadable or of another length, and has been dropped), io
   // (during a rebuild), overloaded (too many open files).
   runtime::Task<Result<std::shared_ptr<const OpenBlob>>> open(oci::Digest digest);

@@ -285,6 +285,10 @@ std::optional<TagRecord> Catalog::tag(const Scope& scope, std::string_view tag, 
   return memory_->tag(scope.str(), tag, accept_class);
 }
 
+Version::Watch Catalog::watch_tag(const Scope& scope, std::string_view tag) const noexcept {
+  return memory_->watch_tag(scope.str(), tag);
+}
+
 void Catalog::set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class,
                       const oci::Digest& digest) {
   memory_->set_tag(scope.str(), tag, accept_class, digest, clock_.wall());

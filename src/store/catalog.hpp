@@ -33,6 +33,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/result.hpp"
+#include "base/version.hpp"
 #include "descriptors/scope.hpp"
 #include "oci/descriptor.hpp"
 #include "oci/media_type.hpp"
@@ -117,6 +118,8 @@ class Catalog {
 
   [[nodiscard]] std::optional<TagRecord> tag(const Scope& scope, std::string_view tag,
                                              oci::ManifestClass accept_class) const;
+  // Over when any record of the tag is set, renewed or forgotten.
+  [[nodiscard]] Version::Watch watch_tag(const Scope& scope, std::string_view tag) const noexcept;
   // Overwrites; `checked_at` is now. Setting the digest it has already renews it.
   void set_tag(const Scope& scope, std::string_view tag, oci::ManifestClass accept_class, const oci::Digest& digest);
   // Of what upstream said at `checked_at`, unless there is one; whether it was set.

@@ -58,6 +58,7 @@ void Catalog::Memory::place(Shard& in, const Change& change) {
     } else {
       forms.insert(at, form);
     }
+    tag_versions_.changed(hash_of(change.scope, change.tag));
     return;
   }
   const bool aliased = change.canonical != change.digest;
@@ -212,7 +213,9 @@ void Catalog::Memory::remove_tag(Shard& in, Spaces::iterator space, Tags::iterat
   tags_.fetch_sub(1, std::memory_order_relaxed);
   count(in, -cost_of_tag(tag->first));
   tell_removed(Change::Kind::remove_tag, space->first, {}, tag->first);
+  const std::size_t hash = hash_of(space->first, tag->first);
   space->second.tags->erase(tag);
+  tag_versions_.changed(hash);
   if (space->second.tags->empty()) space->second.tags.reset();
   drop_if_empty(in, space);
 }
@@ -425,6 +428,7 @@ void Catalog::Memory::clear() {
     bytes_.fetch_sub(in.bytes, std::memory_order_relaxed);
     in.members = in.tags = in.bytes = 0;
   }
+  tag_versions_.all_changed();
 }
 
 }  // namespace sluice::store

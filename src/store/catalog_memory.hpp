@@ -13,15 +13,18 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <boost/unordered/unordered_flat_map.hpp>
 
+#include "base/version.hpp"
 #include "store/catalog.hpp"
 #include "store/catalog_change.hpp"
 #include "store/digest_map.hpp"
@@ -51,6 +54,10 @@ class Catalog::Memory {
 
   [[nodiscard]] std::optional<TagRecord> tag(const std::string& scope, std::string_view tag,
                                              oci::ManifestClass accept_class) const;
+  // Over when any record of the tag is set, renewed or cleared.
+  [[nodiscard]] Version::Watch watch_tag(std::string_view scope, std::string_view tag) const noexcept {
+    return tag_versions_.watch(hash_of(scope, tag));
+  }
   void set_tag(const std::string& scope, std::string_view tag, oci::ManifestClass accept_class,
                const oci::Digest& digest, Clock::Wall now);
   bool clear_tag(const std::string& scope, std::string_view tag);
@@ -106,6 +113,10 @@ class Catalog::Memory {
   static constexpr std::size_t kShards = 16;
 
   [[nodiscard]] Shard& shard(const std::string& scope) const;
+  [[nodiscard]] static std::size_t hash_of(std::string_view scope, std::string_view tag) noexcept {
+    const std::hash<std::string_view> hash;
+    return hash(scope) * 31 + hash(tag);
+  }
   [[nodiscard]] Membership describe(const Space& space, const oci::Digest& digest, const Member& member) const;
   void place(Shard& in, const Change& change);
   void tell_removed(Change::Kind kind, const std::string& scope, const oci::Digest& digest, std::string_view tag);
@@ -125,6 +136,7 @@ class Catalog::Memory {
   MediaTypes& media_types_;
   Enqueue enqueue_;
   mutable std::array<Shard, kShards> shards_;
+  Versions tag_versions_;  // by scope and tag
 };
 
 }  // namespace sluice::store

@@ -190,6 +190,10 @@ int read_through(int fd, std::uint64_t offset, std::size_t length) {
 
 }  // namespace
 
+bool Connection::is_resident(int fd, std::uint64_t offset, std::size_t length) const noexcept {
+  return params().disk_pool == nullptr || resident(fd, offset, length);
+}
+
 // Where nobody reads for the loop, everything is taken to be in memory.
 bool Connection::must_be_looked_at(const FilePart& part) const noexcept {
   return part.pages == Pages::unknown && params().disk_pool != nullptr;
@@ -261,24 +265,38 @@ Task<Result<void>> Connection::send_file(int fd, FilePart part, std::uint64_t& s
       }
       known_resident = offset + piece;
     }
-    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(known_resident - offset, turn));
+    const std::uint64_t piece = std::min<std::uint64_t>(known_resident - offset, turn);
+    const std::uint64_t before = sent;
+    const Result<bool> now = send_file_now(fd, offset, piece, sent);
+    offset += sent - before;
+    if (!now) co_return now.error();
+    if (*now) continue;
+    const Result<void> writable = co_await wait_writable();
+    if (!writable) co_return writable.error();
+  }
+  co_return Result<void>{};
+}
+
+Result<bool> Connection::send_file_now(int fd, std::uint64_t offset, std::uint64_t length,
+                                       std::uint64_t& sent) noexcept {
+  const std::uint64_t end = offset + length;
+  while (offset < end) {
     auto at = static_cast<off_t>(offset);
-    const ssize_t n = ::sendfile(socket_.native_handle(), fd, &at, piece);
+    const ssize_t n = ::sendfile(socket_.native_handle(), fd, &at, end - offset);
     if (n > 0) {
       offset += static_cast<std::uint64_t>(n);
       sent += static_cast<std::uint64_t>(n);
       turn_bytes_ += static_cast<std::size_t>(n);
       metrics().sent_bytes.add(static_cast<std::uint64_t>(n));
     } else if (n == 0) {
-      co_return Error(Errc::corrupt, "a file ends before the bytes that were to be sent");
+      return Error(Errc::corrupt, "a file ends before the bytes that were to be sent");
     } else if (errno == EAGAIN) {
-      const Result<void> writable = co_await wait_writable();
-      if (!writable) co_return writable.error();
+      return false;
     } else if (errno != EINTR) {
-      co_return send_error(errno).error();
+      return send_error(errno).error();
     }
   }
-  co_return Result<void>{};
+  return true;
 }
 
 Task<void> Connection::finish() {

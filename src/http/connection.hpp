@@ -23,6 +23,7 @@
 
 #include "base/result.hpp"
 #include "http/exchange.hpp"
+#include "http/ready.hpp"
 #include "http/server.hpp"
 #include "http/tls_server.hpp"
 #include "runtime/deadline.hpp"
@@ -91,6 +92,7 @@ struct LoopContext {
   // suspension.
   std::unique_ptr<char[]> tls_scratch;
   std::unique_ptr<char[]> read_scratch;
+  ReadyAnswers ready;
 };
 
 // Buffers for one gathered write, sent from the front.
@@ -164,6 +166,9 @@ class Connection {
     std::uint64_t length = 0;
     Pages pages = Pages::unknown;
   };
+  // Sends as much of the file, and of a turn, as the socket takes now, from memory or not. The results as send_now;
+  // `sent` grows by what has gone out. For plain connections.
+  Result<bool> send_file_now(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t& sent) noexcept;
   // Adds to `sent` what has gone out, also when it fails.
   runtime::Task<Result<void>> send_file(int fd, FilePart part, std::uint64_t& sent);
 
@@ -208,6 +213,8 @@ class Connection {
   [[nodiscard]] bool is_tls() const noexcept { return tls_ != nullptr; }
   // Why the handshake came to nothing; for logs.
   [[nodiscard]] std::string tls_failure() const;
+  // Whether the first and the last byte are in the page cache, so that nobody waits for the disk.
+  [[nodiscard]] bool is_resident(int fd, std::uint64_t offset, std::size_t length) const noexcept;
   // At least a byte, decrypted, into received(). Precondition: is_tls().
   runtime::Task<Received> receive_tls(std::size_t size);
   // The answer is cut short: the end of the connection must not look like its end.

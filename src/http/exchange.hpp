@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -35,6 +36,8 @@ namespace sluice::http {
 // What is known of the page cache. `unknown`: it is asked, and what it lacks is read on the disk pool. `written`: the
 // bytes were written a moment ago, so they are there.
 enum class Pages : std::uint8_t { unknown, written };
+
+class ReadyAnswer;
 
 class Exchange {
  public:
@@ -76,6 +79,12 @@ class Exchange {
   // The client has closed or reset the connection (one cheap system call): for a handler that waits for something
   // else, which otherwise learns it with its next send. A client that only shut down its sending side counts as gone.
   [[nodiscard]] virtual bool peer_gone() noexcept = 0;
+
+  // Whether the same request head has come before, on a connection that could take a ready answer (ready.hpp): then one
+  // is worth making. For a 200 alone, once it is complete.
+  [[nodiscard]] virtual bool comes_again() noexcept { return false; }
+  // From now on this is tried first when that head comes.
+  virtual void answer_again(std::shared_ptr<ReadyAnswer> /*answer*/) {}
 };
 
 // Answers requests. One for a server, called on every loop, concurrently; outlives the server.

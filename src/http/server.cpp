@@ -333,8 +333,11 @@ Server::Metrics::Metrics(metrics::Registry& registry, const std::string& listene
       accept_errors(registry.counter("sluice_http_accept_errors_total",
                                      "Times that no connection could be accepted for want of descriptors or memory.",
                                      {{"listener", listener}})),
-      requests(
-          registry.counter("sluice_http_requests_total", "Requests given to the handler.", {{"listener", listener}})),
+      requests(registry.counter("sluice_http_requests_total", "Requests with a valid head that were admitted.",
+                                {{"listener", listener}})),
+      ready(registry.counter("sluice_http_ready_answers_total",
+                             "Requests answered like the same one a moment before, without the handler.",
+                             {{"listener", listener}})),
       sent_bytes(
           registry.counter("sluice_http_sent_bytes_total", "Bytes sent, heads included.", {{"listener", listener}})),
       parse_errors(registry.counter("sluice_http_parse_errors_total", "Requests refused as malformed or ambiguous.",

@@ -61,6 +61,9 @@ class Server {
     int unsent_bytes = 128 << 10;
     // SO_SNDBUF of connections; 0 leaves it to the kernel. For tests.
     int send_buffer_bytes = 0;
+    // Whether a request that has come before may be answered without the handler (ready.hpp). Off in tests that
+    // compare.
+    bool ready_answers = true;
     // A request above its client's rate waits so long for its turn at most; beyond that it is answered 503.
     std::chrono::milliseconds rate_patience{2'000};
     // Where send_file reads pages that are not in memory, so that the loop does not wait for the disk. Without one it
@@ -78,6 +81,7 @@ class Server {
     metrics::Counter& refused;           // sluice_http_connections_refused_total
     metrics::Counter& accept_errors;     // sluice_http_accept_errors_total
     metrics::Counter& requests;          // sluice_http_requests_total
+    metrics::Counter& ready;             // sluice_http_ready_answers_total
     metrics::Counter& sent_bytes;        // sluice_http_sent_bytes_total
     metrics::Counter& parse_errors;      // sluice_http_parse_errors_total
     metrics::Counter& handler_failures;  // sluice_http_handler_failures_total

@@ -97,8 +97,12 @@ Task<void> Session::run() {
       // connection holds this one alone.
       begin_idle();
       const auto [error, n] = co_await connection_.socket().async_read_some(asio::buffer(first_), runtime::kAwaitTuple);
-      end_idle(error, n);
+      end_idle(error);
       if (error) break;
+      Ready ready = answer_first(n);
+      if (ready == Ready::unfinished) ready = co_await finish_ready() ? Ready::kept : Ready::closed;
+      if (ready == Ready::kept) continue;
+      if (ready == Ready::closed) break;
     }
     const Read read = co_await read_head();
     if (read == Read::closed) break;
@@ -139,17 +143,11 @@ void Session::begin_idle() {
   idle_ = true;
 }
 
-// `n` bytes of it are in first_, or it does not come.
-void Session::end_idle(const boost::system::error_code& error, std::size_t n) {
+// The first bytes of it are in first_, or it does not come.
+void Session::end_idle(const boost::system::error_code& error) {
   idle_ = false;
   connection_.new_turn();
-  if (error) {
-    (void)after_failed_read(error);
-    return;
-  }
-  take_in({first_.data(), n});
-  // The end of the connection, if it follows at once, is seen again by the next read.
-  if (n == first_.size()) (void)receive_more();
+  if (error) (void)after_failed_read(error);
 }
 
 // What has been received of a head; nothing: it goes on.
@@ -181,7 +179,7 @@ Task<Session::Read> Session::read_head() {
     }
     boost::system::error_code error;
     if (connection_.is_tls()) [[unlikely]] {
-      const Connection::Received received = co_await connection_.receive_tls(most_to_read());
+      const Connection::Received received = co_await connection_.receive_tls(most_to_read(size_));
       error = received.error;
       take_in({connection_.received(), received.bytes});
     } else if (const Connection::Received received = receive_more(); received.bytes == 0) {
@@ -217,15 +215,15 @@ Session::Read Session::after_failed_read(const boost::system::error_code& error)
 }
 
 // The scanner refuses a head that fills max_header_bytes, so there always is something to read.
-std::size_t Session::most_to_read() const noexcept {
+std::size_t Session::most_to_read(std::size_t received) const noexcept {
   const Server::Params& params = connection_.params();
   const std::size_t at_first = std::min(params.read_bytes, params.max_header_bytes);
-  return (size_ < at_first ? at_first : params.max_header_bytes) - size_;
+  return (received < at_first ? at_first : params.max_header_bytes) - received;
 }
 
 // What is there now.
 Connection::Received Session::receive_more() {
-  const Connection::Received received = connection_.receive_now(most_to_read());
+  const Connection::Received received = connection_.receive_now(most_to_read(size_));
   take_in({connection_.received(), received.bytes});
   return received;
 }
@@ -266,7 +264,9 @@ Task<bool> Session::serve_head() {
     co_await refuse(*refusal);
     co_return false;
   }
-  SocketExchange exchange(connection_, request_, request_.keep_alive() && !refusing_);
+  const bool may_be_kept = may_be_ready() && request_.keep_alive() && request_.version() >= 11 && head_begin_ == 0;
+  SocketExchange exchange(connection_, request_, request_.keep_alive() && !refusing_,
+                          may_be_kept ? head : std::string_view());
   if (refusing_) {
     connection_.metrics().refused.add();
     co_await answer_error(exchange, 503, "too many connections");

@@ -53,6 +53,15 @@ class Session {
  private:
   enum class Read : std::uint8_t { head, tls_hello, refused, timed_out, closed };
 
+  // What became of a head that a ready answer was looked for.
+  enum class Ready : std::uint8_t {
+    none,        // there is none: the long way
+    kept,        // it is sent, and the connection goes on
+    unfinished,  // finish_ready sends the rest
+    closed,      // it could not be sent
+  };
+  struct ReadyTransfer;
+
   struct Denial {
     unsigned status;
     oci::ErrorCode code;
@@ -69,8 +78,17 @@ class Session {
   std::optional<Denial> check_client();
   runtime::Task<void> wait_for_turn();
 
+  // session_ready.cpp
+  Ready answer_first(std::size_t n);
+  Ready answer_ready(std::string_view head);
+  runtime::Task<bool> finish_ready();
+  [[nodiscard]] bool may_be_ready() const noexcept;
+  void end_ready(ReadyAnswer& answer, const ReadyUse& use, std::uint64_t body_bytes);
+  void break_ready(ReadyAnswer& answer, const ReadyUse& use, std::uint64_t body_bytes, std::string_view request_line,
+                   const Error& error);
+
   void begin_idle();
-  void end_idle(const boost::system::error_code& error, std::size_t n);
+  void end_idle(const boost::system::error_code& error);
   runtime::Task<Read> read_head();
   std::optional<Read> check_head(HeadScanner& scanner);
   Read after_failed_read(const boost::system::error_code& error) noexcept;
@@ -82,7 +100,7 @@ class Session {
   runtime::Task<void> refuse_tls();
   void report_unfinished(const SocketExchange& exchange, bool failed);
   void arm_for_read(bool waiting_for_first_byte);
-  [[nodiscard]] std::size_t most_to_read() const noexcept;
+  [[nodiscard]] std::size_t most_to_read(std::size_t received) const noexcept;
   Connection::Received receive_more();
   void take_in(std::string_view bytes);
   void consume_head();
@@ -107,13 +125,14 @@ class Session {
   bool first_request_ = true;
   // Where an idle connection waits for the next head. The head is then copied into a buffer that lives as long as the
   // request. Most heads fit, so they cost one recv; an idle connection still stays below 4 KiB.
-  std::array<char, 352> first_;
+  std::array<char, 320> first_;
   std::unique_ptr<char[]> buffer_;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;
   std::size_t head_begin_ = 0;
   std::size_t head_end_ = 0;
   Refusal refusal_;
+  std::shared_ptr<ReadyTransfer> unfinished_;  // between answer_ready and finish_ready
   Session* previous_ = nullptr;
   Session* next_ = nullptr;
 };

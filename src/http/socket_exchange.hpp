@@ -2,10 +2,14 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "http/connection.hpp"
 #include "http/exchange.hpp"
+#include "http/ready.hpp"
 #include "http/response_head.hpp"
 
 namespace sluice::http {
@@ -14,8 +18,9 @@ class SocketExchange final : public Exchange {
  public:
   enum class Phase : std::uint8_t { waiting, begun, complete, broken };
 
-  SocketExchange(Connection& connection, const Request& request, bool keep_alive) noexcept
-      : connection_(connection), request_(request), keep_alive_(keep_alive) {}
+  // `head`: the bytes of the request, where a ready answer may be kept for them; else empty.
+  SocketExchange(Connection& connection, const Request& request, bool keep_alive, std::string_view head = {}) noexcept
+      : connection_(connection), request_(request), keep_alive_(keep_alive), head_(head) {}
 
   const Request& request() const noexcept override { return request_; }
   runtime::Task<Result<void>> send(std::string_view head, std::string_view body) override;
@@ -32,6 +37,10 @@ class SocketExchange final : public Exchange {
   unsigned status() const noexcept override { return facts_.status; }
   std::uint64_t body_bytes_sent() const noexcept override { return body_sent_; }
   bool peer_gone() noexcept override { return connection_.peer_gone(); }
+  bool comes_again() noexcept override { return !head_.empty() && connection_.context().ready.comes_again(head_); }
+  void answer_again(std::shared_ptr<ReadyAnswer> answer) override {
+    if (!head_.empty()) connection_.context().ready.keep(head_, std::move(answer));
+  }
 
   [[nodiscard]] Phase phase() const noexcept { return phase_; }
   // Whether the connection may carry another request after this answer.
@@ -54,6 +63,7 @@ class SocketExchange final : public Exchange {
   std::chrono::steady_clock::time_point begun_at_;
   Phase phase_ = Phase::waiting;
   bool keep_alive_;
+  const std::string_view head_;
   bool framed_ = false;  // begun with chunks
   std::uint64_t body_sent_ = 0;
   std::optional<Error> failure_;

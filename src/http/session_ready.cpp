@@ -137,7 +137,8 @@ Task<bool> Session::finish_ready() {
   Result<void> sent = co_await connection_.send_rest(rest, use.file != nullptr ? MSG_MORE : 0);
   if (sent && use.file != nullptr) {
     const std::uint64_t from = transfer->file_sent;
-    sent = co_await connection_.send_file(use.file->fd(), from, use.file_size - from, transfer->file_sent);
+    sent = co_await connection_.send_file(use.file->fd(), {from, use.file_size - from, Pages::unknown},
+                                          transfer->file_sent);
   }
   const std::size_t body_left = std::min(rest.remaining(), use.bytes.size());
   const std::uint64_t body_bytes = use.bytes.size() - body_left + transfer->file_sent;

@@ -1,7 +1,6 @@
 #include "proxy/api.hpp"
 
 #include <algorithm>
-#include <random>
 
 #include <fmt/format.h>
 
@@ -55,12 +54,6 @@ void observe(metrics::Histogram* histogram, std::chrono::nanoseconds duration) {
   if (histogram != nullptr) histogram->observe(std::chrono::duration<double>(duration).count());
 }
 
-// Which manifest a tag gives depends on Accept (RFC 9110 section 12.5.5); a digest has one.
-bool is_negotiated(const Target& target) {
-  return target.kind == Target::Kind::manifest && target.reference.find(':') == std::string::npos;
-}
-constexpr std::string_view kVary = "Vary: Accept\r\n";
-
 // The client's own login. Two of them are none: upstream would see one, and we might have checked the other.
 Result<std::string> authorization_of(const http::Request& request) {
   const auto is_one = [](const http::Field& field) { return http::same_field_name(field.name, "Authorization"); };
@@ -97,17 +90,21 @@ Api::Api(const Parts& parts, const Metrics& metrics)
     : parts_(parts),
       metrics_(metrics),
       blob_responder_(parts.blobs, metrics),
-      instance_(fmt::format("{:06x}", std::random_device{}() & 0xffffff)) {}
-
-std::string Api::next_request_id() {
-  return fmt::format("{}{:08x}", instance_, next_id_.fetch_add(1, std::memory_order_relaxed));
-}
+      ready_way_({parts.upstreams, parts.blobs, parts.manifests, parts.access_log, parts.clock, parts.logins,
+                  parts.rules, request_ids_},
+                 metrics) {}
 
 runtime::Task<void> Api::serve(http::Exchange& exchange) {
   const Clock::Monotonic started = parts_.clock.now();
   Answered answered;
   const std::string_view given_id = exchange.request().header("X-Request-Id");
-  answered.request_id = is_usable_id(given_id) ? std::string(given_id) : next_request_id();
+  answered.own_id = is_usable_id(given_id);
+  if (answered.own_id) {
+    answered.request_id = given_id;
+  } else {
+    const RequestIds::Text id = request_ids_.next();
+    answered.request_id.assign(id.data(), id.size());
+  }
   answered.target = parse_target(exchange.request().path());
   const std::string_view via = exchange.request().header("Via");
   if (!via.empty()) {
@@ -137,6 +134,15 @@ runtime::Task<void> Api::serve(http::Exchange& exchange) {
     }
   }
   account(exchange, answered, started);
+  make_ready(exchange, answered);
+}
+
+// What was a hit, and is asked for again, is answered without all this the next time.
+void Api::make_ready(http::Exchange& exchange, const Answered& answered) const {
+  const bool is_hit = answered.cache == CacheResult::hit && exchange.status() == 200 && exchange.complete();
+  if (!is_hit || !exchange.comes_again()) return;
+  const std::string_view id = answered.own_id ? std::string_view(answered.request_id) : std::string_view();
+  if (auto answer = ready_way_.make(exchange.request(), answered.target, id)) exchange.answer_again(std::move(answer));
 }
 
 // Before anything is waited for: who joined a question of ours here would wait for himself.
@@ -231,8 +237,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
     if (!admitted) co_return admitted.error();
   }
   if (removes) co_return co_await serve_removal(exchange, answered);
-  std::string extra_fields;
-  if (!ns.empty()) extra_fields = "OCI-Namespace: " + std::string(answered.route->registry->name()) + "\r\n";
+  std::string extra_fields = proxy::extra_fields(ns, *answered.route);
   if (target.kind == Target::Kind::blob) {
     co_return co_await serve_blob(exchange, answered, target.reference, std::move(extra_fields));
   }

@@ -18,6 +18,7 @@
 #include "proxy/manifest_service.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/prefetcher.hpp"
+#include "proxy/ready_way.hpp"
 #include "proxy/referrers.hpp"
 #include "proxy/removal.hpp"
 #include "proxy/repository_rules.hpp"
@@ -53,6 +54,7 @@ class Api final : public http::Handler {
   // What the access log wants to know, as it becomes known.
   struct Answered {
     std::string request_id;
+    bool own_id = false;  // it is the client's
     Target target;
     std::optional<Route> route;
     bool asked = false;  // the request was understood, and put to the cache
@@ -76,13 +78,13 @@ class Api final : public http::Handler {
                                               std::string extra_fields);
   runtime::Task<void> serve_loop(http::Exchange& exchange, std::string via);
   void account(http::Exchange& exchange, const Answered& answered, Clock::Monotonic started);
-  std::string next_request_id();
+  void make_ready(http::Exchange& exchange, const Answered& answered) const;
 
   const Parts parts_;
   const Metrics metrics_;
   BlobResponder blob_responder_;
-  const std::string instance_;  // tells request ids of one run from those of another
-  std::atomic<std::uint64_t> next_id_{0};
+  RequestIds request_ids_;
+  const ReadyWay ready_way_;
   std::atomic<Clock::Monotonic> next_loop_warning_{Clock::Monotonic{}};
 };
 

@@ -152,6 +152,29 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
   co_return made;
 }
 
+std::optional<ReadyHit> BlobService::peek(const Route& route, const oci::Digest& digest, bool head_only) {
+  // Others may lie under another name.
+  if (digest.algorithm() != oci::Algorithm::sha256) return std::nullopt;
+  const std::optional<BlobAccess::Lasting> known = access_.peek_lasting(route.scope, digest);
+  if (!known || !BlobAccess::believes(route, known->entry)) return std::nullopt;
+  ReadyHit hit;
+  hit.until = known->until;
+  hit.watches[0] = known->watch;
+  hit.watches[1] = store_.watch(digest);
+  const std::optional<store::Stored> stored = store_.find(digest, route.registry->name());
+  // Of a manifest that is asked for as a blob there is more to look at.
+  if (!stored || !manifest_type(&*stored, known->entry).empty()) return std::nullopt;
+  if (head_only) {
+    hit.object = ready_blob_head(digest, stored->size);
+  } else if (stored->size <= params_.in_memory_bytes) {
+    hit.object = objects_.find(digest);
+  } else if (std::shared_ptr<const store::OpenBlob> file = store_.peek_open(digest)) {
+    hit.object = ready_blob(digest, std::move(file));
+  }
+  const bool fits = hit.object && hit.object->size == stored->size && hit.object->media_type == or_octets({});
+  return fits ? std::optional(hit) : std::nullopt;
+}
+
 runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::Digest digest,
                                                              http::RequestedRanges asked) {
   Error last{Errc::internal};

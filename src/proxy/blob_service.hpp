@@ -108,6 +108,13 @@ class BlobService {
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(Route route, oci::Digest digest);
 
+  // What stat() (`head_only`) or open() would answer now of what is at rest, without waiting and with CacheResult::hit;
+  // nothing where they would do anything else. Counts nothing; notes the use of a file that is open.
+  [[nodiscard]] std::optional<ReadyHit> peek(const Route& route, const oci::Digest& digest, bool head_only);
+  void count_peek() { access_.count_peek(); }
+  // Whether the file that is open still is what it was.
+  [[nodiscard]] bool is_whole(const store::OpenBlob& blob) const { return store_.is_whole(blob); }
+
   // What became of a blob that was to be fetched before anybody asks for it.
   enum class Ahead : std::uint8_t {
     fetched,

@@ -59,6 +59,11 @@ class ManifestService {
   // Errors: those of upstream::Registry::get_manifest; manifest_invalid for what is no manifest.
   runtime::Task<Result<Opened>> open(Route route, oci::Reference reference, oci::Accept accept, bool head_only);
 
+  // What open() would answer from memory now, with CacheResult::hit; nothing where it would do anything else. Counts
+  // and notes nothing.
+  [[nodiscard]] std::optional<ReadyHit> peek(const Route& route, const oci::Reference& reference,
+                                             const oci::Accept& accept);
+
   // Forgets what the tag was, whoever asks; false where it was not known. What is on its way is not remembered.
   bool forget_tag(const descriptors::Scope& scope, std::string_view tag);
 
@@ -85,6 +90,8 @@ class ManifestService {
   [[nodiscard]] std::optional<store::TagRecord> known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
                                                           oci::ManifestClass accept_class) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
+  bool peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);
+  bool peek_digest(const Route& route, const oci::Digest& digest, ReadyHit& hit);
 
   // What the bytes are served as, and what they say, as far as that makes sense.
   struct Reading {

@@ -4,11 +4,14 @@
 // Immutable and shared: any thread may answer from one as long as it holds it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 
+#include "base/clock.hpp"
 #include "base/shared_cache.hpp"
+#include "base/version.hpp"
 #include "oci/digest.hpp"
 #include "oci/media_type.hpp"
 #include "store/open_files.hpp"
@@ -25,6 +28,13 @@ struct ReadyObject {
   std::shared_ptr<const store::OpenBlob> file;  // otherwise; null: only the head is known, which does for a HEAD
   // The upstream that sent the body to us just now; empty: it was read from the store, which knows more.
   std::string upstream;
+};
+
+// An object that may be answered from without waiting, and what that hangs on.
+struct ReadyHit {
+  std::shared_ptr<const ReadyObject> object;
+  Clock::Wall until = Clock::Wall::max();
+  std::array<Version::Watch, 3> watches;  // of the membership, the bytes, and the tag
 };
 
 // Ready objects by digest: of one that anybody holds there is one, and others are kept within a bound of bytes.

@@ -88,7 +88,8 @@ Fixture::Fixture(Params params)
                 upstreams_, store_, pool_, clock_, fills_),
       referrers_({.tag_ttl = params_.tag_ttl, .empty_ttl = params_.negative_ttl, .stale_for = params_.stale_for},
                  manifests_, store_, pool_, clock_, fills_),
-      gate_({}, clock_, fills_, registry_) {
+      gate_({}, clock_, fills_, registry_),
+      logins_({}, clock_, fills_, registry_) {
   if (!params_.origin_url.empty()) add_origin();
   auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);
@@ -109,6 +110,7 @@ Fixture::Fixture(Params params)
                                                         .removal = params_.delete_enabled ? &removal_ : nullptr,
                                                         .listings = &listings_,
                                                         .referrers = &referrers_,
+                                                        .logins = &logins_,
                                                         .rules = &rules_,
                                                         .gate = &gate_,
                                                         .prefetcher = &prefetcher_,
@@ -117,6 +119,7 @@ Fixture::Fixture(Params params)
   http::Server::Params server;
   server.send_buffer_bytes = 32 * 1024;
   server.disk_pool = &pool_;
+  server.ready_answers = params_.ready_answers;
   server_ = std::make_unique<http::Server>(loops_, *api_, server, registry_);
   if (const Result<void> listening = server_->listen("127.0.0.1:0"); !listening) {
     throw std::runtime_error(listening.error().message);
@@ -151,6 +154,7 @@ bool Fixture::stop() {
   fills_.cancel();
   clean_ = fills_.wait_for(kPatience) && clean_;
   server_.reset();
+  logins_.stop();
   loops_.stop();
   pool_.stop();
   store_.stop();

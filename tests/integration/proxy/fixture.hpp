@@ -70,6 +70,7 @@ class Fixture {
     std::string host_pattern = {};
     proxy::Prefetch prefetch = proxy::Prefetch::none;  // of docker.io and quay.io
     proxy::Prefetcher::Params prefetcher = {};
+    bool ready_answers = true;  // off: every request goes the long way
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -89,6 +90,9 @@ class Fixture {
   store::BlobStore& store() { return store_; }
   store::Parts& parts() { return parts_; }
   proxy::RepositoryRules& rules() { return rules_; }
+  proxy::Upstreams& upstreams() { return upstreams_; }
+  proxy::LoginGate& logins() { return logins_; }
+  [[nodiscard]] const metrics::Registry& registry() const { return registry_; }
   runtime::FaultyFilesystem& filesystem() { return filesystem_; }
   const std::filesystem::path& data() const { return data_; }
 
@@ -145,6 +149,7 @@ class Fixture {
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
   proxy::RepositoryRules rules_;
+  proxy::LoginGate logins_;  // none are needed until a test sets a file
   proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;

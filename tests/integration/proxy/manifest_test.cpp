@@ -64,6 +64,9 @@ TEST_CASE("Proxy: a manifest that is in the store is read from there", "[proxy]"
   for (int round = 0; round < 3; ++round)
     CHECK(get(cache.port(), manifest_path("library/app", digest)).body == manifest);
   CHECK(cache.hub().seen().manifests() == 1);
+  // Nobody holds the manifest any more: what somebody holds is served from memory.
+  CHECK(cache.counted_manifests("miss", 1));
+  CHECK(cache.counted_manifests("hit", 2));
   // Damage is noticed, and mended from upstream.
   std::filesystem::resize_file(cache.store().layout().blob(digest), 10);
   CHECK(get(cache.port(), manifest_path("library/app", digest)).body == manifest);

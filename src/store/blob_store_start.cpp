@@ -79,12 +79,12 @@ BlobStore::BlobStore(Params params, runtime::Filesystem& filesystem, runtime::Di
       pool_(pool),
       clock_(clock),
       metrics_(registry),
-      temporary_id_(static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count())),
       ledger_([this] { evictor_->wake(); },
               registry.gauge("sluice_store_reserved_bytes", "Bytes that running fills have taken or will take")),
       quarantine_(layout_, params_.quarantine_max_age, filesystem, ledger_, clock, registry),
       open_files_(params_.open_files),
       catalog_(catalog_params(params_, layout_), filesystem, clock, media_types_, registry),
+      temporary_id_(static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count())),
       walker_(std::make_unique<Walker>(*this)),
       evictor_(std::make_unique<Evictor>(*this, registry)),
       scrubber_(std::make_unique<Scrubber>(*this, registry)) {

@@ -82,7 +82,8 @@ def test_a_probe_of_a_cold_layer_costs_the_probe(case):
     # The eight bytes between the two are fetched with them.
     assert proxy.bytes_sent(digest) == 102 + 300_000 + (5650 - 1251 + 1), proxy.seen(match=digest)
     assert len(ranged(proxy, digest)) == proxy.count("GET", digest) == 4
-    assert proxy.count("HEAD", digest) == 0, "the manifest has said that the repository has it"
+    # The manifest has said that the repository has it, but the size that it names is a claim until upstream tells it.
+    assert proxy.count("HEAD", digest) == 1, proxy.seen(match=digest)
     assert not cache.keeps(digest) and not cache.incoming(), cache.incoming()
     # Who may not have it gets none of it either.
     answer = cache.blob("test/oci", digest, {"Range": "bytes=0-1"})

@@ -38,7 +38,7 @@ ReferrerList::ReferrerList(const std::vector<Referrer>& referrers) {
 
 std::size_t ReferrerList::bytes() const noexcept {
   std::size_t bytes = sizeof(*this) + text_.size() + digests_.size() + entries_.size() * sizeof(Entry);
-  for (const std::string& type : types_) bytes += sizeof(type) + type.size();
+  for (const std::string& type : types_) bytes += sizeof(std::string) + type.size();
   return bytes;
 }
 

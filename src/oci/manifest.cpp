@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "oci/json.hpp"
 #include "oci/media_type.hpp"
 
 namespace sluice::oci {
@@ -410,6 +411,25 @@ bool looks_like_json(std::string_view bytes) noexcept {
   return first != std::string_view::npos && bytes[first] == '{';
 }
 
+namespace {
+
+constexpr JsonBounds kSignedBounds{.bytes = kMaxManifestBytes, .depth = 16, .values = 100'000};
+
+bool is_white(std::string_view text) noexcept { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
+
+// Whether `bytes` are `payload`, a schema 1 manifest, with nothing more to read in them than "signatures": else whoever
+// signs could write whatever he likes behind the bytes that count.
+bool adds_signatures_alone(std::string_view bytes, std::string_view payload) {
+  Result<json> plain = parse_json(payload, kSignedBounds);
+  Result<json> whole = parse_json(bytes, kSignedBounds);
+  if (!plain || !whole || !plain->is_object() || !whole->is_object()) return false;
+  const auto version = plain->find("schemaVersion");
+  if (version == plain->end() || *version != 1 || plain->contains("signatures")) return false;
+  return whole->erase("signatures") == 1 && *whole == *plain;
+}
+
+}  // namespace
+
 std::optional<std::string> signed_payload(std::string_view bytes) {
   const std::size_t signatures = bytes.rfind("\"signatures\"");
   if (signatures == std::string_view::npos) return std::nullopt;
@@ -427,7 +447,19 @@ std::optional<std::string> signed_payload(std::string_view bytes) {
   const auto kept = length->get<std::uint64_t>();
   const auto end = decode_base64url(tail->get_ref<const std::string&>());
   if (kept > bytes.size() || !end) return std::nullopt;
-  return std::string(bytes.substr(0, static_cast<std::size_t>(kept))) + *end;
+  // What follows the kept bytes of the payload is the end of its object, and in the signed form its last member.
+  const std::size_t brace = end->find('}');
+  const bool closes = brace != std::string::npos && is_white(std::string_view(*end).substr(0, brace)) &&
+                      is_white(std::string_view(*end).substr(brace + 1));
+  if (!closes) return std::nullopt;
+  std::string payload = std::string(bytes.substr(0, static_cast<std::size_t>(kept))) + *end;
+  const std::string_view added = bytes.substr(static_cast<std::size_t>(kept));
+  const std::size_t comma = added.find(',');
+  const std::size_t name = added.find("\"signatures\"");
+  if (comma == std::string_view::npos || name == std::string_view::npos || name < comma) return std::nullopt;
+  if (!is_white(added.substr(0, comma)) || !is_white(added.substr(comma + 1, name - comma - 1))) return std::nullopt;
+  if (!adds_signatures_alone(bytes, payload)) return std::nullopt;
+  return payload;
 }
 
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type) {

@@ -14,6 +14,10 @@ constexpr std::string_view kHexDigits = "0123456789abcdef";
 
 // Fields that make an answer another one, or that serve() has to look at.
 bool is_plain(const http::Request& request) {
+  // What is kept of a request holds no secrets.
+  for (const std::string_view name : {"Authorization", "Proxy-Authorization", "Cookie"}) {
+    if (request.has_header(name)) return false;
+  }
   for (const std::string_view name : {"Via", "Range", "If-Range", "If-None-Match", "If-Match"}) {
     if (request.has_header(name)) return false;
   }

@@ -51,6 +51,7 @@ runtime::Task<void> UpstreamWatch::ask(const proxy::Upstreams& upstreams, std::v
 std::vector<std::string> UpstreamWatch::those_wrong() {
   const std::scoped_lock lock(mutex_);
   std::vector<std::string> names;
+  names.reserve(wrong_.size());
   for (const auto& [name, why] : wrong_) names.push_back(name);
   return names;
 }

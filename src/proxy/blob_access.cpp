@@ -283,6 +283,10 @@ runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error 
 
 runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci::Digest digest) {
   std::string key = key_of(route.scope, digest);
+  const std::optional<Entry> named = front_.peek(route.scope, digest);
+  if (named && named->media_type == store::MediaTypes::kNamedByManifest) {
+    route.registry->note_claimed_size(digest, named->size);
+  }
   key.append(" ").append(std::to_string(revocations_.epoch()));
   // What upstream says to one client is no other client's answer.
   if (route.on_behalf) key.append(" ").append(route.client);

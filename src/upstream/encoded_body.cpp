@@ -102,6 +102,22 @@ class DecodedBody final : public BlobBody {
   std::optional<Error> failure_;
 };
 
+// A body of which only a guess says whether it is encoded. As with what comes from behind a redirect and has no known
+// length, no client gets a byte of it before its digest is right.
+class GuessedBody final : public BlobBody {
+ public:
+  explicit GuessedBody(std::unique_ptr<BlobBody> body) : body_(std::move(body)) {}
+
+  [[nodiscard]] std::optional<std::uint64_t> size() const override { return std::nullopt; }
+  [[nodiscard]] std::uint64_t offset() const override { return 0; }
+  [[nodiscard]] std::string_view media_type() const override { return body_->media_type(); }
+  [[nodiscard]] bool is_redirected() const override { return true; }
+  Task<Result<std::size_t>> read(std::span<std::byte> into) override { co_return co_await body_->read(into); }
+
+ private:
+  const std::unique_ptr<BlobBody> body_;
+};
+
 // Reads on, up to `limit` bytes in all. Whether that was the end.
 Task<Result<bool>> read_up_to(BlobBody& body, std::string& held, std::size_t limit) {
   std::vector<std::byte> buffer(kPeekBytes);
@@ -231,11 +247,14 @@ Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> b
     if (!verdict->encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
     co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, verdict->size));
   }
+  // A length that is the claimed one, or is not, is more than a guess.
+  const bool is_guess = may_begin(coding, *held) && (!body->size() || !blobs.claimed_size(digest));
   const bool encoded = may_begin(coding, *held) && is_taken_for_encoded(*body, coding, digest, *held, blobs);
   blobs.note(digest, {encoded, std::nullopt});
-  auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
-  if (!encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
-  co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, std::nullopt));
+  std::unique_ptr<BlobBody> whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
+  if (encoded) whole = std::make_unique<DecodedBody>(std::move(whole), coding, std::nullopt);
+  if (is_guess) whole = std::make_unique<GuessedBody>(std::move(whole));
+  co_return whole;
 }
 
 }  // namespace sluice::upstream

@@ -201,6 +201,10 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_encoded(oci::Repository reposit
   if (known && known->encoded && !known->size) {
     co_return Error(Errc::upstream_protocol, "upstream sends that blob encoded, so its size cannot be told");
   }
+  const auto claimed = exchange_->encoded_blobs.claimed_size(digest);
+  if (!(known && known->size) && claimed && *claimed != told) {
+    co_return Error(Errc::upstream_protocol, "upstream sends that blob encoded, so its size cannot be told");
+  }
   const std::uint64_t size = known && known->size ? *known->size : told;
   co_return oci::Descriptor{digest, size, std::string(oci::media_type::kOctetStream)};
 }
@@ -233,10 +237,11 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download(oci::Repository r
     std::optional<Coding> coding;
     auto body = co_await download_once(repository, digest, offset, last, &coding);
     if (!body || !coding) co_return body;
-    if (last && !known) {
+    const bool judged = known && known->size;  // else it was a guess
+    if (last && !judged) {
       co_return Error(Errc::unsupported, "a range of what may be encoded (Content-Encoding), so it is fetched whole");
     }
-    if ((*body)->offset() != 0 || last || (known && !encoded)) co_return body;
+    if ((*body)->offset() != 0 || last || (judged && !encoded)) co_return body;
     const bool redirected = (*body)->is_redirected();
     auto opened = co_await open_encoded(std::move(*body), *coding, digest, exchange_->encoded_blobs);
     if (opened) co_return opened;

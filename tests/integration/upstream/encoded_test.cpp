@@ -122,7 +122,8 @@ TEST_CASE("Encoded: more than is held", "[upstream]") {
   const std::string twice = add(bench, layer + "x", "gzip", test::gzip(layer + "x"));
   const Download plain = bench.get(only_named);
   CHECK_FALSE(plain.error);
-  CHECK(plain.size == layer.size());
+  // A guess: its length is not told, and nobody gets a byte before the digest is right.
+  CHECK_FALSE(plain.size);
   CHECK((plain.bytes == layer));
   const Download decoded = bench.get(twice);
   CHECK_FALSE(decoded.error);
@@ -140,6 +141,7 @@ TEST_CASE("Encoded: a long blob that is compressed once is told by the size that
   const auto claim = [&bench](const std::string& name, std::uint64_t size) {
     bench.registry().note_claimed_size(digest(name), size);
   };
+  bool claimed = true;
   SECTION("rightly") {
     claim(really, content.size());
     claim(only_named, layer.size());
@@ -152,6 +154,7 @@ TEST_CASE("Encoded: a long blob that is compressed once is told by the size that
     for (const std::string& name : {really, only_named}) bench.registry().note_mismatch(digest(name));
   }
   SECTION("not at all, which the digest shows") {
+    claimed = false;
     CHECK((bench.get(really).bytes == layer));
     bench.registry().note_mismatch(digest(really));
   }
@@ -162,7 +165,8 @@ TEST_CASE("Encoded: a long blob that is compressed once is told by the size that
     CHECK((decoded.bytes == content));
     const Download plain = bench.get(only_named);
     CHECK_FALSE(plain.error);
-    CHECK(plain.size == layer.size());
+    CHECK(plain.size.has_value() == claimed);
+    if (claimed) CHECK(plain.size == layer.size());
     CHECK((plain.bytes == layer));
   }
 }

@@ -1,8 +1,12 @@
 #include "upstream/credentials.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include <openssl/evp.h>
+
+#include "base/base64.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -31,33 +35,10 @@ std::string basic_authorization(const Credentials& credentials) {
 }
 
 Result<std::string> decode_base64(std::string_view text) {
-  while (!text.empty() && text.back() == '=') text.remove_suffix(1);
-  std::string out;
-  out.reserve(text.size() * 3 / 4);
-  unsigned bits = 0;
-  unsigned held = 0;
-  for (const char c : text) {
-    unsigned value = 0;
-    if (c >= 'A' && c <= 'Z') {
-      value = static_cast<unsigned>(c - 'A');
-    } else if (c >= 'a' && c <= 'z') {
-      value = static_cast<unsigned>(c - 'a') + 26;
-    } else if (c >= '0' && c <= '9') {
-      value = static_cast<unsigned>(c - '0') + 52;
-    } else if (c == '+' || c == '/') {
-      value = c == '+' ? 62 : 63;
-    } else {
-      return Error(Errc::config_invalid, "not base64");
-    }
-    bits = (bits << 6) | value;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      out += static_cast<char>((bits >> held) & 0xff);
-    }
-  }
-  while (!out.empty() && out.back() == '\0') out.pop_back();
-  return out;
+  std::optional<std::string> out = sluice::decode_base64(text, Base64::standard);
+  if (!out) return Error(Errc::config_invalid, "not base64");
+  while (!out->empty() && out->back() == '\0') out->pop_back();
+  return *std::move(out);
 }
 
 bool matches_repository(std::string_view pattern, std::string_view repository) noexcept {

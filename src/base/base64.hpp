@@ -1,0 +1,17 @@
+// Base64 (RFC 4648), with or without padding. A pure function; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sluice {
+
+// What stands for the values 62 and 63: "+/" (section 4) or "-_" (section 5).
+enum class Base64 : std::uint8_t { standard, url };
+
+// Nothing for what has a character of neither the alphabet nor the padding at the end.
+std::optional<std::string> decode_base64(std::string_view text, Base64 alphabet);
+
+}  // namespace sluice

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "oci/json.hpp"
 #include "oci/media_type.hpp"
 
 namespace sluice::oci {
@@ -353,37 +352,6 @@ std::string as_kept(std::string_view type) {
   return std::string(known.empty() ? strip_parameters(type) : known);
 }
 
-std::optional<std::string> decode_base64url(std::string_view text) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int have = 0;
-  for (const char c : text.substr(0, text.find('='))) {
-    const std::size_t value =
-        std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_").find(c);
-    if (value == std::string_view::npos) return std::nullopt;
-    bits = (bits << 6U) | static_cast<std::uint32_t>(value);
-    have += 6;
-    if (have < 8) continue;
-    have -= 8;
-    out += static_cast<char>((bits >> static_cast<unsigned>(have)) & 0xffU);
-  }
-  return out;
-}
-
-// The string value behind the first `"key" :` in `bytes`.
-std::optional<std::string_view> find_string(std::string_view bytes, std::string_view key) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  std::size_t at = bytes.find(key);
-  if (at == std::string_view::npos) return std::nullopt;
-  at = bytes.find_first_not_of(kSpace, at + key.size());
-  if (at == std::string_view::npos || bytes[at] != ':') return std::nullopt;
-  at = bytes.find_first_not_of(kSpace, at + 1);
-  if (at == std::string_view::npos || bytes[at] != '"') return std::nullopt;
-  const std::size_t end = bytes.find('"', at + 1);
-  if (end == std::string_view::npos) return std::nullopt;
-  return bytes.substr(at + 1, end - at - 1);
-}
-
 }  // namespace
 
 bool names_manifest_type(std::string_view content_type) noexcept {
@@ -409,57 +377,6 @@ bool looks_like_json(std::string_view bytes) noexcept {
   if (bytes.starts_with("\xef\xbb\xbf")) bytes.remove_prefix(3);
   const std::size_t first = bytes.find_first_not_of(" \t\r\n");
   return first != std::string_view::npos && bytes[first] == '{';
-}
-
-namespace {
-
-constexpr JsonBounds kSignedBounds{.bytes = kMaxManifestBytes, .depth = 16, .values = 100'000};
-
-bool is_white(std::string_view text) noexcept { return text.find_first_not_of(" \t\r\n") == std::string_view::npos; }
-
-// Whether `bytes` are `payload`, a schema 1 manifest, with nothing more to read in them than "signatures": else whoever
-// signs could write whatever he likes behind the bytes that count.
-bool adds_signatures_alone(std::string_view bytes, std::string_view payload) {
-  Result<json> plain = parse_json(payload, kSignedBounds);
-  Result<json> whole = parse_json(bytes, kSignedBounds);
-  if (!plain || !whole || !plain->is_object() || !whole->is_object()) return false;
-  const auto version = plain->find("schemaVersion");
-  if (version == plain->end() || *version != 1 || plain->contains("signatures")) return false;
-  return whole->erase("signatures") == 1 && *whole == *plain;
-}
-
-}  // namespace
-
-std::optional<std::string> signed_payload(std::string_view bytes) {
-  const std::size_t signatures = bytes.rfind("\"signatures\"");
-  if (signatures == std::string_view::npos) return std::nullopt;
-  const auto encoded = find_string(bytes.substr(signatures), "\"protected\"");
-  if (!encoded || encoded->size() > 4096) return std::nullopt;
-  const auto text = decode_base64url(*encoded);
-  if (!text) return std::nullopt;
-  const json said = json::parse(*text, nullptr, false);
-  if (!said.is_object()) return std::nullopt;
-  const auto length = said.find("formatLength");
-  const auto tail = said.find("formatTail");
-  if (length == said.end() || !length->is_number_unsigned() || tail == said.end() || !tail->is_string()) {
-    return std::nullopt;
-  }
-  const auto kept = length->get<std::uint64_t>();
-  const auto end = decode_base64url(tail->get_ref<const std::string&>());
-  if (kept > bytes.size() || !end) return std::nullopt;
-  // What follows the kept bytes of the payload is the end of its object, and in the signed form its last member.
-  const std::size_t brace = end->find('}');
-  const bool closes = brace != std::string::npos && is_white(std::string_view(*end).substr(0, brace)) &&
-                      is_white(std::string_view(*end).substr(brace + 1));
-  if (!closes) return std::nullopt;
-  std::string payload = std::string(bytes.substr(0, static_cast<std::size_t>(kept))) + *end;
-  const std::string_view added = bytes.substr(static_cast<std::size_t>(kept));
-  const std::size_t comma = added.find(',');
-  const std::size_t name = added.find("\"signatures\"");
-  if (comma == std::string_view::npos || name == std::string_view::npos || name < comma) return std::nullopt;
-  if (!is_white(added.substr(0, comma)) || !is_white(added.substr(comma + 1, name - comma - 1))) return std::nullopt;
-  if (!adds_signatures_alone(bytes, payload)) return std::nullopt;
-  return payload;
 }
 
 Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view content_type) {

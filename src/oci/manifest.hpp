@@ -67,8 +67,4 @@ std::string served_type(std::string_view bytes, std::string_view content_type);
 // Whether `bytes` begin as a JSON object does. What is asked for by tag has to: a page of a portal does not.
 bool looks_like_json(std::string_view bytes) noexcept;
 
-// What the digest of a signed docker schema 1 manifest is computed of: its bytes without the signatures (the format of
-// docker/libtrust, as the registry's own digest of such a manifest). Nothing for anything else.
-std::optional<std::string> signed_payload(std::string_view bytes);
-
 }  // namespace sluice::oci

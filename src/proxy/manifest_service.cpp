@@ -7,6 +7,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
+#include "oci/signed_manifest.hpp"
 #include "proxy/attachments.hpp"
 #include "proxy/patience.hpp"
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "oci/manifest.hpp"
+#include "oci/signed_manifest.hpp"
 #include "upstream/coding.hpp"
 #include "upstream/content.hpp"
 

@@ -5,12 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "fuzz/expect.hpp"
 #include "oci/error_code.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
+#include "oci/signed_manifest.hpp"
 
 using namespace sluice;
 using namespace sluice::oci;
@@ -37,13 +40,34 @@ void check_references(const ManifestInfo& info, const json& body) {
   for (const json& entry : *list) SLUICE_EXPECT(same(info.references.at(next++), entry));
 }
 
+// Bytes that are not UTF-8 count as '?' in a manifest.
+json tree_of(std::string_view bytes) {
+  json tree = json::parse(bytes.begin(), bytes.end(), nullptr, false);
+  if (!tree.is_discarded()) return tree;
+  std::string replaced(bytes);
+  for (char& c : replaced) {
+    if ((static_cast<unsigned char>(c) & 0x80U) != 0) c = '?';
+  }
+  return json::parse(replaced, nullptr, false);
+}
+
+// A reader of the signed form sees what the payload says.
+void check_signed(std::string_view bytes) {
+  const std::optional<std::string> payload = signed_payload(bytes);
+  if (!payload) return;
+  json signed_form = json::parse(bytes.begin(), bytes.end(), nullptr, false);
+  const json plain = json::parse(*payload, nullptr, false);
+  SLUICE_EXPECT(plain.is_object() && plain.at("schemaVersion") == 1);
+  SLUICE_EXPECT(signed_form.erase("signatures") == 1 && signed_form == plain);
+}
+
 void check_manifest(std::string_view bytes, std::string_view content_type) {
   const Result<ManifestInfo> info = parse_manifest(bytes, content_type);
   if (!info) {
     SLUICE_EXPECT(info.error().code == Errc::manifest_invalid);
     return;
   }
-  const json body = json::parse(bytes.begin(), bytes.end(), nullptr, false);
+  const json body = tree_of(bytes);
   SLUICE_EXPECT(body.is_object());
   SLUICE_EXPECT(is_manifest(info->media_type));
   SLUICE_EXPECT(info->is_index == is_index(info->media_type));
@@ -79,6 +103,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view bytes = line == std::string_view::npos ? std::string_view() : text.substr(line + 1);
   check_manifest(bytes, content_type);
   check_manifest(bytes, {});
+  check_signed(bytes);
   check_errors(bytes, content_type);
   return 0;
 }

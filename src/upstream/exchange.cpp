@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "upstream/next_page.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -63,23 +64,6 @@ bool is_refusal(int status) { return status == 401 || status == 403 || status ==
 bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
 
 }  // namespace
-
-void BrokenDownloads::add(const std::string& digest, std::size_t endpoint, std::size_t endpoints) {
-  if (endpoints < 2 || endpoint >= 64) return;
-  const std::uint64_t all = endpoints >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << endpoints) - 1;
-  const std::scoped_lock lock(mutex_);
-  // Only a hint: which one goes does not matter.
-  if (entries_.size() >= kMaxEntries && !entries_.contains(digest)) entries_.erase(entries_.begin());
-  std::uint64_t& mask = entries_[digest];
-  mask |= std::uint64_t{1} << endpoint;
-  if (mask == all) mask = std::uint64_t{1} << endpoint;
-}
-
-std::uint64_t BrokenDownloads::of(const std::string& digest) const {
-  const std::scoped_lock lock(mutex_);
-  const auto at = entries_.find(digest);
-  return at == entries_.end() ? 0 : at->second;
-}
 
 HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
     : blob_heads(clock),
@@ -483,36 +467,10 @@ Task<Result<HttpRegistry::Exchange::Hint>> HttpRegistry::Exchange::hint(
   co_return out;
 }
 
-namespace {
-
-// The last two parts of a path: what tells one kind of list from another.
-std::string_view last_two(std::string_view path) {
-  const std::size_t last = path.rfind('/');
-  if (last == std::string_view::npos || last == 0) return path;
-  const std::size_t before = path.rfind('/', last - 1);
-  return before == std::string_view::npos ? path : path.substr(before);
-}
-
-}  // namespace
-
-// Registries name hosts in a Link that only they know, and leave out what a proxy in front puts before the name: so it
-// is asked at our own address, and where it is another page of the same list, under the path that has worked.
 Result<std::string> HttpRegistry::Exchange::next_path(const Answer& answer, const std::string& path,
                                                       const std::string& link) const {
   const Endpoint& endpoint = *endpoints_[answer.endpoint];
-  http::Url here = endpoint.base();
-  here.target = endpoint.prefix() + path;
-  const Result<http::Url> next = here.resolve(link);
-  if (!next) return next.error().in("Link to the next page");
-  std::string_view target = next->target;
-  if (target.starts_with(endpoint.prefix() + "/v2/")) target.remove_prefix(endpoint.prefix().size());
-  const std::size_t query = std::min(target.find('?'), target.size());
-  const std::string own = path.substr(0, path.find('?'));
-  if (last_two(target.substr(0, query)) == last_two(own)) return own + std::string(target.substr(query));
-  if (!target.starts_with("/v2/")) {
-    return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
-  }
-  return std::string(target);
+  return next_page(endpoint.base(), endpoint.prefix(), path, link);
 }
 
 Error HttpRegistry::Exchange::useless(const Answer& answer, const Error& why) const {

@@ -8,33 +8,17 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "upstream/broken_downloads.hpp"
 #include "upstream/encoded_body.hpp"
 #include "upstream/endpoint.hpp"
 #include "upstream/head_hints.hpp"
 #include "upstream/http_registry.hpp"
 
 namespace sluice::upstream {
-
-// Which downloads broke at which endpoints, so that they go on elsewhere. Bounded; thread-safe.
-class BrokenDownloads {
- public:
-  static constexpr std::size_t kMaxEntries = 1024;
-
-  // `endpoints` is how many there are. When a download has broken everywhere, only the last place counts.
-  void add(const std::string& digest, std::size_t endpoint, std::size_t endpoints);
-  // The endpoints, by their bits, to be tried behind all others.
-  [[nodiscard]] std::uint64_t of(const std::string& digest) const;
-
- private:
-  mutable std::mutex mutex_;  // guards entries_
-  std::unordered_map<std::string, std::uint64_t> entries_;
-};
 
 class HttpRegistry::Exchange {
  public:
@@ -65,8 +49,7 @@ class HttpRegistry::Exchange {
     return params.docker_hub_library_prefix && one_part ? "library/" + repository.str() : repository.str();
   }
 
-  // The path behind the base that the Link of an answer to `path` leads to, whatever host it names: nowhere but below
-  // this registry's /v2/.
+  // Where the Link of an answer to `path` leads (next_page.hpp).
   [[nodiscard]] Result<std::string> next_path(const Answer& answer, const std::string& path,
                                               const std::string& link) const;
 

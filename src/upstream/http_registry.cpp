@@ -15,6 +15,7 @@
 #include "upstream/content.hpp"
 #include "upstream/encoded_body.hpp"
 #include "upstream/exchange.hpp"
+#include "upstream/next_page.hpp"
 #include "upstream/read_manifest.hpp"
 
 namespace sluice::upstream {
@@ -63,21 +64,6 @@ Rights HttpRegistry::rights(const oci::Repository& repository) const {
 }
 
 namespace {
-
-// Where the next page of a list is, as the head of this one says (RFC 8288): "" for the last one.
-std::string next_link(const http::ReceivedHead& head) {
-  for (const auto& [name, value] : head.fields) {
-    if (!http::same_field_name(name, "Link")) continue;
-    const std::size_t open = value.find('<');
-    const std::size_t close = value.find('>', open);
-    if (close == std::string::npos) continue;
-    const std::string_view parameters = std::string_view(value).substr(close + 1);
-    const bool is_next = parameters.find("rel=\"next\"") != std::string_view::npos ||
-                         parameters.find("rel=next") != std::string_view::npos;
-    if (is_next) return value.substr(open + 1, close - open - 1);
-  }
-  return {};
-}
 
 const http::HeaderField kIdentity{"Accept-Encoding", "identity"};
 

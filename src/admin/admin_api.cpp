@@ -202,7 +202,7 @@ Task<Answer> AdminApi::remove(std::string name, bool all) {
   if (!removed) co_return failed(removed.error());
   const Result<void> flushed = co_await actions_.flush();
   if (!flushed) co_return failed(flushed.error());
-  log::info("admin", fmt::format("{} was taken out: {} tags, {} digests, {} files of {}", name, removed->tags,
+  log::info("admin", fmt::format("removed {}: {} tags, {} digests, {} files of {}", name, removed->tags,
                                  removed->digests, removed->files, format_bytes(removed->bytes)));
   co_return Answer{200, to_json(*removed)};
 }

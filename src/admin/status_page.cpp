@@ -202,7 +202,7 @@ void state_table(std::string& out, const Families& families) {
   line(out, "Downloads in flight",
        fmt::format("{}, with {} readers", count(sum(families, "sluice_fills_in_flight")),
                    count(sum(families, "sluice_fill_readers"))));
-  line(out, "Downloads that broke, to be gone on with", bytes(sum(families, "sluice_parts_bytes")));
+  line(out, "Interrupted downloads, kept for resuming", bytes(sum(families, "sluice_parts_bytes")));
   line(out, "Evicted since the start",
        fmt::format("{} blobs, {}", count(sum(families, "sluice_store_evicted_total")),
                    bytes(sum(families, "sluice_store_evicted_bytes_total"))));

@@ -25,22 +25,22 @@ constexpr const char* kDescription =
 constexpr const char* kFooter =
     "To try it:\n"
     "  sluice serve --data /tmp/sluice\n"
-    "and do what it prints. \"sluice help COMMAND\" tells more of a command, with examples.\n"
+    "and follow what it prints. \"sluice help COMMAND\" explains a command, with examples.\n"
     "Exit status: 0 fine, 1 could not start or failed, 2 wrong usage, 78 wrong configuration, 130 interrupted.";
 
 constexpr const char* kServeFooter =
-    "Everything has a default, so no option and no file is needed. An option stands above the environment\n"
-    "(SLUICE_SERVER_LISTEN and so on), the environment above the file.\n"
-    "SIGTERM and SIGINT let running transfers end first, a second one does not; SIGHUP opens the access log again\n"
-    "and reads the configuration again, as \"sluice reload\" does.";
+    "Everything has a default, so no option and no file is needed. Options override the environment\n"
+    "(SLUICE_SERVER_LISTEN and so on), the environment overrides the file.\n"
+    "SIGTERM and SIGINT let running transfers end before the program does; a second one stops it at once. SIGHUP\n"
+    "reopens the access log and reloads the configuration, as \"sluice reload\" does.";
 
 constexpr const char* kListFooter =
     "Examples:\n"
-    "  sluice ls                            repositories, with what they take\n"
+    "  sluice ls                            repositories, with their sizes\n"
     "  sluice ls busybox                    its tags (docker.io/library/busybox)\n"
     "  sluice ls ghcr.io/owner/app:1.2      what one image is made of\n"
-    "  sluice ls --blobs --json             every blob at rest, for a program\n"
-    "  sluice ls --data /var/lib/sluice     of a sluice that does not run";
+    "  sluice ls --blobs --json             every stored blob, as JSON\n"
+    "  sluice ls --data /var/lib/sluice     while no sluice runs on it";
 
 constexpr const char* kStatFooter =
     "Examples:\n"
@@ -49,54 +49,53 @@ constexpr const char* kStatFooter =
     "  sluice stat sha256:0123…             which repositories have it, and where its file is";
 
 constexpr const char* kRemoveFooter =
-    "An image goes with what no other image of its repository needs; a file goes when no repository has it any\n"
-    "more. Upstream is not touched: what is asked for again is fetched again. Running pulls get to their end.\n\n"
+    "Removes an image together with the blobs that no other image of its repository needs. A file is deleted when no\n"
+    "repository has it any more. Upstream is not touched: a later pull fetches it again. Running pulls are not cut.\n\n"
     "Examples:\n"
     "  sluice rm alpine:3.18\n"
-    "  sluice rm sha256:0123…               out of every repository\n"
+    "  sluice rm sha256:0123…               from every repository\n"
     "  sluice rm --all ghcr.io/owner/app    a whole repository";
 
 constexpr const char* kGcFooter =
-    "It evicts down to the limits (store.max_size, min_free, max_age) at once, and drops what leads nowhere:\n"
-    "rows without files, memberships and tags of blobs that are not here, expired parts.\n\n"
+    "Evicts blobs down to the limits (store.max_size, min_free, max_age) at once, and deletes dangling rows: blobs\n"
+    "without a file, memberships and tags of blobs that are not stored. Removes expired parts of downloads.\n\n"
     "Examples:\n"
     "  sluice gc\n"
-    "  sluice gc --min-age 0s --json        what was confirmed a moment ago too";
+    "  sluice gc --min-age 0s --json        including what upstream has just confirmed";
 
 constexpr const char* kVerifyFooter =
-    "What is damaged goes into quarantine, below the data directory, and is fetched again when it is asked for.\n"
-    "Exit status: 0 all as it should be, 1 damage was found or it failed.\n\n"
+    "Moves damaged blobs to quarantine/ below the data directory; they are fetched again when a client asks.\n"
+    "Exit status: 0 no damage, 1 damage was found or the command failed.\n\n"
     "Examples:\n"
     "  sluice verify\n"
     "  sluice verify --sample 5% --rate 50MiB\n"
-    "  sluice verify --data /var/lib/sluice   of a sluice that does not run";
+    "  sluice verify --data /var/lib/sluice   while no sluice runs on it";
 
 constexpr const char* kWarmFooter =
-    "Manifests, configurations and layers are pulled through the cache and thrown away here; their digests are\n"
-    "checked. An image of several platforms is warmed for this machine's, unless told otherwise.\n\n"
+    "Pulls manifests, configurations and layers through the cache, checks their digests and discards the bytes.\n"
+    "Of an image for several platforms it pulls this machine's, unless --platform or --all says otherwise.\n\n"
     "Examples:\n"
     "  sluice warm alpine:3.18 ghcr.io/owner/app:1.2\n"
     "  sluice warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.9\n"
     "  sluice warm --all --server cache.example:5000 busybox";
 
 constexpr const char* kImportFooter =
-    "DIR is the rootdirectory of a registry:2 or registry:3 that was a pull-through cache, and is stopped. Blobs are\n"
-    "hashed as they come; on one file system they are linked and take no room, else copied. What is here already\n"
-    "stays, so it may be run again. Upstream is asked about each image before it is believed, where it can be.\n"
-    "Exit status: 0 all is here, 1 something was damaged or there is no room.\n\n"
+    "DIR is the rootdirectory of a stopped registry:2 or registry:3 that was a pull-through cache. Every blob is\n"
+    "hashed. On the same file system blobs are hard-linked and take no room, elsewhere they are copied. Stored blobs\n"
+    "are kept, so the command may be run again. Before sluice serves an image it asks upstream, if it can.\n"
+    "Exit status: 0 everything was imported, 1 something was damaged or there was no room.\n\n"
     "Examples:\n"
     "  sluice import --config /etc/docker/registry/config.yml /var/lib/registry\n"
     "  sluice import --data /var/lib/sluice --upstream ghcr.io /srv/old-cache";
 
 constexpr const char* kReloadFooter =
-    "Upstreams, logins, lists, limits, certificates and the log level count at once, for new requests. A file that is\n"
-    "no good changes nothing: what is wrong with it is printed, and the exit status is 78. What needs a restart is\n"
-    "named. Downloads that run are not touched. SIGHUP does the same, and says in the log how it went.";
+    "Upstreams, logins, lists, limits, certificates and the log level take effect at once, for new requests. If the\n"
+    "file has a mistake, nothing changes: the mistake is printed, and the exit status is 78. Changed settings that\n"
+    "need a restart are named. Running downloads go on. SIGHUP does the same; its outcome is in the log.";
 
 constexpr const char* kHealthFooter =
-    "Exit status: 0 it serves, 1 it does not, or does not answer. What is not ready is printed. It asks /readyz of "
-    "the\n"
-    "admin listener, for health checks of containers that have no shell and no curl.";
+    "Asks /readyz of the admin listener, for health checks of containers that have no shell and no curl. Prints what\n"
+    "is not ready. Exit status: 0 it serves, 1 it does not serve, or does not answer.";
 
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
@@ -140,9 +139,10 @@ void add_settings(CLI::App& app, CommandLine& out) {
   optional(app, "-c,--config", out.config, "FILE",
            "Configuration: sluice's own YAML, or a config.yml of distribution with a proxy section "
            "(or name it in SLUICE_CONFIG)");
-  optional(app, "--listen", out.overrides.listen, "ADDR:PORT", "Where clients connect [127.0.0.1:5000]");
-  optional(app, "--admin", out.overrides.admin, "ADDR:PORT", "Where metrics and health are [127.0.0.1:5001]");
-  optional(app, "--data", out.overrides.data, "DIR", "What is cached lies here [/var/lib/sluice]");
+  optional(app, "--listen", out.overrides.listen, "ADDR:PORT", "Address for clients [127.0.0.1:5000]");
+  optional(app, "--admin", out.overrides.admin, "ADDR:PORT",
+           "Address for metrics, health and the admin API [127.0.0.1:5001]");
+  optional(app, "--data", out.overrides.data, "DIR", "Directory for everything that is cached [/var/lib/sluice]");
   optional(app, "--upstream", out.overrides.upstream, "URL",
            "The default upstream registry, http or https [https://registry-1.docker.io]");
   optional(app, "--log-level", out.overrides.log_level, "LEVEL", "debug, info, warn, error or off [info]");
@@ -154,7 +154,7 @@ void add_place(CLI::App& app, CommandLine& out) {
   CommandOptions& options = out.options;
   optional(app, "--admin", options.admin, "ADDR:PORT",
            "The admin listener of the sluice that is asked [127.0.0.1:5001]");
-  optional(app, "--data", out.overrides.data, "DIR", "This data directory, where no sluice uses it");
+  optional(app, "--data", out.overrides.data, "DIR", "Read this data directory; for a sluice that does not run");
   optional(app, "-c,--config", out.config, "FILE", "Take both from this configuration (or SLUICE_CONFIG)");
   app.add_flag("--json", options.json, "One JSON document on standard output");
 }
@@ -175,24 +175,24 @@ void add_commands(CLI::App& app, CommandLine& line) {
   list->add_flag("--blobs", options.blobs, "Blobs rather than repositories or tags");
   add_place(*list, line);
 
-  CLI::App* stat = app.add_subcommand("stat", "Say what is known of an image or a digest");
+  CLI::App* stat = app.add_subcommand("stat", "Show what is known of an image or a digest");
   stat->footer(kStatFooter);
   one_name(*stat, options, "An image, or a digest", "IMAGE|DIGEST")->required();
   add_place(*stat, line);
 
-  CLI::App* remove = app.add_subcommand("rm", "Take images or digests out of the cache");
+  CLI::App* remove = app.add_subcommand("rm", "Remove images or digests from the cache");
   remove->footer(kRemoveFooter);
   remove->add_option("name", options.names, "Images, or digests")->type_name("IMAGE|DIGEST")->required();
   remove->add_flag("--all", options.all, "All that the repository has");
   add_place(*remove, line);
 
-  CLI::App* gc = app.add_subcommand("gc", "Make room now, and drop what leads nowhere");
+  CLI::App* gc = app.add_subcommand("gc", "Make room now, and delete dangling rows");
   gc->footer(kGcFooter);
   gc->add_option("--min-age", options.min_age, "Leave alone what upstream has confirmed since [10m]")
       ->type_name("DURATION");
   add_place(*gc, line);
 
-  CLI::App* verify = app.add_subcommand("verify", "Read what is stored, and compare its digests");
+  CLI::App* verify = app.add_subcommand("verify", "Read what is stored, and check its digests");
   verify->footer(kVerifyFooter);
   verify->add_option("--sample", options.sample, "A share of the blobs, chosen at random [100%]")->type_name("SHARE");
   verify->add_option("--rate", options.rate, "At most so many bytes a second [as fast as it goes]")->type_name("BYTES");
@@ -200,7 +200,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   verify->add_flag("-q,--quiet", options.quiet, "No progress");
   add_place(*verify, line);
 
-  CLI::App* take_over = app.add_subcommand("import", "Take over what a registry of distribution has cached");
+  CLI::App* take_over = app.add_subcommand("import", "Import what a registry:2 or registry:3 has cached");
   take_over->footer(kImportFooter);
   one_name(*take_over, options, "Its rootdirectory", "DIR")->required();
   optional(*take_over, "--upstream", options.upstream, "NAME", "Whose repositories they are [the default upstream]");
@@ -211,7 +211,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   take_over->add_flag("--json", options.json, "One JSON document on standard output");
   take_over->add_flag("-q,--quiet", options.quiet, "No progress");
 
-  CLI::App* reload = app.add_subcommand("reload", "Let the running sluice read its configuration again");
+  CLI::App* reload = app.add_subcommand("reload", "Reload the configuration of the running sluice");
   reload->footer(kReloadFooter);
   optional(*reload, "--admin", options.admin, "ADDR:PORT",
            "The admin listener of the sluice that is asked [127.0.0.1:5001]");

@@ -84,7 +84,7 @@ Result<void> listen(http::Server& server, const std::vector<int>& given, const c
 
 // What is left would use what is about to be destroyed. All that matters is on the disk or can be fetched again.
 [[noreturn]] void give_up(std::string_view why) {
-  log::error("app", fmt::format("{}; ending without waiting for them", why));
+  log::error("app", fmt::format("{}; exiting without waiting for them", why));
   std::_Exit(kExitFailure);
 }
 
@@ -226,8 +226,8 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
 
 Result<Reloaded> Application::reload() {
   if (!serving_) {
-    log::warn("config", "not reloaded: it is starting or ending");
-    return Error(Errc::shutting_down, "it is starting or ending");
+    log::warn("config", "not reloaded: sluice is starting or stopping");
+    return Error(Errc::shutting_down, "sluice is starting or stopping");
   }
   Result<config::Settings> loaded = load_again_();
   Result<Reloaded> reloaded = loaded ? put_in_force(*loaded) : Result<Reloaded>(loaded.error());
@@ -448,8 +448,8 @@ int Application::run() {
   service_manager_.ready(serving);
 
   drain_asked.get_future().wait();
-  log::info("app", fmt::format("asked to stop; requests in flight have {} to end",
-                               format_duration(settings_.server.drain_timeout)));
+  log::info("app",
+            fmt::format("stopping; running requests have {} to end", format_duration(settings_.server.drain_timeout)));
   service_manager_.stopping(settings_.server.drain_delay + settings_.server.drain_timeout + 2 * kCancelTimeout);
   announce_drain(stop_now);
   hand_over();
@@ -459,7 +459,7 @@ int Application::run() {
     access_log_->flush();
   }
   if (const std::size_t left = server_->connections(); left != 0) {
-    log::warn("app", fmt::format("{} connections are cut off", left));
+    log::warn("app", fmt::format("closing {} connections whose answers are not complete", left));
   }
   stop();
   log::info("app", "stopped");

@@ -26,8 +26,8 @@ void warn_of_end(const http::TlsServerContext& tls, const config::Tls& from) {
   const double days = Days(tls.not_after() - std::chrono::system_clock::now()).count();
   if (days > 7) return;
   log::warn("tls", days < 0
-                       ? fmt::format("the certificate in {} has run out", from.cert_file.native())
-                       : fmt::format("the certificate in {} runs out in {:.1f} days", from.cert_file.native(), days));
+                       ? fmt::format("the certificate in {} has expired", from.cert_file.native())
+                       : fmt::format("the certificate in {} expires in {:.1f} days", from.cert_file.native(), days));
 }
 
 }  // namespace
@@ -109,7 +109,7 @@ void FrontDoor::refresh(http::Server& server) {
   if (!tls) {
     // Told once.
     complained_about_ = stamp;
-    log::error("tls", tls.error().message + "; the certificate that was there stays");
+    log::error("tls", tls.error().message + "; the old certificate stays in force");
     return;
   }
   complained_about_.clear();

@@ -68,7 +68,7 @@ bool LoopWatch::look() {
     const std::uint64_t now = beats_[i].load(std::memory_order_relaxed);
     if (now == seen_[i]) {
       all = false;
-      log::error("app", fmt::format("event loop {} does not run; the service manager is not told that all is well", i));
+      log::error("app", fmt::format("event loop {} hangs; not sending the watchdog message to the service manager", i));
     }
     seen_[i] = now;
   }

@@ -28,12 +28,13 @@ struct Signals::State : std::enable_shared_from_this<State> {
 
   void received(int signal) {
     if (signal == SIGHUP) {
-      log::info("app", "SIGHUP: opening log files and reading the configuration again");
+      log::info("app", "SIGHUP: reopening log files and reloading the configuration");
       if (callbacks.reopen_logs) callbacks.reopen_logs();
     } else if (!draining) {
       draining = true;
-      log::info("app", signal == SIGINT ? "SIGINT: ending when running requests have; once more to stop at once"
-                                        : "SIGTERM: ending when running requests have; once more to stop at once");
+      log::info("app", signal == SIGINT
+                           ? "SIGINT: stopping when running requests have ended; send it again to stop at once"
+                           : "SIGTERM: stopping when running requests have ended; send it again to stop at once");
       if (callbacks.drain) callbacks.drain();
     } else {
       log::warn("app", "a second signal: stopping at once");

@@ -30,7 +30,7 @@ void UpstreamWatch::tell(std::string_view upstream, std::string_view why) {
 void UpstreamWatch::show() {
   std::string remark;
   for (const auto& [name, why] : wrong_) remark += fmt::format("{}{} {}", remark.empty() ? "" : "; ", name, why);
-  remark.empty() ? condition_.met() : condition_.met_but(remark + "; what is stored is served");
+  remark.empty() ? condition_.met() : condition_.met_but(remark + "; serving from cache");
 }
 
 runtime::Task<void> UpstreamWatch::keep_asking(const proxy::Upstreams& upstreams) {

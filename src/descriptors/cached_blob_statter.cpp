@@ -18,7 +18,7 @@ metrics::Labels labels(std::string_view provider, std::string_view joint) {
 void log_unless_set(const oci::Digest& digest, const Result<void>& set) {
   if (set || set.error().code == Errc::overloaded) return;
   log::error("descriptors",
-             fmt::format("{} could not be put into the descriptor cache: {}", digest.to_string(), set.error().message));
+             fmt::format("cannot add {} to the descriptor cache: {}", digest.to_string(), set.error().message));
 }
 
 }  // namespace
@@ -52,7 +52,8 @@ runtime::Task<Result<Entry>> CachedBlobStatter::stat(oci::Digest digest) {
 
   if (cached.error().code != Errc::blob_unknown) {
     if (cached.error().code != Errc::overloaded) {
-      log::error("descriptors", fmt::format("the descriptor cache could not be asked: {}", cached.error().message));
+      log::error("descriptors",
+                 fmt::format("cannot look up a blob in the descriptor cache: {}", cached.error().message));
     }
     if (tracker_ != nullptr) tracker_->errors.add();
     co_return found;

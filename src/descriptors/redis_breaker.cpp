@@ -53,7 +53,7 @@ void RedisBreaker::probe_succeeded() {
   state_.store(State::closed, std::memory_order_release);
   open_gauge_.set(0);
   log::info("descriptors",
-            fmt::format("Redis answers again after {}; {} requests did without it",
+            fmt::format("Redis answers again after {}; {} requests bypassed it",
                         format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(closed_at_ - opened_at_)),
                         skipped_.value() - skipped_before_));
 }
@@ -79,7 +79,7 @@ void RedisBreaker::open(std::string_view why) {
   epoch_.fetch_add(1, std::memory_order_release);
   state_.store(State::open, std::memory_order_release);
   open_gauge_.set(1);
-  log::warn("descriptors", fmt::format("doing without Redis until it answers again: {}", why));
+  log::warn("descriptors", fmt::format("Redis unavailable, bypassing it until it answers: {}", why));
 }
 
 std::chrono::nanoseconds RedisBreaker::jittered() {

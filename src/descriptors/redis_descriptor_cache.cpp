@@ -149,7 +149,7 @@ void RedisDescriptorCache::Core::close() {
   const auto deadline = std::chrono::steady_clock::now() + kCloseTimeout;
   for (const auto& end : ends) {
     if (end.wait_until(deadline) == std::future_status::ready) continue;
-    log::error("descriptors", "the connections to Redis did not end in time");
+    log::error("descriptors", "timed out closing the connections to Redis");
     return;
   }
 }

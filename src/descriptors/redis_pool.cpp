@@ -49,7 +49,7 @@ runtime::Task<Result<RedisPool::Answer>> RedisPool::execute(std::vector<RedisCom
   const RedisBreaker::Ticket ticket = breaker_.admit();
   if (!ticket.admitted) {
     if (ticket.probe) probe();
-    co_return Error(Errc::overloaded, "Redis is out of reach and not asked");
+    co_return Error(Errc::overloaded, "Redis is unavailable and bypassed");
   }
   const auto batch = std::make_shared<RedisBatch>(loop_, std::move(commands));
   batch->timer.expires_after(params_.command_timeout);

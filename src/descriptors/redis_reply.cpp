@@ -101,15 +101,15 @@ Result<oci::Descriptor> read_descriptor(const RedisReply& reply) {
 
   oci::Descriptor out;
   const Result<oci::Digest> digest = oci::Digest::parse(reply.elements[0].text);
-  if (!digest) return Error(Errc::corrupt, "Redis holds a digest that is none");
+  if (!digest) return Error(Errc::corrupt, "invalid digest in Redis");
   out.digest = *digest;
   const std::string& size = reply.elements[1].text;
   const auto [end, ec] = std::from_chars(size.data(), size.data() + size.size(), out.size);
   if (ec != std::errc{} || end != size.data() + size.size() || out.size >> 63U != 0) {
-    return Error(Errc::corrupt, "Redis holds a size that is none");
+    return Error(Errc::corrupt, "invalid size in Redis");
   }
   out.media_type = reply.elements[2].text;
-  if (!is_media_type(out.media_type)) return Error(Errc::corrupt, "Redis holds a media type that is none");
+  if (!is_media_type(out.media_type)) return Error(Errc::corrupt, "invalid media type in Redis");
   return out;
 }
 
@@ -121,13 +121,13 @@ Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& de
   }
   if (reply.elements[0].type == Type::nil) return Error(Errc::blob_unknown);
   const std::string& media_type = reply.elements[0].text;
-  if (!is_media_type(media_type)) return Error(Errc::corrupt, "Redis holds a media type that is none");
+  if (!is_media_type(media_type)) return Error(Errc::corrupt, "invalid media type in Redis");
   Clock::Wall checked_at{};
   if (const std::string& text = reply.elements[1].text; reply.elements[1].type == Type::text) {
     std::uint32_t seconds = 0;
     const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), seconds);
     if (ec != std::errc{} || end != text.data() + text.size() || seconds == 0) {
-      return Error(Errc::corrupt, "Redis holds a date that is none");
+      return Error(Errc::corrupt, "invalid date in Redis");
     }
     checked_at += std::chrono::seconds(seconds);
   }

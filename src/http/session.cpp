@@ -316,8 +316,9 @@ void Session::report_unfinished(const SocketExchange& exchange, bool failed) {
   if (exchange.phase() != SocketExchange::Phase::broken && !connection_.peer_gone()) {
     if (failed) return;  // has been reported
     connection_.metrics().handler_failures.add();
-    log::error(context_.server.params.name, fmt::format("{} {} was left without {}", request_.method(), request_.path(),
-                                                        exchange.begun() ? "the end of its answer" : "an answer"));
+    log::error(context_.server.params.name,
+               fmt::format("{} {}: the handler returned {}", request_.method(), request_.path(),
+                           exchange.begun() ? "before completing the response" : "without a response"));
     return;
   }
   connection_.metrics().broken_off.add();

@@ -48,7 +48,8 @@ Task<bool> Session::enter() {
     case Connection::Handshake::closed: connection_.metrics().tls_failed.add(); break;
   }
   if (log::enabled(log::Level::debug)) {
-    log::debug(context_.server.params.name, fmt::format("no TLS with {}: {}", peer_, connection_.tls_failure()));
+    log::debug(context_.server.params.name,
+               fmt::format("TLS handshake with {} failed: {}", peer_, connection_.tls_failure()));
   }
   co_return false;
 }

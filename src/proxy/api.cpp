@@ -150,8 +150,8 @@ runtime::Task<void> Api::serve_loop(http::Exchange& exchange, std::string via) {
   if (const auto now = parts_.clock.now(); now >= next_loop_warning_.load()) {
     next_loop_warning_ = now + std::chrono::minutes(1);
     log::warn("proxy",
-              fmt::format("request from {} has come through here before (Via: {}): 508; an upstream's url leads "
-                          "back to this cache",
+              fmt::format("loop: a request from {} has passed through this cache before (Via: {}), answered 508; "
+                          "the url of an upstream leads back here",
                           exchange.request().peer(), via.substr(0, 200)));
   }
   const ErrorAnswer answer = loop_answer();

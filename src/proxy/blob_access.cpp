@@ -273,8 +273,8 @@ runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error 
     revoked_.add();
     const Result<void> forgotten = co_await forget(route.scope, digest);
     if (!forgotten) {
-      log::warn("access", fmt::format("{} has lost {}, which could not be told to the descriptor cache: {}",
-                                      route.scope.str(), digest.to_string(), forgotten.error().message));
+      log::warn("access", fmt::format("cannot remove {} of {} from the descriptor cache: {}", digest.to_string(),
+                                      route.scope.str(), forgotten.error().message));
     }
     if (error.code == Errc::blob_unknown) remember_unknown(route.scope, digest);
   }

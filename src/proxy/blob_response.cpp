@@ -92,7 +92,8 @@ runtime::Task<Result<std::uint64_t>> wait_whole(streamcache::Stream& stream) {
   stream.advance(UINT64_MAX);
   if (Result<void> verified = co_await stream.wait(); !verified) co_return verified.error();
   const std::uint64_t size = stream.readable();
-  if (stream.stored_end() < size) co_return Error(Errc::no_space, "the blob found no place to wait for its end in");
+  if (stream.stored_end() < size)
+    co_return Error(Errc::no_space, "no room to hold the end of the blob until it is verified");
   co_return size;
 }
 

@@ -79,7 +79,8 @@ runtime::Task<Result<bool>> CanonicalNames::hash(oci::Digest digest, oci::Digest
     verified_.add();
   } else {
     refuted_.add();
-    log::warn("names", fmt::format("{} was said to be {}, and is not", digest.to_string(), claimed.to_string()));
+    log::warn("names", fmt::format("digest alias rejected: the content of {} does not hash to {}", digest.to_string(),
+                                   claimed.to_string()));
   }
   co_return same;
 }

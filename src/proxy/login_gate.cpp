@@ -179,12 +179,13 @@ Result<std::shared_ptr<const LoginGate::State>> LoginGate::read(Params params) {
   std::vector<std::string> remarks;
   out->accounts = Htpasswd::parse(text, remarks);
   for (std::size_t i = 0; i < std::min(remarks.size(), kMaxRemarks); ++i) {
-    log::warn("auth", fmt::format("{}: {}; it counts as not there", file.native(), remarks[i]));
+    log::warn("auth", fmt::format("{}: {}; the line is ignored", file.native(), remarks[i]));
   }
   if (remarks.size() > kMaxRemarks) {
     log::warn("auth", fmt::format("{}: {} more such lines", file.native(), remarks.size() - kMaxRemarks));
   }
-  if (out->accounts.size() == 0) log::warn("auth", fmt::format("{}: nobody has a login", file.native()));
+  if (out->accounts.size() == 0)
+    log::warn("auth", fmt::format("{}: no valid line, so nobody can log in", file.native()));
   return std::shared_ptr<const State>(std::move(out));
 }
 
@@ -231,7 +232,7 @@ void LoginGate::refresh() {
   Result<std::shared_ptr<const State>> made = read(current->params);
   if (!made) {
     complained_about_ = stamp;
-    log::error("auth", made.error().message + "; the logins that were there stay");
+    log::error("auth", made.error().message + "; the old logins stay in force");
     return;
   }
   complained_about_.clear();

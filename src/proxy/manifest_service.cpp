@@ -373,8 +373,7 @@ runtime::Task<void> ManifestService::take_back(const Route& route, const oci::Ta
   if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
   const Result<void> forgotten = co_await access_.forget(route.scope, record.digest);
   if (!forgotten) {
-    log::warn("manifests", fmt::format("{} may not be read in {} any more, which could not be told to the descriptor "
-                                       "cache: {}",
+    log::warn("manifests", fmt::format("cannot remove {} of {} from the descriptor cache: {}",
                                        record.digest.to_string(), route.scope.str(), forgotten.error().message));
   }
 }

@@ -126,7 +126,7 @@ runtime::Task<Result<void>> Removal::flush() {
   if (flushed) co_return flushed;
   // It stays in the queue, which is tried again and written before the process ends. But who is told that it is out may
   // rely on it.
-  log::error("proxy", fmt::format("a removal is in force but not on the disk: {}", flushed.error().message));
+  log::error("proxy", fmt::format("a removal was made, but a crash may undo it: {}", flushed.error().message));
   co_return flushed.error().in("removed, but a crash may undo it");
 }
 

@@ -60,7 +60,7 @@ class WatchedRegistry::Watch {
     told_ = !last_told_ || now - *last_told_ >= kQuiet;
     if (!told_) return;
     last_told_ = now;
-    log::warn("upstream", fmt::format("{} does not answer: {}; what is stored is served", name_, error.message));
+    log::warn("upstream", fmt::format("{} does not answer: {}; serving from cache", name_, error.message));
   }
 
   void answered() {
@@ -87,7 +87,7 @@ class WatchedRegistry::Watch {
     last_puzzled_ = now;
     const std::string more = untold_ == 0 ? "" : fmt::format(" ({} others like it before)", untold_);
     untold_ = 0;
-    log::warn("upstream", fmt::format("{} gives answers that cannot be used: {}{}", name_, error.message, more));
+    log::warn("upstream", fmt::format("{} sends answers that cannot be used: {}{}", name_, error.message, more));
   }
 
   const std::string name_;

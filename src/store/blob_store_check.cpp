@@ -93,8 +93,8 @@ BlobStore::Checked BlobStore::read_to_check(const oci::Digest& digest, const run
 void BlobStore::correct_size(const oci::Digest& digest, std::uint64_t size) {
   const std::optional<IndexEntry> known = index_.find(digest);
   if (!known || known->size == size || !writable()) return;
-  log::warn("store", fmt::format("{} has {} bytes and its digest; the catalog said {} bytes, and is corrected",
-                                 digest.to_string(), size, known->size));
+  log::warn("store",
+            fmt::format("corrected the catalog: {} has {} bytes, not {}", digest.to_string(), size, known->size));
   IndexEntry entry = *known;
   entry.size = size;
   index_.set(digest, entry);
@@ -264,7 +264,7 @@ BlobStore::Checked BlobStore::condemn(const oci::Digest& digest, const runtime::
 BlobStore::Checked BlobStore::refuse(const oci::Digest& digest, const Error& why) {
   forget(digest);
   metrics_.dropped.add();
-  log::error("store", fmt::format("refused: {}; it is left alone, and the blob is fetched again", why.message));
+  log::error("store", fmt::format("ignored in place of a blob: {}; the blob is fetched again", why.message));
   return {.state = Checked::State::damaged, .reason = why.message, .dropped = true};
 }
 

@@ -220,7 +220,7 @@ Catalog::Loaded BlobStore::load_catalog() {
   const Catalog::Loaded loaded = catalog_.load(on_blob, [this] { index_.order_by_last_use(); }, on_discard);
   ledger_.found(bytes);
   if (!loaded.discarded.empty()) {
-    log::error("store", fmt::format("the catalog cannot be used, it is rebuilt from the files: {}", loaded.discarded));
+    log::error("store", fmt::format("cannot use the catalog, rebuilding it from the files: {}", loaded.discarded));
   } else {
     log::debug("store",
                fmt::format("{} blobs, {} memberships and {} tags in the catalog{}", loaded.blobs, loaded.memberships,

@@ -41,7 +41,7 @@ void BlobStore::Walker::run(std::chrono::milliseconds pause) {
     if (!runtime::guarded("store", [&] { walk_algorithm(algorithm, pause); })) failed_ = true;
   }
   if (strange_ != 0) {
-    log::warn("store", fmt::format("{} files under {} are no blobs by their names; they are left alone", strange_,
+    log::warn("store", fmt::format("ignored {} files under {}: name is not a digest", strange_,
                                    store_.layout_.blobs().native()));
   }
   if (!stopping()) {

@@ -132,7 +132,8 @@ void Catalog::forget_old_tags() {
   if (params_.max_tag_age.count() == 0 || (tags_looked_at_ && now - *tags_looked_at_ < kBetween)) return;
   tags_looked_at_ = now;
   const std::size_t forgotten = memory_->forget_tags(params_.max_tag_age);
-  if (forgotten != 0) log::info("store", fmt::format("forgot {} tags that nobody has asked for lately", forgotten));
+  if (forgotten != 0)
+    log::info("store", fmt::format("removed {} tags that upstream has not confirmed for too long", forgotten));
 }
 
 std::size_t Catalog::memory_bytes() const { return memory_->bytes(); }
@@ -163,7 +164,7 @@ class Catalog::Loading {
     catalog_.complete_.store(summary->complete, std::memory_order_release);
     loaded.meta = catalog_.meta_ = summary->meta;
     if (summary->skipped != 0) {
-      log::warn("store", fmt::format("the catalog holds {} rows that make no sense", summary->skipped));
+      log::warn("store", fmt::format("ignored {} invalid rows of the catalog", summary->skipped));
     }
     return {};
   }
@@ -182,7 +183,7 @@ class Catalog::Loading {
         return;
       }
     }
-    log::error("store", fmt::format("no catalog can be written, what is learnt is forgotten at the next start: {}",
+    log::error("store", fmt::format("cannot create catalog.db: memberships and tags will be lost at a restart: {}",
                                     file ? problem.message : file.error().message));
     catalog_.writer_->start(nullptr, Writer::There::nothing, source);
   }
@@ -242,12 +243,12 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
     return loading.read(**file);
   }();
   if (read) {
-    log::error("store", fmt::format("the catalog was read and cannot be written yet, {}", problem.message));
+    log::error("store", fmt::format("the catalog was read but cannot be written yet: {}", problem.message));
     writer_->start(nullptr, Writer::There::read, source);
     return loading.loaded;
   }
   if (!status && status.error().code == Errc::not_found) {
-    log::error("store", fmt::format("no catalog can be made yet, {}", problem.message));
+    log::error("store", fmt::format("cannot create catalog.db yet: {}", problem.message));
   } else {
     loading.loaded.discarded = fmt::format("{} (it stays where it is, and is opened again later)", problem.message);
   }

@@ -139,7 +139,8 @@ void Catalog::Writer::run() {
   }
   if (!waiting_.empty()) write_round(lock);
   if (!waiting_.empty()) {
-    log::error("store", fmt::format("{} changes of the catalog could not be written", waiting_.size()));
+    log::error("store",
+               fmt::format("stopping: {} changes of the catalog could not be written and are lost", waiting_.size()));
     dropped_.add(waiting_.size());
     waiting_.clear();
     pending_gauge_.set(0);

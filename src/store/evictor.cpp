@@ -212,8 +212,8 @@ void BlobStore::Evictor::make_room() {
     store_.ledger_.give_up();
     if (!std::exchange(stuck_, true)) {
       log::warn("store",
-                fmt::format("{} more are wanted {}, and nothing is left to evict", format_bytes(wanted.bytes - freed),
-                            wanted.for_free_space ? "to keep min_free" : "below max_size"));
+                fmt::format("cannot free another {} {}: nothing is left to evict", format_bytes(wanted.bytes - freed),
+                            wanted.for_free_space ? "for store.min_free" : "for store.max_size"));
     }
     return;
   }

@@ -42,7 +42,7 @@ Parts::Parts(Params params, runtime::Filesystem& filesystem, const Clock& clock,
       layout_(params_.root),
       filesystem_(filesystem),
       clock_(clock),
-      bytes_metric_(registry.gauge("sluice_parts_bytes", "Bytes of broken downloads that wait to be gone on with")),
+      bytes_metric_(registry.gauge("sluice_parts_bytes", "Bytes of interrupted downloads that are kept for resuming")),
       expired_metric_(
           registry.counter("sluice_parts_expired_total", "Parts of blobs that nobody has asked for in time")),
       given_up_metric_(registry.counter("sluice_parts_given_up_total", "Parts that were removed to make room")),
@@ -105,7 +105,8 @@ void Parts::start(const Stored& stored) {
   const bool same = same_boot();
   for (const runtime::DirectoryEntry& entry : *entries) discover(entry, same, stored);
   if (const std::uint64_t kept = bytes(); kept != 0) {
-    log::info(kComponent, fmt::format("{} of unfinished downloads of an earlier run are kept", format_bytes(kept)));
+    log::info(kComponent,
+              fmt::format("kept {} of interrupted downloads of an earlier run for resuming", format_bytes(kept)));
   }
 }
 
@@ -150,13 +151,15 @@ void Parts::discover(const runtime::DirectoryEntry& entry, bool same_boot, const
     remove(part.path);
   } else if (name->tag.empty()) {
     // Whose bytes these are is not known, so nobody can be given them.
-    log::info(kComponent, fmt::format("removed the part {}: its name does not tell which upstream it came from",
-                                      part.path.native()));
+    log::info(kComponent,
+              fmt::format("removed the interrupted download {}: its name does not say which upstream it came from",
+                          part.path.native()));
     distrusted_metric_.add();
     remove(part.path);
   } else if (!trusted) {
-    log::info(kComponent, fmt::format("the machine was restarted while {} was fetched, {} of it are given up",
-                                      name->digest.to_string(), format_bytes(part.size_bytes)));
+    log::info(kComponent,
+              fmt::format("the machine restarted during the download of {}: removed its {}, which may be damaged",
+                          name->digest.to_string(), format_bytes(part.size_bytes)));
     distrusted_metric_.add();
     remove(part.path);
   } else if (const std::optional<Part> loser = insert({name->digest, name->tag}, std::move(part))) {
@@ -168,7 +171,7 @@ Parts::Claim Parts::look(const runtime::Path& path) {
   const Result<runtime::File> file = filesystem_.open_write(path);
   if (!file) {
     if (file.error().code == Errc::unsupported) {
-      log::warn(kComponent, fmt::format("refused: {}; it is left alone", file.error().message));
+      log::warn(kComponent, fmt::format("ignored in place of a part: {}", file.error().message));
       return Claim::refused;
     }
     return file.error().code == Errc::not_found ? Claim::refused : Claim::free;
@@ -228,7 +231,7 @@ Result<Parts::Opened> Parts::open(const oci::Digest& digest, const Origin& origi
     Result<Opened> opened = reopen(*std::move(part));
     if (opened) return opened;
     // It is no use to anybody: fetched whole, into a file of its own.
-    log::warn(kComponent, fmt::format("a part cannot be used: {}", opened.error().message));
+    log::warn(kComponent, fmt::format("cannot resume from an interrupted download: {}", opened.error().message));
     if (opened.error().code != Errc::exists && opened.error().code != Errc::unsupported) remove(path);
   }
   return create(key);

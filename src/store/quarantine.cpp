@@ -70,7 +70,7 @@ Result<runtime::Path> Quarantine::take(const runtime::Path& from, const oci::Dig
       add({*to, size_bytes, clock_.wall(), {}});
       return *to;
     }
-    log::warn(kComponent, fmt::format("a damaged blob cannot be set aside: {}", moved.error().message));
+    log::warn(kComponent, fmt::format("cannot move a damaged blob to quarantine: {}", moved.error().message));
   }
   if (const Result<void> removed = filesystem_.remove(from); !removed) return removed.error();
   return runtime::Path();

@@ -101,7 +101,7 @@ Result<std::unique_ptr<Stream>> Pipe::open_reader() {
     if (outcome_ && !*outcome_) return outcome_->error();
     if (!outcome_ && abandoned_) return Error(Errc::abandoned, "the fill is being given up");
     if (unstored_ && tail_->start() != stored_end()) {
-      return Error(Errc::unsupported, "what is not stored cannot be joined once it has passed");
+      return Error(Errc::unsupported, "cannot join an unstored download after its window has moved on");
     }
     streams_.push_back(stream.get());
     ++readers_so_far_;

@@ -289,7 +289,7 @@ runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_p
       co_return make_turn(waiter->lane, urgency);
     }
     if (!expired) co_return Error(Errc::cancelled, "cancelled while waiting for a turn");
-    co_return Error(Errc::overloaded, "too many requests to this upstream are under way; no turn came in time");
+    co_return Error(Errc::overloaded, "too many requests to this upstream are running; timed out waiting for a turn");
   }
 }
 

@@ -107,7 +107,8 @@ Task<Result<std::string>> Authenticator::authorization(std::string repository) {
 
 // For a challenge that asks for Basic.
 Task<Result<std::string>> Authenticator::basic(std::string repository, std::string refused) {
-  if (front_) co_return Error(Errc::unauthorized, "a registry behind a redirect wants a password, and gets none");
+  if (front_)
+    co_return Error(Errc::unauthorized, "the registry behind a redirect wants a password; none is sent there");
   Result<Credentials> ours = co_await credentials(repository, std::nullopt);
   if (ours && !ours->empty() && basic_authorization(*ours) == refused) {
     // They may have been changed since they were looked up.
@@ -116,8 +117,8 @@ Task<Result<std::string>> Authenticator::basic(std::string repository, std::stri
   }
   if (!ours) co_return ours.error();
   std::string authorization = basic_authorization(*ours);
-  if (authorization.empty()) co_return Error(Errc::unauthorized, "upstream wants credentials and there are none");
-  if (authorization == refused) co_return Error(Errc::unauthorized, "upstream does not take the credentials");
+  if (authorization.empty()) co_return Error(Errc::unauthorized, "upstream wants credentials and sluice has none");
+  if (authorization == refused) co_return Error(Errc::unauthorized, "upstream rejected the credentials");
   const std::scoped_lock lock(mutex_);
   basic_wanted_ = true;
   co_return authorization;

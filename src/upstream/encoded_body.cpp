@@ -78,7 +78,8 @@ class DecodedBody final : public BlobBody {
       // What is left is too little to go on with.
       std::memmove(buffer_.data(), buffer_.data() + from_, until_ - from_);
       until_ -= std::exchange(from_, 0);
-      if (until_ == buffer_.size()) co_return failed(Error(Errc::upstream_protocol, "the encoded body does not go on"));
+      if (until_ == buffer_.size())
+        co_return failed(Error(Errc::upstream_protocol, "the encoded body ends in the middle of a stream"));
       const Result<std::size_t> n = co_await encoded_->read(std::span(buffer_).subspan(until_));
       if (!n) co_return failed(n.error());
       until_ += *n;

@@ -107,7 +107,7 @@ void Endpoint::body_broke(Breaker::Thing thing, const Error& why) {
 void Endpoint::opened(const Error& why) {
   up_.set(0);
   openings_.add();
-  log::warn("upstream", fmt::format("{}: {} counts as down and is only probed until it answers: {}", name_,
+  log::warn("upstream", fmt::format("{}: {} is down; only probes are sent until it answers: {}", name_,
                                     base_.authority(), why.message));
 }
 

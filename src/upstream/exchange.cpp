@@ -348,8 +348,9 @@ HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& re
   if (hosts.empty()) pause = {};  // answers again in this very moment
   Tried tried;
   tried.wait = std::chrono::ceil<milliseconds>(pause);
-  tried.error = Error(Errc::upstream_down, fmt::format("{} did not answer a moment ago and is not asked yet", hosts),
-                      std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1)));
+  tried.error =
+      Error(Errc::upstream_down, fmt::format("{} did not answer a moment ago; waiting before it is asked again", hosts),
+            std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1)));
   tried.again = request.patient || hosts.empty();
   return tried;
 }

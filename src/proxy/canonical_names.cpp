@@ -79,8 +79,8 @@ runtime::Task<Result<bool>> CanonicalNames::hash(oci::Digest digest, oci::Digest
     verified_.add();
   } else {
     refuted_.add();
-    log::warn("names", fmt::format("digest alias rejected: the content of {} does not hash to {}", digest.to_string(),
-                                   claimed.to_string()));
+    log::warn("names", fmt::format("digest alias rejected: stored {} does not hash to {}", claimed.to_string(),
+                                   digest.to_string()));
   }
   co_return same;
 }

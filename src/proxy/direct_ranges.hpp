@@ -5,7 +5,7 @@
 // nobody may want. What passes through cannot be held against the digest, so nothing of it is kept, and the client
 // checks it by the means of its format; what is checked is that upstream gives those bytes of a blob of that size.
 //
-// Which ranges go this way is decided by BlobService::direct (direct_ranges.cpp).
+// Which ranges go this way is decided by PassThrough.
 //
 //   state    becomes                           read()                                   holds
 //   fresh    open(): opened, or failed         no                                       nothing
@@ -17,7 +17,7 @@
 // at the same time; longer ones stream at the client's pace. A client that takes nothing for long loses the connection
 // to upstream, of which there are few, and gets another when it goes on.
 //
-// Owner: the answer to one request. Threads: the loop of that request, one call at a time. The BlobService outlives it.
+// Owner: the answer to one request. Threads: the loop of that request, one call at a time. What is shared outlives it.
 #pragma once
 
 #include <chrono>
@@ -32,19 +32,38 @@
 #include "base/result.hpp"
 #include "http/range.hpp"
 #include "oci/digest.hpp"
+#include "proxy/metrics.hpp"
+#include "proxy/resume.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/deadline.hpp"
+#include "runtime/single_flight.hpp"
 #include "runtime/task.hpp"
 #include "upstream/registry.hpp"
 
 namespace sluice::proxy {
 
-class BlobService;
+// Those that are fetched with one request: what lies between two is no more than a request costs.
+[[nodiscard]] std::vector<http::ByteRange> join_neighbours(const std::vector<http::ByteRange>& ranges);
 
 class DirectRanges {
  public:
+  struct Params {
+    // One read from upstream, at most.
+    std::size_t read_bytes = 256 * 1024;
+    ResumeParams resume;
+    // How long a client that takes nothing keeps its connection to upstream. 0: for ever.
+    std::chrono::milliseconds window_patience{10'000};
+  };
+  // What all have in common.
+  struct Shared {
+    Params params;
+    Metrics metrics;
+    // Short answers, one for all who ask for the same at the same time.
+    runtime::SingleFlight<std::string, std::shared_ptr<const std::string>> short_ranges;
+  };
+
   // `ranges` of a blob of `size` bytes, in the order in which they will be read; none: nothing can be read.
-  DirectRanges(BlobService& service, Route route, oci::Digest digest, std::uint64_t size,
+  DirectRanges(Shared& shared, Route route, oci::Digest digest, std::uint64_t size,
                std::vector<http::ByteRange> ranges);
   DirectRanges(const DirectRanges&) = delete;
   DirectRanges& operator=(const DirectRanges&) = delete;
@@ -69,7 +88,7 @@ class DirectRanges {
   runtime::Task<Result<void>> ask_long(http::ByteRange question, std::uint64_t position);
   runtime::Task<Result<std::size_t>> receive(std::uint64_t position, std::uint64_t end);
 
-  BlobService& service_;
+  Shared& shared_;
   const Route route_;
   const oci::Digest digest_;
   const std::uint64_t size_;

@@ -161,7 +161,7 @@ runtime::Task<void> Prefetcher::fetch(Job job) {
   if (!route.behind) co_return;  // not to be asked without need
   route.registry = route.behind.get();
   route.answer_by = std::chrono::steady_clock::time_point::max();
-  const Result<BlobService::Ahead> ended = co_await blobs_.fetch_ahead(route, job.blob.digest);
+  const Result<Fills::Ahead> ended = co_await blobs_.fetch_ahead(route, job.blob.digest);
   if (!ended) {
     metrics_.failed.add();
     log::debug("prefetch",
@@ -169,39 +169,7 @@ runtime::Task<void> Prefetcher::fetch(Job job) {
     co_return;
   }
   metrics_.by_outcome.at(static_cast<std::size_t>(*ended))->add();
-  if (*ended == BlobService::Ahead::fetched) metrics_.bytes.add(job.blob.size);
-}
-
-// ---------------------------------------------------------------------------------------------- a fill without readers
-
-runtime::Task<Result<BlobService::Ahead>> BlobService::fetch_ahead(Route route, oci::Digest digest) {
-  const oci::Digest canonical = access_.canonical(digest);
-  if (store_.find(canonical, route.registry->name())) co_return Ahead::present;
-  if (store_.incomplete() && co_await look_for_stored(canonical, route.registry->name())) co_return Ahead::present;
-  if (trouble_.load() != Errc::internal) co_return Ahead::no_room;
-  if (access_.known_unknown(route.scope, digest)) co_return Error{Errc::blob_unknown, "upstream does not have it"};
-  // Before the fill can be joined, so that whoever joins finds whom to hurry. Several may be listed for a blob, of
-  // which one has the fill.
-  const ListedUrgency listed(*this, fill_key(route.registry->name(), canonical), route.urgency);
-  Result<streamcache::Lookup> lookup = co_await look_up(route, digest);
-  if (!lookup) co_return lookup.error();
-  if (!lookup->created) co_return Ahead::present;
-  streamcache::Stream& stream = *lookup->stream;
-  for (std::uint64_t position = 0;;) {
-    const Result<std::uint64_t> end = co_await stream.wait_readable(position);
-    // Its pace is the client's from now on, and so is its end.
-    if (route.urgency->raised()) co_return Ahead::handed_over;
-    if (!end) {
-      if (end.error().code == Errc::superseded) co_return Ahead::present;
-      co_return end.error();
-    }
-    if (stream.stored_end() != UINT64_MAX) co_return Ahead::no_room;
-    if (*end == position) break;
-    position = *end;
-  }
-  const Result<void> stored = co_await stream.wait();
-  if (!stored) co_return stored.error();
-  co_return Ahead::fetched;
+  if (*ended == Fills::Ahead::fetched) metrics_.bytes.add(job.blob.size);
 }
 
 }  // namespace sluice::proxy

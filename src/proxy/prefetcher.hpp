@@ -66,7 +66,7 @@ class Prefetcher {
  private:
   struct Metrics {
     explicit Metrics(metrics::Registry& registry);
-    std::array<metrics::Counter*, 4> by_outcome;  // of BlobService::Ahead
+    std::array<metrics::Counter*, 4> by_outcome;  // of Fills::Ahead
     metrics::Counter& failed;
     metrics::Counter& left_out;
     metrics::Counter& bytes;

@@ -23,6 +23,7 @@ class MemoryBudget {
   void take(std::uint64_t bytes) noexcept { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void give(std::uint64_t bytes) noexcept { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   [[nodiscard]] bool used_up() const noexcept { return used_.load(std::memory_order_relaxed) >= limit_; }
+  [[nodiscard]] bool half_used() const noexcept { return used_.load(std::memory_order_relaxed) >= limit_ / 2; }
   [[nodiscard]] std::uint64_t used() const noexcept { return used_.load(std::memory_order_relaxed); }
 
  private:

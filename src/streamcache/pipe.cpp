@@ -15,12 +15,17 @@ PipeParams usable(PipeParams params) {
   return params;
 }
 
+// How often a writer waits for those who may still join.
+std::int64_t pauses(const PipeParams& params) {
+  return params.join_pause.count() > 0 ? params.join_time / params.join_pause : 0;
+}
+
 std::uint64_t minus(std::uint64_t from, std::uint64_t what) noexcept { return from - std::min(from, what); }
 
 }  // namespace
 
 Pipe::Pipe(const PipeParams& params, const Clock& clock, const Metrics& metrics)
-    : params_(usable(params)), clock_(clock), metrics_(metrics) {
+    : params_(usable(params)), clock_(clock), metrics_(metrics), pauses_left_(pauses(params)) {
   visible_.attach();
   stage_.attach();
   given_up_.attach();
@@ -100,8 +105,8 @@ Result<std::unique_ptr<Stream>> Pipe::open_reader() {
     const std::scoped_lock lock(mutex_);
     if (outcome_ && !*outcome_) return outcome_->error();
     if (!outcome_ && abandoned_) return Error(Errc::abandoned, "the fill is being given up");
-    if (unstored_ && tail_->start() != stored_end()) {
-      return Error(Errc::unsupported, "cannot join an unstored download after its window has moved on");
+    if (unstored_ && !has_beginning()) {
+      return Error(Errc::unsupported, "cannot join an unstored download after its beginning was discarded");
     }
     streams_.push_back(stream.get());
     ++readers_so_far_;
@@ -254,15 +259,39 @@ void Pipe::pass_slowest() {
     }
     if (slowest == UINT64_MAX && streams_.empty()) slowest = written();
     slowest = std::max(slowest, stored_end());
-    // For those who join: while there is room for it.
-    const std::uint64_t kept = params_.memory && params_.memory->used_up() ? 0 : memory_window();
     // Under the lock, so that nobody joins for what goes.
-    tail_->discard_below(std::min(slowest, minus(written(), kept)));
+    const bool for_joiners = has_beginning() && (has_room_for_beginning() || expects_joins());
+    if (!for_joiners) tail_->discard_below(slowest);
     if (slowest != slowest_at_) ++slowest_moves_;
     slowest_at_ = slowest;
     moves = slowest_moves_;
   }
   slowest_.advance(moves);
+}
+
+// Under the lock, as the following: nothing has been discarded, so that others can join.
+bool Pipe::has_beginning() const { return tail_->start() == stored_end(); }
+
+bool Pipe::has_room_for_beginning() const {
+  const bool in_window = written() - stored_end() <= memory_window();
+  if (!params_.memory) return in_window;
+  return params_.memory->half_used() ? in_window && !params_.memory->used_up() : true;
+}
+
+// Several have joined, and the writer has not waited in vain for more.
+bool Pipe::expects_joins() const {
+  return pauses_left_ > 0 && streams_.size() >= 2 && !(params_.memory && params_.memory->used_up());
+}
+
+// What the writer would write next would take the place of the beginning.
+bool Pipe::must_wait_for_joiners() const {
+  const std::scoped_lock lock(mutex_);
+  return has_beginning() && !has_room_for_beginning() && expects_joins();
+}
+
+void Pipe::note_pause(std::size_t readers_before) {
+  const std::scoped_lock lock(mutex_);
+  pauses_left_ = readers_so_far_ == readers_before ? 0 : pauses_left_ - 1;
 }
 
 // Those for whom the writer waits while others wait for the writer. Their answers break off; they may come back for the

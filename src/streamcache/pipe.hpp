@@ -29,10 +29,15 @@
 //
 // Unstored. Where the disk refuses a file or a write, and PipeParams::unstored is set, the pipe goes on in memory from
 // there: what the file has stays readable, the rest passes through a window. From then on the slowest reader paces the
-// writer, and the fill is abandoned with its last reader whatever was set. What all readers have had is kept while it
-// is in the window and the MemoryBudget allows it, so that others can join until more than that has passed. One reader
-// must not hold up the others for ever: when the writer has waited for `unstored_patience` while somebody waits for
-// more, those that are a window behind are cut off, with `overloaded`.
+// writer, and the fill is abandoned with its last reader whatever was set. One reader must not hold up the others for
+// ever: when the writer has waited for `unstored_patience` while somebody waits for more, those that are a window
+// behind are cut off, with `overloaded`.
+//
+// Joining what is not stored. That takes its beginning, which stays in memory when all readers have had it: a window of
+// it while the MemoryBudget is not used up, and all that is written while less than half of the budget is used. Beyond
+// that the writer of a pipe that has several readers waits for `join_pause`, and again while another one has joined in
+// that time, up to `join_time` in all. A single reader is never held up. Once the beginning is gone nobody can join,
+// and only what some reader still needs is kept.
 //
 //   phase     from              writer                    readers
 //   opening   construction      none yet                  may join, and wait
@@ -84,6 +89,9 @@ struct PipeParams {
   // What all unstored pipes may hold; none: each a window.
   std::shared_ptr<MemoryBudget> memory = nullptr;
   std::chrono::milliseconds unstored_patience{5000};
+  // How long an unstored pipe waits for more readers in all, and for the next one; see above.
+  std::chrono::milliseconds join_time{1000};
+  std::chrono::milliseconds join_pause{200};
 };
 
 // The writing end, which the producer ("fill") gets. Shared so that parts of a fill may hold on to it; used by one
@@ -287,6 +295,11 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   Result<void> append(std::uint64_t at, std::span<const std::byte> bytes);
   bool become_unstored(std::uint64_t at, const Error& why);
   void pass_slowest();
+  [[nodiscard]] bool has_beginning() const;
+  [[nodiscard]] bool has_room_for_beginning() const;
+  [[nodiscard]] bool expects_joins() const;
+  [[nodiscard]] bool must_wait_for_joiners() const;
+  void note_pause(std::size_t readers_before);
   void note_write_error(const Error& error);
   void publish(std::uint64_t written, bool at_once = true);
   void show();
@@ -321,6 +334,7 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   std::optional<Error> unstored_;
   std::uint64_t slowest_at_ = 0;  // how far every reader has read, once unstored; goes back when one joins
   std::uint64_t slowest_moves_ = 0;
+  std::int64_t pauses_left_;  // for which the writer may still wait for those who join
   std::uint64_t part_bytes_ = 0;
   std::vector<Stream*> streams_;
   std::size_t readers_so_far_ = 0;

@@ -40,9 +40,15 @@ runtime::Task<Result<void>> Writer::wait_window() {
   for (;;) {
     if (Result<void> may = pipe.may_write(); !may) co_return may;
     const std::optional<std::uint64_t> needed = pipe.mark_needed();
-    if (!needed) co_return Result<void>{};
+    if (!needed && !(pipe.unstored() && pipe.must_wait_for_joiners())) co_return Result<void>{};
     pipe.show();
     wait.start();
+    if (!needed) {
+      const std::size_t readers = pipe.readers_so_far();
+      co_await runtime::sleep_for(pipe.params_.join_pause);
+      pipe.note_pause(readers);
+      continue;
+    }
     if (pipe.unstored()) {
       if (Result<void> waited = co_await wait_slowest(*needed); !waited) co_return waited;
       continue;

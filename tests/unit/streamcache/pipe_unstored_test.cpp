@@ -16,6 +16,7 @@ PipeParams unstored_params(std::uint64_t window, Abandoned abandoned = Abandoned
   PipeParams params = with_window(window, abandoned);
   params.hold_back_bytes = 1;
   params.unstored = true;
+  params.join_pause = std::chrono::milliseconds{0};
   return params;
 }
 
@@ -174,6 +175,7 @@ TEST_CASE("FileCache: fifty readers share one fill that cannot be stored", "[str
   params.pipe.unstored = true;
   params.pipe.hold_back_bytes = 1;
   params.pipe.memory = std::make_shared<MemoryBudget>(1000);
+  params.pipe.join_pause = std::chrono::milliseconds{0};
   CacheFixture t(params);
   t.fail(CacheFixture::Operation::create, ENOSPC);
   const std::string data = pattern(5000);
@@ -225,6 +227,78 @@ TEST_CASE("Pipe: what all unstored ones hold is bounded together", "[streamcache
   writers.clear();
   pipes.clear();
   CHECK(params.memory->used() == 0);
+}
+
+TEST_CASE("Pipe: an unstored one is joined while half of the memory holds its beginning", "[streamcache][joining]") {
+  PipeParams params = unstored_params(10);
+  params.memory = std::make_shared<MemoryBudget>(200);
+  // A writer that waited for others would never end.
+  params.join_pause = std::chrono::hours{1};
+  params.join_time = std::chrono::hours{2};
+  PipeFixture t;
+  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
+  pipe->open_unstored(Error(Errc::no_space));
+  const auto writer = std::make_shared<Writer>(pipe);
+  auto first = t.reader(pipe);
+  const std::string data = pattern(300);
+  const auto reading = t.start(read_all(*first));
+  REQUIRE(t.run(write_pieces(writer, data.substr(0, 90), 3)));
+  t.settle();
+  CHECK(params.memory->used() == 90);
+  // Nine windows after the first byte.
+  auto second = t.reader(pipe);
+  std::string joined = t.run(read_some(*second, 80)).value();
+  second->close();
+  CHECK(joined == data.substr(0, 80));
+  // One reader alone is not made to wait, and once the beginning is gone only what it needs is kept.
+  const auto writing = t.start(write_pieces(writer, data.substr(90), 3));
+  t.settle();
+  REQUIRE(writing->done);
+  CHECK(params.memory->used() <= 10 + 3 + 1);
+  CHECK(pipe->open_reader().error().code == Errc::unsupported);
+  REQUIRE(writer->complete());
+  t.settle();
+  CHECK(reading->result->value() == data);
+  REQUIRE(pipe->finish({}));
+}
+
+TEST_CASE("Pipe: the writer of an unstored one waits for those who join", "[streamcache][joining]") {
+  PipeParams params = unstored_params(10);
+  params.memory = std::make_shared<MemoryBudget>(200);
+  params.join_pause = std::chrono::milliseconds{20};
+  params.join_time = std::chrono::milliseconds{200};
+  PipeFixture t;
+  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
+  pipe->open_unstored(Error(Errc::no_space));
+  const auto writer = std::make_shared<Writer>(pipe);
+  const std::string data = pattern(300);
+  std::vector<std::unique_ptr<Stream>> readers;
+  std::vector<std::shared_ptr<Running<Result<std::string>>>> reading;
+  const auto join = [&] {
+    readers.push_back(t.reader(pipe));
+    reading.push_back(t.start(read_all(*readers.back())));
+    t.settle();
+  };
+  join();
+  join();
+  const auto writing = t.start(write_pieces(writer, data, 3));
+  t.settle();
+  // Nothing runs until the next call of settle(), so the third reader comes in time.
+  CHECK_FALSE(writing->done);
+  CHECK(pipe->written() >= 100);
+  CHECK(pipe->written() <= 100 + 3);
+  join();
+  // In the end it goes on without more of them.
+  while (!writing->done) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    t.settle();
+  }
+  REQUIRE(*writing->result);
+  CHECK(pipe->open_reader().error().code == Errc::unsupported);
+  REQUIRE(writer->complete());
+  t.settle();
+  for (const auto& read : reading) CHECK(read->result->value() == data);
+  REQUIRE(pipe->finish({}));
 }
 
 TEST_CASE("Pipe: a reader that holds up the others of an unstored one is cut off", "[streamcache]") {

@@ -106,7 +106,7 @@ ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.+) \|$
 class Metered(scripted.Registry):
     """A registry that counts pulls, as Docker Hub does."""
 
-    def _answer(self, request):
+    def answer(self, request):
         end_headers = request.end_headers
 
         def with_limit():
@@ -116,7 +116,7 @@ class Metered(scripted.Registry):
             end_headers()
 
         request.end_headers = with_limit
-        super()._answer(request)
+        super().answer(request)
 
 
 def exposed(text):

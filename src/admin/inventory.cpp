@@ -8,6 +8,7 @@
 
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
+#include "store/media_types.hpp"
 
 namespace sluice::admin {
 namespace {
@@ -38,6 +39,11 @@ Result<std::optional<oci::Digest>> after_digest(const PageAsked& asked) {
   const Result<oci::Digest> digest = oci::Digest::parse(asked.after);
   if (!digest) return digest.error();
   return std::optional(*digest);
+}
+
+// The type that a repository's membership notes, if it is one: what a manifest alone says has a mark in its place.
+void note_type(BlobRow& out, const std::string& noted) {
+  if (noted != store::MediaTypes::kNamedByManifest) out.media_type = noted;
 }
 
 }  // namespace
@@ -181,7 +187,7 @@ Result<Page<BlobRow>> Inventory::blobs(const ImageName& repository, const PageAs
     if (rows.size() > asked.limit) break;
     BlobRow& out = rows.emplace_back(row(member.digest));
     if (out.state != BlobRow::State::at_rest) out.size = member.membership.descriptor.size;
-    out.media_type = member.membership.descriptor.media_type;
+    note_type(out, member.membership.descriptor.media_type);
   }
   return cut(std::move(rows), asked, [](const BlobRow& last) { return last.digest.to_string(); });
 }
@@ -231,7 +237,7 @@ Result<DigestStat> Inventory::stat(const oci::Digest& digest) const {
     const auto member = scope ? store_.catalog().membership(*scope, digest) : std::nullopt;
     if (member) {
       if (out.blob.state != BlobRow::State::at_rest) out.blob.size = member->descriptor.size;
-      out.blob.media_type = member->descriptor.media_type;
+      note_type(out.blob, member->descriptor.media_type);
     }
   }
   return out;
@@ -276,7 +282,7 @@ Result<ImageStat> Inventory::stat(const ImageName& image) const {
     if (blob.state == BlobRow::State::at_rest) out.bytes += blob.size;
     if (const auto member = store_.catalog().membership(*scope, part)) {
       if (blob.state != BlobRow::State::at_rest) blob.size = member->descriptor.size;
-      blob.media_type = member->descriptor.media_type;
+      note_type(blob, member->descriptor.media_type);
     }
   }
   return out;

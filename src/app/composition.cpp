@@ -249,13 +249,15 @@ Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
   Reloaded out = compare(settings_, now_, loaded);
   // Whoever is the default one must be there, under the name that counts until a restart.
   if (loaded.upstreams.find(settings_.default_upstream) == loaded.upstreams.end()) {
-    return Error(Errc::config_invalid, fmt::format("upstreams: the default upstream {} is gone, which needs a restart",
-                                                   settings_.default_upstream));
+    return Error(Errc::config_invalid,
+                 fmt::format("upstreams: the default upstream {} was removed, which needs a restart",
+                             settings_.default_upstream));
   }
   if (!same_names_in_redis(settings_, loaded)) {
-    return Error(Errc::config_invalid,
-                 "upstreams: what the keys in Redis are called depends on the names of all upstreams, which need a "
-                 "restart to change");
+    return Error(
+        Errc::config_invalid,
+        "upstreams: with descriptors.cache: redis, adding or removing an upstream needs a restart, because the "
+        "names of keys in Redis depend on all of them");
   }
   try {
     Result<FrontDoor::Prepared> door = door_.prepare(loaded);
@@ -442,8 +444,8 @@ int Application::run() {
   config::Endpoint admin = settings_.admin.listen;
   admin.port = admin_server_->port();
   std::fputs(client_hints(settings_, listen, admin).c_str(), stderr);
-  const std::string serving = fmt::format("serving on {}, {} blobs ({}) at hand", listen.to_string(), store_.entries(),
-                                          format_bytes(store_.bytes()));
+  const std::string serving = fmt::format("serving on {}, {} blobs ({}) are stored", listen.to_string(),
+                                          store_.entries(), format_bytes(store_.bytes()));
   log::info("app", serving);
   service_manager_.ready(serving);
 

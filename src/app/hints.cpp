@@ -50,7 +50,7 @@ std::string client_hints(const config::Settings& settings, const config::Endpoin
   std::string out = fmt::format("\nsluice listens on {} and caches {} ({}).\n", here, name, url);
   out += fmt::format("Status and metrics: http://{}/\n", reachable(admin));
   if (is_everywhere(listen)) {
-    out += fmt::format("On other machines write this one's name or address instead of {}.\n",
+    out += fmt::format("On other machines use this machine's name or address instead of {}.\n",
                        address.substr(0, address.rfind(':')));
   } else if (is_loopback(listen)) {
     out += fmt::format("Only this machine reaches it; --listen :{} opens it to others.\n", listen.port);

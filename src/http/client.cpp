@@ -130,8 +130,8 @@ class Client::Pool::Waiter {
       co_return Result<void>{};
     }
     if (error) co_return Error(Errc::cancelled, "cancelled while waiting for a connection to " + url.authority());
-    co_return Error(Errc::overloaded,
-                    fmt::format("no connection to {} became free, {} are busy", url.authority(), host_.active));
+    co_return Error(Errc::overloaded, fmt::format("timed out waiting for a free connection to {}: {} are busy",
+                                                  url.authority(), host_.active));
   }
 
  private:
@@ -370,7 +370,7 @@ Task<Result<std::unique_ptr<ClientResponse>>> Client::send(ClientRequest request
     }
     if (proxy != nullptr && !request.url.is_tls() && answer.head->status == 407) {
       co_return Error(Errc::upstream_protocol,
-                      fmt::format("the proxy {} wants other credentials (407)", proxy->authority()));
+                      fmt::format("the proxy {} rejected the credentials (407)", proxy->authority()));
     }
     const Result<BodyFraming> framing = body_framing(*answer.head, request.method);
     if (!framing) co_return framing.error().in(request.url.authority());
@@ -491,8 +491,8 @@ Task<Result<std::size_t>> ClientResponse::read(std::span<std::byte> into) {
   if (ended_) co_return std::size_t{0};
   if (into.empty()) co_return Error(Errc::internal, "a read into nothing");
   const std::shared_ptr<const Channel> channel = source_->lease.connection().channel();
-  Result<std::size_t> n = Error(Errc::upstream_timeout,
-                                fmt::format("body from {}: it has not come to its end in time", source_->authority));
+  Result<std::size_t> n =
+      Error(Errc::upstream_timeout, fmt::format("body from {}: timed out before its end", source_->authority));
   if (const auto left = time_left(); left.count() > 0) {
     source_->lease.connection().arm(left);
     n = co_await read_piece(into);
@@ -522,7 +522,7 @@ Task<Result<std::string>> ClientResponse::read_all(std::size_t limit) {
     if (*n == 0) break;
     size += *n;
     if (size > limit) {
-      co_return Error(Errc::upstream_protocol, fmt::format("a body of more than {} bytes where less belongs", limit));
+      co_return Error(Errc::upstream_protocol, fmt::format("the body is larger than the limit of {} bytes", limit));
     }
   }
   out.resize(size);

@@ -197,11 +197,11 @@ Task<Result<void>> ClientConnection::tunnel(const Url& url, const ProxyServer& p
   if (!head) co_return head.error().in(where);
   consume(end + 4);
   if (head->status / 100 == 2 && buffered().empty()) co_return Result<void>{};
-  if (head->status / 100 == 2) co_return Error(Errc::upstream_protocol, where + ": bytes that nobody asked for");
+  if (head->status / 100 == 2) co_return Error(Errc::upstream_protocol, where + ": unexpected bytes behind the answer");
   // 5xx is about the other end, and may pass; everything else is about us.
   const Errc code = head->status >= 500 ? Errc::upstream_unreachable : Errc::upstream_protocol;
   co_return Error(code, fmt::format("{} {}: refused with {}{}", where, proxy.authority(), head->status,
-                                    head->status == 407 ? ", it wants other credentials" : ""));
+                                    head->status == 407 ? ", it rejected the credentials" : ""));
 }
 
 Task<Result<void>> ClientConnection::handshake(const Url& url, steady_clock::time_point until) {

@@ -139,7 +139,7 @@ Task<Result<void>> Connection::wait_writable() {
   linger_ = false;
   if (!deadline_.expired()) co_return Error(Errc::cancelled, "the connection was closed");
   metrics().send_timeouts.add();
-  co_return Error(Errc::timeout, "the client takes no bytes");
+  co_return Error(Errc::timeout, "client stalled: send timeout");
 }
 
 Task<Result<void>> Connection::send_rest(Gather& gather, int flags) {
@@ -289,7 +289,7 @@ Result<bool> Connection::send_file_now(int fd, std::uint64_t offset, std::uint64
       turn_bytes_ += static_cast<std::size_t>(n);
       metrics().sent_bytes.add(static_cast<std::uint64_t>(n));
     } else if (n == 0) {
-      return Error(Errc::corrupt, "a file ends before the bytes that were to be sent");
+      return Error(Errc::corrupt, "the file is shorter than what is to be sent");
     } else if (errno == EAGAIN) {
       return false;
     } else if (errno != EINTR) {

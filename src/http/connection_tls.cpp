@@ -97,7 +97,7 @@ Task<Result<void>> Connection::send_file_tls(int fd, FilePart part, std::uint64_
     const ssize_t n = ::pread(fd, tls_scratch(), piece, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) co_return errno_error(errno, "read a file to send");
-    if (n == 0) co_return Error(Errc::corrupt, "a file ends before the bytes that were to be sent");
+    if (n == 0) co_return Error(Errc::corrupt, "the file is shorter than what is to be sent");
     if (!tls_->write({tls_scratch(), static_cast<std::size_t>(n)})) {
       co_return Error(Errc::cancelled, "TLS: " + tls_->why());
     }
@@ -156,8 +156,8 @@ Task<Connection::Received> Connection::receive_tls(std::size_t size) {
 }
 
 std::string Connection::tls_failure() const {
-  if (!tls_) return "it speaks something else";
-  return tls_->why().empty() ? "it went away" : tls_->why();
+  if (!tls_) return "the client did not speak TLS";
+  return tls_->why().empty() ? "the client closed the connection" : tls_->why();
 }
 
 Task<Connection::Handshake> Connection::start_tls(std::shared_ptr<const TlsServerContext> context, std::string early,

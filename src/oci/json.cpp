@@ -47,7 +47,7 @@ class Measure : public nlohmann::json_sax<json> {
 }  // namespace
 
 Result<json> parse_json(std::string_view text, const JsonBounds& bounds) {
-  if (text.size() > bounds.bytes) return Error(Errc::upstream_protocol, "more JSON than belongs there");
+  if (text.size() > bounds.bytes) return Error(Errc::upstream_protocol, "the JSON is larger than the limit");
   // nlohmann takes a zero byte for the end of its input and would not look at what follows it.
   if (text.find('\0') != std::string_view::npos) return Error(Errc::upstream_protocol, "not JSON");
   Measure measure(bounds);

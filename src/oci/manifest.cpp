@@ -174,7 +174,7 @@ class BodyReader : public nlohmann::json_sax<json> {
   }
 
   bool note(std::uint32_t& present) {
-    if (field_ != kNoField && (present & field_) != 0) return fail("a key stands in it twice");
+    if (field_ != kNoField && (present & field_) != 0) return fail("a key occurs twice");
     present |= field_;
     return true;
   }

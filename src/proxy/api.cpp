@@ -58,7 +58,7 @@ void observe(metrics::Histogram* histogram, std::chrono::nanoseconds duration) {
 Result<std::string> authorization_of(const http::Request& request) {
   const auto is_one = [](const http::Field& field) { return http::same_field_name(field.name, "Authorization"); };
   if (std::count_if(request.fields().begin(), request.fields().end(), is_one) > 1) {
-    return Error{Errc::denied, "a request has one Authorization"};
+    return Error{Errc::denied, "a request may have only one Authorization field"};
   }
   return std::string(request.header("Authorization"));
 }
@@ -208,7 +208,7 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   const bool removable = is_removable(target.kind);
   const bool removes = parts_.removal != nullptr && removable && request.method() == "DELETE";
   if (removable && !removes && request.method() == "DELETE") {
-    co_return Error{Errc::unsupported, "taking out of this cache is switched off (store.delete.enabled)"};
+    co_return Error{Errc::unsupported, "removing content from this cache is switched off (store.delete.enabled)"};
   }
   if (!request.is_get() && !request.is_head() && !removes) {
     co_return Error{Errc::unsupported, "this is a pull-through cache: push to the registry itself"};

@@ -78,7 +78,7 @@ void BlobStore::mend_root() {
     catalog_.forget_old_tags();
     return;
   }
-  if (!root_lost_) log::error("store", fmt::format("{} is gone; it is made again", layout_.lock().native()));
+  if (!root_lost_) log::error("store", fmt::format("{} is gone; creating it again", layout_.lock().native()));
   Result<void> made{};
   for (const runtime::Path& directory : {layout_.blobs(), layout_.incoming()}) {
     if (made) made = filesystem_.create_directories(directory);

@@ -69,7 +69,7 @@ void Catalog::Writer::check_file() {
     if (identity_ != opened) return;
     need_ = Need::refill;
   }
-  log::error("store", fmt::format("{} is gone; it is made again from what is in memory", params_.file.native()));
+  log::error("store", fmt::format("{} is gone; writing it again from memory", params_.file.native()));
   wake_.notify_one();
 }
 
@@ -98,7 +98,7 @@ void Catalog::Writer::trim() {
   dropped_.add(before - waiting_.size());
   // What was given up is still in memory.
   need_ = Need::refill;
-  log::error("store", fmt::format("the catalog cannot be written: {} changes were given up", before - waiting_.size()));
+  log::error("store", fmt::format("the catalog cannot be written: dropped {} changes", before - waiting_.size()));
 }
 
 Result<void> Catalog::Writer::flush() {
@@ -259,7 +259,7 @@ Result<void> Catalog::Writer::mend(std::unique_lock<std::mutex>& lock) {
   need_ = Need::nothing;
   if (file_->made()) unread_ = false;
   identity_ = std::move(identity);
-  if (need == Need::refill) log::info("store", "the catalog was made again from what is in memory");
+  if (need == Need::refill) log::info("store", "the catalog was written again from memory");
   return done;
 }
 

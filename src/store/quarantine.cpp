@@ -93,7 +93,7 @@ bool Quarantine::remove_oldest(bool only_expired, std::uint64_t& freed, std::vec
     stuck.push_back(std::move(oldest));
     return true;
   }
-  if (removed) log::info(kComponent, fmt::format("{} is removed", oldest.path.native()));
+  if (removed) log::info(kComponent, fmt::format("removed {}", oldest.path.native()));
   bytes_.add(-static_cast<std::int64_t>(oldest.size_bytes));
   freed += on_disk(oldest.size_bytes);
   return true;

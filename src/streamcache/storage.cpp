@@ -87,7 +87,7 @@ class MemoryStorage final : public Storage {
  private:
   Result<std::size_t> copy(std::uint64_t offset, std::span<std::byte> bytes) {
     const std::scoped_lock lock(mutex_);
-    if (offset < start_) return Error(Errc::closed, "read what an unstored stream has already passed on");
+    if (offset < start_) return Error(Errc::closed, "cannot read bytes that have left the window of an unstored fill");
     std::size_t done = 0;
     std::uint64_t start = start_;
     for (const std::vector<std::byte>& piece : pieces_) {

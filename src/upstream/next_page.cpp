@@ -41,7 +41,7 @@ Result<std::string> next_page(http::Url base, const std::string& prefix, const s
   const std::string own = path.substr(0, path.find('?'));
   if (last_two(target.substr(0, query)) == last_two(own)) return own + std::string(target.substr(query));
   if (!target.starts_with("/v2/")) {
-    return Error(Errc::upstream_protocol, "its next page is said to be at another place than the registry's");
+    return Error(Errc::upstream_protocol, "the Link to its next page leads away from the registry's path");
   }
   return std::string(target);
 }

@@ -40,7 +40,7 @@ ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>
     answer.has_named_digest = true;
     return {std::move(answer)};
   }
-  if (!oci::looks_like_json(answer.body)) return {Error(Errc::upstream_protocol, "no manifest, it is not JSON")};
+  if (!oci::looks_like_json(answer.body)) return {Error(Errc::upstream_protocol, "not a manifest: it is not JSON")};
   if (!named) return {std::move(answer)};
   Error error(Errc::upstream_protocol, "the body does not have the digest that its head says");
   return {std::move(error), std::move(answer)};

@@ -192,7 +192,7 @@ def test_catalog_removed(case):
         path.unlink()
     cases.poll("the catalog is there again", lambda: (cache.data / "catalog.db").exists(), 10)
     cases.poll("and is written", lambda: cache.metrics()["sluice_catalog_pending"] == 0
-               and "made again from what is in memory" in cache.process.log(), 10)
+               and "written again from memory" in cache.process.log(), 10)
     asked = len(origin.asked)
     origin.server.shutdown()
     origin.server.server_close()

@@ -137,6 +137,21 @@ TEST_CASE("Inventory: at rest, in flight, in part, or only known", "[admin]") {
   CHECK(inventory.blobs(AdminFixture::name("a/b"), {})->rows.size() == 3);
 }
 
+TEST_CASE("Inventory: the mark of what only a manifest says is shown to nobody", "[admin]") {
+  AdminFixture at;
+  const std::string mark(store::MediaTypes::kNamedByManifest);
+  const oci::Digest image = at.image("docker.io/a/b", "config", "layer");
+  const oci::Digest layer = sha256_of("layer");
+  const oci::Digest known = sha256_of("known");
+  at.know("docker.io/a/b", layer, 5, mark);
+  at.know("docker.io/a/b", known, 2000, mark);
+  at.tag("docker.io/a/b", "1", image);
+  CHECK(at.inventory.stat(layer)->blob.media_type == at.store_.find(layer)->media_type);
+  CHECK(at.inventory.stat(known)->blob.media_type.empty());
+  for (const BlobRow& row : at.inventory.blobs(AdminFixture::name("a/b"), {})->rows) CHECK(row.media_type != mark);
+  for (const BlobRow& row : at.inventory.stat(AdminFixture::name("a/b:1"))->blobs) CHECK(row.media_type != mark);
+}
+
 TEST_CASE("Inventory: an image by tag and by digest", "[admin]") {
   AdminFixture at;
   const oci::Digest digest = at.image("docker.io/a/b", "config", "layer");

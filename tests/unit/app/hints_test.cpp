@@ -39,7 +39,7 @@ TEST_CASE("Hints: with a certificate it is https", "[app]") {
 TEST_CASE("Hints: one that listens everywhere is named by loopback here, and otherwise elsewhere", "[app]") {
   const std::string text = hints({}, ":5000");
   CHECK(has(text, "http://127.0.0.1:5000"));
-  CHECK(has(text, "On other machines write this one's name or address instead of 127.0.0.1."));
+  CHECK(has(text, "On other machines use this machine's name or address instead of 127.0.0.1."));
   CHECK_FALSE(has(text, "Only this machine"));
 }
 

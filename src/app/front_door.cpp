@@ -40,7 +40,7 @@ http::TlsServerContext::Params tls_params(const config::Tls& tls) {
 FrontDoor::FrontDoor(const Clock& clock, runtime::TaskGroup& group, metrics::Registry& registry)
     : logins_({}, clock, group, registry),
       expires_(registry.gauge("sluice_tls_certificate_expires_seconds",
-                              "When the certificate of the listener runs out, in seconds since 1970; 0: there is none.",
+                              "When the certificate of the listener expires, in seconds since 1970; 0: there is none.",
                               {})) {}
 
 Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings) {

@@ -57,7 +57,7 @@ std::shared_ptr<CredentialSource> credential_source(const std::string& name, con
   CredentialSource::Params params;
   params.name = name;
   params.failures = &registry.counter("sluice_upstream_credential_failures_total",
-                                      "Attempts to look up credentials that gave none.", {{"upstream", name}});
+                                      "Look-ups of credentials that failed.", {{"upstream", name}});
   if (!from.docker_config.empty()) {
     params.look_up = upstream::from_docker_config(from.docker_config, kHelperTimeout, kHelperLifetime);
     params.lifetime = kFileLifetime;

@@ -29,9 +29,8 @@ Tracker::Tracker(metrics::Registry& registry, std::string_view provider, std::st
       hits(registry.counter("sluice_descriptor_cache_hits_total", "Look-ups that a descriptor cache answered",
                             labels(provider, joint))),
       misses(registry.counter("sluice_descriptor_cache_misses_total",
-                              "Look-ups that what is behind a descriptor cache answered", labels(provider, joint))),
-      errors(registry.counter("sluice_descriptor_cache_errors_total",
-                              "Look-ups in which a descriptor cache failed and what is behind it answered",
+                              "Look-ups that a descriptor cache could not answer", labels(provider, joint))),
+      errors(registry.counter("sluice_descriptor_cache_errors_total", "Look-ups in which a descriptor cache failed",
                               labels(provider, joint))) {}
 
 CachedBlobStatter::CachedBlobStatter(std::shared_ptr<BlobDescriptorService> cache,

@@ -26,11 +26,11 @@ Error error_of(const RedisFailure& failure) {
 
 RedisMetrics::RedisMetrics(metrics::Registry& registry)
     : breaker_open(
-          registry.gauge("sluice_descriptor_redis_breaker_open", "1 while Redis is done without because it failed")),
+          registry.gauge("sluice_descriptor_redis_breaker_open", "1 while Redis is bypassed because it failed")),
       connections(registry.gauge("sluice_descriptor_redis_connections", "Connections to Redis that are ready")),
       connects(registry.counter("sluice_descriptor_redis_connects_total", "Connections to Redis that became ready")),
       skipped(registry.counter("sluice_descriptor_redis_skipped_total",
-                               "Requests that Redis was not asked because it had failed")) {
+                               "Requests that bypassed Redis because it had failed")) {
   for (const std::string_view reason : kReasons) {
     errors_.push_back(&registry.counter("sluice_descriptor_redis_errors_total",
                                         "Requests to Redis that failed, by what went wrong",

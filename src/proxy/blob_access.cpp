@@ -28,8 +28,8 @@ std::string key_of(const Scope& scope, const oci::Digest& digest) {
 
 metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
   return registry.counter("sluice_membership_checks_total",
-                          "What became of a repository's word that was older than descriptors.ttl: renewed or revoked "
-                          "by upstream, or used stale because upstream was out",
+                          "Checks of memberships older than descriptors.ttl: renewed or revoked by upstream, or stale "
+                          "because upstream did not answer",
                           {{"result", std::string(result)}});
 }
 

@@ -55,8 +55,8 @@ std::array<metrics::Counter*, kTagChecks> tag_check_counters(metrics::Registry& 
   std::array<metrics::Counter*, kTagChecks> out{};
   for (std::size_t i = 0; i < kTagChecks; ++i) {
     out[i] = &registry.counter("sluice_tag_checks_total",
-                               "Questions to upstream what a tag points to: added (a tag that was not known here), "
-                               "unchanged, moved, gone (upstream has no such tag), denied, failed (no answer)",
+                               "Questions to upstream what a tag points to: added (a new tag), unchanged, moved, gone "
+                               "(upstream has no such tag), denied, failed (no answer)",
                                {{"result", std::string(kTagCheckNames[i])}});
   }
   return out;
@@ -108,20 +108,20 @@ Metrics::Metrics(metrics::Registry& registry)
       fills_completed(registry.counter("sluice_fills_completed_total", "Downloads that ended with the right digest")),
       fills_failed(registry.counter("sluice_fills_failed_total", "Downloads that failed")),
       fills_resumed(registry.counter("sluice_fills_resumed_total",
-                                     "Times that a download went on from the byte where its connection broke")),
+                                     "How often a download was resumed at the byte where its connection broke")),
       fill_digest_mismatches(registry.counter("sluice_fill_digest_mismatches_total",
                                               "Downloads whose bytes did not have the digest they were asked by")),
       fills_unstored(registry.counter("sluice_fills_unstored_total",
-                                      "Downloads that went on in memory because the disk refused them")),
-      names_verified(registry.counter(
-          "sluice_blob_names_total", "Blobs at rest that were hashed because they were said to have another digest too",
-          {{"result", "verified"}})),
+                                      "Downloads that passed through memory because the disk refused them")),
+      names_verified(registry.counter("sluice_blob_names_total",
+                                      "Stored blobs that were hashed to verify a second digest",
+                                      {{"result", "verified"}})),
       names_refuted(registry.counter("sluice_blob_names_total",
-                                     "Blobs at rest that were hashed because they were said to have another digest too",
+                                     "Stored blobs that were hashed to verify a second digest",
                                      {{"result", "refuted"}})),
-      parts_adopted(registry.counter("sluice_parts_adopted_total", "Downloads that went on from a part")),
-      parts_bytes_saved(
-          registry.counter("sluice_parts_bytes_saved_total", "Bytes of parts that upstream need not send again")),
+      parts_adopted(registry.counter("sluice_parts_adopted_total", "Downloads that were resumed from a part")),
+      parts_bytes_saved(registry.counter("sluice_parts_bytes_saved_total",
+                                         "Bytes of parts that upstream did not have to send again")),
       degraded_no_space(registry.gauge("sluice_store_degraded",
                                        "1 while new blobs pass through memory because they cannot be stored",
                                        {{"reason", "no_space"}})),

@@ -24,7 +24,7 @@ Catalog::Writer::Writer(const Params& params, runtime::Filesystem& filesystem, m
       pending_gauge_(registry.gauge("sluice_catalog_pending", "Changes of the catalog that wait to be written")),
       written_(registry.counter("sluice_catalog_writes_total", "Changes of the catalog that were written")),
       dropped_(registry.counter("sluice_catalog_dropped_total",
-                                "Changes of the catalog that were given up because too many waited")),
+                                "Changes of the catalog that were dropped because too many waited")),
       errors_(registry.counter("sluice_store_errors_total", "Failures of the disk below the store",
                                {{"operation", "catalog"}})),
       degraded_(registry.gauge("sluice_store_degraded", "1 while something cannot be written to the disk",

@@ -69,7 +69,7 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
                                  "Requests for which an endpoint of an upstream was chosen.",
                                  {{"upstream", name_}, {"endpoint", base.authority()}})),
       openings_(registry.counter("sluice_upstream_breaker_openings_total",
-                                 "How often an endpoint of an upstream was found to be down.",
+                                 "How often the breaker of an endpoint opened.",
                                  {{"upstream", name_}, {"endpoint", base.authority()}})),
       up_(registry.gauge("sluice_upstream_endpoint_up", "1, or 0 while an endpoint of an upstream counts as down.",
                          {{"upstream", name_}, {"endpoint", base.authority()}})),

@@ -152,8 +152,7 @@ void add_settings(CLI::App& app, CommandLine& out) {
 // Which sluice, or which data directory.
 void add_place(CLI::App& app, CommandLine& out) {
   CommandOptions& options = out.options;
-  optional(app, "--admin", options.admin, "ADDR:PORT",
-           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(app, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
   optional(app, "--data", out.overrides.data, "DIR", "Read this data directory; for a sluice that does not run");
   optional(app, "-c,--config", out.config, "FILE", "Take both from this configuration (or SLUICE_CONFIG)");
   app.add_flag("--json", options.json, "One JSON document on standard output");
@@ -188,23 +187,24 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   CLI::App* gc = app.add_subcommand("gc", "Make room now, and delete dangling rows");
   gc->footer(kGcFooter);
-  gc->add_option("--min-age", options.min_age, "Leave alone what upstream has confirmed since [10m]")
+  gc->add_option("--min-age", options.min_age, "Keep what upstream has confirmed within this time [10m]")
       ->type_name("DURATION");
   add_place(*gc, line);
 
   CLI::App* verify = app.add_subcommand("verify", "Read what is stored, and check its digests");
   verify->footer(kVerifyFooter);
   verify->add_option("--sample", options.sample, "A share of the blobs, chosen at random [100%]")->type_name("SHARE");
-  verify->add_option("--rate", options.rate, "At most so many bytes a second [as fast as it goes]")->type_name("BYTES");
+  verify->add_option("--rate", options.rate, "At most this many bytes per second [no limit]")->type_name("BYTES");
   verify->add_option("--seed", options.seed, "The same seed chooses the same blobs [0]")->type_name("NUMBER");
   verify->add_flag("-q,--quiet", options.quiet, "No progress");
   add_place(*verify, line);
 
   CLI::App* take_over = app.add_subcommand("import", "Import what a registry:2 or registry:3 has cached");
   take_over->footer(kImportFooter);
-  one_name(*take_over, options, "Its rootdirectory", "DIR")->required();
-  optional(*take_over, "--upstream", options.upstream, "NAME", "Whose repositories they are [the default upstream]");
-  take_over->add_flag("--dry-run", options.dry_run, "Only say what there is");
+  one_name(*take_over, options, "The rootdirectory of the registry", "DIR")->required();
+  optional(*take_over, "--upstream", options.upstream, "NAME",
+           "The upstream that the repositories belong to [the default upstream]");
+  take_over->add_flag("--dry-run", options.dry_run, "Only print what there is");
   optional(*take_over, "--data", line.overrides.data, "DIR",
            "The data directory, which no sluice may use [/var/lib/sluice]");
   optional(*take_over, "-c,--config", line.config, "FILE", "The configuration (or SLUICE_CONFIG)");
@@ -213,15 +213,13 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   CLI::App* reload = app.add_subcommand("reload", "Reload the configuration of the running sluice");
   reload->footer(kReloadFooter);
-  optional(*reload, "--admin", options.admin, "ADDR:PORT",
-           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(*reload, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
   optional(*reload, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
   reload->add_flag("--json", options.json, "One JSON document on standard output");
 
-  CLI::App* health = app.add_subcommand("health", "Say whether the running sluice serves");
+  CLI::App* health = app.add_subcommand("health", "Check whether the running sluice serves");
   health->footer(kHealthFooter);
-  optional(*health, "--admin", options.admin, "ADDR:PORT",
-           "The admin listener of the sluice that is asked [127.0.0.1:5001]");
+  optional(*health, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
   optional(*health, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
   health->add_flag("--json", options.json, "One JSON document on standard output");
   health->add_flag("-q,--quiet", options.quiet, "The exit status alone");
@@ -280,7 +278,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   serve->footer(kServeFooter);
   add_settings(*serve, line);
   CLI::App* check = app.add_subcommand(
-      "check-config", "Say what is wrong with the configuration, or print what would be in force, without secrets");
+      "check-config", "Check the configuration: print its mistakes, or what would be in force, without secrets");
   add_settings(*check, line);
   add_commands(app, line);
   std::string topic;

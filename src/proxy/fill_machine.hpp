@@ -1,5 +1,5 @@
-// FillMachine: what a download of a blob does next. Pure: the driver (fill.hpp) reports events, does what the returned
-// Step says, and reports what came of it.
+// FillMachine: what a download of a blob does next. Pure: the driver (download.hpp) reports events, does what the
+// returned Step says, and reports what came of it.
 //
 //   state     event                     next
 //   asking    answered                  reading; with a part: taking, or dropping a part that is longer than the blob

@@ -47,7 +47,7 @@ admin::AdminApi::Actions actions(const Administration::Parts& parts) {
 
 admin::Inventory::Params inventory_params(const config::Settings& settings, const Administration::Parts& parts) {
   return {settings.default_upstream, [&upstreams = parts.upstreams, &fills = parts.fills](const oci::Digest& digest) {
-            for (const std::string& name : upstreams.names()) {
+            for (const std::string& name : upstreams.origin_names()) {
               if (fills.contains(proxy::fill_key(name, digest))) return true;
             }
             return false;

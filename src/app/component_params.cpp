@@ -97,12 +97,14 @@ proxy::BlobService::Params blob_params(const config::Fill& fill,
 }
 
 std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Settings& settings,
+                                                                     const descriptors::RightsMarks& marks,
                                                                      runtime::LoopPool& loops, const Clock& clock,
                                                                      metrics::Registry& registry) {
   switch (settings.descriptors.cache) {
     case config::DescriptorCache::none: return std::make_unique<descriptors::NullDescriptorCache>();
     case config::DescriptorCache::redis: {
-      auto redis = std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry);
+      auto redis =
+          std::make_unique<descriptors::RedisDescriptorCache>(redis_params(settings), loops, clock, registry, &marks);
       if (settings.redis.memory_ttl.count() == 0) return redis;
       return std::make_unique<descriptors::BriefDescriptorCache>(
           descriptors::BriefDescriptorCache::Params{.ttl = settings.redis.memory_ttl,

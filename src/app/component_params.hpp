@@ -9,6 +9,7 @@
 #include "base/metrics.hpp"
 #include "config/settings.hpp"
 #include "descriptors/descriptor_service.hpp"
+#include "descriptors/rights_marks.hpp"
 #include "http/server.hpp"
 #include "proxy/blob_service.hpp"
 #include "runtime/loop.hpp"
@@ -25,6 +26,7 @@ proxy::BlobService::Params blob_params(const config::Fill& fill,
                                        std::function<void(const std::string&)> on_store_trouble);
 // The descriptor cache in front of the catalog. What it is given outlives it.
 std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Settings& settings,
+                                                                     const descriptors::RightsMarks& marks,
                                                                      runtime::LoopPool& loops, const Clock& clock,
                                                                      metrics::Registry& registry);
 std::string front_name(config::DescriptorCache cache);

@@ -23,6 +23,7 @@
 #include "app/front_door.hpp"
 #include "app/hints.hpp"
 #include "app/loop_watch.hpp"
+#include "app/patiently.hpp"
 #include "app/reload.hpp"
 #include "app/reload_metrics.hpp"
 #include "app/service_manager.hpp"
@@ -39,6 +40,7 @@
 #include "http/server.hpp"
 #include "proxy/api.hpp"
 #include "proxy/removal.hpp"
+#include "proxy/rights_ledger.hpp"
 #include "proxy/via.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/every.hpp"
@@ -61,25 +63,6 @@ constexpr auto kCancelTimeout = 10s;
 runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
   log.flush();
   co_return;
-}
-
-// One that is ending has the store or the port for a moment longer.
-template <class F>
-Result<void> patiently(F attempt) {
-  constexpr auto kPatience = 2s;
-  constexpr auto kPause = 50ms;
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  for (;;) {
-    Result<void> done = attempt();
-    if (done || done.error().code != Errc::exists || std::chrono::steady_clock::now() >= until) return done;
-    std::this_thread::sleep_for(kPause);
-  }
-}
-
-// On the supervisor's sockets, where there are some.
-Result<void> listen(http::Server& server, const std::vector<int>& given, const config::Endpoint& address) {
-  if (!given.empty()) return server.listen_on(given);
-  return patiently([&] { return server.listen(address.to_string()); });
 }
 
 // What is left would use what is about to be destroyed. All that matters is on the disk or can be fetched again.
@@ -111,6 +94,11 @@ class Application {
   Result<Reloaded> put_in_force(const config::Settings& loaded);
   static runtime::Task<Result<std::string>> reload_for_admin(Application& self);
   static runtime::Task<void> reload_for_signal(Application& self);
+  // Upstreams with a file that is another one are made again, as by a reload. Blocks; on the thread of reloads_.
+  void follow_files();
+  static runtime::Task<void> follow_files_for(Application& self);
+  // Takes back what was learnt with other rights than those of the upstreams that are in force.
+  void settle_rights() { upstreams_.set_terms(rights_.settle(upstream_set_.claims())); }
   void keep_up(std::string name, std::chrono::nanoseconds interval, std::function<runtime::Task<void>()> body);
   void stop();
   void end_tasks();
@@ -147,6 +135,7 @@ class Application {
   store::BlobStore store_;
   store::Parts parts_;
   store::CatalogDescriptorService catalog_{store_};
+  descriptors::RightsMarks marks_;
   const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
   http::Client client_;
   const std::string pseudonym_;
@@ -157,6 +146,7 @@ class Application {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  proxy::RightsLedger rights_{{store_, access_, manifests_, marks_}};
   proxy::Prefetcher prefetcher_;
   proxy::Listings listings_;
   proxy::Referrers referrers_;
@@ -184,7 +174,7 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
               .ledger = &store_.ledger(),
               .sync = settings.store.fsync},
              filesystem_, clock_, registry_),
-      front_(make_front(settings, loops_, clock_, registry_)),
+      front_(make_front(settings, marks_, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
       pseudonym_(settings.server.instance_id.empty() ? proxy::random_pseudonym() : settings.server.instance_id),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
@@ -266,6 +256,7 @@ Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
     const Result<void> changed = runtime::while_paused(loops_, [&] {
       door_.open(std::move(*door), *server_, true);
       upstream_set_.apply(std::move(upstreams), loaded);
+      settle_rights();
       log::configure({loaded.log.level, settings_.log.format});
     });
     if (!changed) return changed.error();
@@ -287,6 +278,25 @@ runtime::Task<void> Application::reload_for_signal(Application& self) {
   // How it went stands in the log.
   const Result<Reloaded> reloaded = co_await runtime::offload(self.reloads_, work);
   static_cast<void>(reloaded);
+}
+
+void Application::follow_files() {
+  if (!serving_ || !upstream_set_.files_changed()) return;
+  try {
+    UpstreamSet::Prepared upstreams = upstream_set_.prepare(now_);
+    const Result<void> changed = runtime::while_paused(loops_, [&] {
+      upstream_set_.apply(std::move(upstreams), now_);
+      settle_rights();
+    });
+    if (!changed) log::debug("config", changed.error().message);
+  } catch (const std::exception& error) {
+    // Tried again, and said aloud by the next reload.
+    log::debug("config", error.what());
+  }
+}
+
+runtime::Task<void> Application::follow_files_for(Application& self) {
+  co_await runtime::offload(self.reloads_, [&self] { self.follow_files(); });
 }
 
 Result<void> Application::start() {
@@ -320,6 +330,7 @@ Result<void> Application::start() {
     if (elsewhere) error.message += "; --data DIR names another place";
     return error;
   }
+  settle_rights();
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   store_ready_.met();
 
@@ -353,6 +364,7 @@ Result<void> Application::start() {
   keep_up("fill", 5s, [this] { return blobs_.try_store(); });
   // Files are looked at often: whoever changes one waits for it.
   keep_up("entry", 1s, [this] { return refresh_door(door_, *server_, pool_); });
+  keep_up("upstream files", 10s, [this] { return follow_files_for(*this); });
   // What the access log has buffered reaches its file within a second.
   upkeep_.spawn(admin_loops_.at(0).get_executor(),
                 runtime::every("access log", 1s, [this] { return flush_access_log(*access_log_); }));

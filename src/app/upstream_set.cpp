@@ -40,6 +40,13 @@ proxy::Upstreams::Options upstream_options(const config::Upstream& from, config:
   return options;
 }
 
+std::string stamp_of(const config::Upstream& from) {
+  std::string out =
+      runtime::file_stamp(from.ca_file) + runtime::file_stamp(from.cert_file) + runtime::file_stamp(from.key_file);
+  for (const std::filesystem::path& file : secret_files(from)) out += runtime::file_stamp(file);
+  return out;
+}
+
 }  // namespace
 
 UpstreamSet::UpstreamSet(const Parts& parts, std::uint64_t window_bytes)
@@ -51,6 +58,7 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
            settings.proxy,
            settings.offline || from.offline,
            std::move(stamp),
+           rights_of(name, from),
            nullptr,
            nullptr,
            std::make_shared<const proxy::UpstreamMetrics>(parts_.registry, name)};
@@ -76,12 +84,18 @@ UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) con
   Prepared out;
   for (const auto& [name, from] : settings.upstreams) {
     // Before they are read: a change in between is found the next time.
-    std::string stamp =
-        runtime::file_stamp(from.ca_file) + runtime::file_stamp(from.cert_file) + runtime::file_stamp(from.key_file);
+    std::string stamp = stamp_of(from);
     const auto at = now_.find(name);
-    const bool same = at != now_.end() && at->second.from == from && at->second.proxy == settings.proxy &&
-                      at->second.offline == (settings.offline || from.offline) && at->second.stamp == stamp;
-    out.emplace(name, same ? at->second : make(settings, name, from, std::move(stamp)));
+    const bool configured_alike = at != now_.end() && at->second.from == from && at->second.proxy == settings.proxy &&
+                                  at->second.offline == (settings.offline || from.offline);
+    if (configured_alike && at->second.stamp == stamp) {
+      out.emplace(name, at->second);
+      continue;
+    }
+    Made made = make(settings, name, from, std::move(stamp));
+    // A file that is just being replaced says nothing yet: the next look does.
+    const bool unknown = configured_alike && at->second.rights.complete && !made.rights.complete;
+    out.emplace(name, unknown ? at->second : std::move(made));
   }
   return out;
 }
@@ -107,6 +121,17 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
     if (is_new && made.watched) made.watched->show(true);
   }
   now_ = std::move(prepared);
+}
+
+proxy::RightsLedger::Claims UpstreamSet::claims() const {
+  proxy::RightsLedger::Claims out;
+  for (const auto& [name, made] : now_) out.emplace(name, made.rights.claim);
+  return out;
+}
+
+bool UpstreamSet::files_changed() const {
+  return std::any_of(now_.begin(), now_.end(),
+                     [](const auto& entry) { return stamp_of(entry.second.from) != entry.second.stamp; });
 }
 
 }  // namespace sluice::app

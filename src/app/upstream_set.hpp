@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "app/upstream_rights.hpp"
 #include "app/upstream_watch.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
@@ -36,7 +37,8 @@ class UpstreamSet {
     config::Upstream from;
     config::Proxy proxy;
     bool offline = false;
-    std::string stamp;  // of its files of certificates
+    std::string stamp;  // of its files: certificates and secrets
+    UpstreamRights rights;
     std::shared_ptr<upstream::Registry> registry;
     std::shared_ptr<proxy::WatchedRegistry> watched;  // the same, where it is asked
     std::shared_ptr<const proxy::UpstreamMetrics> metrics;
@@ -51,6 +53,11 @@ class UpstreamSet {
   [[nodiscard]] Prepared prepare(const config::Settings& settings) const;
   // `settings` of prepare.
   void apply(Prepared prepared, const config::Settings& settings);
+
+  // What the rights of those in force hang on.
+  [[nodiscard]] proxy::RightsLedger::Claims claims() const;
+  // A file of theirs is another one than when it was read. Looks at the disk.
+  [[nodiscard]] bool files_changed() const;
 
  private:
   [[nodiscard]] Made make(const config::Settings& settings, const std::string& name, const config::Upstream& from,

@@ -92,6 +92,14 @@ class BriefDescriptorCache::Table {
     in.map.erase(KeyView{scope, digest});
   }
 
+  void clear_all() {
+    for (const auto& shard : shards_) {
+      const std::scoped_lock lock(shard->mutex);
+      ++shard->clears;
+      shard->map.clear();
+    }
+  }
+
   [[nodiscard]] std::size_t entries() const {
     std::size_t sum = 0;
     for (const auto& shard : shards_) {
@@ -175,6 +183,11 @@ Result<std::shared_ptr<BlobDescriptorService>> BriefDescriptorCache::repository_
   if (!behind) return behind;
   return std::shared_ptr<BlobDescriptorService>(
       std::make_shared<Scoped>(table_, std::move(*scope), std::move(*behind)));
+}
+
+void BriefDescriptorCache::forget_all() {
+  table_->clear_all();
+  provider_->forget_all();
 }
 
 std::optional<Entry> BriefDescriptorCache::peek(const Scope& scope, const oci::Digest& digest) {

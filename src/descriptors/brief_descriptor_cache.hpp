@@ -47,6 +47,8 @@ class BriefDescriptorCache final : public BlobDescriptorCacheProvider {
   [[nodiscard]] std::optional<Entry> peek(const Scope& scope, const oci::Digest& digest) override;
   [[nodiscard]] Clock::Monotonic peek_holds_until(const Scope& scope, const oci::Digest& digest) override;
 
+  void forget_all() override;
+
   void close() override { provider_->close(); }
 
   [[nodiscard]] std::size_t entries() const;

@@ -67,6 +67,9 @@ class BlobDescriptorCacheProvider : public BlobDescriptorService {
   // Ends what it has running on the loops, while they still run; from a thread that is none of theirs. Idempotent.
   virtual void close() {}
 
+  // Lets go of what is kept in this process of all repositories. What others share is still there.
+  virtual void forget_all() {}
+
   // What stat would answer, where that can be told without suspending; nothing means "ask stat". For the hot path.
   [[nodiscard]] virtual std::optional<Entry> peek(const Scope& /*scope*/, const oci::Digest& /*digest*/) {
     return std::nullopt;

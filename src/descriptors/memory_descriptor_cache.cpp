@@ -86,6 +86,13 @@ class MemoryDescriptorCache::Table {
     in.map.take(KeyView{scope, digest});
   }
 
+  void clear_all() {
+    for (const auto& shard : shards_) {
+      const std::scoped_lock lock(shard->mutex);
+      shard->map.clear();
+    }
+  }
+
   [[nodiscard]] std::size_t entries() const {
     std::size_t sum = 0;
     for (const auto& shard : shards_) {
@@ -163,6 +170,8 @@ Result<std::shared_ptr<BlobDescriptorService>> MemoryDescriptorCache::repository
   if (!scope) return scope.error();
   return std::shared_ptr<BlobDescriptorService>(std::make_shared<Scoped>(table_, std::move(*scope)));
 }
+
+void MemoryDescriptorCache::forget_all() { table_->clear_all(); }
 
 std::optional<Entry> MemoryDescriptorCache::peek(const Scope& scope, const oci::Digest& digest) {
   return table_->find(scope.str(), digest);

@@ -34,6 +34,8 @@ class MemoryDescriptorCache final : public BlobDescriptorCacheProvider {
   runtime::Task<Result<void>> clear(oci::Digest digest) override;
   Result<std::shared_ptr<BlobDescriptorService>> repository_scoped(std::string_view repository) override;
 
+  void forget_all() override;
+
   // Exact: nothing means blob_unknown.
   [[nodiscard]] std::optional<Entry> peek(const Scope& scope, const oci::Digest& digest) override;
 

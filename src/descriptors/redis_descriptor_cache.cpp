@@ -89,8 +89,10 @@ RedisCommand remove_global(const oci::Digest& digest) {
 // All of it; shared by the provider and its views.
 class RedisDescriptorCache::Core {
  public:
-  Core(RedisParams params, runtime::LoopPool& loops, const Clock& clock, metrics::Registry& registry)
+  Core(RedisParams params, runtime::LoopPool& loops, const Clock& clock, metrics::Registry& registry,
+       const RightsMarks* marks)
       : params_(std::move(params)),
+        marks_(marks),
         keys_(params_.strip_prefix, params_.upstreams),
         metrics_(registry),
         breaker_({.first_pause = params_.first_pause, .last_pause = params_.last_pause}, clock, metrics_.breaker_open,
@@ -122,6 +124,7 @@ class RedisDescriptorCache::Core {
   Result<T> judged(const RedisPool::Answer& answer, std::string_view key, Result<T> result);
 
   const RedisParams params_;
+  const RightsMarks* const marks_;  // may be null
   const RedisKeys keys_;
   RedisMetrics metrics_;
   RedisBreaker breaker_;
@@ -205,11 +208,11 @@ runtime::Task<Result<Entry>> RedisDescriptorCache::Core::stat(Scope scope, oci::
   std::vector<RedisCommand> commands;
   commands.push_back({"SISMEMBER", keys_.members(scope), text});
   commands.push_back({"HMGET", RedisKeys::blob(digest), "digest", "size", "mediatype"});
-  commands.push_back({"HMGET", key, "mediatype", RedisKeys::kCheckedField});
+  commands.push_back({"HMGET", key, "mediatype", RedisKeys::kCheckedField, RedisKeys::kRightsField});
   const Answer answer = co_await execute(std::move(commands), repository_stat_);
   if (!answer) co_return answer.error();
   // In the order in which distribution asks: what is behind a "no" is not looked at.
-  const auto read = [&digest](const std::vector<RedisReply>& replies) -> Result<Entry> {
+  const auto read = [this, &scope, &digest](const std::vector<RedisReply>& replies) -> Result<Entry> {
     const Result<bool> member = read_membership(replies[0]);
     if (!member) return member.error();
     if (!*member) return Error(Errc::blob_unknown);
@@ -218,13 +221,15 @@ runtime::Task<Result<Entry>> RedisDescriptorCache::Core::stat(Scope scope, oci::
     const Result<Clock::Wall> checked_at = read_repository(replies[2], *entry);
     if (!checked_at) return checked_at.error();
     if (entry->media_type.empty()) return Error(Errc::blob_unknown);
+    // Learnt with another login, or at another address: by another process, or by this one before a reload.
+    if (marks_ != nullptr && !marks_->counts(scope, read_mark(replies[2]))) return Error(Errc::blob_unknown);
     entry->checked_at = *checked_at;
     return entry;
   };
   co_return judged(*answer, key, read(answer->replies));
 }
 
-// Of the global scope too.
+// Of the global scope too. The mark is that of the moment of the call: whoever calls has seen that its answer counts.
 runtime::Task<Result<void>> RedisDescriptorCache::Core::set(Scope scope, oci::Digest digest, Entry entry) {
   if (Result<void> valid = check(digest, entry); !valid) co_return valid;
   const std::string key = scope.is_global() ? RedisKeys::blob(digest) : keys_.blob(scope, digest);
@@ -236,6 +241,10 @@ runtime::Task<Result<void>> RedisDescriptorCache::Core::set(Scope scope, oci::Di
     if (entry.is_dated()) {
       own.emplace_back(RedisKeys::kCheckedField);
       own.push_back(write_time(entry.checked_at));
+    }
+    if (std::string mark = marks_ == nullptr ? std::string() : marks_->mark(scope); !mark.empty()) {
+      own.emplace_back(RedisKeys::kRightsField);
+      own.push_back(std::move(mark));
     }
     commands.push_back(std::move(own));
   }
@@ -298,8 +307,8 @@ class RedisDescriptorCache::Scoped final : public BlobDescriptorService {
 };
 
 RedisDescriptorCache::RedisDescriptorCache(RedisParams params, runtime::LoopPool& loops, const Clock& clock,
-                                           metrics::Registry& registry)
-    : core_(std::make_shared<Core>(std::move(params), loops, clock, registry)) {}
+                                           metrics::Registry& registry, const RightsMarks* marks)
+    : core_(std::make_shared<Core>(std::move(params), loops, clock, registry, marks)) {}
 
 RedisDescriptorCache::~RedisDescriptorCache() = default;
 

@@ -13,8 +13,9 @@
 //   global clear  HDEL of the three fields; blob_unknown where there was none
 //
 // When upstream said so stands beside the repository's media type, in a field that distribution neither reads nor
-// touches; what distribution wrote has no date. A digest that belongs to another blob (another one of the same
-// algorithm) is corrupt; what another algorithm's says is handed on as the claim that it is.
+// touches; what distribution wrote has no date. With which rights it was asked stands there too: what another process
+// has learnt with others is blob_unknown (rights_marks.hpp). A digest that belongs to another blob (another one of the
+// same algorithm) is corrupt; what another algorithm's says is handed on as the claim that it is.
 //
 // Nothing expires by itself: Redis wants `maxmemory-policy allkeys-lru`.
 //
@@ -34,15 +35,18 @@
 #include "base/metrics.hpp"
 #include "descriptors/descriptor_service.hpp"
 #include "descriptors/redis_params.hpp"
+#include "descriptors/rights_marks.hpp"
 #include "runtime/loop.hpp"
 
 namespace sluice::descriptors {
 
 class RedisDescriptorCache final : public BlobDescriptorCacheProvider {
  public:
-  // `loops`, `clock` and `registry` must outlive it. Connects when it is first asked for something. Throws
-  // std::invalid_argument without an address. SIGPIPE is ignored from then on, where nobody has said otherwise.
-  RedisDescriptorCache(RedisParams params, runtime::LoopPool& loops, const Clock& clock, metrics::Registry& registry);
+  // `loops`, `clock`, `registry` and `marks`, which may be null, must outlive it. Connects when it is first asked for
+  // something. Throws std::invalid_argument without an address. SIGPIPE is ignored from then on, where nobody has said
+  // otherwise.
+  RedisDescriptorCache(RedisParams params, runtime::LoopPool& loops, const Clock& clock, metrics::Registry& registry,
+                       const RightsMarks* marks = nullptr);
   // The tasks must have ended, and either close() was called or the loops have stopped.
   ~RedisDescriptorCache() override;
   RedisDescriptorCache(const RedisDescriptorCache&) = delete;

@@ -4,7 +4,8 @@
 //   blobs::<digest>                             a hash: digest, size, mediatype
 //   repository::<repository>::blobs::<digest>   a hash: mediatype, where the repository says otherwise; and of our own
 //                                               sluice-checked, when upstream last said that it has the blob, in
-//                                               seconds since 1970
+//                                               seconds since 1970, and sluice-rights, with which rights it was
+//                                               asked (rights_marks.hpp)
 //
 // Immutable, read from any thread.
 #pragma once
@@ -21,6 +22,7 @@ namespace sluice::descriptors {
 class RedisKeys {
  public:
   static constexpr const char* kCheckedField = "sluice-checked";
+  static constexpr const char* kRightsField = "sluice-rights";
 
   // As in RedisParams.
   RedisKeys(std::string strip_prefix, std::vector<std::string> upstreams);

@@ -115,7 +115,8 @@ Result<oci::Descriptor> read_descriptor(const RedisReply& reply) {
 
 Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& descriptor) {
   using Type = RedisReply::Type;
-  if (reply.type != Type::array || reply.elements.size() != 2) return unexpected("HMGET", reply);
+  const std::size_t values = reply.elements.size();
+  if (reply.type != Type::array || values < 2 || values > 3) return unexpected("HMGET", reply);
   for (const RedisReply& element : reply.elements) {
     if (element.type != Type::nil && element.type != Type::text) return unexpected("HMGET", element);
   }
@@ -133,6 +134,11 @@ Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& de
   }
   if (!media_type.empty()) descriptor.media_type = media_type;
   return checked_at;
+}
+
+std::string_view read_mark(const RedisReply& reply) {
+  const bool has_mark = reply.elements.size() == 3 && reply.elements[2].type == RedisReply::Type::text;
+  return has_mark ? std::string_view(reply.elements[2].text) : std::string_view();
 }
 
 std::string write_time(Clock::Wall time) {

@@ -50,10 +50,13 @@ Result<bool> read_membership(const RedisReply& reply);
 // a media type the descriptor has an empty one. Errors: blob_unknown; corrupt for what no descriptor looks like.
 Result<oci::Descriptor> read_descriptor(const RedisReply& reply);
 
-// HMGET `repository::<repository>::blobs::<digest>` mediatype sluice-checked: the type laid over `descriptor`, where an
-// empty text changes nothing, as in distribution; and the date, 1970 where there is none. Errors: blob_unknown where
-// there is no type; corrupt.
+// HMGET `repository::<repository>::blobs::<digest>` mediatype sluice-checked sluice-rights: the type laid over
+// `descriptor`, where an empty text changes nothing, as in distribution; and the date, 1970 where there is none.
+// Errors: blob_unknown where there is no type; corrupt.
 Result<Clock::Wall> read_repository(const RedisReply& reply, oci::Descriptor& descriptor);
+
+// The third value of the same answer; empty where there is none. It lives as long as the answer.
+std::string_view read_mark(const RedisReply& reply);
 
 // A date as read_repository reads it.
 std::string write_time(Clock::Wall time);

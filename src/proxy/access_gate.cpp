@@ -76,8 +76,8 @@ runtime::Task<Result<AccessGate::Yes>> AccessGate::ask(Route route, Wants wants,
 
 runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authorization, Wants wants,
                                                std::string reference) {
-  const std::string key =
-      hash_.of({route.registry->name(), wants == Wants::list ? "list" : "pull", route.repository.str(), authorization});
+  const std::string key = hash_.of({route.registry->name(), std::to_string(term_number(route)),
+                                    wants == Wants::list ? "list" : "pull", route.repository.str(), authorization});
   const bool remembered = is_granted(key);
   route.on_behalf = route.registry->on_behalf_of(std::move(authorization));
   if (!route.on_behalf) co_return Error{Errc::internal, "this upstream cannot be asked on behalf of a client"};
@@ -109,25 +109,27 @@ runtime::Task<Result<Route>> AccessGate::admit(Route route, std::string authoriz
   co_return error;
 }
 
-Result<void> AccessGate::ping_in_vain(const std::string& upstream, bool anonymous, const Error& error) {
+Result<void> AccessGate::ping_in_vain(const std::string& upstream, const std::string& term, bool anonymous,
+                                      const Error& error) {
   const std::scoped_lock lock(mutex_);
   if (error.code == Errc::unauthorized) {
-    challenges_[upstream] = error.challenges;
+    challenges_[upstream] = {term, error.challenges};
     return error;
   }
   if (error.code == Errc::denied) return error;
   const auto known = challenges_.find(upstream);
-  if (!anonymous || known == challenges_.end()) return Result<void>{};
+  if (!anonymous || known == challenges_.end() || known->second.term != term) return Result<void>{};
   Error challenged(Errc::unauthorized, "upstream wants a login; it cannot be asked right now");
-  challenged.challenges = known->second;
+  challenged.challenges = known->second.fields;
   return challenged;
 }
 
 runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream, std::string authorization,
                                              std::string via) {
   const std::string name(upstream.registry->name());
+  const std::string term = std::to_string(upstream.term ? upstream.term->number : 0);
   const bool anonymous = authorization.empty();
-  const std::string key = hash_.of({name, "ping", "", authorization});
+  const std::string key = hash_.of({name, term, "ping", "", authorization});
   if (is_granted(key)) co_return Result<void>{};
   std::shared_ptr<upstream::Registry> registry = upstream.registry->on_behalf_of(std::move(authorization));
   if (!registry) co_return Result<void>{};
@@ -141,7 +143,7 @@ runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream
       timeout.count() > 0 ? std::chrono::steady_clock::now() + timeout : std::chrono::steady_clock::time_point::max();
   const std::optional<Result<void>> answered = co_await runtime::within(registry->ping(), until);
   const Result<void> pinged = answered ? *answered : Result<void>(not_in_time(name));
-  if (!pinged) co_return ping_in_vain(name, anonymous, pinged.error());
+  if (!pinged) co_return ping_in_vain(name, term, anonymous, pinged.error());
   grant(key, upstream.options.passthrough ? upstream.options.passthrough->grant_ttl : std::chrono::milliseconds{0});
   co_return Result<void>{};
 }

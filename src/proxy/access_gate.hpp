@@ -6,7 +6,8 @@
 //                                   401, 403, 404  ──▶ upstream's answer, with its challenges
 //                                   no answer      ──▶ 503: nobody is let in on a guess
 //
-// A grant is for one Authorization (or for having none), one upstream, one repository, and either pulling or listing,
+// A grant is for one Authorization (or for having none), one upstream as long as its address and access do not change,
+// one repository, and either pulling or listing,
 // which some registries tell apart. It is kept under a KeyedHash; the Authorization itself is kept no longer than the
 // request, and the download that it has started.
 //
@@ -69,14 +70,18 @@ class AccessGate {
   void grant(const std::string& key, std::chrono::milliseconds ttl);
   runtime::Task<Result<Yes>> ask_once(Route route, Wants wants, std::string reference, std::string key);
   static runtime::Task<Result<Yes>> ask(Route route, Wants wants, std::string reference);
-  Result<void> ping_in_vain(const std::string& upstream, bool anonymous, const Error& error);
+  Result<void> ping_in_vain(const std::string& upstream, const std::string& term, bool anonymous, const Error& error);
 
   const Clock& clock_;
   const Counters counters_;
   const KeyedHash hash_;
   mutable std::mutex mutex_;  // guards what follows
   SieveMap<std::string, Clock::Monotonic> grants_;
-  std::map<std::string, std::vector<std::string>> challenges_;  // the last ones of each upstream
+  struct Challenges {
+    std::string term;  // in which they came; those of another address lead elsewhere
+    std::vector<std::string> fields;
+  };
+  std::map<std::string, Challenges> challenges_;  // the last ones of each upstream
   runtime::SingleFlight<std::string, Yes> flights_;
 };
 

@@ -62,26 +62,35 @@ Error unanswered(const Scope& scope, Error outage) {
   return outage;
 }
 
-// The end of the chain. It keeps nothing: what stands before it does.
+// The end of the chain. It keeps nothing: what stands before it does, unless the answer counts no more when it comes.
 class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorService {
  public:
-  UpstreamStatter(BlobAccess& access, Route route) : access_(access), route_(std::move(route)) {}
+  // The ticket outlives it.
+  UpstreamStatter(BlobAccess& access, Route route, const Revocations::Ticket& ticket)
+      : access_(access), route_(std::move(route)), ticket_(ticket) {}
 
   runtime::Task<Result<Entry>> stat(oci::Digest digest) override {
     asked_ = true;
     Result<oci::Descriptor> said = co_await access_.ask_upstream(route_, digest);
     if (!said) co_return said.error();
     said->digest = access_.canonical(digest);
-    co_return Entry(std::move(*said), access_.clock_.wall());
+    Entry entry(std::move(*said), access_.clock_.wall());
+    if (!access_.revoked(ticket_, route_.scope, digest)) co_return entry;
+    unkept_ = std::move(entry);
+    co_return Error{Errc::superseded, "what may be remembered of it has changed meanwhile"};
   }
   [[nodiscard]] bool asked() const noexcept { return asked_; }
+  // What upstream has said, for whoever waits for it alone.
+  [[nodiscard]] const std::optional<Entry>& unkept() const noexcept { return unkept_; }
   runtime::Task<Result<void>> set_descriptor(oci::Digest, Entry) override { co_return Result<void>{}; }
   runtime::Task<Result<void>> clear(oci::Digest) override { co_return Result<void>{}; }
 
  private:
   BlobAccess& access_;
   const Route route_;
+  const Revocations::Ticket& ticket_;
   bool asked_ = false;
+  std::optional<Entry> unkept_;
 };
 
 BlobAccess::BlobAccess(Params params, descriptors::BlobDescriptorCacheProvider& front,
@@ -180,7 +189,7 @@ runtime::Task<Result<Entry>> BlobAccess::stat_known(Scope scope, oci::Digest dig
   // The catalog's word may be older than what another sluice has cleared in a front that they share.
   descriptors::CachedBlobStatter statter(in->front, in->catalog, &front_tracker_, [] { return false; });
   Result<Entry> found = co_await statter.stat(digest);
-  if (found) co_await date(*in, digest, *found);
+  if (found && !revoked(ticket, scope, digest)) co_await date(*in, digest, *found);
   if (revoked(ticket, scope, digest)) {
     // What the catalog said before the removal may have reached the front after it.
     const Result<void> dropped = co_await drop(scope, digest);
@@ -194,19 +203,21 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   if (known_unknown(route.scope, digest)) {
     co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
   }
+  if (is_over(route)) co_return co_await ask_alone(std::move(route), digest);
   Result<Views> in = views(route.scope);
   if (!in) co_return in.error();
   const Changing changing(versions_, digest);
-  const Revocations::Ticket ticket = revocations_.begin();
-  auto upstream = std::make_shared<UpstreamStatter>(*this, route);
+  const Revocations::Ticket ticket = begin(route);
+  auto upstream = std::make_shared<UpstreamStatter>(*this, route, ticket);
   auto behind = std::make_shared<descriptors::CachedBlobStatter>(in->catalog, upstream, &catalog_tracker_);
   descriptors::CachedBlobStatter statter(in->front, behind, &front_tracker_, [upstream] { return upstream->asked(); });
   Result<Entry> found = co_await statter.stat(digest);
+  if (upstream->unkept()) found = *upstream->unkept();
   if (!found) {
-    if (found.error().code == Errc::blob_unknown) remember_unknown(route.scope, digest);
+    if (found.error().code == Errc::blob_unknown) remember_unknown(route, digest);
     co_return found.error();
   }
-  co_await date(*in, digest, *found);
+  if (!revoked(ticket, route.scope, digest)) co_await date(*in, digest, *found);
   if (revoked(ticket, route.scope, digest)) {
     const Result<void> dropped = co_await drop(route.scope, digest);
     static_cast<void>(dropped);
@@ -219,9 +230,18 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Dige
   co_return co_await revalidate(std::move(route), digest, std::move(out));
 }
 
+// Another login, or another address, may be asked by now: what is remembered is theirs.
+runtime::Task<Result<BlobAccess::Known>> BlobAccess::ask_alone(Route route, oci::Digest digest) {
+  Result<oci::Descriptor> said = co_await ask_upstream(std::move(route), digest);
+  if (!said) co_return said.error();
+  Known out = known(digest, Entry(std::move(*said)));
+  out.asked_upstream = true;
+  co_return out;
+}
+
 // Upstream has not been asked about it: only a manifest has named it.
 runtime::Task<Result<BlobAccess::Known>> BlobAccess::ask_first(Route route, oci::Digest digest) {
-  const Revocations::Ticket ticket = revocations_.begin();
+  const Revocations::Ticket ticket = begin(route);
   Result<oci::Descriptor> said = co_await ask_upstream(route, digest);
   if (!said) {
     const Error error = said.error();
@@ -243,7 +263,7 @@ runtime::Task<Result<BlobAccess::Known>> BlobAccess::revalidate(Route route, oci
     stale_.add();
     co_return stale;
   }
-  const Revocations::Ticket ticket = revocations_.begin();
+  const Revocations::Ticket ticket = begin(route);
   Result<oci::Descriptor> said = co_await ask_upstream(route, digest);
   if (!said) {
     if (co_await outlives(std::move(route), digest, said.error())) co_return stale;
@@ -276,7 +296,7 @@ runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error 
       log::warn("access", fmt::format("cannot remove {} of {} from the descriptor cache: {}", digest.to_string(),
                                       route.scope.str(), forgotten.error().message));
     }
-    if (error.code == Errc::blob_unknown) remember_unknown(route.scope, digest);
+    if (error.code == Errc::blob_unknown) remember_unknown(route, digest);
   }
   co_return false;
 }
@@ -287,7 +307,7 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   if (named && named->media_type == store::MediaTypes::kNamedByManifest) {
     route.registry->note_claimed_size(digest, named->size);
   }
-  key.append(" ").append(std::to_string(revocations_.epoch()));
+  key.append(" ").append(std::to_string(revocations_.epoch())).append(" ").append(std::to_string(term_number(route)));
   // What upstream says to one client is no other client's answer.
   if (route.on_behalf) key.append(" ").append(route.client);
   runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route, digest] {
@@ -379,6 +399,19 @@ bool BlobAccess::revoked(const Revocations::Ticket& ticket, const Scope& scope, 
   return revocations_.revoked(ticket, key_of(scope, digest));
 }
 
+bool BlobAccess::removed(const Revocations::Ticket& ticket, const Scope& scope, const oci::Digest& digest) const {
+  return revocations_.removed(ticket, key_of(scope, digest));
+}
+
+void BlobAccess::forget_upstream(std::string_view name) {
+  revocations_.revoke(std::string(name) + "/");
+  // Those of others too, which costs them a look into the catalog, or a question for what upstream does not have.
+  front_.forget_all();
+  negative_.clear();
+  pauses_.clear();
+  versions_.all_changed();
+}
+
 // The front first: when it cannot be told (Redis is down), it would go on saying that the repository has the blob.
 runtime::Task<Result<void>> BlobAccess::drop(Scope scope, oci::Digest digest) {
   const Changing changing(versions_, digest);
@@ -414,8 +447,8 @@ runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {
   static_cast<void>(catalog);
 }
 
-void BlobAccess::remember_unknown(const Scope& scope, const oci::Digest& digest) {
-  negative_.add(key_of(scope, digest));
+void BlobAccess::remember_unknown(const Route& route, const oci::Digest& digest) {
+  if (!is_over(route)) negative_.add(key_of(route.scope, digest));
 }
 
 bool BlobAccess::known_unknown(const Scope& scope, const oci::Digest& digest) {

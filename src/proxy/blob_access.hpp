@@ -71,6 +71,11 @@ class BlobAccess {
   // What is known without suspending and may be believed; counted only when it is a hit, since stat() counts the rest.
   [[nodiscard]] std::optional<descriptors::Entry> peek(const descriptors::Scope& scope, const oci::Digest& digest);
 
+  // The same for who comes with that route.
+  [[nodiscard]] std::optional<descriptors::Entry> peek(const Route& route, const oci::Digest& digest) {
+    return is_over(route) ? std::nullopt : peek(route.scope, digest);
+  }
+
   // The same, not counted, for answers that are given again (ready_way.hpp).
   struct Lasting {
     descriptors::Entry entry;
@@ -105,6 +110,10 @@ class BlobAccess {
 
   // Upstream alone; not remembered.
   runtime::Task<Result<oci::Descriptor>> ask_upstream(Route route, oci::Digest digest);
+
+  // Before upstream is asked with that route. Nothing is remembered for it where the rights with which the route was
+  // found are over.
+  [[nodiscard]] Revocations::Ticket begin(const Route& route) { return revocations_.begin(is_over(route)); }
 
   // Upstream has said so, in an answer for that very repository, to a question that was put after `ticket` was taken.
   // Nothing is remembered that was forgotten since.
@@ -141,15 +150,21 @@ class BlobAccess {
   // What is remembered of it for that repository is taken back, and what is on its way is not remembered. Errors: those
   // of a front that could not be told; the rest is as it was.
   runtime::Task<Result<void>> forget(descriptors::Scope scope, oci::Digest digest);
+  // What is kept outside of the catalog of that upstream's repositories is forgotten, and what is on its way is not
+  // remembered. While no loop runs a handler. What others share (Redis) tells by itself which rights it is of.
+  void forget_upstream(std::string_view name);
   // No repository has it any more.
   runtime::Task<void> forget_globally(oci::Digest digest);
   [[nodiscard]] Revocations& revocations() noexcept { return revocations_; }
   // Whether a repository's word on a blob was taken back since the ticket was taken.
   [[nodiscard]] bool revoked(const Revocations::Ticket& ticket, const descriptors::Scope& scope,
                              const oci::Digest& digest) const;
+  // Whether it was because somebody has taken it out, and not because the upstream's rights have changed.
+  [[nodiscard]] bool removed(const Revocations::Ticket& ticket, const descriptors::Scope& scope,
+                             const oci::Digest& digest) const;
 
   // Upstream has said that it is not there.
-  void remember_unknown(const descriptors::Scope& scope, const oci::Digest& digest);
+  void remember_unknown(const Route& route, const oci::Digest& digest);
   [[nodiscard]] bool known_unknown(const descriptors::Scope& scope, const oci::Digest& digest);
 
  private:
@@ -161,6 +176,7 @@ class BlobAccess {
 
   [[nodiscard]] Result<Views> views(const descriptors::Scope& scope);
   runtime::Task<void> date(const Views& in, oci::Digest digest, descriptors::Entry& entry);
+  runtime::Task<Result<Known>> ask_alone(Route route, oci::Digest digest);
   runtime::Task<Result<Known>> revalidate(Route route, oci::Digest digest, Known stale);
   runtime::Task<Result<void>> drop(descriptors::Scope scope, oci::Digest digest);
   [[nodiscard]] Known known(const oci::Digest& digest, descriptors::Entry entry) const;

@@ -45,7 +45,7 @@ BlobService::BlobService(const Params& params, BlobAccess& access, store::BlobSt
                     membership_, fills_, group, metrics) {}
 
 runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
-  if (!store_.find(access_.canonical(digest), route.registry->name())) co_return;
+  if (is_over(route) || !store_.find(access_.canonical(digest), origin_name(route))) co_return;
   const Result<BlobAccess::Known> known = co_await membership_.ask(std::move(route), digest);
   static_cast<void>(known);  // remembered, or asked for again by whoever wants it
 }
@@ -53,8 +53,8 @@ runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
 runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Digest digest) {
   // A manifest may be wrong about the size of what it names; a file at rest is not.
   const oci::Digest canonical = access_.canonical(digest);
-  std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
-  if (!stored && store_.incomplete()) stored = co_await look_for_stored(store_, canonical, route.registry->name());
+  std::optional<store::Stored> stored = store_.find(canonical, origin_name(route));
+  if (!stored && store_.incomplete()) stored = co_await look_for_stored(store_, canonical, origin_name(route));
   Result<BlobAccess::Known> known{Errc::internal};
   if (stored) {
     known = co_await membership_.of_stored(route, digest, stored->size);
@@ -106,7 +106,7 @@ std::optional<ReadyHit> BlobService::peek(const Route& route, const oci::Digest&
   hit.until = known->until;
   hit.watches[0] = known->watch;
   hit.watches[1] = store_.watch(digest);
-  const std::optional<store::Stored> stored = store_.find(digest, route.registry->name());
+  const std::optional<store::Stored> stored = store_.find(digest, origin_name(route));
   // Of a manifest that is asked for as a blob there is more to look at.
   if (!stored || !manifest_type(&*stored, known->entry).empty()) return std::nullopt;
   if (head_only) {
@@ -125,8 +125,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
   Error last{Errc::internal};
   for (int round = 0; round < kMaxRounds; ++round) {
     const oci::Digest canonical = access_.canonical(digest);
-    std::optional<store::Stored> stored = store_.find(canonical, route.registry->name());
-    if (!stored && store_.incomplete()) stored = co_await look_for_stored(store_, canonical, route.registry->name());
+    std::optional<store::Stored> stored = store_.find(canonical, origin_name(route));
+    if (!stored && store_.incomplete()) stored = co_await look_for_stored(store_, canonical, origin_name(route));
     if (stored) {
       const Result<BlobAccess::Known> known = co_await membership_.of_stored(route, digest, stored->size);
       if (!known) co_return known.error();
@@ -143,8 +143,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
       const Result<BlobAccess::Known> known = co_await membership_.of(route, digest);
       if (!known) co_return known.error();
       const std::optional<oci::Digest> claimed = known->claimed ? known->claimed : access_.claimed(digest);
-      if (claimed && store_.find(*claimed, route.registry->name()) && co_await names_.verify(digest, *claimed))
-        continue;
+      if (claimed && store_.find(*claimed, origin_name(route)) && co_await names_.verify(digest, *claimed)) continue;
     }
     Result<std::optional<PassThrough::Opened>> passed = co_await pass_through_.open(route, digest, asked);
     if (!passed) co_return passed.error();
@@ -188,7 +187,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(Route route, o
       if (!known) co_return known.error();
       co_return Error{Errc::superseded, error.message};
     }
-    if (error.code == Errc::blob_unknown) access_.remember_unknown(route.scope, digest);
+    if (error.code == Errc::blob_unknown) access_.remember_unknown(route, digest);
     if (is_outage(error.code)) co_return unanswered(route.scope, error);
     co_return error;
   }

@@ -110,7 +110,7 @@ runtime::Task<Result<void>> DirectRanges::ask(http::ByteRange question, std::uin
 
 runtime::Task<Result<void>> DirectRanges::ask_short(http::ByteRange question, Until until) {
   const std::string key =
-      fmt::format("{} {} {}-{}", route_.registry->name(), digest_.to_string(), question.first, question.last);
+      fmt::format("{} {} {}-{}", origin_name(route_), digest_.to_string(), question.first, question.last);
   auto work = [route = route_, digest = digest_, question, size = size_, metrics = shared_.metrics] {
     return fetch_short(route, digest, question, size, metrics);
   };

@@ -137,7 +137,7 @@ runtime::Task<Download::Step> Download::take_part(Step step) {
 
 runtime::Task<Download::Step> Download::read(Step step) {
   if (step.is_first) {
-    shared_.told_types.note(fill_key(route_.registry->name(), digest_), body_->media_type());
+    shared_.told_types.note(fill_key(origin_name(route_), digest_), body_->media_type());
     co_await tell_size();
   }
   if (const Result<void> skipped = co_await skip(step.skip); !skipped) co_return machine_.broke(skipped.error());

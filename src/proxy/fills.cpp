@@ -55,7 +55,7 @@ Fills::Fills(const Download::Params& params, std::function<void(const oci::Diges
 Fills::~Fills() = default;
 
 std::string Fills::key(const Route& route, const oci::Digest& digest) const {
-  return fill_key(route.registry->name(), access_.canonical(digest));
+  return fill_key(origin_name(route), access_.canonical(digest));
 }
 
 runtime::Task<Result<streamcache::Lookup>> Fills::join_or_start(Route route, oci::Digest digest) {
@@ -79,10 +79,9 @@ runtime::Task<Result<streamcache::Lookup>> Fills::join_or_start(Route route, oci
 runtime::Task<Result<void>> Fills::run(Route route, oci::Digest digest, std::shared_ptr<streamcache::Writer> writer,
                                        std::shared_ptr<store::Reservation> part_room) {
   // Between the caller's look into the store and this fill another one may have ended.
-  if (store_.find(access_.canonical(digest), route.registry->name()))
-    co_return Error{Errc::superseded, "stored meanwhile"};
+  if (store_.find(access_.canonical(digest), origin_name(route))) co_return Error{Errc::superseded, "stored meanwhile"};
   TrailingVerifier verifier(pool_, filesystem_, writer->file(), writer, digest.algorithm(), writer->part_bytes());
-  Room room{std::move(*part_room), access_.revocations().begin()};
+  Room room{std::move(*part_room), access_.begin(route)};
   Result<void> received{};
   {
     using namespace asio::experimental::awaitable_operators;
@@ -184,7 +183,7 @@ runtime::Task<void> Fills::remember_verified(descriptors::Scope scope, oci::Dige
 // The blob was taken out of the repository during the download, and no other one has it: its readers get it, and nobody
 // else.
 bool Fills::unwanted(const Room& room, const Route& route, const oci::Digest& digest) const {
-  if (!access_.revoked(room.ticket, route.scope, digest)) return false;
+  if (!access_.removed(room.ticket, route.scope, digest)) return false;
   const oci::Digest canonical = access_.canonical(digest);
   return store_.catalog().scopes_of(digest).empty() &&
          (canonical == digest || store_.catalog().scopes_of(canonical).empty());
@@ -215,7 +214,7 @@ runtime::Task<void> Fills::wait_until_begun(std::unique_ptr<streamcache::Stream>
 
 runtime::Task<Result<Fills::Ahead>> Fills::fetch_ahead(Route route, oci::Digest digest) {
   const oci::Digest canonical = access_.canonical(digest);
-  const std::string_view upstream = route.registry->name();
+  const std::string_view upstream = origin_name(route);
   if (store_.find(canonical, upstream)) co_return Ahead::present;
   if (store_.incomplete() && co_await look_for_stored(store_, canonical, upstream)) co_return Ahead::present;
   if (storage_.in_trouble()) co_return Ahead::no_room;

@@ -66,7 +66,7 @@ class Fills {
   [[nodiscard]] std::optional<std::uint64_t> readable(const std::string& key) { return cache_.readable(key); }
   // The media type that upstream told of the blob in its last answer, where it is a manifest's; else empty.
   [[nodiscard]] std::string told_type(const Route& route, const oci::Digest& digest) {
-    return told_types_.find(fill_key(route.registry->name(), digest));
+    return told_types_.find(fill_key(origin_name(route), digest));
   }
 
   // Reads `stream` in place of a client whose time was up, until upstream has begun to answer.

@@ -17,7 +17,7 @@ constexpr std::string_view kLargePages = "tags/list?n=1000";
 constexpr std::string_view kAnyPages = "tags/list";
 constexpr std::size_t kReadInPlace = 64 * 1024;
 
-std::uint64_t cost_of(const std::string& scope, const NameList& names) { return scope.size() + 256 + names.bytes(); }
+std::uint64_t cost_of(const std::string& key, const NameList& names) { return key.size() + 256 + names.bytes(); }
 
 // Whether the same may do better without a number of tags for a page: what upstream says of the repository or of a
 // login stays as it is, and one that is out has to be left alone.
@@ -46,19 +46,19 @@ Listings::Listings(Params params, const Upstreams& upstreams, store::BlobStore& 
       unknown_(params.negative, clock),
       flights_(group) {}
 
-std::optional<Listings::Listed> Listings::fresh(const std::string& scope) {
+std::optional<Listings::Listed> Listings::fresh(const std::string& key) {
   const std::scoped_lock lock(mutex_);
-  const Kept* kept = kept_.find(scope);
+  const Kept* kept = kept_.find(key);
   if (kept == nullptr || clock_.now() >= kept->until) return std::nullopt;
   return Listed{kept->whole ? CacheResult::hit : CacheResult::stale, kept->names};
 }
 
-void Listings::keep(const std::string& scope, const Asked& asked) {
-  const std::uint64_t cost = cost_of(scope, *asked.names);
+void Listings::keep(const std::string& key, const Asked& asked) {
+  const std::uint64_t cost = cost_of(key, *asked.names);
   const Clock::Monotonic until = clock_.now() + (asked.whole ? params_.tag_ttl : params_.negative.ttl);
   std::vector<Kept> gone;  // destroyed after the lock
   const std::scoped_lock lock(mutex_);
-  gone = kept_.insert(scope, Kept{asked.names, asked.whole, until}, cost);
+  gone = kept_.insert(key, Kept{asked.names, asked.whole, until}, cost);
 }
 
 // Long pages are read on the pool; `into` stays where it is until then, because the caller waits.
@@ -131,29 +131,30 @@ runtime::Task<Result<Listings::Asked>> Listings::ask(Route route) {
 }
 
 runtime::Task<Result<Listings::Listed>> Listings::tags(Route route) {
-  const std::string scope = route.scope.str();
-  if (std::optional<Listed> known = fresh(scope)) co_return std::move(*known);
-  if (unknown_.contains(scope)) {
-    co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + scope};
+  // What was listed before the upstream's rights have changed is another one's list.
+  const std::string key = fmt::format("{} {}", route.scope.str(), term_number(route));
+  if (std::optional<Listed> known = fresh(key)) co_return std::move(*known);
+  if (unknown_.contains(key)) {
+    co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + route.scope.str()};
   }
   const runtime::SingleFlight<std::string, Asked>::Work work = [this, all = for_all(route)] { return ask(all); };
-  auto outcome = co_await wait_for(route, flights_.run(scope, work));
+  auto outcome = co_await wait_for(route, flights_.run(key, work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code))
     outcome.result = co_await in_time(route, work());
   if (outcome.result) {
     const Asked& asked = *outcome.result;
-    keep(scope, asked);
+    keep(key, asked);
     co_return Listed{asked.whole ? CacheResult::miss : CacheResult::stale, asked.names};
   }
   Error error = outcome.result.error();
   if (error.code == Errc::manifest_unknown || error.code == Errc::name_unknown) {
-    unknown_.add(scope);
+    unknown_.add(key);
     error.code = Errc::name_unknown;
     co_return error;
   }
   if (!is_no_answer(error.code) && error.code != Errc::unsupported) co_return error;
-  NameList here = known_here(route.scope);
+  NameList here = is_over(route) ? NameList{} : known_here(route.scope);
   if (here.empty()) co_return error;
   co_return Listed{CacheResult::stale, std::make_shared<const NameList>(std::move(here))};
 }

@@ -84,8 +84,8 @@ class Listings {
     bool too_many = false;        // there are more than can be listed
   };
 
-  [[nodiscard]] std::optional<Listed> fresh(const std::string& scope);
-  void keep(const std::string& scope, const Asked& asked);
+  [[nodiscard]] std::optional<Listed> fresh(const std::string& key);
+  void keep(const std::string& key, const Asked& asked);
   // The tags that are served while upstream is out.
   [[nodiscard]] NameList known_here(const descriptors::Scope& scope) const;
   runtime::Task<Result<Asked>> ask(Route route);

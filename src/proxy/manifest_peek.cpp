@@ -16,12 +16,12 @@ bool ManifestService::peek_digest(const Route& route, const oci::Digest& digest,
   hit.watches[1] = store_.watch(digest);
   hit.until = std::min(hit.until, known->until);
   hit.object = objects_.find(digest);
-  return hit.object && hit.object->media_type == media_type && store_.find(digest, route.registry->name());
+  return hit.object && hit.object->media_type == media_type && store_.find(digest, origin_name(route));
 }
 
 bool ManifestService::peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                ReadyHit& hit) {
-  const std::optional<store::TagRecord> record = known_tag(route.scope, tag, accept_class);
+  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
   if (!record || !is_fresh(*record)) return false;
   hit.until = std::min(hit.until, record->checked_at + params_.tag_ttl);
   return peek_digest(route, record->digest, hit);

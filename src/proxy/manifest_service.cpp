@@ -189,8 +189,8 @@ runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_know
                                                                                   oci::Digest digest, bool head_only,
                                                                                   CacheResult result) {
   const std::string media_type(oci::noted_manifest_type(known.media_type));
-  Object object = co_await at_rest(digest, access_.stored_name(route.scope, digest), media_type,
-                                   std::string(route.registry->name()));
+  Object object =
+      co_await at_rest(digest, access_.stored_name(route.scope, digest), media_type, std::string(origin_name(route)));
   if (object) co_return Opened{result, std::move(object), digest};
   if (!head_only) co_return std::nullopt;
   co_return Opened{result, ready_manifest_head(digest, media_type, known.size), digest};
@@ -198,8 +198,8 @@ runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_know
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Route route, oci::Digest digest,
                                                                             bool head_only) {
-  std::optional<descriptors::Entry> known = access_.peek(route.scope, digest);
-  if (!known) {
+  std::optional<descriptors::Entry> known = access_.peek(route, digest);
+  if (!known && !is_over(route)) {
     const Result<descriptors::Entry> looked_up = co_await access_.stat_known(route.scope, digest);
     if (looked_up) known = *looked_up;
   }
@@ -212,7 +212,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
     if (opened) co_return std::move(*opened);
   }
   // Bytes that are here for another repository need only upstream's word on this one.
-  const std::string upstream(route.registry->name());
+  const std::string upstream(origin_name(route));
   const bool stored = store_.find(access_.stored_name(route.scope, digest), upstream).has_value();
   Result<Found> found =
       co_await fetch_shared(route, oci::Reference(digest), oci::kAllManifests, head_only || (stored && !believed));
@@ -244,13 +244,14 @@ bool ManifestService::is_fresh(const store::TagRecord& record) const {
 }
 
 // What the tag was for clients that take these types; of several forms the one that upstream was asked about last.
-std::optional<store::TagRecord> ManifestService::known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
+std::optional<store::TagRecord> ManifestService::known_tag(const Route& route, const oci::Tag& tag,
                                                            oci::ManifestClass accept_class) const {
-  if (accept_class == oci::kAllManifests) return store_.catalog().tag(scope, tag.str(), accept_class);
+  if (is_over(route)) return std::nullopt;
+  if (accept_class == oci::kAllManifests) return store_.catalog().tag(route.scope, tag.str(), accept_class);
   std::optional<store::TagRecord> last;
   for (unsigned bit = 1; bit <= accept_class; bit <<= 1U) {
     if ((accept_class & bit) == 0) continue;
-    std::optional<store::TagRecord> one = store_.catalog().tag(scope, tag.str(), static_cast<oci::ManifestClass>(bit));
+    auto one = store_.catalog().tag(route.scope, tag.str(), static_cast<oci::ManifestClass>(bit));
     if (one && (!last || one->checked_at > last->checked_at)) last = std::move(one);
   }
   return last;
@@ -261,10 +262,10 @@ std::optional<store::TagRecord> ManifestService::known_tag(const descriptors::Sc
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route route, oci::Tag tag,
                                                                        oci::ManifestClass accept_class, bool head_only,
                                                                        std::optional<store::TagRecord> seen) {
-  const std::optional<store::TagRecord> record = known_tag(route.scope, tag, accept_class);
+  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
   const bool renewed = record && (!seen || seen->digest != record->digest || seen->checked_at != record->checked_at);
   if (renewed && is_fresh(*record)) co_return Error{Errc::superseded, "upstream was asked meanwhile"};
-  const Revocations::Ticket ticket = access_.revocations().begin();
+  const Revocations::Ticket ticket = access_.begin(route);
   Result<Found> found{Errc::internal};
   if (head_only) {
     found = co_await ask_head(route, oci::Reference(tag), accept_of(accept_class));
@@ -293,13 +294,13 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(Route r
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Route route, oci::Tag tag,
                                                                               oci::ManifestClass accept_class,
                                                                               bool head_only) {
-  const std::optional<store::TagRecord> record = known_tag(route.scope, tag, accept_class);
+  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
   if (record && is_fresh(*record)) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
     // A digest that upstream does not have any more means that the tag has moved.
     if (opened || !is_unobtainable(opened.error().code)) co_return opened;
   }
-  const Revocations::Ticket ticket = access_.revocations().begin();
+  const Revocations::Ticket ticket = access_.begin(route);
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
   const bool compare = (head_only || record.has_value()) && !misleads;
@@ -333,7 +334,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
 runtime::Task<Result<ManifestService::Opened>> ManifestService::settle_tag(Route route, oci::Tag tag,
                                                                            oci::ManifestClass accept_class) {
   misleading_.add(tag_key(route.scope, tag.str()));
-  const std::optional<store::TagRecord> now = known_tag(route.scope, tag, accept_class);
+  const std::optional<store::TagRecord> now = known_tag(route, tag, accept_class);
   Result<Found> found = co_await fetch_shared(std::move(route), oci::Reference(tag), accept_class, false, now);
   if (!found) co_return found.error();
   co_return Opened{CacheResult::miss, found->object, found->digest};
@@ -367,7 +368,7 @@ runtime::Task<void> ManifestService::take_back(const Route& route, const oci::Ta
   // What upstream says to a client's own credentials is about the client.
   const bool refused = is_about_login(error.code) && !route.on_behalf;
   if (!refused && !is_unknown(error.code)) co_return;
-  const std::optional<store::TagRecord> now = known_tag(route.scope, tag, accept_class);
+  const std::optional<store::TagRecord> now = known_tag(route, tag, accept_class);
   if (!now || now->digest != record.digest || now->checked_at != record.checked_at) co_return;
   store_.catalog().clear_tag(route.scope, tag.str());
   if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
@@ -388,7 +389,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(Route r
   const bool for_ever = params_.stale_for.count() == 0;
   if (!for_ever && clock_.wall() - record.checked_at > params_.tag_ttl + params_.stale_for) co_return error;
   const oci::Digest name = access_.stored_name(route.scope, record.digest);
-  if (!store_.find(name, route.registry->name())) co_return error;
+  if (!store_.find(name, origin_name(route))) co_return error;
   Result<Opened> opened = co_await open_digest(std::move(route), record.digest, head_only);
   if (!opened) co_return error;
   opened->result = CacheResult::stale;
@@ -423,7 +424,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(Rout
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route route, oci::Reference reference,
                                                                         std::string accept) {
-  const Revocations::Ticket ticket = access_.revocations().begin();
+  const Revocations::Ticket ticket = access_.begin(route);
   Result<upstream::ManifestHead> head = co_await route.registry->stat_manifest(route.repository, reference, accept);
   if (!head) co_return head.error();
   if (head->whole) co_return co_await keep(std::move(route), std::move(reference), *head->whole, ticket);
@@ -446,7 +447,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(Route ro
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch(Route route, oci::Reference reference,
                                                                      std::string accept) {
-  const Revocations::Ticket ticket = access_.revocations().begin();
+  const Revocations::Ticket ticket = access_.begin(route);
   Result<upstream::ManifestAnswer> answer = co_await route.registry->get_manifest(route.repository, reference, accept);
   if (!answer) co_return answer.error();
   co_return co_await keep(std::move(route), std::move(reference), std::move(*answer), ticket);
@@ -484,9 +485,9 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route,
     log::error("manifests", fmt::format("{} of {} was received but cannot be stored: {}", digest.to_string(),
                                         route.scope.str(), stored.error().message));
   }
-  Object object = ready_manifest(digest, std::move(reading.media_type), std::move(answer.body),
-                                 std::string(route.registry->name()));
-  if (access_.revoked(ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty()) {
+  Object object =
+      ready_manifest(digest, std::move(reading.media_type), std::move(answer.body), std::string(origin_name(route)));
+  if (access_.removed(ticket, route.scope, digest) && store_.catalog().scopes_of(digest).empty()) {
     // Taken out meanwhile, and no other repository has it: for those who wait alone.
     const Result<void> removed = co_await store_.remove(name);
     static_cast<void>(removed);

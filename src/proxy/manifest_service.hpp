@@ -67,6 +67,9 @@ class ManifestService {
   // Forgets what the tag was, whoever asks; false where it was not known. What is on its way is not remembered.
   bool forget_tag(const descriptors::Scope& scope, std::string_view tag);
 
+  // What is kept here of tags of any upstream and is no record: an upstream's rights have changed. Any thread.
+  void forget_upstream() { misleading_.clear(); }
+
   // Lets go of what is in memory of a manifest that is at rest no longer. Any thread.
   void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
@@ -87,7 +90,7 @@ class ManifestService {
   void distrust_heads(const descriptors::Scope& scope, const oci::Digest& digest);
   runtime::Task<Result<Found>> ask_tag(Route route, oci::Tag tag, oci::ManifestClass accept_class, bool head_only,
                                        std::optional<store::TagRecord> seen);
-  [[nodiscard]] std::optional<store::TagRecord> known_tag(const descriptors::Scope& scope, const oci::Tag& tag,
+  [[nodiscard]] std::optional<store::TagRecord> known_tag(const Route& route, const oci::Tag& tag,
                                                           oci::ManifestClass accept_class) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
   bool peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);

@@ -18,7 +18,7 @@ runtime::Task<Result<BlobAccess::Known>> Membership::of(Route route, oci::Digest
 }
 
 runtime::Task<Result<BlobAccess::Known>> Membership::ask(Route route, oci::Digest digest) {
-  std::optional<descriptors::Entry> peeked = access_.peek(route.scope, digest);
+  std::optional<descriptors::Entry> peeked = access_.peek(route, digest);
   if (peeked && oci::noted_manifest_type(peeked->media_type).empty() && BlobAccess::believes(route, *peeked))
     co_return BlobAccess::Known{std::move(*peeked)};
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
@@ -33,7 +33,7 @@ runtime::Task<Result<BlobAccess::Known>> Membership::ask(Route route, oci::Diges
 runtime::Task<Result<BlobAccess::Known>> Membership::of_stored(Route route, oci::Digest digest, std::uint64_t size) {
   Result<BlobAccess::Known> known = co_await of(route, digest);
   if (known || !is_odd_answer(known.error().code)) co_return known;
-  const Revocations::Ticket ticket = access_.revocations().begin();
+  const Revocations::Ticket ticket = access_.begin(route);
   if (!co_await gives_out(route, digest)) co_return known;
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
   co_await access_.remember(route.scope, out.descriptor, ticket);

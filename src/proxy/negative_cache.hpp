@@ -40,6 +40,11 @@ class NegativeCache {
     return false;
   }
 
+  void clear() {
+    const std::scoped_lock lock(mutex_);
+    until_.clear();
+  }
+
   void erase(const std::string& key) {
     const std::scoped_lock lock(mutex_);
     until_.erase(key);

@@ -18,7 +18,7 @@ namespace {
 std::string record_name(const oci::Digest& subject) { return "referrers/" + subject.to_string(); }
 
 std::string key_of(const Route& route, const oci::Digest& subject) {
-  return route.scope.str() + "@" + subject.to_string();
+  return fmt::format("{}@{} {}", route.scope.str(), subject.to_string(), term_number(route));
 }
 
 constexpr std::size_t kReadInPlace = 64 * 1024;
@@ -147,9 +147,9 @@ runtime::Task<Result<Referrers::List>> Referrers::keep(Route route, oci::Digest 
   // No repository is said to have it: it is nobody's manifest.
   const Result<void> kept =
       co_await store_.put(made.digest, made.index, std::string(oci::media_type::kOciIndex), origin_of(route));
-  if (kept) {
+  if (kept && !is_over(route)) {
     store_.catalog().set_tag(route.scope, record_name(subject), oci::kAllManifests, made.digest);
-  } else {
+  } else if (!kept) {
     log::debug("referrers", fmt::format("an answer is not stored: {}", kept.error().message));
   }
   co_return made.list;
@@ -170,6 +170,7 @@ runtime::Task<void> Referrers::note_empty(Route route, oci::Digest subject) {
         co_await store_.put(empty_index_, none_->index(), std::string(oci::media_type::kOciIndex), origin_of(route));
     if (!kept) co_return;
   }
+  if (is_over(route)) co_return;
   store_.catalog().set_tag(route.scope, name, oci::kAllManifests, empty_index_);
 }
 
@@ -247,6 +248,7 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag(Route route, oci::Dige
 
 // What stands in while upstream is out.
 runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const Route& route, const oci::Digest& subject) {
+  if (is_over(route)) co_return std::nullopt;
   const bool for_ever = params_.stale_for.count() == 0;
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
     if (for_ever || clock_.wall() - record->checked_at <= params_.tag_ttl + params_.stale_for) {
@@ -269,13 +271,13 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag_or_kept(Route route, o
 
 runtime::Task<Result<Referrers::Found>> Referrers::find(Route route, oci::Digest subject) {
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests);
-      record && is_fresh(*record)) {
+      record && is_fresh(*record) && !is_over(route)) {
     const Result<List> list = co_await stored(record->digest);
     if (list) co_return Found{CacheResult::hit, *list};
   }
   const std::string key = key_of(route, subject);
   if (was_empty(key, params_.empty_ttl)) co_return Found{CacheResult::hit, none_};
-  const std::string scope = route.scope.str();
+  const std::string scope = fmt::format("{} {}", route.scope.str(), term_number(route));
   if (missing_.contains(scope)) co_return co_await by_tag_or_kept(std::move(route), subject);
   const runtime::SingleFlight<std::string, List>::Work work = [this, all = for_all(route), subject] {
     return ask(all, subject);

@@ -2,11 +2,11 @@
 
 namespace sluice::proxy {
 
-Revocations::Ticket Revocations::begin() {
+Revocations::Ticket Revocations::begin(bool is_void) {
   const std::scoped_lock lock(mutex_);
   const std::uint64_t now = epoch_.load(std::memory_order_relaxed);
   ++open_[now];
-  return {*this, now};
+  return {*this, now, is_void};
 }
 
 void Revocations::revoke(const std::string& key) {
@@ -16,11 +16,22 @@ void Revocations::revoke(const std::string& key) {
   if (!open_.empty()) revoked_[key] = now;
 }
 
-bool Revocations::revoked(const Ticket& ticket, const std::string& key) const {
+bool Revocations::is_later(const std::string& key, std::uint64_t epoch) const {
+  const auto found = revoked_.find(key);
+  return found != revoked_.end() && found->second > epoch;
+}
+
+bool Revocations::removed(const Ticket& ticket, const std::string& key) const {
   if (epoch() == ticket.epoch_) return false;
   const std::scoped_lock lock(mutex_);
-  const auto found = revoked_.find(key);
-  return found != revoked_.end() && found->second > ticket.epoch_;
+  return is_later(key, ticket.epoch_);
+}
+
+bool Revocations::revoked(const Ticket& ticket, const std::string& key) const {
+  if (ticket.is_void_) return true;
+  if (epoch() == ticket.epoch_) return false;
+  const std::scoped_lock lock(mutex_);
+  return is_later(key, ticket.epoch_) || is_later(key.substr(0, key.find('/') + 1), ticket.epoch_);
 }
 
 std::size_t Revocations::kept() const {

@@ -7,6 +7,9 @@
 //   asker     ticket ── asks ── revoked? ── remembers ── revoked? takes it back
 //   removal               revokes ── clears
 //
+// A key is "<upstream>/<repository>" and what of it, so "<upstream>/" stands for all of an upstream: its rights have
+// changed (rights_ledger.hpp).
+//
 // A key is kept only as long as a ticket that is older than its removal. Thread-safe, short locks; without removals a
 // look costs one atomic read. Tickets do not outlive it.
 #pragma once
@@ -25,7 +28,8 @@ class Revocations {
  public:
   class Ticket {
    public:
-    Ticket(Ticket&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), epoch_(other.epoch_) {}
+    Ticket(Ticket&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), epoch_(other.epoch_), is_void_(other.is_void_) {}
     Ticket& operator=(Ticket&&) = delete;
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
@@ -35,19 +39,23 @@ class Revocations {
 
    private:
     friend class Revocations;
-    Ticket(Revocations& owner, std::uint64_t epoch) : owner_(&owner), epoch_(epoch) {}
+    Ticket(Revocations& owner, std::uint64_t epoch, bool is_void) : owner_(&owner), epoch_(epoch), is_void_(is_void) {}
     Revocations* owner_;
     std::uint64_t epoch_;
+    bool is_void_;
   };
 
   Revocations() = default;
   Revocations(const Revocations&) = delete;
   Revocations& operator=(const Revocations&) = delete;
 
-  [[nodiscard]] Ticket begin();
+  // `is_void`: everything is revoked for it, but nothing was removed.
+  [[nodiscard]] Ticket begin(bool is_void = false);
   // From here on all tickets that exist know the key as revoked.
   void revoke(const std::string& key);
   [[nodiscard]] bool revoked(const Ticket& ticket, const std::string& key) const;
+  // The same for that key alone: somebody has taken it out.
+  [[nodiscard]] bool removed(const Ticket& ticket, const std::string& key) const;
 
   // How many there have been. As a part of the key under which questions are shared it keeps who asks after a removal
   // from joining a question that was put before it.
@@ -57,6 +65,7 @@ class Revocations {
 
  private:
   void end(std::uint64_t epoch);
+  [[nodiscard]] bool is_later(const std::string& key, std::uint64_t epoch) const;
 
   mutable std::mutex mutex_;  // guards everything below; epoch_ changes under it
   std::atomic<std::uint64_t> epoch_{0};

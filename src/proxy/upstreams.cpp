@@ -23,7 +23,7 @@ Error unknown(std::string_view upstream_name) {
 }  // namespace
 
 store::Origin origin_of(const Route& route) {
-  return {std::string(route.registry->name()), route.registry->rights(route.repository)};
+  return {std::string(origin_name(route)), route.registry->rights(route.repository)};
 }
 
 Upstreams::Upstreams(Params params) : params_(std::move(params)) {
@@ -48,6 +48,18 @@ void Upstreams::replace(Table table) {
   const std::scoped_lock lock(mutex_);
   table_.swap(shared);  // the old one goes after the lock
   version_.changed();
+}
+
+void Upstreams::set_terms(const RightsTerms& terms) {
+  Table table = *this->table();
+  for (auto& [name, upstream] : table) {
+    const auto at = terms.find(upstream->registry->name());
+    if (at == terms.end()) continue;
+    Upstream changed = *upstream;
+    changed.term = at->second;
+    upstream = std::make_shared<const Upstream>(std::move(changed));
+  }
+  replace(std::move(table));
 }
 
 std::shared_ptr<const Upstreams::Table> Upstreams::table() const {
@@ -75,6 +87,14 @@ std::shared_ptr<upstream::Registry> Upstreams::find(std::string_view name) const
 std::vector<std::string> Upstreams::names() const {
   std::vector<std::string> out;
   for (const auto& [name, found] : *table()) out.emplace_back(found->registry->name());
+  return out;
+}
+
+std::vector<std::string> Upstreams::origin_names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, found] : *table()) {
+    out.emplace_back(found->term ? std::string_view(found->term->origin) : found->registry->name());
+  }
   return out;
 }
 
@@ -134,6 +154,7 @@ Result<Route> Upstreams::resolve(const Named& named, std::string_view name) cons
   Route route{chosen->registry.get(), std::move(*repository), std::move(*scope), passthrough ? &*passthrough : nullptr};
   route.prefetch = chosen->options.prefetch;
   route.metrics = chosen->metrics.get();
+  route.term = chosen->term.get();
   if (const auto timeout = chosen->options.request_timeout; timeout.count() > 0) {
     // A little later than the request upstream ends by itself: its own error says more, for instance that our queue was
     // full, which is no outage.

@@ -18,6 +18,7 @@
 #include "base/version.hpp"
 #include "descriptors/scope.hpp"
 #include "oci/name.hpp"
+#include "proxy/rights_term.hpp"
 #include "store/origin.hpp"
 #include "upstream/registry.hpp"
 
@@ -58,6 +59,8 @@ struct Route {
   std::shared_ptr<upstream::Registry> behind = nullptr;
   // What `registry` belongs to (an Upstreams::Upstream); null where it lives for ever, in tests.
   std::shared_ptr<const void> upstream = nullptr;
+  // In which the route was found; lives as long as `upstream`. Null in tests where the upstreams never change.
+  const RightsTerm* term = nullptr;
   // Of that upstream; lives as long as `upstream`. Null in tests that count nothing by upstream.
   const UpstreamMetrics* metrics = nullptr;
   // `registry`, where it passes on the Via of a client's request.
@@ -67,6 +70,16 @@ struct Route {
   // Of the upstream; 0: there is no such time.
   std::chrono::milliseconds request_timeout{0};
 };
+
+// What store::Origin calls the upstream of that route; lives as long as the route.
+inline std::string_view origin_name(const Route& route) {
+  return route.term == nullptr ? route.registry->name() : std::string_view(route.term->origin);
+}
+// Tells what is kept in memory of one term from what belongs to another.
+inline std::uint64_t term_number(const Route& route) { return route.term == nullptr ? 0 : route.term->number; }
+// The upstream's rights have changed since: nothing that is learnt with that route is remembered, and nothing that is
+// remembered was learnt with its rights.
+inline bool is_over(const Route& route) { return route.term != nullptr && route.term->is_over; }
 
 // Of what is fetched with that route.
 store::Origin origin_of(const Route& route);
@@ -96,6 +109,7 @@ class Upstreams {
     std::shared_ptr<upstream::Registry> registry;  // never null
     Options options;
     std::shared_ptr<const UpstreamMetrics> metrics = nullptr;
+    std::shared_ptr<const RightsTerm> term = nullptr;
   };
   // By their canonical names.
   using Table = std::map<std::string, std::shared_ptr<const Upstream>, std::less<>>;
@@ -112,6 +126,8 @@ class Upstreams {
 
   // All of them, from now on.
   void replace(Table table);
+  // The terms of the upstreams that are named, from now on.
+  void set_terms(const RightsTerms& terms);
   // Over when they are replaced.
   [[nodiscard]] Version::Watch watch() const noexcept { return version_.watch(); }
   // The name under which an upstream stands in a Table.
@@ -135,6 +151,8 @@ class Upstreams {
   [[nodiscard]] std::shared_ptr<upstream::Registry> find(std::string_view name) const;
   [[nodiscard]] std::shared_ptr<const Upstream> upstream(std::string_view name) const;
   [[nodiscard]] std::vector<std::string> names() const;
+  // As origin_name().
+  [[nodiscard]] std::vector<std::string> origin_names() const;
   [[nodiscard]] const std::string& default_name() const noexcept { return params_.default_name; }
 
  private:

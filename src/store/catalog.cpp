@@ -147,6 +147,12 @@ void Catalog::set_meta(std::string key, std::string value) {
   writer_->enqueue(std::move(change));
 }
 
+std::optional<std::string> Catalog::meta(const std::string& key) const {
+  const std::scoped_lock lock(meta_mutex_);
+  const auto at = meta_.find(key);
+  return at == meta_.end() ? std::nullopt : std::optional(at->second);
+}
+
 // What load reads, from whatever the rows can be had from.
 class Catalog::Loading {
  public:
@@ -253,6 +259,7 @@ Catalog::Loaded Catalog::load(const std::function<void(const BlobRow&)>& on_blob
     loading.loaded.discarded = fmt::format("{} (it stays where it is, and is opened again later)", problem.message);
   }
   memory_->set_partial();
+  unread_ = true;
   writer_->start(nullptr, Writer::There::unread, source);
   return loading.loaded;
 }
@@ -305,6 +312,20 @@ bool Catalog::add_tag(const Scope& scope, std::string_view tag, oci::ManifestCla
 bool Catalog::clear_tag(const Scope& scope, std::string_view tag) { return memory_->clear_tag(scope.str(), tag); }
 
 std::vector<std::string> Catalog::tags(const Scope& scope) const { return memory_->tags(scope.str()); }
+
+// The file is told of the range and not of each row: it may hold rows that are not in memory.
+bool Catalog::forget_upstream(std::string_view name) {
+  Change change;
+  change.scope = change.tag = name;
+  change.scope += '/';
+  change.tag += '0';  // what follows '/'
+  const bool known = memory_->forget_scopes(change.scope);
+  for (const Change::Kind kind : {Change::Kind::remove_memberships_between, Change::Kind::remove_tags_between}) {
+    change.kind = kind;
+    writer_->enqueue(change);
+  }
+  return known;
+}
 
 std::vector<NamedTag> Catalog::tag_records(const Scope& scope) const { return memory_->tag_records(scope.str()); }
 

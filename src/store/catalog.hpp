@@ -130,6 +130,10 @@ class Catalog {
   // Sorted, each once.
   [[nodiscard]] std::vector<std::string> tags(const Scope& scope) const;
 
+  // Forgets the memberships and tags of all repositories of that upstream; whether there were any. What is added at the
+  // same time from other threads may be lost at the next start.
+  bool forget_upstream(std::string_view name);
+
   // All records, sorted by tag; one tag has several where clients accept different types.
   [[nodiscard]] std::vector<NamedTag> tag_records(const Scope& scope) const;
 
@@ -184,6 +188,11 @@ class Catalog {
   void set_complete();
   // Something small to remember, which load gives back.
   void set_meta(std::string key, std::string value);
+  // What set_meta has left, in this run or an earlier one.
+  [[nodiscard]] std::optional<std::string> meta(const std::string& key) const;
+  // The file could not be read when it was loaded, and may hold rows that are not in memory: nothing is known of its
+  // meta either.
+  [[nodiscard]] bool is_unread() const noexcept { return unread_; }
   // Looks whether the file is still there, and has it made again when it is not. Blocks for a stat.
   void check_file();
   // Forgets the tags that are too old. Walks all there is, at most once an hour; from one thread.
@@ -217,6 +226,7 @@ class Catalog {
   std::unique_ptr<Writer> writer_;
   BlobSource blob_source_;
   std::atomic<bool> complete_{false};
+  bool unread_ = false;                             // set by load
   std::optional<Clock::Monotonic> tags_looked_at_;  // see forget_old_tags
   mutable std::mutex meta_mutex_;                   // guards meta_
   std::map<std::string, std::string> meta_;

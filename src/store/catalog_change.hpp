@@ -19,10 +19,12 @@ struct Change {
     put_membership,  // scope, digest, canonical, size, media_type, time
     put_tag,         // scope, tag, accept_class, digest, time
     set_complete,
-    set_meta,           // tag: the key, scope: the value
-    remove_blob,        // digest
-    remove_membership,  // scope, digest
-    remove_tag,         // scope, tag
+    set_meta,                    // tag: the key, scope: the value
+    remove_blob,                 // digest
+    remove_membership,           // scope, digest
+    remove_tag,                  // scope, tag
+    remove_memberships_between,  // scope: the first scope, tag: the one behind the last
+    remove_tags_between,         // the same
   };
 
   Kind kind = Kind::put_blob;

@@ -61,11 +61,9 @@ UPDATE memberships SET media_type = 'application/vnd.sluice.named-by-manifest'
 )sql"};
 
 constexpr int kBusyMilliseconds = 2000;
+constexpr int kApplicationId = 0x736c7563;  // "sluc": tells our file from other SQLite files
 
-// "sluc": tells our file from other SQLite files.
-constexpr int kApplicationId = 0x736c7563;
-
-constexpr std::array<const char*, 10> kStatements = {
+constexpr std::array<const char*, 12> kStatements = {
     // In the order of Change::Kind. A blob keeps its time of creation.
     "INSERT INTO blobs(digest, size, media_type, created, last_used, origins) VALUES(?1, ?2, ?3, ?4, ?4, ?5) "
     "ON CONFLICT(digest) DO UPDATE SET size = ?2, media_type = ?3, last_used = ?4, origins = ?5",
@@ -80,6 +78,8 @@ constexpr std::array<const char*, 10> kStatements = {
     "DELETE FROM blobs WHERE digest = ?1",
     "DELETE FROM memberships WHERE scope = ?1 AND digest = ?2",
     "DELETE FROM tags WHERE scope = ?1 AND tag = ?2",
+    "DELETE FROM memberships WHERE scope >= ?1 AND scope < ?2",
+    "DELETE FROM tags WHERE scope >= ?1 AND scope < ?2",
 };
 
 // Binds parameters in turn and reads columns; finalized with its scope.
@@ -269,10 +269,9 @@ Result<std::unique_ptr<CatalogFile>> CatalogFile::open(const runtime::Path& path
   return file;
 }
 
-// What a WAL needs beside it, an index in shared memory, is a file as well, which a full disk or one that is mounted
-// read-only refuses. A connection that has the file to itself keeps the index in its own memory; where not even the
-// lock for that can be had there is SQLite's read-only mode, and where there is no WAL the mode that touches nothing
-// else.
+// A WAL needs an index in shared memory beside it, a file as well, which a full disk or a read-only mount refuses. A
+// connection that has the file to itself keeps the index in its own memory. Where not even the lock for that can be had
+// there is SQLite's read-only mode, and without a WAL the mode that touches nothing else.
 Result<std::unique_ptr<CatalogFile::Database>> CatalogFile::open_in(Way way, const runtime::Path& path) {
   std::string name = path.native();
   int flags = SQLITE_OPEN_NOMUTEX | (way == Way::alone ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
@@ -418,8 +417,7 @@ Result<CatalogFile::Summary> CatalogFile::load(const std::function<void(const Ch
     beside = second_rows.memberships();
     if (beside) beside = second_rows.tags();
   };
-  std::thread thread;
-  if (two) thread = std::thread(read_second);
+  std::thread thread = two ? std::thread(read_second) : std::thread();
   const Result<void> done = first_rows.blobs();
   if (done && on_blobs) on_blobs();
   if (thread.joinable()) thread.join();
@@ -464,7 +462,9 @@ void bind_change(Statement& to, const Change& change, const MediaTypes& media_ty
     case Change::Kind::set_meta: to.bind(change.tag).bind(change.scope); break;
     case Change::Kind::remove_blob: to.bind(change.digest); break;
     case Change::Kind::remove_membership: to.bind(change.scope).bind(change.digest); break;
-    case Change::Kind::remove_tag: to.bind(change.scope).bind(change.tag); break;
+    case Change::Kind::remove_tag:
+    case Change::Kind::remove_memberships_between:
+    case Change::Kind::remove_tags_between: to.bind(change.scope).bind(change.tag); break;
   }
 }
 

@@ -340,6 +340,31 @@ bool Catalog::Memory::clear_tag(const std::string& scope, std::string_view tag) 
   return true;
 }
 
+bool Catalog::Memory::forget_scopes(std::string_view prefix) {
+  bool any = false;
+  for (Shard& in : shards_) {
+    const std::scoped_lock lock(in.mutex);
+    boost::unordered::erase_if(in.spaces, [&](const auto& entry) {
+      const auto& [scope, space] = entry;
+      if (!std::string_view(scope).starts_with(prefix)) return false;
+      std::ptrdiff_t bytes = cost_of_space(scope) + static_cast<std::ptrdiff_t>(space.members.size()) * kMemberBytes;
+      if (space.canonical) bytes += static_cast<std::ptrdiff_t>(space.canonical->size()) * kAliasBytes;
+      in.members -= space.members.size();
+      memberships_.fetch_sub(space.members.size(), std::memory_order_relaxed);
+      if (space.tags) {
+        for (const auto& [name, forms] : *space.tags) bytes += cost_of_tag(name);
+        in.tags -= space.tags->size();
+        tags_.fetch_sub(space.tags->size(), std::memory_order_relaxed);
+      }
+      count(in, -bytes);
+      any = true;
+      return true;
+    });
+  }
+  if (any) tag_versions_.all_changed();
+  return any;
+}
+
 std::vector<std::string> Catalog::Memory::tags(const std::string& scope) const {
   std::vector<std::string> out;
   const Shard& in = shard(scope);

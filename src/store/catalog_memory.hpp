@@ -61,6 +61,8 @@ class Catalog::Memory {
   void set_tag(const std::string& scope, std::string_view tag, oci::ManifestClass accept_class,
                const oci::Digest& digest, Clock::Wall now);
   bool clear_tag(const std::string& scope, std::string_view tag);
+  // Those whose names begin with `prefix`; whether there were any. Nothing is enqueued.
+  bool forget_scopes(std::string_view prefix);
   [[nodiscard]] std::vector<std::string> tags(const std::string& scope) const;
   [[nodiscard]] std::vector<NamedTag> tag_records(const std::string& scope) const;
   [[nodiscard]] std::vector<std::string> repositories() const;

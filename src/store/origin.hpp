@@ -8,7 +8,7 @@
 namespace sluice::store {
 
 struct Origin {
-  std::string upstream;  // its name in the configuration
+  std::string upstream;  // its name in the configuration; behind it, where its address has changed, how often
   Rights rights = Rights::client_login;
 
   // Fetched without a login: every upstream that has the blob may give out these bytes.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "oci/media_type.hpp"
+#include "runtime/pause.hpp"
 #include "upstream/http_registry.hpp"
 
 namespace sluice::test {
@@ -99,6 +100,8 @@ Fixture::Fixture(Params params)
     manifests_.forget(gone);
   });
   if (const Result<void> started = store_.start(); !started) throw std::runtime_error(started.error().message);
+  claims_ = params_.rights;
+  if (!claims_.empty()) upstreams_.set_terms(rights_.settle(claims_));
   store_.wait_for_walk();
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   loops_.start();
@@ -159,6 +162,26 @@ bool Fixture::stop() {
   pool_.stop();
   store_.stop();
   return clean_;
+}
+
+void Fixture::change_rights(const std::string& name, const proxy::RightsLedger::Claim& claim,
+                            std::shared_ptr<upstream::Registry> registry,
+                            std::optional<proxy::Passthrough> passthrough) {
+  proxy::Upstreams::Table table;
+  for (const std::string& known : upstreams_.names()) {
+    proxy::Upstreams::Upstream upstream = *upstreams_.upstream(known);
+    if (known == name) {
+      if (registry) upstream.registry = registry;
+      upstream.options.passthrough = passthrough;
+    }
+    table.emplace(proxy::Upstreams::key(known), std::make_shared<const proxy::Upstreams::Upstream>(upstream));
+  }
+  claims_[name] = claim;
+  const Result<void> changed = runtime::while_paused(loops_, [&] {
+    upstreams_.replace(std::move(table));
+    upstreams_.set_terms(rights_.settle(claims_));
+  });
+  if (!changed) throw std::runtime_error(changed.error().message);
 }
 
 double Fixture::metric(std::string_view name, const metrics::Labels& labels) const {

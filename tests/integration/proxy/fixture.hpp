@@ -24,6 +24,7 @@
 #include "http/client.hpp"
 #include "http/server.hpp"
 #include "proxy/api.hpp"
+#include "proxy/rights_ledger.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
@@ -71,6 +72,8 @@ class Fixture {
     proxy::Prefetch prefetch = proxy::Prefetch::none;  // of docker.io and quay.io
     proxy::Prefetcher::Params prefetcher = {};
     bool ready_answers = true;  // off: every request goes the long way
+    // What the upstreams' rights hang on, by their names; empty: nothing is said of it.
+    proxy::RightsLedger::Claims rights = {};
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -95,6 +98,12 @@ class Fixture {
   [[nodiscard]] const metrics::Registry& registry() const { return registry_; }
   runtime::FaultyFilesystem& filesystem() { return filesystem_; }
   const std::filesystem::path& data() const { return data_; }
+
+  // As a reload does it: the upstream's rights hang on that now. It is asked through `registry`, where there is one,
+  // and whoever reaches the cache may pull unless `passthrough` says otherwise.
+  void change_rights(const std::string& name, const proxy::RightsLedger::Claim& claim,
+                     std::shared_ptr<upstream::Registry> registry = nullptr,
+                     std::optional<proxy::Passthrough> passthrough = std::nullopt);
 
   // The value of a metric, summed over what the labels leave open.
   [[nodiscard]] double metric(std::string_view name, const metrics::Labels& labels = {}) const;
@@ -144,6 +153,9 @@ class Fixture {
   streamcache::FileCache cache_;
   proxy::BlobService blobs_;
   proxy::ManifestService manifests_;
+  descriptors::RightsMarks marks_;
+  proxy::RightsLedger rights_{{store_, access_, manifests_, marks_}};
+  proxy::RightsLedger::Claims claims_;
   proxy::Prefetcher prefetcher_;
   proxy::Listings listings_;
   proxy::Referrers referrers_;

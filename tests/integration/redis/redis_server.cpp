@@ -183,9 +183,10 @@ std::string RedisServer::ask(const descriptors::RedisCommand& command, unsigned 
   return out;
 }
 
-RedisClient::RedisClient(descriptors::RedisParams params, std::size_t loop_count)
+RedisClient::RedisClient(descriptors::RedisParams params, std::size_t loop_count, const descriptors::RightsMarks* marks)
     : loops(loop_count),
-      cache(std::make_unique<descriptors::RedisDescriptorCache>(std::move(params), loops.pool(), clock, registry)) {}
+      cache(std::make_unique<descriptors::RedisDescriptorCache>(std::move(params), loops.pool(), clock, registry,
+                                                                marks)) {}
 
 RedisClient::~RedisClient() {
   cache->close();

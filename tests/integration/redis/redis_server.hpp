@@ -63,7 +63,9 @@ std::uint16_t free_port();
 
 // A provider on loops of its own. Its breaker's pauses pass when the test moves the clock, its time-outs by themselves.
 struct RedisClient {
-  explicit RedisClient(descriptors::RedisParams params, std::size_t loop_count = 1);
+  // `marks` outlives it.
+  explicit RedisClient(descriptors::RedisParams params, std::size_t loop_count = 1,
+                       const descriptors::RightsMarks* marks = nullptr);
   ~RedisClient();
 
   template <class T>

@@ -95,3 +95,21 @@ TEST_CASE("Revocations: tickets and removals of many threads", "[proxy]") {
   CHECK(revocations.kept() == 0);
   CHECK(revocations.epoch() == 4000);
 }
+
+TEST_CASE("Revocations: an upstream's stands for all of its keys, and removes none", "[proxy]") {
+  Revocations revocations;
+  const Revocations::Ticket before = revocations.begin();
+  revocations.revoke("ghcr.io/");
+  CHECK(revocations.revoked(before, "ghcr.io/team/app@sha256:00"));
+  CHECK_FALSE(revocations.removed(before, "ghcr.io/team/app@sha256:00"));
+  CHECK_FALSE(revocations.revoked(before, "ghcr.io:5000/team/app@sha256:00"));
+  CHECK_FALSE(revocations.revoked(before, "quay.io/ghcr.io/app@sha256:00"));
+  revocations.revoke("quay.io/app@sha256:00");
+  CHECK(revocations.removed(before, "quay.io/app@sha256:00"));
+  const Revocations::Ticket after = revocations.begin();
+  CHECK_FALSE(revocations.revoked(after, "ghcr.io/team/app@sha256:00"));
+  // For who may not have anything remembered.
+  const Revocations::Ticket none = revocations.begin(true);
+  CHECK(revocations.revoked(none, "ghcr.io/team/app@sha256:00"));
+  CHECK_FALSE(revocations.removed(none, "ghcr.io/team/app@sha256:00"));
+}

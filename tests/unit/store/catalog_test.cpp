@@ -556,3 +556,43 @@ TEST_CASE("Catalog: what is no regular file is moved aside", "[store][catalog]")
   CHECK(fixture.catalog->flush());
   CHECK(read_file(precious) == "precious");
 }
+
+TEST_CASE("Catalog: what an upstream's repositories have is forgotten at once, also in the file", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.open();
+  const oci::Digest digest = sha256_of("abc");
+  const Scope longer = Scope::repository("ghcr.io:5000/b").value();
+  const Scope sibling = Scope::repository("ghcr.iq/b").value();
+  const oci::Digest alias = oci::digest_of(oci::Algorithm::sha512, std::string_view("abc"));
+  const auto learn = [&](const Scope& scope) {
+    fixture.catalog->set_membership(scope, digest, descriptor("abc"));
+    fixture.catalog->set_membership(scope, alias, descriptor("abc"));
+    fixture.catalog->set_tag(scope, "v1", 1, digest);
+  };
+  for (const Scope* scope : {&fixture.a, &longer, &sibling}) learn(*scope);
+  const std::size_t bytes = fixture.catalog->memory_bytes();
+  learn(fixture.b);
+  REQUIRE(fixture.catalog->flush());
+  const Version::Watch watch = fixture.catalog->watch_tag(fixture.b, "v1");
+  CHECK(fixture.catalog->forget_upstream("ghcr.io"));
+  CHECK_FALSE(watch.unchanged());
+  CHECK(fixture.catalog->memory_bytes() == bytes);
+  CHECK_FALSE(fixture.catalog->forget_upstream("ghcr.io"));
+  fixture.catalog->set_meta("key", "value");
+  const auto check = [&] {
+    const Catalog& catalog = *fixture.catalog;
+    CHECK_FALSE(catalog.membership(fixture.b, digest).has_value());
+    CHECK_FALSE(catalog.tag(fixture.b, "v1", 1).has_value());
+    CHECK(catalog.repositories() == std::vector{fixture.a.str(), longer.str(), sibling.str()});
+    for (const Scope* scope : {&fixture.a, &longer, &sibling}) {
+      CHECK(catalog.membership(*scope, digest).has_value());
+      CHECK(catalog.membership(*scope, alias).has_value());
+      CHECK(catalog.tag(*scope, "v1", 1).has_value());
+    }
+    CHECK(catalog.meta("key") == "value");
+    CHECK_FALSE(catalog.meta("another").has_value());
+  };
+  check();
+  fixture.open();
+  check();
+}

@@ -1,0 +1,155 @@
+"""What was learnt with one login at a registry is not served with another one: after a reload, and after a restart."""
+
+import base64
+import hashlib
+import json
+import os
+import signal
+
+from harness import case as cases
+from harness import images, scripted, sluice
+
+REPOSITORY = "team/app"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+
+
+class Registry(scripted.Registry):
+    """With logins: `may[user]` are the repositories that a user may read. The password is the user's name, reversed."""
+
+    def __init__(self, case):
+        self.may = {}
+        self.manifests = {}  # (repository, tag or digest): bytes
+        self.users = []  # who has asked, in order
+        self.downloads = 0  # of whole blobs
+        super().__init__(case)
+
+    def add_image(self, repository, tag, layer):
+        digests = [self.add(repository, data)[0] for data in (b"{}", layer)]
+        manifest = json.dumps({
+            "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": digests[0]},
+            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": len(layer),
+                        "digest": digests[1]}]}).encode()
+        digest = "sha256:" + hashlib.sha256(manifest).hexdigest()
+        self.manifests[repository, tag] = self.manifests[repository, digest] = manifest
+        return digest, digests[1]
+
+    def answer(self, request):
+        name, _, rest = request.path.removeprefix("/v2/").partition("/manifests/")
+        repository = name.partition("/blobs/")[0]
+        login = request.headers.get("Authorization", "").removeprefix("Basic ")
+        user, _, password = base64.b64decode(login).decode().partition(":")
+        if user not in self.may or password != user[::-1]:
+            self._say(request, 401, b"{}", {"WWW-Authenticate": 'Basic realm="test"'})
+            return
+        self.users.append(user)
+        if repository not in self.may[user]:
+            self._say(request, 403, b'{"errors":[{"code":"DENIED"}]}', {})
+        elif rest:
+            manifest = self.manifests[repository, rest]
+            self._say(request, 200, manifest, {
+                "Content-Type": MANIFEST_TYPE,
+                "Docker-Content-Digest": "sha256:" + hashlib.sha256(manifest).hexdigest()})
+        else:
+            if request.command == "GET" and "Range" not in request.headers:
+                self.downloads += 1
+            super().answer(request)
+
+    def asked(self):
+        """What it was asked about images; whether it is there may be asked at any time."""
+        with self._lock:
+            return [(method, path) for method, path, _ in self.requests if path != "/v2/"]
+
+    def _say(self, request, status, body, fields):
+        request.say(status, [*fields.items(), ("Content-Length", str(len(body)))], body)
+
+
+def config(registry, user):
+    return (f"upstreams:\n  docker.io:\n    url: {registry.url}\n    username: {user}\n    password: {user[::-1]}\n"
+            "    retries: 0\ntags:\n  ttl: 1h\n")
+
+
+class Pulls:
+    """One image, asked for in each way."""
+
+    def __init__(self, case):
+        self.registry = Registry(case)
+        self.registry.may = {"alice": {REPOSITORY}, "bob": set()}
+        self.layer = os.urandom(300_000)
+        self.digest, self.layer_digest = self.registry.add_image(REPOSITORY, "v1", self.layer)
+        self.cache = sluice.Sluice(case, config=config(self.registry, "alice"))
+
+    def statuses(self):
+        paths = ["manifests/v1", f"manifests/{self.digest}", f"blobs/{self.layer_digest}"]
+        answers = [self.cache.get(f"/v2/{REPOSITORY}/{path}", {"Accept": images.ACCEPT}) for path in paths]
+        assert answers[2].status != 200 or answers[2].body == self.layer
+        return [answer.status for answer in answers]
+
+    def warm(self):
+        assert self.statuses() == [200, 200, 200]
+        cases.poll("the layer is stored", lambda: self.cache.keeps(self.layer_digest))
+        cases.poll("nothing is fetched", lambda: self.cache.metrics()["sluice_fills_in_flight"] == 0)
+        assert self.statuses() == [200, 200, 200]
+
+    def log_in_as(self, user):
+        (self.cache.home / "sluice.yml").write_text(config(self.registry, user))
+
+    def reload(self):
+        def count():
+            return self.cache.metrics().get('sluice_config_reloads_total{result="applied"}', 0)
+
+        before = count()
+        os.kill(self.cache.process.pid, signal.SIGHUP)
+        cases.poll("it is in force", lambda: count() > before)
+
+
+def test_another_login_after_a_reload(case):
+    pulls = Pulls(case)
+    pulls.warm()
+    asked = pulls.registry.asked()
+    pulls.reload()  # nothing is different
+    assert pulls.statuses() == [200, 200, 200]
+    assert pulls.registry.asked() == asked
+
+    pulls.log_in_as("bob")
+    pulls.reload()
+    assert pulls.statuses() == [403, 403, 403]
+    assert pulls.registry.users[-1] == "bob"
+    assert "the access or a login of docker.io has changed" in pulls.cache.process.log()
+    # Who may gets what is stored.
+    pulls.registry.may["bob"] = {REPOSITORY}
+    assert pulls.statuses() == [200, 200, 200]
+    assert pulls.registry.downloads == 1
+
+
+def test_another_login_after_a_restart(case):
+    pulls = Pulls(case)
+    pulls.warm()
+    asked = pulls.registry.asked()
+    pulls.cache.restart()
+    assert pulls.statuses() == [200, 200, 200]
+    assert pulls.registry.asked() == asked
+
+    pulls.log_in_as("bob")
+    pulls.cache.restart()
+    assert pulls.statuses() == [403, 403, 403]
+    # Nor while the registry is out of reach, and after another restart.
+    pulls.registry.stop()
+    assert pulls.statuses() == [502, 502, 502]
+    pulls.cache.restart()
+    assert pulls.statuses() == [502, 502, 502]
+
+
+def test_another_password_in_the_file(case):
+    pulls = Pulls(case)
+    password = case.file("password", "ecila\n")
+    by_file = config(pulls.registry, "alice").replace("password: ecila", f"password_file: {password}")
+    (pulls.cache.home / "sluice.yml").write_text(by_file)
+    pulls.reload()
+    pulls.warm()
+    # The registry takes the old one no more, and the file has one that it does not take yet.
+    pulls.registry.may["alice"] = set()
+    assert pulls.statuses() == [200, 200, 200]
+    password.write_text("wrong\n")
+    cases.poll("the file is read again", lambda: pulls.statuses() != [200, 200, 200], seconds=60)
+    assert all(status in (401, 403, 502) for status in pulls.statuses()), pulls.statuses()

@@ -9,6 +9,7 @@
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
+#include "runtime/within.hpp"
 #include "upstream/aside.hpp"
 #include "upstream/blob_body.hpp"
 #include "upstream/coding.hpp"
@@ -129,6 +130,7 @@ Error hidden(const Error& why) {
 }  // namespace
 
 Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
+  const auto until = std::chrono::steady_clock::now() + exchange_->params.request_timeout;
   const std::string name = exchange_->upstream_name(repository);
   Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,   client_authorization_};
@@ -164,7 +166,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   if (coding_of(response.head())) {
     co_await let_go(std::move(*answer));
     if (by_head) heads.was_useless(hint.passes);
-    co_return co_await stat_encoded(std::move(repository), digest, *size);
+    co_return co_await stat_encoded(std::move(repository), digest, *size, until);
   }
   if (*size == 0 && !is_of_empty(digest)) {
     co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "a size of 0 for a blob that is not empty"));
@@ -177,11 +179,13 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
 
 // `told` is the length of what upstream sends, which may be the blob in a coding. Small ones are looked at as a whole.
 Task<Result<oci::Descriptor>> HttpRegistry::stat_encoded(oci::Repository repository, oci::Digest digest,
-                                                         std::uint64_t told) {
+                                                         std::uint64_t told,
+                                                         std::chrono::steady_clock::time_point until) {
   auto known = exchange_->encoded_blobs.find(digest);
   if (!known) {
-    const auto body = co_await download(std::move(repository), digest, 0, std::nullopt);
-    if (!body) co_return body.error();
+    const auto body = co_await runtime::within(download(std::move(repository), digest, 0, std::nullopt), until);
+    if (!body) co_return Error(Errc::upstream_timeout, "upstream sends that blob encoded, too slowly to tell its size");
+    if (!*body) co_return body->error();
     known = exchange_->encoded_blobs.find(digest);
   }
   if (known && known->encoded && !known->size) {

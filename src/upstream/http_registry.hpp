@@ -148,7 +148,7 @@ class HttpRegistry final : public Registry {
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download(oci::Repository repository, oci::Digest digest,
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
   runtime::Task<Result<oci::Descriptor>> stat_encoded(oci::Repository repository, oci::Digest digest,
-                                                      std::uint64_t told);
+                                                      std::uint64_t told, std::chrono::steady_clock::time_point until);
   // `tries_before`: as in Endpoint::Request.
   runtime::Task<Result<ManifestAnswer>> fetch_manifest(oci::Repository repository, oci::Reference reference,
                                                        std::string accept, std::size_t tries_before);

@@ -106,6 +106,28 @@ TEST_CASE("Encoded: asked for its size or a range first", "[upstream]") {
   CHECK(found->digest == digest(name));
 }
 
+TEST_CASE("Encoded: a size that takes too long to find out is not told", "[upstream]") {
+  const std::string content = content_of(100'000);
+  Bench bench;
+  bench.params.request_timeout = std::chrono::seconds{1};
+  bench.params.stall_timeout = std::chrono::seconds{90};
+  const std::string name = bench.origin.add_blob("app", content);
+  const auto slow = std::make_shared<Gate>(100);
+  Reply reply;
+  reply.fields = {{"Content-Encoding", "gzip"}};
+  reply.body = test::gzip(content);
+  bench.origin.respond(Bench::blob(name), [reply, slow](const Request& request) {
+    Reply out = reply;
+    const bool whole = request.method == "GET" && request.field("Range").empty();
+    if (whole) out.gate = slow;
+    return out;
+  });
+  const auto began = std::chrono::steady_clock::now();
+  CHECK(bench.stat(name).error().code == Errc::upstream_timeout);
+  CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds{60});
+  slow->open();
+}
+
 TEST_CASE("Encoded: bytes that are right in no form", "[upstream]") {
   Bench bench;
   const std::string name = add(bench, content_of(5000), "gzip", test::gzip("something else"));

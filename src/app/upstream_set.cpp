@@ -95,7 +95,8 @@ UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) con
     Made made = make(settings, name, from, std::move(stamp));
     // A file that is just being replaced says nothing yet: the next look does.
     const bool unknown = configured_alike && at->second.rights.complete && !made.rights.complete;
-    out.emplace(name, unknown ? at->second : std::move(made));
+    if (unknown) made = at->second;
+    out.emplace(name, std::move(made));
   }
   return out;
 }

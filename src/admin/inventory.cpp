@@ -48,17 +48,26 @@ void note_type(BlobRow& out, const std::string& noted) {
 
 }  // namespace
 
-// Also by another name than the one under which it lies.
-std::optional<store::Stored> Inventory::stored(const oci::Digest& digest) const {
-  if (const auto found = store_.find(digest)) return found;
-  const std::optional<store::Membership> global = store_.catalog().membership(Scope(), digest);
-  return global && global->descriptor.digest != digest ? store_.find(global->descriptor.digest) : std::nullopt;
+// The name under which it lies, if it does: a signed manifest's is its repository's own, a sha512 has one for all.
+oci::Digest Inventory::stored_name(const Scope& scope, const oci::Digest& digest) const {
+  const auto named_in = [&](const Scope& where) -> std::optional<oci::Digest> {
+    const std::optional<store::Membership> known = store_.catalog().membership(where, digest);
+    const bool is_other = known && known->descriptor.digest != digest && store_.find(known->descriptor.digest);
+    return is_other ? std::optional(known->descriptor.digest) : std::nullopt;
+  };
+  if (const auto own = named_in(scope)) return *own;
+  if (store_.find(digest)) return digest;
+  return named_in(Scope()).value_or(digest);
 }
 
-BlobRow Inventory::row(const oci::Digest& digest) const {
+std::optional<store::Stored> Inventory::stored(const Scope& scope, const oci::Digest& digest) const {
+  return store_.find(stored_name(scope, digest));
+}
+
+BlobRow Inventory::row(const Scope& scope, const oci::Digest& digest) const {
   BlobRow out;
   out.digest = digest;
-  if (const std::optional<store::Stored> found = stored(digest)) {
+  if (const std::optional<store::Stored> found = stored(scope, digest)) {
     out.state = BlobRow::State::at_rest;
     out.size = found->size;
     out.media_type = found->media_type;
@@ -102,7 +111,7 @@ Page<RepositoryRow> Inventory::repositories(const PageAsked& asked) const {
     out.name = name;
     out.tags = store_.catalog().tags(*scope).size();
     for (const store::Member& member : store_.catalog().members(*scope)) {
-      const std::optional<store::Stored> found = stored(member.digest);
+      const std::optional<store::Stored> found = stored(*scope, member.digest);
       if (!found) continue;
       ++out.blobs;
       out.bytes += found->size;
@@ -113,10 +122,11 @@ Page<RepositoryRow> Inventory::repositories(const PageAsked& asked) const {
 }
 
 // What a manifest at rest names; nothing where it is not here or makes no sense.
-std::vector<oci::Descriptor> Inventory::references(const oci::Digest& manifest) const {
-  const std::optional<store::Stored> found = stored(manifest);
+std::vector<oci::Descriptor> Inventory::references(const Scope& scope, const oci::Digest& manifest) const {
+  const oci::Digest name = stored_name(scope, manifest);
+  const std::optional<store::Stored> found = store_.find(name);
   if (!found || found->size > oci::kMaxManifestBytes) return {};
-  const Result<runtime::File> file = filesystem_.open_read(store_.layout().blob(manifest));
+  const Result<runtime::File> file = filesystem_.open_read(store_.layout().blob(name));
   if (!file) return {};
   std::string bytes(found->size, '\0');
   const Result<std::size_t> read =
@@ -130,7 +140,7 @@ std::vector<oci::Descriptor> Inventory::references(const oci::Digest& manifest) 
 }
 
 // The manifest and everything that it and the manifests in it name.
-void Inventory::close_over(const oci::Digest& manifest, Digests& into) const {
+void Inventory::close_over(const Scope& scope, const oci::Digest& manifest, Digests& into) const {
   std::queue<std::pair<oci::Digest, int>> open;
   open.emplace(manifest, 0);
   into.insert(manifest);
@@ -138,7 +148,7 @@ void Inventory::close_over(const oci::Digest& manifest, Digests& into) const {
     const auto [digest, depth] = open.front();
     open.pop();
     if (depth == kMaxDepth) continue;
-    for (const oci::Descriptor& referred : references(digest)) {
+    for (const oci::Descriptor& referred : references(scope, digest)) {
       const bool fresh = into.insert(referred.digest).second;
       if (fresh && oci::is_manifest(referred.media_type)) open.emplace(referred.digest, depth + 1);
     }
@@ -163,10 +173,10 @@ Result<Page<TagRow>> Inventory::tags(const ImageName& repository, const PageAske
     const auto member = store_.catalog().membership(*scope, tag.record.digest);
     if (member) out.media_type = member->descriptor.media_type;
     Digests all;
-    close_over(tag.record.digest, all);
+    close_over(*scope, tag.record.digest, all);
     out.blobs = all.size();
     for (const oci::Digest& digest : all) {
-      const std::optional<store::Stored> found = stored(digest);
+      const std::optional<store::Stored> found = stored(*scope, digest);
       if (!found) continue;
       ++out.at_rest;
       out.bytes += found->size;
@@ -185,7 +195,7 @@ Result<Page<BlobRow>> Inventory::blobs(const ImageName& repository, const PageAs
   for (const store::Member& member : store_.catalog().members(*scope)) {
     if (*after && member.digest <= **after) continue;
     if (rows.size() > asked.limit) break;
-    BlobRow& out = rows.emplace_back(row(member.digest));
+    BlobRow& out = rows.emplace_back(row(*scope, member.digest));
     if (out.state != BlobRow::State::at_rest) out.size = member.membership.descriptor.size;
     note_type(out, member.membership.descriptor.media_type);
   }
@@ -206,7 +216,7 @@ Result<Page<BlobRow>> Inventory::blobs(const PageAsked& asked) const {
   });
   std::vector<BlobRow> rows;
   rows.reserve(smallest.size());
-  for (const oci::Digest& digest : smallest) rows.push_back(row(digest));
+  for (const oci::Digest& digest : smallest) rows.push_back(row(Scope(), digest));
   return cut(std::move(rows), asked, [](const BlobRow& last) { return last.digest.to_string(); });
 }
 
@@ -224,18 +234,25 @@ std::vector<std::string> Inventory::tags_of(const oci::Digest& digest) const {
 }
 
 Result<DigestStat> Inventory::stat(const oci::Digest& digest) const {
+  const std::vector<std::string> repositories = store_.catalog().scopes_of(digest);
+  const Result<Scope> first = repositories.empty() ? Result<Scope>(Scope()) : Scope::repository(repositories.front());
+  return stat(first ? *first : Scope(), digest);
+}
+
+// As that repository has it.
+Result<DigestStat> Inventory::stat(const Scope& scope, const oci::Digest& digest) const {
   DigestStat out;
-  out.blob = row(digest);
+  out.blob = row(scope, digest);
   out.repositories = store_.catalog().scopes_of(digest);
   out.tags = tags_of(digest);
-  if (out.blob.state == BlobRow::State::at_rest) out.file = store_.layout().blob(digest).native();
+  if (out.blob.state == BlobRow::State::at_rest) {
+    out.file = store_.layout().blob(stored_name(scope, digest)).native();
+  }
   if (out.blob.state == BlobRow::State::absent && out.repositories.empty() && out.tags.empty()) {
     return Error{Errc::not_found, fmt::format("nothing is known here of {}", digest.to_string())};
   }
   if (!out.repositories.empty()) {
-    const Result<Scope> scope = Scope::repository(out.repositories.front());
-    const auto member = scope ? store_.catalog().membership(*scope, digest) : std::nullopt;
-    if (member) {
+    if (const auto member = store_.catalog().membership(scope, digest)) {
       if (out.blob.state != BlobRow::State::at_rest) out.blob.size = member->descriptor.size;
       note_type(out.blob, member->descriptor.media_type);
     }
@@ -270,15 +287,15 @@ Result<ImageStat> Inventory::stat(const ImageName& image) const {
       if (tag.name == out.tag && tag.record.digest == *digest) out.checked_at = tag.record.checked_at;
     }
   }
-  Result<DigestStat> manifest = stat(*digest);
+  Result<DigestStat> manifest = stat(*scope, *digest);
   if (!manifest) return manifest.error();
   out.manifest = std::move(*manifest);
   if (out.manifest.blob.state == BlobRow::State::at_rest) out.bytes += out.manifest.blob.size;
   Digests all;
-  close_over(*digest, all);
+  close_over(*scope, *digest, all);
   for (const oci::Digest& part : all) {
     if (part == *digest) continue;
-    BlobRow& blob = out.blobs.emplace_back(row(part));
+    BlobRow& blob = out.blobs.emplace_back(row(*scope, part));
     if (blob.state == BlobRow::State::at_rest) out.bytes += blob.size;
     if (const auto member = store_.catalog().membership(*scope, part)) {
       if (blob.state != BlobRow::State::at_rest) blob.size = member->descriptor.size;
@@ -298,14 +315,14 @@ Result<RemovalPlan> Inventory::plan_removal(const ImageName& image) const {
   if (!tag.empty()) out.tags.push_back(tag);
 
   Digests going;
-  close_over(*root, going);
+  close_over(*scope, *root, going);
   Digests staying;
   for (const store::NamedTag& other : store_.catalog().tag_records(*scope)) {
     if (other.name == tag) {
       // What the tag is to clients that accept less goes along.
-      close_over(other.record.digest, going);
+      close_over(*scope, other.record.digest, going);
     } else if (other.record.digest != *root) {
-      close_over(other.record.digest, staying);
+      close_over(*scope, other.record.digest, staying);
     } else if (!tag.empty()) {
       return out;  // the image has another tag
     }
@@ -314,7 +331,7 @@ Result<RemovalPlan> Inventory::plan_removal(const ImageName& image) const {
   for (const store::Member& member : store_.catalog().members(*scope)) {
     const bool is_manifest = !oci::noted_manifest_type(member.membership.descriptor.media_type).empty();
     const bool other = is_manifest && !going.contains(member.digest);
-    if (other) close_over(member.digest, staying);
+    if (other) close_over(*scope, member.digest, staying);
   }
   std::set_difference(going.begin(), going.end(), staying.begin(), staying.end(), std::back_inserter(out.digests));
   return out;

@@ -131,11 +131,13 @@ class Inventory {
  private:
   using Digests = std::set<oci::Digest>;
 
-  [[nodiscard]] std::optional<store::Stored> stored(const oci::Digest& digest) const;
-  [[nodiscard]] BlobRow row(const oci::Digest& digest) const;
+  [[nodiscard]] std::optional<store::Stored> stored(const store::Scope& scope, const oci::Digest& digest) const;
+  [[nodiscard]] oci::Digest stored_name(const store::Scope& scope, const oci::Digest& digest) const;
+  [[nodiscard]] Result<DigestStat> stat(const store::Scope& scope, const oci::Digest& digest) const;
+  [[nodiscard]] BlobRow row(const store::Scope& scope, const oci::Digest& digest) const;
   [[nodiscard]] std::optional<oci::Digest> resolve(const store::Scope& scope, const ImageName& image) const;
-  [[nodiscard]] std::vector<oci::Descriptor> references(const oci::Digest& manifest) const;
-  void close_over(const oci::Digest& manifest, Digests& into) const;
+  [[nodiscard]] std::vector<oci::Descriptor> references(const store::Scope& scope, const oci::Digest& manifest) const;
+  void close_over(const store::Scope& scope, const oci::Digest& manifest, Digests& into) const;
   [[nodiscard]] std::vector<std::string> tags_of(const oci::Digest& digest) const;
 
   const Params params_;

@@ -219,3 +219,39 @@ TEST_CASE("Inventory: removing an image takes what no other image of the reposit
     CHECK(going.contains(one));
   }
 }
+
+TEST_CASE("Inventory: a signed manifest is at rest under its repository's own name", "[admin]") {
+  AdminFixture at;
+  const std::string repository = "docker.io/a/one";
+  const std::string text =
+      AdminFixture::manifest("config", "layer");  // in place of a signed one: names are all it takes
+  const oci::Digest digest = sha256_of("its payload");
+  at.put(repository, "config");
+  at.put(repository, "layer");
+  REQUIRE(at.run(at.store_.put(sha256_of(text), text, std::string(oci::media_type::kOciManifest))));
+  at.store_.catalog().set_membership(AdminFixture::scope(repository), digest,
+                                     {sha256_of(text), text.size(), std::string(oci::media_type::kOciManifest)});
+  at.tag(repository, "1", digest);
+  const std::size_t all = text.size() + 6 + 5;
+  CHECK(at.inventory.repositories({}).rows.front().blobs == 3);
+  CHECK(at.inventory.repositories({}).rows.front().bytes == all);
+  const auto tags = at.inventory.tags(AdminFixture::name("a/one"), {});
+  REQUIRE(tags);
+  CHECK(tags->rows.front().at_rest == 3);
+  CHECK(tags->rows.front().bytes == all);
+  const auto image = at.inventory.stat(AdminFixture::name("a/one:1"));
+  REQUIRE(image);
+  CHECK(image->manifest.blob.state == BlobRow::State::at_rest);
+  CHECK(image->manifest.file == at.store_.layout().blob(sha256_of(text)).native());
+  CHECK(image->blobs.size() == 2);
+  CHECK(image->bytes == all);
+  const auto found = at.inventory.stat(digest);
+  REQUIRE(found);
+  CHECK(found->blob.size == text.size());
+  // To another repository that is nothing.
+  at.store_.catalog().set_membership(AdminFixture::scope("docker.io/a/two"), digest,
+                                     {digest, 5, std::string(oci::media_type::kOciManifest)});
+  const auto other = at.inventory.blobs(AdminFixture::name("a/two"), {});
+  REQUIRE(other);
+  CHECK(other->rows.front().state == BlobRow::State::absent);
+}

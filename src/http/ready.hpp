@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,8 @@ struct ReadyUse {
   std::uint64_t file_size = 0;
   std::shared_ptr<const void> holder;             // of the body
   std::chrono::steady_clock::time_point started;  // by the handler's clock
+  // By the same, when a part of the answer was sent; not set where it was sent as a whole.
+  std::optional<std::chrono::steady_clock::time_point> begun;
 };
 
 // How a use ended.
@@ -58,6 +61,8 @@ class ReadyAnswer {
 
   // Whether the answer may be given now; fills `use`. Neither blocks nor allocates.
   [[nodiscard]] virtual bool prepare(ReadyUse& use) noexcept = 0;
+  // Not all of it could be sent at once; notes `use.begun`.
+  virtual void is_unfinished(ReadyUse& use) noexcept = 0;
   // What was prepared and begun has been sent, or has ended before its end.
   virtual void over(const ReadyUse& use, const ReadyOutcome& outcome) = 0;
   // The file could not be read, or is shorter than it was.

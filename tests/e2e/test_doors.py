@@ -1,6 +1,7 @@
 """What servers and people outside try: to be led inside, to be believed in the log, to see a password."""
 
 import hashlib
+import http.client
 import http.server
 import json
 import os
@@ -130,6 +131,32 @@ def test_what_clients_write_does_not_disguise_a_line(case):
     cases.poll("the access log has it", lambda: "good\\u202eevil\\u2066\\u200b\\u0085" in cache.process.log())
     for mark in "\u202e\u2066\u200b\u0085":
         assert mark not in cache.process.log()
+
+
+def test_times_of_hits(case):
+    """Also of those that a session answers by itself: the first byte takes time, and no more than the last."""
+    upstream = scripted.Registry(case)
+    (digest,) = upstream.add("team/a", BLOB)
+    cache = sluice.Sluice(case, upstream.url)
+    connection = http.client.HTTPConnection("127.0.0.1", cache.port, timeout=20)
+    case.defer(connection.close)
+
+    def ready():
+        connection.request("GET", f"/v2/team/a/blobs/{digest}")
+        assert connection.getresponse().read() == BLOB
+        return sum(value for name, value in cache.metrics().items() if name.startswith("sluice_http_ready_answers_total"))
+
+    cases.poll("hits are ready answers", lambda: ready() >= 3, 20)
+    lines = []
+
+    def logged():
+        lines[:] = [line for line in cache.process.log().splitlines() if "cache=hit" in line and "first_byte_s=" in line]
+        return len(lines) >= 3
+
+    cases.poll("they are in the access log", logged, 20)
+    for line in lines:
+        first, total = (float(re.search(rf"{key}=([0-9.]+)", line)[1]) for key in ("first_byte_s", "total_s"))
+        assert 0 < first <= total, line
 
 
 def test_admin_pages_and_names(case):

@@ -2,19 +2,19 @@
 
 #include <algorithm>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::app {
 namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-using Timer = runtime::asio::basic_waitable_timer<Clock, runtime::asio::wait_traits<Clock>, runtime::Executor>;
+using runtime::Timer;
 
 constexpr auto kBeat = 500ms;
 

@@ -12,10 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/basic_waitable_timer.hpp>
-
 #include "descriptors/redis_reply.hpp"
 #include "runtime/loop.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::descriptors {
 
@@ -63,9 +62,7 @@ struct RedisBatch {
   const RedisConnection* connection = nullptr;
 
   // Waited for until the deadline of the request; complete() cuts that short.
-  boost::asio::basic_waitable_timer<std::chrono::steady_clock, boost::asio::wait_traits<std::chrono::steady_clock>,
-                                    runtime::Executor>
-      timer;
+  runtime::Timer timer;
 };
 
 }  // namespace sluice::descriptors

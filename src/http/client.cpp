@@ -7,13 +7,13 @@
 #include <tuple>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
 #include "http/client_connection.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::http {
 namespace {
@@ -137,7 +137,7 @@ class Client::Pool::Waiter {
  private:
   Pool& pool_;
   Host& host_;
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer_;
+  runtime::Timer timer_;
   std::list<Waiter*>::iterator at_;
   bool granted_ = false;
   bool taken_ = false;

@@ -4,9 +4,10 @@
 #include <list>
 #include <memory>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/this_coro.hpp>
+
+#include "runtime/timer.hpp"
 
 namespace sluice::http {
 namespace {
@@ -24,7 +25,7 @@ struct Race {
   TcpSocket* winner = nullptr;
   boost::system::error_code last_error = asio::error::host_unreachable;
   bool moved = false;  // an attempt has ended since somebody looked
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> wake;
+  runtime::Timer wake;
 };
 
 void start(const std::shared_ptr<Race>& race, const asio::ip::tcp::endpoint& endpoint) {

@@ -12,7 +12,6 @@
 #include <optional>
 
 #include <boost/asio/basic_socket_acceptor.hpp>
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 
@@ -22,6 +21,7 @@
 #include "http/connection.hpp"
 #include "http/session.hpp"
 #include "runtime/filesystem.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::http {
 
@@ -33,8 +33,7 @@ using namespace std::chrono_literals;
 namespace {
 
 using Acceptor = asio::basic_socket_acceptor<tcp, runtime::Executor>;
-using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
-                                         runtime::Executor>;
+using runtime::Timer;
 
 // Connections beyond max_connections that are told so, before the rest has to wait in the kernel's queue.
 constexpr std::size_t kMaxRefusing = 256;

@@ -2,13 +2,12 @@
 #include <chrono>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
-
 #include <fmt/format.h>
 
 #include "base/log.hpp"
 #include "http/proxy_protocol.hpp"
 #include "http/session.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::http {
 
@@ -17,8 +16,7 @@ using runtime::Task;
 
 namespace {
 
-using Timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
-                                         runtime::Executor>;
+using runtime::Timer;
 
 std::chrono::nanoseconds now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch());

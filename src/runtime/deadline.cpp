@@ -1,14 +1,13 @@
 #include "runtime/deadline.hpp"
 
-#include <boost/asio/steady_timer.hpp>
-
 #include "runtime/loop.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::runtime {
 
 struct Deadlines::Timer {
   explicit Timer(Loop& loop) : timer(loop) {}
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor> timer;
+  runtime::Timer timer;
 };
 
 Deadlines::Deadlines(Loop& loop, std::chrono::milliseconds tick) : tick_(tick), timer_(std::make_unique<Timer>(loop)) {}

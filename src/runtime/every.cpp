@@ -3,19 +3,17 @@
 #include <exception>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::runtime {
 
 Task<void> sleep_for(std::chrono::nanoseconds duration) {
-  using Timer =
-      asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor>;
   Timer timer(co_await asio::this_coro::executor);
   timer.expires_after(std::chrono::duration_cast<std::chrono::steady_clock::duration>(duration));
   co_await timer.async_wait(kAwait);

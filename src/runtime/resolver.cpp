@@ -13,11 +13,12 @@
 #include <thread>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
+
+#include "runtime/timer.hpp"
 
 namespace sluice::runtime {
 namespace {
@@ -150,7 +151,7 @@ Result<std::shared_ptr<Resolver::Inquiry>> Resolver::inquire(std::string host, E
 
 Task<Result<Resolver::Addresses>> Resolver::resolve(std::string host, steady_clock::time_point until) {
   const Executor executor = co_await asio::this_coro::executor;
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, Executor> timer(executor, until);
+  Timer timer(executor, until);
   std::optional<Result<Addresses>> answer;
   // It leaves however this ends, also when the task is unwound.
   const auto inquiry = inquire(host, executor, [&timer, &answer](Result<Addresses> found) {

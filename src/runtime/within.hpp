@@ -5,17 +5,16 @@
 #include <optional>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include "runtime/task.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::runtime {
 
 inline Task<void> sleep_until(std::chrono::steady_clock::time_point until) {
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Executor> timer(
-      co_await asio::this_coro::executor);
+  Timer timer(co_await asio::this_coro::executor);
   timer.expires_at(until);
   co_await timer.async_wait(kAwait);
 }

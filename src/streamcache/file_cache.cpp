@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/cancellation_state.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -16,6 +15,7 @@
 
 #include "base/log.hpp"
 #include "runtime/every.hpp"
+#include "runtime/timer.hpp"
 #include "streamcache/producer.hpp"
 
 namespace sluice::streamcache {
@@ -23,9 +23,7 @@ namespace {
 
 constexpr const char* kComponent = "streamcache";
 
-using Timer =
-    runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                        runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>;
+using runtime::Timer;
 
 std::chrono::nanoseconds upkeep_interval(std::chrono::nanoseconds max_age) {
   constexpr std::chrono::nanoseconds kLongest = std::chrono::minutes{1};

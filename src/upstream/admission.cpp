@@ -2,11 +2,12 @@
 
 #include <algorithm>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
+
+#include "runtime/timer.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -77,7 +78,7 @@ struct Admission::Waiter {
   Waiter(const runtime::Executor& on, Lane waits_in, std::shared_ptr<Urgency> of)
       : executor(on), timer(on), urgency(std::move(of)), lane(waits_in) {}
   const runtime::Executor executor;
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer;
+  runtime::Timer timer;
   const std::shared_ptr<Urgency> urgency;
   Lane lane;
   bool granted = false;

@@ -11,12 +11,12 @@
 #include <thread>
 #include <utility>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include "base/result.hpp"
 #include "runtime/task.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::upstream {
 
@@ -29,9 +29,7 @@ runtime::Task<Result<T>> do_aside(std::function<Result<T>()> work) {
     }
     const runtime::Executor executor;
     // Touched on its own loop alone.
-    runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                        runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>
-        timer;
+    runtime::Timer timer;
     std::optional<Result<T>> answer;
   };
   // Between the task and the thread.

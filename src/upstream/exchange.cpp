@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <random>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "runtime/timer.hpp"
 #include "upstream/next_page.hpp"
 
 namespace sluice::upstream {
@@ -27,8 +27,7 @@ double random_jitter() {
 }
 
 Task<bool> sleep_for(milliseconds duration) {
-  asio::basic_waitable_timer<steady_clock, asio::wait_traits<steady_clock>, runtime::Executor> timer(
-      co_await asio::this_coro::executor);
+  runtime::Timer timer(co_await asio::this_coro::executor);
   timer.expires_after(duration);
   const auto [interrupted] = co_await timer.async_wait(runtime::kAwaitTuple);
   co_return !interrupted;

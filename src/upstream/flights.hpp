@@ -13,12 +13,12 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include "base/result.hpp"
 #include "runtime/task.hpp"
+#include "runtime/timer.hpp"
 
 namespace sluice::upstream {
 
@@ -76,9 +76,7 @@ class Flights {
       timer.expires_at(std::chrono::steady_clock::time_point::max());
     }
     runtime::Executor executor;
-    runtime::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                        runtime::asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>
-        timer;
+    runtime::Timer timer;
     bool woken = false;
   };
 

@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 
-#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
 namespace sluice::app {
@@ -32,15 +31,6 @@ Error Runner::as_error(const std::exception_ptr& failure) {
   } catch (const std::exception& error) {
     return {Errc::internal, error.what()};
   }
-}
-
-runtime::Task<void> sleep_for(std::chrono::milliseconds duration) {
-  namespace asio = runtime::asio;
-  const runtime::Executor executor = co_await asio::this_coro::executor;
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, runtime::Executor>
-      timer(executor);
-  timer.expires_after(duration);
-  co_await timer.async_wait(runtime::kAwait);
 }
 
 }  // namespace sluice::app

@@ -64,7 +64,4 @@ class Runner {
   http::Client client_{http::Client::Params{}};
 };
 
-// Suspends; a cancellation throws.
-runtime::Task<void> sleep_for(std::chrono::milliseconds duration);
-
 }  // namespace sluice::app

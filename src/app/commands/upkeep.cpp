@@ -12,6 +12,7 @@
 #include "app/reload.hpp"
 #include "base/units.hpp"
 #include "http/url.hpp"
+#include "runtime/every.hpp"
 
 namespace sluice::app {
 namespace {
@@ -48,7 +49,7 @@ Task<Result<Document>> watch(Source& source, Progress& progress) {
       co_return Error{Errc::internal, "an answer without a state"};
     if (status["state"] != "running") co_return Document(std::move(status));
     show_progress(progress, status);
-    co_await sleep_for(200ms);
+    co_await runtime::sleep_for(200ms);
   }
 }
 

@@ -24,6 +24,7 @@
 #include "oci/error_code.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
+#include "runtime/every.hpp"
 
 namespace sluice::app {
 namespace {
@@ -266,7 +267,7 @@ Task<Result<void>> Warmer::fetch(Blob blob) {
   std::uint64_t at = 0;
   Result<void> fetched{};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    if (attempt != 0) co_await sleep_for(500ms * attempt);
+    if (attempt != 0) co_await runtime::sleep_for(500ms * attempt);
     fetched = co_await fetch_rest(blob, at, hasher);
     if (fetched || fetched.error().code == Errc::not_found) break;
   }

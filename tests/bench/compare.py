@@ -13,6 +13,7 @@ With --target ADDR:PORT --pid N it measures one server that runs already, with -
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import pathlib
@@ -126,9 +127,16 @@ class Run:
             self.order.append(row)
         self.figures.setdefault(row, {}).setdefault(peer, []).append(value)
 
-    def load(self, mode, port, path, *options):
-        arguments = ["taskset", "-c", "1", str(self.bench.binaries / "bench_load"), mode, f"127.0.0.1:{port}", path,
-                     *map(str, options)]
+    def _load_arguments(self, mode, port, path, *options):
+        return ["taskset", "-c", "1", str(self.bench.binaries / "bench_load"), mode, f"127.0.0.1:{port}", path,
+                *map(str, options)]
+
+    def start_load(self, *what):
+        """As load, in the background: returns the process."""
+        return subprocess.Popen(self._load_arguments(*what), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def load(self, *what):
+        arguments = self._load_arguments(*what)
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=900)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()}")
@@ -272,8 +280,92 @@ def part_tls(run, objects, origin, quick):
         run.in_turns(peers, sample)
 
 
-PARTS = {"small": part_small, "blob": part_blob, "cold": part_cold, "fanout": part_fanout, "tls": part_tls}
-UNITS = {", wall": "s", ", CPU": "s", ", first byte (median)": "ms", ", upstream ÷ blob": "×", ", peak memory": "MiB"}
+def drop_pages(folder, most_bytes=128 * KIB):
+    """Takes the files under that folder out of the page cache, but for larger ones."""
+    for path in folder.rglob("*"):
+        try:
+            if not path.is_file() or path.stat().st_size > most_bytes:
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def latencies(port, objects):
+    """Seconds until the end of each answer, one request after another on one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    found = []
+    for one in objects:
+        began = time.perf_counter()
+        connection.request("GET", one.path)
+        answer = connection.getresponse()
+        if answer.status != 200 or len(answer.read()) != one.size:
+            raise RuntimeError(f"{one.path}: status {answer.status}")
+        found.append(time.perf_counter() - began)
+    connection.close()
+    return found
+
+
+def p99(values):
+    return sorted(values)[int(0.99 * len(values))]
+
+
+def part_tail(run, objects, origin, quick):
+    """What bulk work does to those who want little, on two cores: HEADs while 8 connections read 100 MiB again and again,
+    and blobs of 64 KiB whose pages are not in memory while four cold layers of 2 GiB are fetched and stored. The worst
+    1 % of answers, in milliseconds."""
+    manifest, large = objects.manifest(), objects.blob(100 * MIB)
+    small = [objects.blob(64 * KIB) for _ in range(60 if quick else 300)]
+    layer_bytes = (128 * MIB) if quick else 2 * GIB
+    starts = {"sluice": servers.sluice, "nginx cache": servers.nginx_cache}
+    folders = {"sluice": "sluice-{}.data", "nginx cache": "nginx-cache-{}.cache"}
+    with Started(run.bench, starts, 2, origin, 20600) as peers:
+        def beside_bulk(name, peer):
+            _, port = peer
+            head = ("--method", "HEAD", "--connections", 4, "--seconds", 0.6 if quick else 2)
+            run.load("once", port, large.path, "--connections", 1)
+            run.load("repeat", port, manifest.path, "--seconds", 0.2)
+            run.note("HEAD quiet, p99", name, run.load("repeat", port, manifest.path, *head)["p99"] * 1e3)
+            bulk = run.start_load("repeat", port, large.path, "--connections", 8, "--seconds", 1.5 if quick else 3)
+            time.sleep(0.3)
+            run.note("HEAD beside bulk, p99", name, run.load("repeat", port, manifest.path, *head)["p99"] * 1e3)
+            bulk.communicate()
+
+        def beside_fills(name, peer):
+            _, port = peer
+            folder = run.bench.folder / folders[name].format(port)
+            layers = [objects.blob(layer_bytes) for _ in range(4)]
+            latencies(port, small)
+            drop_pages(folder)
+            run.note("cold page cache quiet, p99", name, p99(latencies(port, small)) * 1e3)
+            pulls = [run.start_load("once", port, layer.path, "--connections", 1) for layer in layers]
+            found, busy_until = [], None
+            while busy_until is None or time.monotonic() < busy_until:
+                drop_pages(folder)
+                found += latencies(port, small)
+                if busy_until is None and all(pull.poll() is not None for pull in pulls):
+                    busy_until = time.monotonic() + 1  # what is done after the last byte counts too
+            run.note("cold page cache beside four fills, p99", name, p99(found) * 1e3)
+            run.note("cold page cache beside four fills, worst", name, max(found) * 1e3)
+            for pull, layer in zip(pulls, layers):
+                if pull.returncode != 0:
+                    raise RuntimeError(f"{name}: {pull.stderr.read()}")
+                layer.file.unlink()
+
+        run.in_turns(peers, beside_bulk)
+        run.rounds = min(run.rounds, 2)
+        run.in_turns(peers, beside_fills)
+
+
+PARTS = {"small": part_small, "blob": part_blob, "cold": part_cold, "fanout": part_fanout, "tls": part_tls,
+         "tail": part_tail}
+UNITS = {", wall": "s", ", CPU": "s", ", first byte (median)": "ms", ", upstream ÷ blob": "×", ", peak memory": "MiB",
+         ", p99": "ms", ", worst": "ms"}
 
 
 def unit_of(part, row):

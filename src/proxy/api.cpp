@@ -9,8 +9,8 @@
 #include "http/client_framing.hpp"
 #include "http/conditional.hpp"
 #include "http/response_head.hpp"
+#include "proxy/cache_status.hpp"
 #include "proxy/error_table.hpp"
-#include "proxy/stale_warning.hpp"
 #include "proxy/via.hpp"
 
 namespace sluice::proxy {
@@ -307,7 +307,7 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
       co_await parts_.manifests.open(*answered.route, std::move(*parsed), std::move(accept), request.is_head());
   if (!opened) co_return opened.error();
   answered.cache = opened->result;
-  if (opened->result == CacheResult::stale) extra_fields += kStaleWarning;
+  extra_fields += cache_fields(opened->result);
   if (is_negotiated(answered.target)) extra_fields += kVary;
   const ReadyObject& object = *opened->object;
   std::string head;

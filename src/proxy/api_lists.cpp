@@ -6,9 +6,9 @@
 #include "http/url.hpp"
 #include "oci/media_type.hpp"
 #include "proxy/api.hpp"
+#include "proxy/cache_status.hpp"
 #include "proxy/list_json.hpp"
 #include "proxy/pages.hpp"
-#include "proxy/stale_warning.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -130,7 +130,7 @@ runtime::Task<Result<void>> Api::serve_tags(http::Exchange& exchange, Answered& 
   const Result<Listings::Listed> listed = co_await parts_.listings->tags(*answered.route);
   if (!listed) co_return listed.error();
   answered.cache = listed->result;
-  if (listed->result == CacheResult::stale) extra_fields += kStaleWarning;
+  extra_fields += cache_fields(listed->result);
   const Page page = listed->names->page(*asked, kMaxTagsOnAPage);
   extra_fields += link_field(exchange.request().path(), ns, *asked, page);
   co_await send_names(exchange, tags_opening(answered.target.name), page, std::move(extra_fields));
@@ -167,7 +167,7 @@ runtime::Task<Result<void>> Api::serve_referrers(http::Exchange& exchange, Answe
   const Result<Referrers::Found> found = co_await parts_.referrers->find(*answered.route, *subject);
   if (!found) co_return found.error();
   answered.cache = found->result;
-  if (found->result == CacheResult::stale) extra_fields += kStaleWarning;
+  extra_fields += cache_fields(found->result);
   if (!artifact_type.empty()) extra_fields += "OCI-Filters-Applied: artifactType\r\n";
   const std::string last = query_parameter(query, "last");
   const ReferrerList::Page page = found->list->page(artifact_type, last, kMaxReferrersBytesOnAPage);

@@ -8,6 +8,7 @@
 #include "http/conditional.hpp"
 #include "oci/error_code.hpp"
 #include "proxy/blob_head.hpp"
+#include "proxy/cache_status.hpp"
 #include "proxy/multipart.hpp"
 
 namespace sluice::proxy {
@@ -247,6 +248,7 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond(http::Exchange& exchan
   Result<BlobService::Opened> opened = co_await service_.open(route, digest, std::move(asked));
   if (!opened) co_return opened.error();
   const CacheResult result = opened->result;
+  extra_fields += cache_fields(result);
   if (opened->direct) {
     co_await respond_direct(exchange, *opened->direct, {digest, digest, or_octets(opened->manifest_type)},
                             std::move(extra_fields));
@@ -267,6 +269,7 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond_stat(http::Exchange& e
                                                                oci::Digest digest, std::string extra_fields) {
   const Result<BlobService::Stat> stat = co_await service_.stat(std::move(route), digest);
   if (!stat) co_return stat.error();
+  extra_fields += cache_fields(stat->result);
   std::string head;
   const Names names{digest, stat->canonical};
   if (!exchange.request().is_head() || names.matched_by(exchange.request().joined("If-None-Match"))) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "oci/name.hpp"
+#include "proxy/cache_status.hpp"
 
 namespace sluice::proxy {
 namespace {
@@ -201,10 +202,12 @@ std::shared_ptr<http::ReadyAnswer> ReadyWay::make(const http::Request& request, 
   if (is_blob) {
     const Result<oci::Digest> digest = oci::Digest::parse(target.reference);
     if (digest) hit = parts_.blobs.peek(*route, *digest, request.is_head());
+    fields += cache_fields(CacheResult::hit);
   } else if (const Result<oci::Reference> reference = oci::Reference::parse(target.reference)) {
     oci::Accept accept;
     if (request.has_header("Accept")) accept = oci::Accept::parse(request.joined("Accept"));
     hit = parts_.manifests.peek(*route, *reference, accept);
+    fields += cache_fields(CacheResult::hit);
     if (is_negotiated(target)) fields += kVary;
   }
   if (!hit) return nullptr;

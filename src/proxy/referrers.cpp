@@ -8,6 +8,7 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
+#include "oci/subject.hpp"
 #include "proxy/attachments.hpp"
 #include "proxy/patience.hpp"
 
@@ -186,10 +187,7 @@ void Referrers::forget_empty(const Route& route, const oci::Digest& subject) {
 }
 
 runtime::Task<bool> Referrers::refers_to(std::shared_ptr<const ReadyObject> manifest, oci::Digest subject) {
-  const auto look = [manifest, subject]() -> bool {
-    const Result<oci::ManifestInfo> info = oci::parse_manifest(manifest->body, manifest->media_type);
-    return info && info->subject && info->subject->digest == subject;
-  };
+  const auto look = [manifest, subject]() -> bool { return oci::subject_of(manifest->body) == subject; };
   if (manifest->body.size() <= kReadInPlace) co_return look();
   co_return co_await runtime::offload(pool_, look);
 }

@@ -451,6 +451,18 @@ TEST_CASE("Referrers: under the tag only those count whose subject it is", "[pro
     cache.hub().add_manifest("library/app", tag_of(subject), index_of({others, mine, gone, child}), kOciIndex);
     CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"] == json::parse("[" + mine + "]"));
   }
+  SECTION("of types that nobody parses") {
+    std::vector<std::string> listed;
+    for (const std::string type :
+         {"application/vnd.oci.artifact.manifest.v1+json", "application/vnd.cncf.oras.artifact.manifest.v1+json",
+          "application/vnd.example.thing.v3+json"}) {
+      const json manifest{
+          {"mediaType", type}, {"blobs", json::array()}, {"subject", json::parse(referrer(subject, ""))}};
+      listed.push_back(referrer(cache.hub().add_manifest("library/app", "", manifest.dump(), type), "a/b"));
+    }
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of(listed), kOciIndex);
+    CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].size() == 3);
+  }
 }
 
 TEST_CASE("Referrers: an outage is never an empty list", "[proxy]") {

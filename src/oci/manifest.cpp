@@ -357,7 +357,8 @@ std::string as_kept(std::string_view type) {
 bool names_manifest_type(std::string_view content_type) noexcept {
   if (is_manifest(content_type)) return true;
   constexpr std::string_view kApplication = "application/";
-  constexpr std::array<std::string_view, 6> kFiles = {"xml", "gzip", "x-gzip", "zip", "x-tar", "xhtml+xml"};
+  constexpr std::array<std::string_view, 8> kFiles = {"xml",   "gzip",      "x-gzip",       "zip",
+                                                      "x-tar", "xhtml+xml", "problem+json", "problem+xml"};
   const std::string_view bare = strip_parameters(content_type);
   if (!is_media_type(bare) || !bare.starts_with(kApplication) || is_generic(bare)) return false;
   return std::find(kFiles.begin(), kFiles.end(), bare.substr(kApplication.size())) == kFiles.end();

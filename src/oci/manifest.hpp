@@ -56,7 +56,8 @@ Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view con
 // --- What a manifest is served as, whatever the parser makes of it. Its digest says that the bytes are right.
 
 // Whether a Content-Type says what a manifest is: one of the six types, or another type of an application. Not one that
-// servers give files that they do not know (application/json, application/octet-stream, text/html …).
+// servers give files that they do not know (application/json, application/octet-stream, text/html …), nor one of an
+// error (application/problem+json, RFC 9457).
 bool names_manifest_type(std::string_view content_type) noexcept;
 
 // The media type to serve `bytes` with: that of upstream's Content-Type where it names one (also where the body names

@@ -213,6 +213,7 @@ struct Misled {
     origin.respond(ScriptedOrigin::manifest_path("library/app", digest), [reply](const Request&) { return reply; });
   }
   [[nodiscard]] std::size_t asked(const std::string& method) const { return origin.count(tag, method); }
+  SECTION("the type of an error") { reply.fields[0].second = "application/problem+json"; }
 
   const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
   const std::string path = "/v2/origin.test/library/app/manifests/latest";

@@ -222,6 +222,7 @@ runtime::Task<Result<void>> Download::store(std::span<const std::byte> bytes) {
 // redirect no client gets a byte before its digest is right where it is small, as answers of other services are, or
 // where its length is not the one that was expected.
 void Download::hold_back() {
+  if (body_->is_guess()) writer_.hold_whole();
   if (!body_->is_redirected()) return;
   bool sure = body_->size() && *body_->size() > kHeldWholeBytes;
   if (sure && !machine_.has_begun()) {

@@ -14,16 +14,17 @@ namespace {
 
 using runtime::Task;
 
-// Enough to see how it begins, also once it is decoded.
-constexpr std::size_t kPeekBytes = std::size_t{64} << 10;
+constexpr std::size_t kPeekBytes = EncodedBlobs::kPeekBytes;
+// By so much the room of one whose length is not told grows.
+constexpr std::size_t kRoomStep = std::size_t{1} << 20;
 // Beyond it, hashing is not done on the loop.
 constexpr std::size_t kHashedInPlace = std::size_t{128} << 10;
 
 // What has been read of a body already, and then the rest of it.
 class HeldBody final : public BlobBody {
  public:
-  HeldBody(std::string held, std::unique_ptr<BlobBody> rest, std::shared_ptr<void> place)
-      : place_(std::move(place)), held_(std::move(held)), rest_(std::move(rest)) {}
+  HeldBody(std::string held, std::unique_ptr<BlobBody> rest, EncodedBlobs::Room room)
+      : room_(std::move(room)), held_(std::move(held)), rest_(std::move(rest)) {}
 
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return rest_->size(); }
   [[nodiscard]] std::uint64_t offset() const override { return 0; }
@@ -38,7 +39,7 @@ class HeldBody final : public BlobBody {
       if (at_ == held_.size()) {
         std::string().swap(held_);
         at_ = 0;
-        place_.reset();
+        room_.give_back();
       }
       co_return n;
     }
@@ -46,7 +47,7 @@ class HeldBody final : public BlobBody {
   }
 
  private:
-  std::shared_ptr<void> place_;
+  EncodedBlobs::Room room_;
   std::string held_;
   std::size_t at_ = 0;
   const std::unique_ptr<BlobBody> rest_;
@@ -103,8 +104,7 @@ class DecodedBody final : public BlobBody {
   std::optional<Error> failure_;
 };
 
-// A body of which only a guess says whether it is encoded. As with what comes from behind a redirect and has no known
-// length, no client gets a byte of it before its digest is right.
+// A body of which only a guess says whether it is encoded.
 class GuessedBody final : public BlobBody {
  public:
   explicit GuessedBody(std::unique_ptr<BlobBody> body) : body_(std::move(body)) {}
@@ -112,7 +112,8 @@ class GuessedBody final : public BlobBody {
   [[nodiscard]] std::optional<std::uint64_t> size() const override { return std::nullopt; }
   [[nodiscard]] std::uint64_t offset() const override { return 0; }
   [[nodiscard]] std::string_view media_type() const override { return body_->media_type(); }
-  [[nodiscard]] bool is_redirected() const override { return true; }
+  [[nodiscard]] bool is_redirected() const override { return body_->is_redirected(); }
+  [[nodiscard]] bool is_guess() const override { return true; }
   Task<Result<std::size_t>> read(std::span<std::byte> into) override { co_return co_await body_->read(into); }
 
  private:
@@ -202,12 +203,20 @@ void EncodedBlobs::note_mismatch(const oci::Digest& digest) {
   if (known != nullptr) known_.insert(digest, Known{!known->encoded, std::nullopt});
 }
 
-std::shared_ptr<void> EncodedBlobs::hold() {
-  if (held_->fetch_add(kMaxHeldBytes) + kMaxHeldBytes > kMaxHeldInAll) {
-    held_->fetch_sub(kMaxHeldBytes);
-    return nullptr;
+bool EncodedBlobs::Room::grow_to(std::size_t bytes) {
+  if (bytes <= bytes_) return true;
+  const std::size_t more = bytes - bytes_;
+  if (bytes > kMaxHeldBytes) return false;
+  if (held_->fetch_add(more) + more > kMaxHeldInAll) {
+    held_->fetch_sub(more);
+    return false;
   }
-  return {held_.get(), [held = held_](void*) { held->fetch_sub(kMaxHeldBytes); }};
+  bytes_ = bytes;
+  return true;
+}
+
+void EncodedBlobs::Room::give_back() {
+  if (held_) held_->fetch_sub(std::exchange(bytes_, 0));
 }
 
 namespace {
@@ -222,17 +231,29 @@ bool is_taken_for_encoded(const BlobBody& body, Coding coding, const oci::Digest
   return is_compressed_twice(coding, held);
 }
 
+// Reads on to the end, as far as there is room. Whether that was the end.
+Task<Result<bool>> hold_all(BlobBody& body, std::string& held, EncodedBlobs::Room& room) {
+  if (const auto size = body.size()) {
+    if (*size > EncodedBlobs::kMaxHeldBytes || !room.grow_to(static_cast<std::size_t>(*size))) co_return false;
+    // One byte more, to see the end.
+    co_return co_await read_up_to(body, held, static_cast<std::size_t>(*size) + 1);
+  }
+  Result<bool> ended = false;
+  while (ended && !*ended && room.grow_to(std::min(held.size() + kRoomStep, EncodedBlobs::kMaxHeldBytes)) &&
+         held.size() < EncodedBlobs::kMaxHeldBytes) {
+    ended = co_await read_up_to(body, held, std::min(held.size() + kRoomStep, EncodedBlobs::kMaxHeldBytes));
+  }
+  co_return ended;
+}
+
 }  // namespace
 
 Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> body, Coding coding, oci::Digest digest,
                                                      EncodedBlobs& blobs) {
-  std::shared_ptr<void> place = blobs.hold();
+  EncodedBlobs::Room room(blobs);
   const auto held = std::make_shared<std::string>();
   Result<bool> ended = co_await read_up_to(*body, *held, kPeekBytes);
-  const bool is_long = body->size() && *body->size() > EncodedBlobs::kMaxHeldBytes;
-  if (ended && !*ended && may_begin(coding, *held) && place && !is_long) {
-    ended = co_await read_up_to(*body, *held, EncodedBlobs::kMaxHeldBytes);
-  }
+  if (ended && !*ended && may_begin(coding, *held)) ended = co_await hold_all(*body, *held, room);
   if (!ended) co_return ended.error();
   if (*ended) {
     const auto work = [held, coding, digest] { return judge(*held, coding, digest); };
@@ -244,7 +265,7 @@ Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> b
     }
     if (!verdict) co_return verdict.error();
     blobs.note(digest, *verdict);
-    auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
+    auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(room));
     if (!verdict->encoded) co_return std::unique_ptr<BlobBody>(std::move(whole));
     co_return std::unique_ptr<BlobBody>(std::make_unique<DecodedBody>(std::move(whole), coding, verdict->size));
   }
@@ -252,7 +273,7 @@ Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> b
   const bool is_guess = may_begin(coding, *held) && (!body->size() || !blobs.claimed_size(digest));
   const bool encoded = may_begin(coding, *held) && is_taken_for_encoded(*body, coding, digest, *held, blobs);
   blobs.note(digest, {encoded, std::nullopt});
-  std::unique_ptr<BlobBody> whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(place));
+  std::unique_ptr<BlobBody> whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(room));
   if (encoded) whole = std::make_unique<DecodedBody>(std::move(whole), coding, std::nullopt);
   if (is_guess) whole = std::make_unique<GuessedBody>(std::move(whole));
   co_return whole;

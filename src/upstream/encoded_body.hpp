@@ -10,6 +10,9 @@
 //
 // The last three are guesses. When the digest shows that one was wrong, the next download takes the other.
 //
+// What is held counts by its bytes, as they are sent, and all of an upstream's together are bounded by kMaxHeldInAll
+// beyond the kPeekBytes that each download looks at. One that finds no room is taken for what a longer one would be.
+//
 // Threads: as BlobBody.
 #pragma once
 
@@ -19,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "base/sieve_map.hpp"
 #include "oci/digest.hpp"
@@ -31,6 +35,8 @@ namespace sluice::upstream {
 // What has been found out about such blobs, and how much of them is held. Thread-safe.
 class EncodedBlobs {
  public:
+  // Enough to see how it begins, also once it is decoded; this much is always read.
+  static constexpr std::size_t kPeekBytes = std::size_t{64} << 10;
   static constexpr std::size_t kMaxHeldBytes = std::size_t{16} << 20;   // of one blob, as it is sent
   static constexpr std::size_t kMaxHeldInAll = std::size_t{128} << 20;  // of all
   static constexpr std::uint64_t kMaxDecodedBytes = std::uint64_t{1} << 30;
@@ -48,8 +54,25 @@ class EncodedBlobs {
   // A whole download did not have the digest: what was guessed of it is taken for wrong.
   void note_mismatch(const oci::Digest& digest);
 
-  // Room to hold one of them; null when there is none.
-  [[nodiscard]] std::shared_ptr<void> hold();
+  // Room to hold one of them, given back at the end.
+  class Room {
+   public:
+    explicit Room(EncodedBlobs& blobs) : held_(blobs.held_) {}
+    Room(Room&& other) noexcept : held_(std::move(other.held_)), bytes_(std::exchange(other.bytes_, 0)) {}
+    Room& operator=(Room&&) = delete;
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    ~Room() { give_back(); }
+
+    // For `bytes` in all, at most kMaxHeldBytes; false, and as before, where there is no more.
+    [[nodiscard]] bool grow_to(std::size_t bytes);
+    void give_back();
+
+   private:
+    std::shared_ptr<std::atomic<std::size_t>> held_;
+    std::size_t bytes_ = 0;
+  };
+  [[nodiscard]] std::size_t held_bytes() const noexcept { return *held_; }
 
  private:
   std::mutex mutex_;  // guards known_ and claimed_

@@ -93,6 +93,9 @@ class BlobBody {
 
   // The bytes come from another server than the registry, to which it has redirected us.
   [[nodiscard]] virtual bool is_redirected() const { return false; }
+  // Whether the bytes are the blob, or stand for it in a coding, was only guessed (encoded_body.hpp). None of them
+  // should reach a client before all of them have the digest.
+  [[nodiscard]] virtual bool is_guess() const { return false; }
 
   // Suspends until there are bytes: returns how many were put at the front of `into` (which must not be empty and must
   // stay until then), or 0 at the proper end. Not verified against the digest: whoever reads the whole does that.

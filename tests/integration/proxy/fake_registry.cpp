@@ -35,6 +35,7 @@ class FakeRegistry::Body final : public upstream::BlobBody {
   }
   [[nodiscard]] std::uint64_t offset() const override { return offset_; }
   [[nodiscard]] bool is_redirected() const override { return plan_.redirected; }
+  [[nodiscard]] bool is_guess() const override { return plan_.guessed; }
   [[nodiscard]] std::string_view media_type() const override { return oci::media_type::kOctetStream; }
 
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override {

@@ -41,6 +41,7 @@ class FakeRegistry final : public upstream::Registry {
     bool ignore_range = false;                   // from 0, whatever was asked; a bounded range is refused for that
     bool hide_size = false;
     bool redirected = false;                          // it comes from another server
+    bool guessed = false;                             // to be the blob
     std::optional<std::uint64_t> announced = {};      // instead of the real size
     std::shared_ptr<const std::string> content = {};  // instead of the real bytes
   };

@@ -104,6 +104,21 @@ TEST_CASE("Redirected: of another length, or of none, nothing comes before the d
   }
 }
 
+TEST_CASE("Guessed: of what is only guessed to be the blob nothing comes before the digest is right", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(kLarge);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  if (GENERATE(false, true)) CHECK(head(cache.port(), blob_path("library/app", digest)).status == 200);
+  const bool right = GENERATE(true, false);
+  if (right) {
+    cache.hub().plan(digest, {.guessed = true});
+    CHECK((get(cache.port(), blob_path("library/app", digest)).body == blob));
+  } else {
+    cache.hub().plan(digest, {.guessed = true, .content = other(kLarge)});
+    check_nothing_came(cache, get(cache.port(), blob_path("library/app", digest)), digest, blob);
+  }
+}
+
 TEST_CASE("Redirected: a range, which cannot be verified, is passed through only of what is large and says its length",
           "[proxy]") {
   Fixture cache;

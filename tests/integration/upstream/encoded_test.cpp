@@ -146,11 +146,60 @@ TEST_CASE("Encoded: more than is held", "[upstream]") {
   CHECK_FALSE(plain.error);
   // A guess: its length is not told, and nobody gets a byte before the digest is right.
   CHECK_FALSE(plain.size);
+  const auto body = bench.loops.run(bench.registry().open_blob(repository("app"), digest(only_named), 0));
+  REQUIRE(body);
+  CHECK((*body)->is_guess());
+  CHECK_FALSE((*body)->is_redirected());
   CHECK((plain.bytes == layer));
   const Download decoded = bench.get(twice);
   CHECK_FALSE(decoded.error);
   CHECK_FALSE(decoded.size);
   CHECK((decoded.bytes == layer + "x"));
+}
+
+TEST_CASE("Encoded: many small ones at once are all held", "[upstream]") {
+  // More than there are places of the largest size.
+  constexpr int kMany = EncodedBlobs::kMaxHeldInAll / EncodedBlobs::kMaxHeldBytes + 4;
+  const std::string content = content_of(300'000);
+  const bool tells_length = GENERATE(true, false);
+  Bench bench;
+  bench.params.max_connections = std::size_t{2} * kMany;
+  std::vector<std::unique_ptr<BlobBody>> bodies;
+  for (int i = 0; i < kMany; ++i) {
+    const std::string blob = content + std::to_string(i);
+    Reply reply;
+    reply.fields = {{"Content-Encoding", "gzip"}};
+    if (!tells_length) reply.framing = Framing::chunked;
+    reply.body = test::gzip(blob);
+    const std::string name = bench.origin.add_blob("app", blob);
+    bench.origin.respond(Bench::blob(name), [reply](const Request&) { return reply; });
+    auto body = bench.loops.run(bench.registry().open_blob(repository("app"), digest(name), 0));
+    REQUIRE(body);
+    // Known and not guessed.
+    CHECK((*body)->size() == blob.size());
+    CHECK_FALSE((*body)->is_guess());
+    bodies.push_back(std::move(*body));
+  }
+}
+
+TEST_CASE("Encoded: what is held is bounded by bytes", "[upstream]") {
+  EncodedBlobs blobs;
+  constexpr std::size_t kPiece = EncodedBlobs::kMaxHeldBytes;
+  std::vector<EncodedBlobs::Room> rooms;
+  for (std::size_t held = 0; held < EncodedBlobs::kMaxHeldInAll; held += kPiece) {
+    rooms.emplace_back(blobs);
+    CHECK_FALSE(rooms.back().grow_to(kPiece + 1));
+    CHECK(rooms.back().grow_to(kPiece / 2));
+    CHECK(rooms.back().grow_to(kPiece));
+    CHECK(rooms.back().grow_to(1));
+  }
+  CHECK(blobs.held_bytes() == EncodedBlobs::kMaxHeldInAll);
+  EncodedBlobs::Room one_more(blobs);
+  CHECK_FALSE(one_more.grow_to(1));
+  rooms.back().give_back();
+  CHECK(one_more.grow_to(kPiece));
+  rooms.clear();
+  CHECK(blobs.held_bytes() == kPiece);
 }
 
 TEST_CASE("Encoded: a long blob that is compressed once is told by the size that a manifest has claimed",

@@ -275,7 +275,9 @@ runtime::Task<Result<CacheResult>> BlobResponder::respond_stat(http::Exchange& e
   if (!exchange.request().is_head() || names.matched_by(exchange.request().joined("If-None-Match"))) {
     head = not_modified(digest, extra_fields);
   } else {
-    head = whole_blob_head(digest, stat->size, or_octets(stat->manifest_type)).str() + extra_fields;
+    http::ResponseHead fields = blob_head(200, digest, or_octets(stat->manifest_type));
+    if (stat->size) fields.content_length(*stat->size);
+    head = fields.str() + extra_fields;
   }
   const Result<void> sent = co_await exchange.send(head);
   static_cast<void>(sent);

@@ -60,12 +60,10 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(Route route, oci::Dig
     known = co_await membership_.of_stored(route, digest, stored->size);
   } else {
     known = co_await membership_.of(route, digest);
-  }
-  if (!known) co_return known.error();
-  if (!stored) {
-    Result<BlobAccess::Known> sized = co_await membership_.with_size(std::move(route), digest, *known);
-    // Upstream has it, and does not tell how long it is: then the claim is all there is.
-    if (sized || !is_odd_answer(sized.error().code)) known = std::move(sized);
+    if (known) known = co_await membership_.with_size(route, digest, *known);
+    if (!known && is_odd_answer(known.error().code) && co_await membership_.gives_out(std::move(route), digest)) {
+      co_return Stat{std::nullopt, CacheResult::miss, canonical};
+    }
   }
   if (!known) co_return known.error();
   co_return Stat{stored ? stored->size : known->descriptor.size,

@@ -76,7 +76,8 @@ class BlobService {
   runtime::Task<Result<Opened>> open(Route route, oci::Digest digest, http::RequestedRanges asked = {});
 
   struct Stat {
-    std::uint64_t size = 0;
+    std::optional<std::uint64_t>
+        size;  // nothing where upstream does not tell it: what a manifest claims decides nothing
     CacheResult result = CacheResult::none;
     oci::Digest canonical;           // as in Opened
     std::string manifest_type = {};  // where it is one; else empty

@@ -220,7 +220,7 @@ runtime::Task<Result<void>> Download::store(std::span<const std::byte> bytes) {
 
 // A registry may redirect to what is nobody's blob, so that an accomplice reads it here. Of what comes from behind a
 // redirect no client gets a byte before its digest is right where it is small, as answers of other services are, or
-// where its length is not the one that was expected.
+// where its length is not the one that was expected. Nor of what is only guessed to be the blob.
 void Download::hold_back() {
   if (body_->is_guess()) writer_.hold_whole();
   if (!body_->is_redirected()) return;

@@ -31,10 +31,10 @@ class Membership {
   runtime::Task<Result<BlobAccess::Known>> ask(Route route, oci::Digest digest);
   // `known`, with upstream's word on the size where only a manifest has told it.
   runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
-
- private:
+  // Whether upstream begins to send the blob. That download is let go.
   runtime::Task<bool> gives_out(Route route, oci::Digest digest);
 
+ private:
   BlobAccess& access_;
 };
 

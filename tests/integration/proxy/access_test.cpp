@@ -92,14 +92,22 @@ TEST_CASE("Proxy: a manifest's wrong size decides no range", "[proxy]") {
   CHECK(named.cache.hub().seen().blob_heads == 1);
 }
 
-TEST_CASE("Proxy: a manifest's size is nothing while upstream is out, and all there is where it tells none",
-          "[proxy]") {
+TEST_CASE("Proxy: a manifest's size is no answer, whether upstream is out or does not tell it", "[proxy]") {
   Named named(6000);
-  named.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});
-  CHECK(head(named.cache.port(), named.path()).status == 502);
-  named.cache.hub().fail_all(Error{Errc::upstream_protocol, "no length"});
-  CHECK(head(named.cache.port(), named.path()).field("content-length") == "6000");
+  for (const Errc code : {Errc::upstream_unreachable, Errc::upstream_protocol}) {
+    named.cache.hub().fail_all(Error{code, "no answer that is of use"});
+    CHECK(head(named.cache.port(), named.path()).status == 502);
+  }
   named.cache.hub().fail_all({});
+  // Upstream has it, as a GET shows, and does not tell how long it is: a HEAD says no more.
+  named.cache.hub().hide_sizes(true);
+  const oci::Digest unnamed = named.cache.hub().add_blob("library/app", content(3000, 7));
+  for (const std::string& path : {named.path(), blob_path("library/app", unnamed)}) {
+    const Response untold = head(named.cache.port(), path);
+    CHECK(untold.status == 200);
+    CHECK(untold.field("content-length").empty());
+  }
+  named.cache.hub().hide_sizes(false);
   CHECK(get(named.cache.port(), named.path()).body == named.layer);
   REQUIRE(named.cache.wait_idle());
   named.cache.hub().fail_all(Error{Errc::upstream_unreachable, "down"});

@@ -464,7 +464,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route,
   if (!is_certain && !oci::names_manifest_type(reading.media_type)) {
     Error error(Errc::manifest_invalid,
                 fmt::format("upstream sent no manifest for {} of {}", reference.to_string(), route.scope.str()));
-    log::warn("manifests", error.message);
+    log::debug("manifests", error.message);  // each request for that tag gets it
     co_return error;
   }
   if (!reading.info) {

@@ -9,7 +9,7 @@ import re
 import threading
 
 from harness import case as cases
-from harness import client, scripted, sluice
+from harness import client, scripted, server, sluice
 
 BLOB = b"what is right " * 1000
 
@@ -131,6 +131,26 @@ def test_what_clients_write_does_not_disguise_a_line(case):
     cases.poll("the access log has it", lambda: "good\\u202eevil\\u2066\\u200b\\u0085" in cache.process.log())
     for mark in "\u202e\u2066\u200b\u0085":
         assert mark not in cache.process.log()
+
+
+class Portal(server.Server):
+    """Answers everything with a page that is no manifest, in JSON."""
+
+    def answer(self, request):
+        body = b'{"please": "log in"}'
+        request.say(200, [("Content-Type", "application/json"), ("Content-Length", len(body))], body)
+
+
+def test_what_is_no_manifest_fills_no_log(case):
+    """Each request for it is answered with the reason. The log has that at debug."""
+    upstream = Portal(case)
+    quiet, chatty = (sluice.Sluice(case, upstream.url, options=["--log-level", level]) for level in ("warn", "debug"))
+    for cache in (quiet, chatty):
+        for _ in range(3):
+            answer = cache.get("/v2/team/a/manifests/latest")
+            assert answer.status == 502 and answer.codes() == ["MANIFEST_INVALID"], answer.body
+    assert "sent no manifest" in chatty.process.log()
+    assert "sent no manifest" not in quiet.process.log()
 
 
 def test_times_of_hits(case):

@@ -329,6 +329,9 @@ runtime::Task<void> BlobAccess::remember(Scope scope, oci::Descriptor descriptor
   if (revoked(ticket, scope, digest)) co_return;
   // Only manifests are told apart. What else strangers call their layers would fill the table of types.
   const bool is_manifest = !oci::noted_manifest_type(descriptor.media_type).empty();
+  // What upstream gives out as the blob of a signed manifest's digest, if anything, is its payload. That takes nothing
+  // from the manifest, which lies under a name of its own.
+  if (!is_manifest && stored_name(scope, digest) != canonical(digest)) co_return;
   if (!is_manifest) descriptor.media_type = oci::media_type::kOctetStream;
   if (!stored_as) stored_as = is_manifest ? stored_name(scope, digest) : canonical(digest);
   descriptor.digest = *stored_as;
@@ -360,7 +363,8 @@ runtime::Task<void> BlobAccess::remember_named(Scope scope, oci::Descriptor desc
   const Changing changing(versions_, digest);
   const std::optional<Entry> before = catalog_.peek(scope, digest);
   const bool by_upstream = before && before->media_type != store::MediaTypes::kNamedByManifest;
-  if ((by_upstream && is_fresh(*before)) || revoked(ticket, scope, digest)) co_return;
+  const bool has_own_name = stored_name(scope, digest) != canonical(digest);
+  if ((by_upstream && (is_fresh(*before) || has_own_name)) || revoked(ticket, scope, digest)) co_return;
   descriptor.media_type = store::MediaTypes::kNamedByManifest;
   descriptor.digest = canonical(digest);
   negative_.erase(key_of(scope, digest));

@@ -1,4 +1,5 @@
 // Manifests that the cache has no need to understand: their digest says that the bytes are right.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -154,6 +155,55 @@ TEST_CASE("Proxy: a signed manifest lies under the digest of all its bytes", "[p
   std::filesystem::resize_file(chain.cache.store().layout().blob(own), 10);
   chain.check(chain.digest);
   CHECK(chain.origin->seen().count(ScriptedOrigin::manifest_path("library/app", chain.digest), "GET") == 2);
+}
+
+TEST_CASE("Proxy: a signed manifest and the blob of its digest, which is its payload, are kept apart", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string digest = ScriptedOrigin::digest_of(kPayload);
+  const auto path = [&](const std::string& repository, const std::string& kind) {
+    return "/v2/" + repository + "/" + kind + "/" + digest;
+  };
+  const std::vector<std::pair<std::string, std::string>> repositories{{"library/app", "xyz"}, {"library/other", "abc"}};
+  for (const auto& [repository, signature] : repositories) {
+    Reply manifest;
+    manifest.body = signed_manifest(signature);
+    manifest.fields = {{"Content-Type", kSigned}, {"Docker-Content-Digest", digest}};
+    origin.respond(path(repository, "manifests"), [manifest](const Request&) { return manifest; });
+    Reply blob;
+    blob.body = kPayload;
+    blob.fields = {{"Content-Type", "application/octet-stream"}, {"Docker-Content-Digest", digest}};
+    origin.respond(path(repository, "blobs"), [blob](const Request&) { return blob; });
+  }
+  Fixture cache({.origin_url = origin.url()});
+  const auto check = [&](const std::string& method, const std::string& kind, std::size_t which) {
+    const auto& [repository, signature] = repositories[which];
+    INFO(method << " " << kind << " of " << repository);
+    const std::string& expected = kind == "blobs" ? kPayload : signed_manifest(signature);
+    const Response response = fetch(cache.port(), method, "/v2/origin.test" + path(repository, kind).substr(3));
+    CHECK(response.status == 200);
+    if (method == "GET") CHECK(response.body == expected);
+    CHECK(response.field("content-length") == std::to_string(expected.size()));
+    if (kind == "manifests") CHECK(response.field("content-type") == kSigned);
+    CHECK(response.field("docker-content-digest") == digest);
+    REQUIRE(cache.wait_idle());
+  };
+  struct Step {
+    std::string kind;
+    std::size_t which;
+  };
+  const std::vector<Step> all{{"blobs", 0}, {"blobs", 1}, {"manifests", 0}, {"manifests", 1}};
+  std::vector<std::size_t> order{0, 1, 2, 3};
+  // Each order once, as GET alone and with a HEAD before.
+  const int wanted = GENERATE(range(0, 24));
+  for (int i = 0; i < wanted; ++i) std::next_permutation(order.begin(), order.end());
+  const bool heads = GENERATE(false, true);
+  for (int round = 0; round < 3; ++round) {
+    for (const std::size_t step : order) {
+      if (heads) check("HEAD", all[step].kind, all[step].which);
+      check("GET", all[step].kind, all[step].which);
+    }
+    if (round == 1) cache.clock().advance(48h);
+  }
 }
 
 TEST_CASE("Proxy: what comes for a tag has to be a manifest by its type, its digest or its words", "[proxy]") {

@@ -197,6 +197,23 @@ std::optional<store::TagRecord> ManifestService::known_tag(const Route& route, c
   return last;
 }
 
+// Whether a HEAD is enough to believe that the tag is now what it names: the same as before, or a manifest of the same
+// type that is here.
+bool ManifestService::may_have_moved_to(const Route& route, const store::TagRecord& record, const Found& found) {
+  if (found.digest == record.digest) return true;
+  if (!is_here(route, found.digest)) return false;
+  const std::optional<descriptors::Entry> before = access_.peek(route, record.digest);
+  return before && oci::noted_manifest_type(before->media_type) == found.object->media_type;
+}
+
+// Whether the bytes need not be fetched, as far as that can be told without a look at the disk.
+bool ManifestService::is_here(const Route& route, const oci::Digest& digest) {
+  const std::string_view upstream = origin_name(route);
+  if (store_.incomplete() || store_.find(access_.stored_name(route.scope, digest), upstream)) return true;
+  const Object ready = objects_.find(digest);
+  return ready && ready->upstream == upstream;
+}
+
 // Upstream's word on a tag, noted before those who wait for it go on: whoever comes a moment later finds it and asks
 // nothing. `superseded` when that happened since the caller has seen `seen`: look again.
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route route, oci::Tag tag,
@@ -211,6 +228,13 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(Route rou
     found = co_await ask_head(route, oci::Reference(tag), accept_of(accept_class));
   } else {
     found = co_await fetch(route, oci::Reference(tag), accept_of(accept_class));
+  }
+  // Some registries ignore Accept in a HEAD, and name another form of the tag than a GET gives. What it has moved to
+  // has to be fetched anyhow.
+  if (found && record && !found->object->in_memory && !may_have_moved_to(route, *record, *found)) {
+    const oci::Digest said = found->digest;
+    found = co_await fetch(route, oci::Reference(tag), accept_of(accept_class));
+    if (found && found->digest != said) misleading_.add(tag_key(route.scope, tag.str()));
   }
   const bool moved = found && record && record->digest != found->digest;
   metrics_.tag_checks[static_cast<std::size_t>(tag_check(found, record.has_value(), moved))]->add();
@@ -235,7 +259,9 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
                                                                               oci::ManifestClass accept_class,
                                                                               bool head_only) {
   const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
-  if (record && is_fresh(*record)) {
+  const bool fresh = record && is_fresh(*record);
+  // Where the bytes have to be fetched, by the tag: what it is may be known from a HEAD alone.
+  if (fresh && (head_only || is_here(route, record->digest))) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
     // A digest that upstream does not have any more means that the tag has moved.
     if (opened || !is_unobtainable(opened.error().code)) co_return opened;
@@ -243,7 +269,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   const Revocations::Ticket ticket = access_.begin(route);
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
-  const bool compare = (head_only || record.has_value()) && !misleads;
+  const bool compare = (head_only || (record && !fresh)) && !misleads;
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
   if (!found) {
     if (record && is_no_answer(found.error().code)) {

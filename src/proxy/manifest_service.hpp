@@ -7,7 +7,8 @@
 //
 // The digest decides: a manifest is served as it is, whatever the parser makes of it, with the type that upstream's
 // Content-Type names, else its own (oci::served_type). Parsing only tells what it refers to. A HEAD is a hint: where it
-// names a digest that upstream does not give out, the tag is settled by a GET, and asked for so for a while.
+// names a digest that upstream does not give out, or one that is not here or of another type than before, the tag is
+// settled by a GET; where that says something else than the HEAD, the tag is asked for by GET for a while.
 //
 // Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client
 // that does not take what a tag then is gets the tag asked for once more with what it does take; what comes has a
@@ -93,6 +94,8 @@ class ManifestService {
   [[nodiscard]] std::optional<store::TagRecord> known_tag(const Route& route, const oci::Tag& tag,
                                                           oci::ManifestClass accept_class) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
+  [[nodiscard]] bool may_have_moved_to(const Route& route, const store::TagRecord& record, const Found& found);
+  [[nodiscard]] bool is_here(const Route& route, const oci::Digest& digest);
   bool peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);
   bool peek_digest(const Route& route, const oci::Digest& digest, ReadyHit& hit);
 
@@ -130,7 +133,7 @@ class ManifestService {
   const Metrics metrics_;
   ObjectCache objects_;
   NegativeCache negative_;
-  NegativeCache misleading_;  // tags whose HEAD has named a digest that upstream does not give out
+  NegativeCache misleading_;  // tags whose HEAD has named something else than their GET gives
   runtime::SingleFlight<std::string, Found> flights_;
   runtime::SingleFlight<std::string, Object> loads_;
 };

@@ -213,6 +213,7 @@ TEST_CASE("Proxy: what comes for a tag has to be a manifest by its type, its dig
   reply.fields = {{"Content-Type", "application/json"}};
   unsigned expected = 502;
   SECTION("none of them") {}
+  SECTION("the type of an error") { reply.fields[0].second = "application/problem+json"; }
   SECTION("its type") {
     reply.fields[0].second = kVendor;
     expected = 200;
@@ -263,7 +264,6 @@ struct Misled {
     origin.respond(ScriptedOrigin::manifest_path("library/app", digest), [reply](const Request&) { return reply; });
   }
   [[nodiscard]] std::size_t asked(const std::string& method) const { return origin.count(tag, method); }
-  SECTION("the type of an error") { reply.fields[0].second = "application/problem+json"; }
 
   const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
   const std::string path = "/v2/origin.test/library/app/manifests/latest";
@@ -304,6 +304,103 @@ TEST_CASE("Proxy: a tag whose HEAD names what nobody can fetch is settled by its
     CHECK(head(misled.cache.port(), misled.path).field("docker-content-digest") == misled.digest);
     CHECK(misled.asked("GET") == 1);
   }
+}
+
+namespace {
+
+// A registry whose HEADs of a tag ignore Accept: they name the image of one platform, while GETs give the index.
+struct Narrow {
+  Narrow() {
+    set(1);
+    for (const bool index : {false, true}) {
+      for (unsigned number : {1U, 2U}) {
+        Reply reply = answer(index, number);
+        const std::string digest = ScriptedOrigin::digest_of(reply.body);
+        origin.respond(ScriptedOrigin::manifest_path("library/app", digest), [reply](const Request&) { return reply; });
+      }
+    }
+  }
+  static std::string image(unsigned number) { return image_manifest(number, kOciManifest); }
+  static std::string index(unsigned number) {
+    return index_manifest(oci::digest_of(oci::Algorithm::sha256, image(number)), image(number).size());
+  }
+  static Reply answer(bool is_index, unsigned number) {
+    Reply reply;
+    reply.body = is_index ? index(number) : image(number);
+    reply.fields = {{"Content-Type", is_index ? kOciIndex : kOciManifest},
+                    {"Docker-Content-Digest", ScriptedOrigin::digest_of(reply.body)}};
+    return reply;
+  }
+  void set(unsigned number) {
+    origin.respond(tag, [number](const Request& request) { return answer(request.method != "HEAD", number); });
+  }
+  Response ask(const std::string& method, const std::string& reference = "latest") {
+    return fetch(cache.port(), method, "/v2/origin.test/library/app/manifests/" + reference,
+                 {{"Accept", kOciIndex + ", " + kOciManifest}});
+  }
+
+  const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
+  ScriptedOrigin origin;
+  Fixture cache{{.origin_url = origin.url()}};
+};
+
+}  // namespace
+
+TEST_CASE("Proxy: a tag whose HEAD names another form than its GET gives stays what the GET gives", "[proxy]") {
+  Narrow narrow;
+  REQUIRE(narrow.ask("GET").body == Narrow::index(1));
+  // A client has pulled the image that the index names, so that it is here.
+  const bool pulled = GENERATE(false, true);
+  const std::string child = ScriptedOrigin::digest_of(Narrow::image(1));
+  if (pulled) REQUIRE(narrow.ask("GET", child).body == Narrow::image(1));
+  for (int round = 0; round < 3; ++round) {
+    narrow.cache.clock().advance(61s);
+    CHECK(narrow.ask("HEAD").field("docker-content-digest") == ScriptedOrigin::digest_of(Narrow::index(1)));
+    CHECK(narrow.ask("GET").body == Narrow::index(1));
+  }
+  // One HEAD, which has misled, and a GET each time.
+  CHECK(narrow.origin.count(narrow.tag, "HEAD") == 1);
+  CHECK(narrow.origin.count(narrow.tag, "GET") == 4);
+  narrow.set(2);
+  narrow.cache.clock().advance(61s);
+  CHECK(narrow.ask("GET").body == Narrow::index(2));
+}
+
+TEST_CASE("Proxy: after a cold HEAD that names another form the GET of the tag is upstream's", "[proxy]") {
+  Narrow narrow;
+  CHECK(narrow.ask("HEAD").status == 200);
+  for (int round = 0; round < 2; ++round) CHECK(narrow.ask("GET").body == Narrow::index(1));
+  CHECK(narrow.ask("HEAD").field("docker-content-digest") == ScriptedOrigin::digest_of(Narrow::index(1)));
+  CHECK(narrow.origin.count(narrow.tag, "HEAD") == 1);
+  CHECK(narrow.origin.count(narrow.tag, "GET") == 1);
+}
+
+TEST_CASE("Proxy: a tag that has moved costs a HEAD and a GET", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
+  const auto set = [&](unsigned number) {
+    const Reply reply = Narrow::answer(true, number);
+    for (const std::string& path :
+         {tag, ScriptedOrigin::manifest_path("library/app", ScriptedOrigin::digest_of(reply.body))}) {
+      origin.respond(path, [reply](const Request&) { return reply; });
+    }
+  };
+  Fixture cache({.origin_url = origin.url()});
+  const auto check = [&](unsigned number) {
+    CHECK(get(cache.port(), "/v2/origin.test/library/app/manifests/latest").body == Narrow::index(number));
+  };
+  set(1);
+  check(1);
+  set(2);
+  cache.clock().advance(61s);
+  check(2);
+  CHECK(origin.count(tag, "HEAD") == 1);
+  CHECK(origin.requests().size() == 3);
+  // Back to what is here and of the same type: the HEAD is enough.
+  set(1);
+  cache.clock().advance(61s);
+  check(1);
+  CHECK(origin.requests().size() == 4);
 }
 
 TEST_CASE("Proxy: a manifest that only a GET tells of costs one request", "[proxy]") {

@@ -142,7 +142,8 @@ TEST_CASE("Proxy: a client that reads nothing of what passes through costs at mo
     each = cost_of_each(cache, target, {}, [&cache] {
       return cache.hub().wait_until([](const auto& seen) { return seen.bytes >= kSize - 1; });
     });
-    CHECK(cache.metric("sluice_fills_in_flight") == 1);
+    // The clients have left by now, and the fill may have ended with them.
+    CHECK(cache.hub().seen().downloads == 1);
     cache.hub().release(digest);
   }
   SECTION("cold range") {

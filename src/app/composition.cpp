@@ -331,7 +331,9 @@ Result<void> Application::start() {
     return error;
   }
   settle_rights();
-  parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
+  // Parts whose upstream nobody knows are removed, as stored ones are.
+  const bool unknown = rights_.found_nothing();
+  parts_.start([this, unknown](const oci::Digest& digest) { return unknown || store_.find(digest).has_value(); });
   store_ready_.met();
 
   api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{.upstreams = upstreams_,

@@ -119,6 +119,7 @@ UpstreamRights rights_of(const std::string& name, const config::Upstream& from) 
   std::vector<std::string> urls{from.url};
   urls.insert(urls.end(), from.endpoints.begin(), from.endpoints.end());
   for (const std::string& url : urls) rights.add(url);
+  rights.add(from.proxy);
   rights.add(from.access == config::Access::passthrough ? "passthrough" : "open");
   add_login(from, urls, rights);
   for (const config::CredentialRule& rule : from.credentials) {

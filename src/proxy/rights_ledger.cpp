@@ -1,5 +1,6 @@
 #include "proxy/rights_ledger.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <utility>
@@ -78,8 +79,9 @@ RightsLedger::Standing RightsLedger::begin(const std::string& name, const Claim&
   const std::optional<std::string> text = parts_.store.catalog().meta(key_of(name));
   if (!text) {
     out.term = term(name, out);
-    // Where the file could not be read, what it has noted goes with the rows that it has.
-    if (!parts_.store.catalog().is_unread()) note(name, out);
+    // Where the file could not be read, it may hold rows that were learnt with other rights.
+    if (parts_.store.catalog().is_unread()) parts_.store.catalog().forget_upstream(name);
+    note(name, out);
     return out;
   }
   const Noted noted = parse(*text);
@@ -103,6 +105,11 @@ RightsTerms RightsLedger::settle(const Claims& claims) {
     }
     at->second.term->is_over = true;
     at = now_.erase(at);
+  }
+  if (now_.empty()) {
+    found_nothing_ = std::none_of(claims.begin(), claims.end(), [this](const auto& claim) {
+      return parts_.store.catalog().meta(key_of(claim.first)).has_value();
+    });
   }
   RightsTerms terms;
   RightsMarks::Table marks;

@@ -50,6 +50,9 @@ class RightsLedger {
 
   // What is in force from now on. The store must have been started.
   [[nodiscard]] RightsTerms settle(const Claims& claims);
+  // After the first settle(): nothing was noted of any upstream, as in a new or a lost catalog. Then nothing tells with
+  // which rights, or from which address, the parts of interrupted downloads came.
+  [[nodiscard]] bool found_nothing() const noexcept { return found_nothing_; }
 
  private:
   struct Standing {
@@ -67,6 +70,7 @@ class RightsLedger {
   const Parts parts_;
   std::map<std::string, Standing, std::less<>> now_;
   std::uint64_t terms_ = 0;
+  bool found_nothing_ = false;
 };
 
 }  // namespace sluice::proxy

@@ -102,7 +102,13 @@ Result<std::unique_ptr<CatalogFile>> Catalog::open_file() {
 Result<void> Catalog::give_everything(const std::function<Result<void>(std::span<const Change>)>& take) const {
   Result<void> done{};
   std::vector<Change> changes;
-  if (blob_source_) {
+  {
+    const std::scoped_lock lock(meta_mutex_);
+    for (const auto& [key, value] : meta_) changes.push_back(meta_change(key, value));
+  }
+  // First, because it says with which rights the rows were learnt: a crash must not leave them beside other ones.
+  if (!changes.empty()) done = take(changes);
+  if (done && blob_source_) {
     blob_source_([&](std::span<const BlobRow> rows) {
       changes.clear();
       for (const BlobRow& row : rows) {
@@ -116,10 +122,6 @@ Result<void> Catalog::give_everything(const std::function<Result<void>(std::span
   if (done) done = memory_->give_everything(take);
   if (!done) return done;
   changes.clear();
-  {
-    const std::scoped_lock lock(meta_mutex_);
-    for (const auto& [key, value] : meta_) changes.push_back(meta_change(key, value));
-  }
   if (complete_.load(std::memory_order_acquire)) changes.emplace_back().kind = Change::Kind::set_complete;
   return take(changes);
 }

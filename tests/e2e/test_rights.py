@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import http.client
 import json
 import os
 import signal
@@ -153,3 +154,41 @@ def test_another_password_in_the_file(case):
     password.write_text("wrong\n")
     cases.poll("the file is read again", lambda: pulls.statuses() != [200, 200, 200], seconds=60)
     assert all(status in (401, 403, 502) for status in pulls.statuses()), pulls.statuses()
+
+
+def test_parts_of_a_lost_catalog(case):
+    """Without the catalog nothing tells from which address a part came, so nobody goes on from it."""
+    layer = os.urandom(8_000_000)
+
+    class Breaking(Registry):
+        def answer(self, request):
+            if "/blobs/" not in request.path or request.command != "GET":
+                super().answer(request)
+                return
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(layer)))
+            request.end_headers()
+            request.wfile.write(layer[:6_000_000])
+            request.close_connection = True
+
+    registry = Breaking(case)
+    registry.may = {"alice": {REPOSITORY}}
+    _, digest = registry.add_image(REPOSITORY, "v1", layer)
+    cache = sluice.Sluice(case, config=config(registry, "alice"))
+
+    def parts():
+        return [name for name in cache.incoming() if name.endswith(".part")]
+
+    try:
+        cache.get(f"/v2/{REPOSITORY}/blobs/{digest}")
+    except (http.client.HTTPException, OSError):
+        pass  # it is broken off
+    cases.poll("a part is kept", parts)
+    cache.stop()
+    cache.start()
+    assert parts(), "a part survives a restart"
+    cache.stop()
+    for path in cache.data.glob("catalog.db*"):
+        path.unlink()
+    cache.start()
+    assert not parts()

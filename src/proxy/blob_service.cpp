@@ -139,8 +139,9 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(Route route, oci::D
     if (canonical == digest && digest.algorithm() != oci::Algorithm::sha256) {
       // It may be here under another name. Asking which costs one HEAD, not asking perhaps a download.
       const Result<BlobAccess::Known> known = co_await membership_.of(route, digest);
-      if (!known) co_return known.error();
-      const std::optional<oci::Digest> claimed = known->claimed ? known->claimed : access_.claimed(digest);
+      // An upstream that tells no size may give the blob all the same, which a download finds out.
+      if (!known && !is_odd_answer(known.error().code)) co_return known.error();
+      const std::optional<oci::Digest> claimed = known && known->claimed ? known->claimed : access_.claimed(digest);
       if (claimed && store_.find(*claimed, origin_name(route)) && co_await names_.verify(digest, *claimed)) continue;
     }
     Result<std::optional<PassThrough::Opened>> passed = co_await pass_through_.open(route, digest, asked);

@@ -191,8 +191,10 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   if (status / 100 == 2 && request.check) {
     if (const Result<void> fits = request.check(*answer.response); !fits) {
       tried.error = answer.redirected ? asked.failed_behind(answer, fits.error()) : fits.error().in(answer.where);
+      if (fits.error().code == Errc::unsupported) tried.error->code = Errc::unsupported;
       tried.elsewhere = true;
-      tried.again = answer.redirected;
+      // Another presigned address does not make a server know ranges.
+      tried.again = answer.redirected && fits.error().code != Errc::unsupported;
       co_return tried;
     }
   }

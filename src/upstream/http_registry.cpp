@@ -162,7 +162,12 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
   const Result<std::uint64_t> size = size_by_range(response.head(), response.content_length());
-  if (!size) co_return exchange_->useless(*answer, size.error());
+  if (!size) {
+    // Also behind a redirect it is an odd answer, and no outage: a download may bring the blob all the same.
+    Error error = exchange_->useless(*answer, size.error());
+    error.code = size.error().code;
+    co_return error;
+  }
   if (coding_of(response.head())) {
     co_await let_go(std::move(*answer));
     if (by_head) heads.was_useless(hint.passes);

@@ -29,6 +29,16 @@ oci::Digest sha256_of(const std::string& bytes) { return oci::digest_of(oci::Alg
 
 }  // namespace
 
+TEST_CASE("Names: a blob of untold length is fetched by another algorithm's name", "[proxy]") {
+  Fixture cache;
+  cache.hub().hide_sizes(true);
+  const std::string blob = content(300'000);
+  const oci::Digest other = cache.hub().add_blob("library/app", blob, oci::Algorithm::sha512);
+  CHECK((get(cache.port(), blob_path("library/app", other)).body == blob));
+  REQUIRE(cache.wait_idle());
+  CHECK((get(cache.port(), blob_path("library/app", other)).body == blob));
+}
+
 TEST_CASE("Names: a blob asked for by another algorithm is kept once, under its sha256", "[proxy]") {
   const oci::Algorithm algorithm = GENERATE(oci::Algorithm::sha512, oci::Algorithm::sha384);
   const std::size_t size = GENERATE(1'000, 300'000);  // from memory, and by sendfile

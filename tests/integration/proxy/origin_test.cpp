@@ -135,6 +135,63 @@ TEST_CASE("Proxy and origin: a redirect, and a body without a length", "[proxy]"
   chain.check_served();
 }
 
+// Storage that knows no HEAD, no Range and tells no length, as some proxies in front of it do.
+TEST_CASE("Proxy and origin: a redirect to what tells no length", "[proxy]") {
+  Chain chain;
+  chain.origin.respond(chain.upstream_path(), [](const Request&) {
+    Reply redirect;
+    redirect.status = 307;
+    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
+    return redirect;
+  });
+  chain.origin.respond("/elsewhere", [blob = chain.blob](const Request& request) {
+    Reply reply;
+    reply.status = request.method == "HEAD" ? 403 : 200;
+    reply.body = blob;
+    reply.framing = Framing::chunked;
+    return reply;
+  });
+  SECTION("whole, and for another repository, which joins or finds it") {
+    chain.check_served();
+    REQUIRE(chain.cache.wait_idle());
+    chain.origin.respond(ScriptedOrigin::blob_path("library/other", chain.digest), [](const Request&) {
+      Reply redirect;
+      redirect.status = 307;
+      redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
+      return redirect;
+    });
+    const Response other = get(chain.cache.port(), "/v2/origin.test/library/other/blobs/" + chain.digest);
+    CHECK(other.status == 200);
+    CHECK((other.body == chain.blob));
+  }
+  SECTION("a range") {
+    const Response range = get(chain.cache.port(), chain.path(), {{"Range", "bytes=1000-1999"}});
+    CHECK(range.status == 206);
+    CHECK((range.body == chain.blob.substr(1'000, 1'000)));
+  }
+  SECTION("HEAD") { CHECK(head(chain.cache.port(), chain.path()).status == 200); }
+}
+
+TEST_CASE("Proxy and origin: a redirect to storage that ignores Range", "[proxy]") {
+  Chain chain;
+  chain.origin.respond(chain.upstream_path(), [](const Request&) {
+    Reply redirect;
+    redirect.status = 307;
+    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
+    return redirect;
+  });
+  chain.origin.respond("/elsewhere", [blob = chain.blob](const Request&) {
+    Reply reply;
+    reply.body = blob;
+    return reply;
+  });
+  const Response range = get(chain.cache.port(), chain.path(), {{"Range", "bytes=1000-1999"}});
+  CHECK(range.status == 206);
+  CHECK((range.body == chain.blob.substr(1'000, 1'000)));
+  // A question, the range, and the whole, with a redirect each.
+  CHECK(chain.origin.requests().size() <= 8);
+}
+
 TEST_CASE("Proxy and origin: statuses are handed on", "[proxy]") {
   struct Case {
     int upstream;

@@ -269,7 +269,9 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   const Revocations::Ticket ticket = access_.begin(route);
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
-  const bool compare = (head_only || (record && !fresh)) && !misleads;
+  // What only a HEAD has told is compared with no other HEAD where the bytes are wanted: both may name another form.
+  const bool is_comparable = record && !fresh && is_here(route, record->digest);
+  const bool compare = (head_only || is_comparable) && !misleads;
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
   if (!found) {
     if (record && is_no_answer(found.error().code)) {

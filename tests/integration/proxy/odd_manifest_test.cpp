@@ -375,6 +375,13 @@ TEST_CASE("Proxy: after a cold HEAD that names another form the GET of the tag i
   CHECK(narrow.origin.count(narrow.tag, "GET") == 1);
 }
 
+TEST_CASE("Proxy: what only a HEAD has told is not compared with another HEAD", "[proxy]") {
+  Narrow narrow;
+  CHECK(narrow.ask("HEAD").status == 200);
+  narrow.cache.clock().advance(61s);
+  for (int round = 0; round < 2; ++round) CHECK(narrow.ask("GET").body == Narrow::index(1));
+}
+
 TEST_CASE("Proxy: a tag that has moved costs a HEAD and a GET", "[proxy]") {
   ScriptedOrigin origin;
   const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");

@@ -163,6 +163,31 @@ TEST_CASE("Rights: what an older version has learnt counts, and what its rights 
   learnt.check_status(cache, 403U);
 }
 
+TEST_CASE("Rights: what was learnt while the catalog could not be written is not served with others",
+          "[proxy][rights]") {
+  TempDirectory directory;
+  const std::filesystem::path data = directory.path() / "data";
+  const std::filesystem::path file = data / "catalog.db";
+  std::filesystem::create_directories(data);
+  // What stands in the way of the files that SQLite makes beside it does what a full disk does.
+  const std::string beside[] = {file.native() + "-wal", file.native() + "-shm"};
+  for (const std::string& path : beside) std::filesystem::create_symlink("nowhere/at-all", path);
+  {
+    Fixture cache(params_of(kAlice, data));
+    Learnt(cache.quay()).pull(cache);
+    CHECK_FALSE(cache.store().catalog().flush().has_value());
+    for (const std::string& path : beside) std::filesystem::remove(path);
+    CHECK(cache.store().catalog().flush().has_value());
+    REQUIRE(cache.stop());
+  }
+  REQUIRE(std::filesystem::is_regular_file(file));
+  const Claim other = GENERATE(true, false) ? kBob : kElsewhere;
+  Fixture cache(params_of(other, data));
+  const Learnt learnt(cache.quay());
+  learnt.quay.refuse("team/app", kDenied);
+  learnt.check_status(cache, 403U);
+}
+
 TEST_CASE("Rights: an outage does not bring back what another login has learnt", "[proxy][rights]") {
   Fixture cache(params_of(kAlice));
   const Learnt learnt(cache.quay());

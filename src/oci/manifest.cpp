@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "oci/json.hpp"
 #include "oci/media_type.hpp"
 
 namespace sluice::oci {
@@ -362,6 +363,14 @@ bool names_manifest_type(std::string_view content_type) noexcept {
   const std::string_view bare = strip_parameters(content_type);
   if (!is_media_type(bare) || !bare.starts_with(kApplication) || is_generic(bare)) return false;
   return std::find(kFiles.begin(), kFiles.end(), bare.substr(kApplication.size())) == kFiles.end();
+}
+
+bool is_error_document(std::string_view bytes) {
+  const Result<nlohmann::json> document = parse_json(bytes, {});
+  if (!document || !document->is_object() || !document->contains("errors")) return false;
+  constexpr std::array<const char*, 3> kOfManifests = {"schemaVersion", "mediaType", "artifactType"};
+  return std::none_of(kOfManifests.begin(), kOfManifests.end(),
+                      [&document](const char* key) { return document->contains(key); });
 }
 
 std::string served_type(std::string_view bytes, std::string_view content_type) {

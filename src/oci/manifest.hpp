@@ -60,6 +60,11 @@ Result<ManifestInfo> parse_manifest(std::string_view bytes, std::string_view con
 // error (application/problem+json, RFC 9457).
 bool names_manifest_type(std::string_view content_type) noexcept;
 
+// Whether `bytes` say of themselves that they are errors and no manifest: an object with `errors`, as registries
+// (distribution-spec, "Error Codes") and other services send them, and with nothing that a manifest has. False for more
+// than 64 KiB.
+bool is_error_document(std::string_view bytes);
+
 // The media type to serve `bytes` with: that of upstream's Content-Type where it names one (also where the body names
 // another: a HEAD has only the former), else the body's `mediaType`, else what its structure shows; application/json or
 // application/octet-stream where nothing tells.

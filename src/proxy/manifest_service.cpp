@@ -429,7 +429,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route,
   const oci::Digest digest = answer.digest;
   Reading reading = co_await read(answer.body, answer.media_type);
   const bool is_certain = answer.has_named_digest || reference.is_digest();
-  if (!is_certain && !oci::names_manifest_type(reading.media_type)) {
+  if (!is_certain && (!oci::names_manifest_type(reading.media_type) || oci::is_error_document(answer.body))) {
     Error error(Errc::manifest_invalid,
                 fmt::format("upstream sent no manifest for {} of {}", reference.to_string(), route.scope.str()));
     log::debug("manifests", error.message);  // each request for that tag gets it

@@ -214,6 +214,14 @@ TEST_CASE("Proxy: what comes for a tag has to be a manifest by its type, its dig
   unsigned expected = 502;
   SECTION("none of them") {}
   SECTION("the type of an error") { reply.fields[0].second = "application/problem+json"; }
+  SECTION("an error of another type") {
+    reply.fields[0].second = "application/vnd.api+json";
+    reply.body = R"({"errors":[{"status":"503"}]})";
+  }
+  SECTION("an error of a manifest's type") {
+    reply.fields[0].second = kOciManifest;
+    reply.body = R"({"errors":[{"code":"UNKNOWN"}]})";
+  }
   SECTION("its type") {
     reply.fields[0].second = kVendor;
     expected = 200;

@@ -148,8 +148,12 @@ TEST_CASE("Inventory: the mark of what only a manifest says is shown to nobody",
   at.tag("docker.io/a/b", "1", image);
   CHECK(at.inventory.stat(layer)->blob.media_type == at.store_.find(layer)->media_type);
   CHECK(at.inventory.stat(known)->blob.media_type.empty());
-  for (const BlobRow& row : at.inventory.blobs(AdminFixture::name("a/b"), {})->rows) CHECK(row.media_type != mark);
-  for (const BlobRow& row : at.inventory.stat(AdminFixture::name("a/b:1"))->blobs) CHECK(row.media_type != mark);
+  const auto page = at.inventory.blobs(AdminFixture::name("a/b"), {});
+  REQUIRE(page);
+  for (const BlobRow& row : page->rows) CHECK(row.media_type != mark);
+  const auto stat = at.inventory.stat(AdminFixture::name("a/b:1"));
+  REQUIRE(stat);
+  for (const BlobRow& row : stat->blobs) CHECK(row.media_type != mark);
 }
 
 TEST_CASE("Inventory: an image by tag and by digest", "[admin]") {

@@ -79,9 +79,11 @@ TEST_CASE("Rights of an upstream: what does not change them", "[app][rights]") {
   tuned.stall_timeout = tuned.request_timeout = std::chrono::seconds{1};
   tuned.prefetch = config::Prefetch::layers;
   tuned.offline = true;
-  tuned.proxy = "http://proxy.example.com:3128";
   tuned.realm_hosts = {"auth.example.com"};
   CHECK(same(registry(), tuned) == kNothing);
+  // What a name stands for is the proxy's word.
+  tuned.proxy = "http://proxy.example.com:3128";
+  CHECK(same(registry(), tuned) == kRights);
 }
 
 TEST_CASE("Rights of an upstream: what stands in files counts, and not where", "[app][rights]") {

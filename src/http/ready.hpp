@@ -62,7 +62,7 @@ class ReadyAnswer {
   // Whether the answer may be given now; fills `use`. Neither blocks nor allocates.
   [[nodiscard]] virtual bool prepare(ReadyUse& use) noexcept = 0;
   // Not all of it could be sent at once; notes `use.begun`.
-  virtual void is_unfinished(ReadyUse& use) noexcept = 0;
+  virtual void note_unfinished(ReadyUse& use) noexcept = 0;
   // What was prepared and begun has been sent, or has ended before its end.
   virtual void over(const ReadyUse& use, const ReadyOutcome& outcome) = 0;
   // The file could not be read, or is shorter than it was.

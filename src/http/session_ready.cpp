@@ -97,7 +97,7 @@ Session::Ready Session::answer_ready(std::string_view head) {
     if (sent && *sent) sent = file_sent == use.file_size;
   }
   if (sent && !*sent) {
-    answer.is_unfinished(use);
+    answer.note_unfinished(use);
     const std::string_view line = head.substr(0, head.find(" HTTP/"));
     unfinished_ = std::make_shared<ReadyTransfer>(
         ReadyTransfer{*found, std::move(use), tail, all - gather.remaining(), file_sent, std::string(line)});

@@ -59,7 +59,7 @@ class ReadyWay::Answer final : public http::ReadyAnswer {
          std::string_view request_id, const ReadyHit& hit, std::string head);
 
   bool prepare(http::ReadyUse& use) noexcept override;
-  void is_unfinished(http::ReadyUse& use) noexcept override { use.begun = parts_.clock.now(); }
+  void note_unfinished(http::ReadyUse& use) noexcept override { use.begun = parts_.clock.now(); }
   void over(const http::ReadyUse& use, const http::ReadyOutcome& outcome) override;
   void file_failed() noexcept override { parts_.blobs.suspect(digest_); }
 
@@ -199,15 +199,14 @@ std::shared_ptr<http::ReadyAnswer> ReadyWay::make(const http::Request& request, 
 
   std::optional<ReadyHit> hit;
   std::string fields = extra_fields(ns, *route);
+  fields += cache_fields(CacheResult::hit);
   if (is_blob) {
     const Result<oci::Digest> digest = oci::Digest::parse(target.reference);
     if (digest) hit = parts_.blobs.peek(*route, *digest, request.is_head());
-    fields += cache_fields(CacheResult::hit);
   } else if (const Result<oci::Reference> reference = oci::Reference::parse(target.reference)) {
     oci::Accept accept;
     if (request.has_header("Accept")) accept = oci::Accept::parse(request.joined("Accept"));
     hit = parts_.manifests.peek(*route, *reference, accept);
-    fields += cache_fields(CacheResult::hit);
     if (is_negotiated(target)) fields += kVary;
   }
   if (!hit) return nullptr;

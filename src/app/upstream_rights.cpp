@@ -37,6 +37,10 @@ class Collected {
   ~Collected() { OPENSSL_cleanse(text_.data(), text_.size()); }
 
   void add(std::string_view part) { text_.append(fmt::format("{}:", part.size())).append(part); }
+  void add_all(const std::vector<std::string>& parts) {
+    add(std::to_string(parts.size()));
+    for (const std::string& part : parts) add(part);
+  }
   void add_secret(std::string_view part) {
     add(part);
     has_secret_ = has_secret_ || !part.empty();
@@ -118,13 +122,13 @@ UpstreamRights rights_of(const std::string& name, const config::Upstream& from) 
   Collected rights(name);
   std::vector<std::string> urls{from.url};
   urls.insert(urls.end(), from.endpoints.begin(), from.endpoints.end());
-  for (const std::string& url : urls) rights.add(url);
+  rights.add_all(urls);
   rights.add(from.proxy);
   rights.add(from.access == config::Access::passthrough ? "passthrough" : "open");
   add_login(from, urls, rights);
   for (const config::CredentialRule& rule : from.credentials) {
     rights.add("rule");
-    for (const std::string& pattern : rule.repositories) rights.add(pattern);
+    rights.add_all(rule.repositories);
     add_login(rule, urls, rights);
   }
   if (!from.cert_file.empty()) {

@@ -12,7 +12,7 @@
 namespace sluice::app {
 
 struct UpstreamRights {
-  // `address`: url. `rights`: that, the endpoints, the access, for which repositories which login counts (user name and
+  // `address`: url. `rights`: that, the endpoints, the proxy, the access, for which repositories which login counts (user name and
   // password, wherever they stand; the program that knows them; none), and the client certificate. What a credential
   // helper says is not part of it: such logins renew themselves. With a secret in it, it is PBKDF2's.
   proxy::RightsLedger::Claim claim;

@@ -10,20 +10,14 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 
+#include <fmt/format.h>
+
 namespace sluice::descriptors {
 namespace {
 
 constexpr std::size_t kBytes = 16;  // of the key, and of what is kept of the hash
 
-std::string hex(std::span<const unsigned char> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string out;
-  for (const unsigned char byte : bytes) {
-    out += kDigits[byte >> 4U];
-    out += kDigits[byte & 0xfU];
-  }
-  return out;
-}
+std::string hex(std::span<const unsigned char> bytes) { return fmt::format("{:02x}", fmt::join(bytes, "")); }
 
 // The hex of the key is the key: it is as random.
 std::string mark_of(std::string_view key, std::string_view rights) {

@@ -25,7 +25,7 @@
 #include "app/loop_watch.hpp"
 #include "app/patiently.hpp"
 #include "app/reload.hpp"
-#include "app/reload_metrics.hpp"
+#include "app/reloader.hpp"
 #include "app/service_manager.hpp"
 #include "app/signals.hpp"
 #include "app/upstream_set.hpp"
@@ -46,7 +46,6 @@
 #include "runtime/every.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
-#include "runtime/pause.hpp"
 #include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
 #include "store/parts.hpp"
@@ -63,6 +62,17 @@ constexpr auto kCancelTimeout = 10s;
 runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
   log.flush();
   co_return;
+}
+
+runtime::Task<Result<std::string>> reload_for_admin(Reloader& reloader) {
+  const Result<Reloaded> reloaded = co_await reloader.reload();
+  if (!reloaded) co_return reloaded.error();
+  co_return to_json(*reloaded);
+}
+
+runtime::Task<void> reload_for_signal(Reloader& reloader) {
+  const Result<Reloaded> reloaded = co_await reloader.reload();
+  static_cast<void>(reloaded);  // the log says how it went
 }
 
 // What is left would use what is about to be destroyed. All that matters is on the disk or can be fetched again.
@@ -88,17 +98,6 @@ class Application {
 
  private:
   Result<void> start();
-  // What SIGHUP and the admin API ask for: the configuration is read again, and what may change without a restart is
-  // put in force, all of it or nothing. Blocks; on the thread of reloads_.
-  Result<Reloaded> reload();
-  Result<Reloaded> put_in_force(const config::Settings& loaded);
-  static runtime::Task<Result<std::string>> reload_for_admin(Application& self);
-  static runtime::Task<void> reload_for_signal(Application& self);
-  // Upstreams with a file that is another one are made again, as by a reload. Blocks; on the thread of reloads_.
-  void follow_files();
-  static runtime::Task<void> follow_files_for(Application& self);
-  // Takes back what was learnt with other rights than those of the upstreams that are in force.
-  void settle_rights() { upstreams_.set_terms(rights_.settle(upstream_set_.claims())); }
   void keep_up(std::string name, std::chrono::nanoseconds interval, std::function<runtime::Task<void>()> body);
   void stop();
   void end_tasks();
@@ -108,11 +107,8 @@ class Application {
 
   const config::Settings& settings_;  // with which it was started
   Activation activation_;
-  const LoadAgain load_again_;
-  config::Settings now_;  // in force; reload alone
   SystemClock clock_;
   metrics::Registry registry_;
-  ReloadMetrics reload_metrics_{registry_};
   admin::Readiness readiness_;
   const admin::Readiness::Condition store_ready_ = readiness_.add("store");
   const admin::Readiness::Condition catalog_ready_ = readiness_.add("catalog");
@@ -122,8 +118,6 @@ class Application {
 
   runtime::PosixFilesystem filesystem_{settings_.store.mode};
   runtime::DiskPool pool_;
-  runtime::DiskPool reloads_{1};
-  std::atomic<bool> serving_{false};
   const ServiceManager service_manager_{config::process_environment()};
   runtime::LoopPool loops_;
   LoopWatch loop_watch_{service_manager_, loops_.size(), registry_};
@@ -152,6 +146,7 @@ class Application {
   proxy::Referrers referrers_;
   proxy::AccessGate gate_;
   FrontDoor door_;
+  Reloader reloader_;
   std::unique_ptr<proxy::AccessLog> access_log_;
   std::unique_ptr<proxy::Api> api_;
   proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
@@ -164,8 +159,6 @@ class Application {
 Application::Application(const config::Settings& settings, LoadAgain load_again, Activation activation)
     : settings_(settings),
       activation_(std::move(activation)),
-      load_again_(std::move(load_again)),
-      now_(settings),
       pool_(settings.store.threads),
       loops_(settings.server.threads),
       store_(store_params(settings), filesystem_, pool_, clock_, registry_),
@@ -207,96 +200,13 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
                  manifests_, store_, pool_, clock_, fills_),
       gate_({}, clock_, fills_, registry_),
       door_(clock_, fills_, registry_),
+      reloader_(settings, std::move(load_again),
+                {clock_, registry_, loops_, upstreams_, upstream_set_, rights_, door_}),
       administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_,
-                                 upstreams_, [this] { return reload_for_admin(*this); }}),
+                                 upstreams_, [this] { return reload_for_admin(reloader_); }}),
       admin_handler_(registry_, readiness_, clock_,
                      {std::string(version()), &administration_.api(), own_hosts(settings.admin)}) {
   upstream_set_.apply(upstream_set_.prepare(settings), settings);
-}
-
-Result<Reloaded> Application::reload() {
-  if (!serving_) {
-    log::warn("config", "not reloaded: sluice is starting or stopping");
-    return Error(Errc::shutting_down, "sluice is starting or stopping");
-  }
-  Result<config::Settings> loaded = load_again_();
-  Result<Reloaded> reloaded = loaded ? put_in_force(*loaded) : Result<Reloaded>(loaded.error());
-  if (!reloaded) {
-    reload_metrics_.refused();
-    log::error("config",
-               fmt::format("not reloaded, the old configuration stays in force: {}", reloaded.error().message));
-    return reloaded;
-  }
-  reload_metrics_.applied(clock_.wall());
-  for (const std::string& warning : loaded->warnings) log::warn("config", warning);
-  now_ = std::move(*loaded);
-  const std::string what = fmt::format("reloaded; {}", describe(*reloaded));
-  reloaded->restart.empty() ? log::info("config", what) : log::warn("config", what);
-  return reloaded;
-}
-
-Result<Reloaded> Application::put_in_force(const config::Settings& loaded) {
-  Reloaded out = compare(settings_, now_, loaded);
-  // Whoever is the default one must be there, under the name that counts until a restart.
-  if (loaded.upstreams.find(settings_.default_upstream) == loaded.upstreams.end()) {
-    return Error(Errc::config_invalid,
-                 fmt::format("upstreams: the default upstream {} was removed, which needs a restart",
-                             settings_.default_upstream));
-  }
-  if (!same_names_in_redis(settings_, loaded)) {
-    return Error(
-        Errc::config_invalid,
-        "upstreams: with descriptors.cache: redis, adding or removing an upstream needs a restart, because the "
-        "names of keys in Redis depend on all of them");
-  }
-  try {
-    Result<FrontDoor::Prepared> door = door_.prepare(loaded);
-    if (!door) return door.error();
-    UpstreamSet::Prepared upstreams = upstream_set_.prepare(loaded);
-    const Result<void> changed = runtime::while_paused(loops_, [&] {
-      door_.open(std::move(*door), *server_, true);
-      upstream_set_.apply(std::move(upstreams), loaded);
-      settle_rights();
-      log::configure({loaded.log.level, settings_.log.format});
-    });
-    if (!changed) return changed.error();
-  } catch (const std::exception& error) {
-    return Error(Errc::config_invalid, error.what());
-  }
-  return out;
-}
-
-runtime::Task<Result<std::string>> Application::reload_for_admin(Application& self) {
-  const auto work = [&self] { return self.reload(); };
-  const Result<Reloaded> reloaded = co_await runtime::offload(self.reloads_, work);
-  if (!reloaded) co_return reloaded.error();
-  co_return to_json(*reloaded);
-}
-
-runtime::Task<void> Application::reload_for_signal(Application& self) {
-  const auto work = [&self] { return self.reload(); };
-  // How it went stands in the log.
-  const Result<Reloaded> reloaded = co_await runtime::offload(self.reloads_, work);
-  static_cast<void>(reloaded);
-}
-
-void Application::follow_files() {
-  if (!serving_ || !upstream_set_.files_changed()) return;
-  try {
-    UpstreamSet::Prepared upstreams = upstream_set_.prepare(now_);
-    const Result<void> changed = runtime::while_paused(loops_, [&] {
-      upstream_set_.apply(std::move(upstreams), now_);
-      settle_rights();
-    });
-    if (!changed) log::debug("config", changed.error().message);
-  } catch (const std::exception& error) {
-    // Tried again, and said aloud by the next reload.
-    log::debug("config", error.what());
-  }
-}
-
-runtime::Task<void> Application::follow_files_for(Application& self) {
-  co_await runtime::offload(self.reloads_, [&self] { self.follow_files(); });
 }
 
 Result<void> Application::start() {
@@ -330,7 +240,7 @@ Result<void> Application::start() {
     if (elsewhere) error.message += "; --data DIR names another place";
     return error;
   }
-  settle_rights();
+  reloader_.settle_rights();
   // Parts whose upstream nobody knows are removed, as stored ones are.
   const bool unknown = rights_.found_nothing();
   parts_.start([this, unknown](const oci::Digest& digest) { return unknown || store_.find(digest).has_value(); });
@@ -366,11 +276,11 @@ Result<void> Application::start() {
   keep_up("fill", 5s, [this] { return blobs_.try_store(); });
   // Files are looked at often: whoever changes one waits for it.
   keep_up("entry", 1s, [this] { return refresh_door(door_, *server_, pool_); });
-  keep_up("upstream files", 10s, [this] { return follow_files_for(*this); });
+  keep_up("upstream files", 10s, [this] { return reloader_.follow_files(); });
   // What the access log has buffered reaches its file within a second.
   upkeep_.spawn(admin_loops_.at(0).get_executor(),
                 runtime::every("access log", 1s, [this] { return flush_access_log(*access_log_); }));
-  serving_ = true;
+  reloader_.open(*server_);
   return {};
 }
 
@@ -381,7 +291,7 @@ void Application::keep_up(std::string name, std::chrono::nanoseconds interval,
 
 // In an order in which nobody is left who could use what is gone: requests, then what they have started, then threads.
 void Application::stop() {
-  serving_ = false;
+  reloader_.close();
   if (server_) {
     server_->cancel();
     if (!server_->drain(kCancelTimeout)) give_up("connections did not end in time");
@@ -400,7 +310,7 @@ void Application::stop() {
   admin_loops_.stop();
   pool_.stop();
   store_.stop();
-  reloads_.stop();
+  reloader_.stop();
   if (access_log_) access_log_->flush();
 }
 
@@ -425,7 +335,7 @@ void Application::announce_drain(const std::atomic<bool>& stop_now) {
 // From here on a successor may have the ports and the data directory: nothing of it is changed any more. Answers in
 // flight go on, from files that are open and through memory.
 void Application::hand_over() {
-  serving_ = false;
+  reloader_.close();
   listener_ready_.unmet("stopping");
   server_->stop_accepting();
   admin_server_->stop_accepting();
@@ -445,7 +355,7 @@ int Application::run() {
                                          if (!access_log_) return;
                                          const Result<void> reopened = access_log_->reopen();
                                          if (!reopened) log::error("app", reopened.error().message);
-                                         upkeep_.spawn(admin_loops_.at(0).get_executor(), reload_for_signal(*this));
+                                         upkeep_.spawn(admin_loops_.at(0).get_executor(), reload_for_signal(reloader_));
                                        }});
   signals.start();
   if (const Result<void> started = start(); !started) {

@@ -17,6 +17,8 @@ using nlohmann::json;
 
 Error invalid(std::string_view why) { return {Errc::manifest_invalid, "not a valid manifest: " + std::string(why)}; }
 
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+
 // The keys that this reading depends on. One that occurs twice would let two readers see two manifests.
 enum Field : std::uint32_t {
   kNoField = 0,
@@ -365,8 +367,31 @@ bool names_manifest_type(std::string_view content_type) noexcept {
   return std::find(kFiles.begin(), kFiles.end(), bare.substr(kApplication.size())) == kFiles.end();
 }
 
+namespace {
+
+// Bytes that are not UTF-8 are read as if they were a '?': what is looked for is ASCII.
+Result<json> read_tree(std::string_view bytes, std::size_t most_bytes) {
+  if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
+  std::string ascii(bytes);
+  std::replace_if(ascii.begin(), ascii.end(), is_high, '?');
+  return parse_json(ascii, {.bytes = most_bytes, .depth = kMaxManifestDepth});
+}
+
+}  // namespace
+
+std::optional<Digest> subject_of(std::string_view bytes) {
+  const Result<json> document = read_tree(bytes, kMaxManifestBytes);
+  if (!document || !document->is_object()) return std::nullopt;
+  const auto subject = document->find("subject");
+  if (subject == document->end() || !subject->is_object()) return std::nullopt;
+  const auto digest = subject->find("digest");
+  if (digest == subject->end() || !digest->is_string()) return std::nullopt;
+  const Result<Digest> parsed = Digest::parse(digest->get_ref<const std::string&>());
+  return parsed ? std::optional(*parsed) : std::nullopt;
+}
+
 bool is_error_document(std::string_view bytes) {
-  const Result<nlohmann::json> document = parse_json(bytes, {});
+  const Result<json> document = read_tree(bytes, JsonBounds().bytes);
   if (!document || !document->is_object() || !document->contains("errors")) return false;
   constexpr std::array<const char*, 3> kOfManifests = {"schemaVersion", "mediaType", "artifactType"};
   return std::none_of(kOfManifests.begin(), kOfManifests.end(),
@@ -384,7 +409,7 @@ std::string served_type(std::string_view bytes, std::string_view content_type) {
 }
 
 bool looks_like_json(std::string_view bytes) noexcept {
-  if (bytes.starts_with("\xef\xbb\xbf")) bytes.remove_prefix(3);
+  if (bytes.starts_with(kByteOrderMark)) bytes.remove_prefix(kByteOrderMark.size());
   const std::size_t first = bytes.find_first_not_of(" \t\r\n");
   return first != std::string_view::npos && bytes[first] == '{';
 }

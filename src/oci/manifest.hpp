@@ -65,6 +65,11 @@ bool names_manifest_type(std::string_view content_type) noexcept;
 // than 64 KiB.
 bool is_error_document(std::string_view bytes);
 
+// The digest of the `subject` at the top of a JSON object: of artifact manifests and vendors' types too, which
+// parse_manifest refuses. Nothing where the text is not JSON (beyond bytes that are not UTF-8), or holds more than some
+// ten thousand values: such a manifest refers to nothing.
+std::optional<Digest> subject_of(std::string_view bytes);
+
 // The media type to serve `bytes` with: that of upstream's Content-Type where it names one (also where the body names
 // another: a HEAD has only the former), else the body's `mediaType`, else what its structure shows; application/json or
 // application/octet-stream where nothing tells.

@@ -8,7 +8,6 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
-#include "oci/subject.hpp"
 #include "proxy/attachments.hpp"
 #include "proxy/patience.hpp"
 

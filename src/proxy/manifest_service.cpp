@@ -7,15 +7,14 @@
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"
-#include "oci/signed_manifest.hpp"
+#include "oci/media_type.hpp"
 #include "proxy/attachments.hpp"
+#include "proxy/manifest_reading.hpp"
 #include "proxy/patience.hpp"
 
 namespace sluice::proxy {
 namespace {
 
-// Parsing takes some 8 ms a MiB: up to this size on the loop, beyond it on the pool.
-constexpr std::size_t kParsedInPlace = 64 * 1024;
 // How often a look at a tag starts again because somebody else has asked for it meanwhile.
 constexpr int kMaxRounds = 4;
 // How long a tag whose HEAD has misled is asked for by GET.
@@ -85,11 +84,10 @@ ManifestService::ManifestService(Params params, BlobAccess& access, store::BlobS
       pool_(pool),
       clock_(clock),
       metrics_(metrics),
-      objects_(params_.memory_bytes),
+      stored_(params_.memory_bytes, store, group),
       negative_(params_.negative, clock),
       misleading_({.ttl = kMisleadingFor, .max_entries = 10'000}, clock),
-      flights_(group),
-      loads_(group) {}
+      flights_(group) {}
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route, oci::Reference reference,
                                                                      oci::Accept accept, bool head_only) {
@@ -109,19 +107,6 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open(Route route
     co_return cannot_be_listed(opened.error());
   }
   co_return opened;
-}
-
-ManifestService::Reading ManifestService::read_in_place(const std::string& body, const std::string& content_type) {
-  Reading out{oci::served_type(body, content_type), oci::parse_manifest(body, content_type)};
-  if (oci::signed_payload(body)) out.stored_as = oci::digest_of(oci::Algorithm::sha256, body);
-  return out;
-}
-
-runtime::Task<ManifestService::Reading> ManifestService::read(std::string body, std::string content_type) {
-  if (body.size() <= kParsedInPlace) co_return read_in_place(body, content_type);
-  co_return co_await runtime::offload(pool_, [body = std::move(body), content_type = std::move(content_type)] {
-    return read_in_place(body, content_type);
-  });
 }
 
 // A manifest names blobs that its repository should have. Not all registries check that, so it counts only where nobody
@@ -169,13 +154,27 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_digest(Rout
   }
   if (!head_only && !found->object->in_memory) {
     Object object =
-        co_await at_rest(digest, access_.stored_name(route.scope, digest), found->object->media_type, upstream);
+        co_await stored_.read(digest, access_.stored_name(route.scope, digest), found->object->media_type, upstream);
     // Of another length it is the payload of a signed manifest, which has the same digest.
     if (object && object->size == found->object->size) co_return Opened{CacheResult::miss, std::move(object), digest};
     found = co_await fetch_shared(std::move(route), oci::Reference(digest), oci::kAllManifests, false);
     if (!found) co_return found.error();
   }
   co_return Opened{CacheResult::miss, found->object, digest};
+}
+
+// From what is here; nothing where the bytes are needed and are not.
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_known(Route route, descriptors::Entry known,
+                                                                                  oci::Digest digest, bool head_only,
+                                                                                  CacheResult result) {
+  const std::string media_type(oci::noted_manifest_type(known.media_type));
+  Object object = co_await stored_.read(digest, access_.stored_name(route.scope, digest), media_type,
+                                        std::string(origin_name(route)));
+  // What lies under the digest of a signed manifest may be its payload alone.
+  const bool is_payload = object && object->size != known.size && media_type == oci::media_type::kDockerSchema1Signed;
+  if (object && !is_payload) co_return Opened{result, std::move(object), digest};
+  if (!head_only) co_return std::nullopt;
+  co_return Opened{result, ready_manifest_head(digest, media_type, known.size), digest};
 }
 
 bool ManifestService::is_fresh(const store::TagRecord& record) const {
@@ -206,12 +205,8 @@ bool ManifestService::may_have_moved_to(const Route& route, const store::TagReco
   return before && oci::noted_manifest_type(before->media_type) == found.object->media_type;
 }
 
-// Whether the bytes need not be fetched, as far as that can be told without a look at the disk.
 bool ManifestService::is_here(const Route& route, const oci::Digest& digest) {
-  const std::string_view upstream = origin_name(route);
-  if (store_.incomplete() || store_.find(access_.stored_name(route.scope, digest), upstream)) return true;
-  const Object ready = objects_.find(digest);
-  return ready && ready->upstream == upstream;
+  return stored_.is_here(digest, access_.stored_name(route.scope, digest), origin_name(route));
 }
 
 // Upstream's word on a tag, noted before those who wait for it go on: whoever comes a moment later finds it and asks
@@ -269,7 +264,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(Ro
   const Revocations::Ticket ticket = access_.begin(route);
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
-  // What only a HEAD has told is compared with no other HEAD where the bytes are wanted: both may name another form.
+  // A HEAD may name another form than a GET gives, and so may the next HEAD: they agree, and are both wrong. So a
+  // record whose bytes were never fetched is compared by GET.
   const bool is_comparable = record && !fresh && is_here(route, record->digest);
   const bool compare = (head_only || is_comparable) && !misleads;
   Result<Found> found = co_await fetch_shared(route, oci::Reference(tag), accept_class, compare, record);
@@ -427,7 +423,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route,
                                                                     const Revocations::Ticket& ticket) {
   metrics_.of(route).received_manifest_bytes.add(answer.body.size());
   const oci::Digest digest = answer.digest;
-  Reading reading = co_await read(answer.body, answer.media_type);
+  ManifestReading reading = co_await read_manifest(pool_, answer.body, answer.media_type);
   const bool is_certain = answer.has_named_digest || reference.is_digest();
   if (!is_certain && (!oci::names_manifest_type(reading.media_type) || oci::is_error_document(answer.body))) {
     Error error(Errc::manifest_invalid,
@@ -461,8 +457,45 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(Route route,
     static_cast<void>(removed);
     co_return Found{std::move(object), digest};
   }
-  if (!is_signed) object = objects_.share(digest, std::move(object));
+  if (!is_signed) object = stored_.share(digest, std::move(object));
   co_return Found{std::move(object), digest};
+}
+
+// --------------------------------------------------------------------- without a coroutine, for ready answers
+// (ready_way)
+
+bool ManifestService::peek_digest(const Route& route, const oci::Digest& digest, ReadyHit& hit) {
+  const std::optional<BlobAccess::Lasting> known = access_.peek_lasting(route.scope, digest);
+  if (!known) return false;
+  const std::string_view media_type = oci::noted_manifest_type(known->entry.media_type);
+  // What lies under another name is this repository's own, and not in memory.
+  if (media_type.empty() || access_.stored_name(route.scope, digest) != digest) return false;
+  hit.watches[0] = known->watch;
+  hit.watches[1] = store_.watch(digest);
+  hit.until = std::min(hit.until, known->until);
+  hit.object = stored_.find(digest);
+  return hit.object && hit.object->media_type == media_type && store_.find(digest, origin_name(route));
+}
+
+bool ManifestService::peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
+                               ReadyHit& hit) {
+  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
+  if (!record || !is_fresh(*record)) return false;
+  hit.until = std::min(hit.until, record->checked_at + params_.tag_ttl);
+  return peek_digest(route, record->digest, hit);
+}
+
+std::optional<ReadyHit> ManifestService::peek(const Route& route, const oci::Reference& reference,
+                                              const oci::Accept& accept) {
+  ReadyHit hit;
+  if (reference.is_digest()) return peek_digest(route, reference.digest(), hit) ? std::optional(hit) : std::nullopt;
+  const oci::Tag& tag = reference.tag();
+  hit.watches[2] = store_.catalog().watch_tag(route.scope, tag.str());
+  if (!peek_tag(route, tag, oci::kAllManifests, hit)) return std::nullopt;
+  const oci::ManifestClass accepted = accept.manifest_class();
+  // A client that gets another form of the tag is answered the long way.
+  if (accepted != 0 && !accept.accepts(hit.object->media_type)) return std::nullopt;
+  return hit;
 }
 
 }  // namespace sluice::proxy

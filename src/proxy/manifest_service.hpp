@@ -30,6 +30,7 @@
 #include "proxy/blob_access.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/ready_object.hpp"
+#include "proxy/stored_manifests.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
@@ -72,10 +73,10 @@ class ManifestService {
   void forget_upstream() { misleading_.clear(); }
 
   // Lets go of what is in memory of a manifest that is at rest no longer. Any thread.
-  void forget(const oci::Digest& digest) { objects_.erase(digest); }
+  void forget(const oci::Digest& digest) { stored_.forget(digest); }
 
  private:
-  using Object = std::shared_ptr<const ReadyObject>;
+  using Object = StoredManifests::Object;
   struct Found {
     Object object;
     oci::Digest digest;
@@ -99,24 +100,11 @@ class ManifestService {
   bool peek_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);
   bool peek_digest(const Route& route, const oci::Digest& digest, ReadyHit& hit);
 
-  // What the bytes are served as, and what they say, as far as that makes sense.
-  struct Reading {
-    std::string media_type;
-    Result<oci::ManifestInfo> info{Errc::internal};
-    // The name to store them under, where that is not their digest: they are signed.
-    std::optional<oci::Digest> stored_as = {};
-  };
-  static Reading read_in_place(const std::string& body, const std::string& content_type);
-  runtime::Task<Reading> read(std::string body, std::string content_type);
   runtime::Task<void> remember_references(Route route, oci::ManifestInfo info, const Revocations::Ticket& ticket);
   void note_tag(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, const oci::Digest& digest,
                 const Revocations::Ticket& ticket);
   runtime::Task<void> take_back(const Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                 const store::TagRecord& record, const Error& error);
-  // `name`: under which it lies in the store.
-  runtime::Task<Object> at_rest(oci::Digest digest, oci::Digest name, std::string media_type, std::string upstream);
-  runtime::Task<Result<Object>> load(oci::Digest digest, std::string media_type);
-  runtime::Task<Result<Object>> load_signed(oci::Digest digest, oci::Digest name, std::string media_type);
   runtime::Task<Result<Found>> fetch(Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> keep(Route route, oci::Reference reference, upstream::ManifestAnswer answer,
                                     const Revocations::Ticket& ticket);
@@ -131,11 +119,10 @@ class ManifestService {
   runtime::DiskPool& pool_;
   const Clock& clock_;
   const Metrics metrics_;
-  ObjectCache objects_;
+  StoredManifests stored_;
   NegativeCache negative_;
   NegativeCache misleading_;  // tags whose HEAD has named something else than their GET gives
   runtime::SingleFlight<std::string, Found> flights_;
-  runtime::SingleFlight<std::string, Object> loads_;
 };
 
 }  // namespace sluice::proxy

@@ -38,11 +38,9 @@ BlobService::BlobService(const Params& params, BlobAccess& access, store::BlobSt
       membership_(access),
       fill_storage_(params.on_store_trouble, store, parts, pool, filesystem, metrics),
       fills_(
-          params.download, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
+          params.transfer, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
           pool, filesystem, group, metrics),
-      pass_through_(params.ranges,
-                    {params.download.read_bytes, params.download.resume, params.download.window_patience}, access,
-                    membership_, fills_, group, metrics) {}
+      pass_through_(params.ranges, params.transfer, access, membership_, fills_, group, metrics) {}
 
 runtime::Task<void> BlobService::ask_ahead(Route route, oci::Digest digest) {
   if (is_over(route) || !store_.find(access_.canonical(digest), origin_name(route))) co_return;

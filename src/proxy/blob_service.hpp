@@ -8,8 +8,8 @@
 // login (store/origin_sets.hpp). To another one it is as if it were not there: a fill fetches it from that upstream,
 // which its clients get, and when the digest is right the file is dropped and the upstream noted beside the stored one.
 //
-// Its parts: Membership says who may see what, Fills downloads, PassThrough fetches ranges by themselves, FillStorage
-// has the disk, CanonicalNames knows a blob by its other names.
+// Its parts: MembershipCheck says who may see what, Fills downloads, PassThrough fetches ranges by themselves,
+// FillStorage has the disk, CanonicalNames knows a blob by its other names.
 //
 // Threads: all functions may be called from any loop. Fills must have ended before this is destroyed.
 #pragma once
@@ -30,7 +30,7 @@
 #include "proxy/canonical_names.hpp"
 #include "proxy/fill_storage.hpp"
 #include "proxy/fills.hpp"
-#include "proxy/membership.hpp"
+#include "proxy/membership_check.hpp"
 #include "proxy/metrics.hpp"
 #include "proxy/pass_through.hpp"
 #include "proxy/ready_object.hpp"
@@ -51,7 +51,7 @@ class BlobService {
     std::size_t in_memory_bytes = 8 * 1024;
     // How much of such blobs and of ready heads is kept.
     std::uint64_t memory_bytes = 16 * 1024 * 1024;
-    Download::Params download;
+    TransferParams transfer;
     PassThrough::Params ranges;
     // Told, on some thread, when new blobs cannot be stored any more: why; and "" when they can be again.
     std::function<void(const std::string& why)> on_store_trouble;
@@ -122,7 +122,7 @@ class BlobService {
   store::BlobStore& store_;
   ObjectCache objects_;
   CanonicalNames names_;
-  Membership membership_;
+  MembershipCheck membership_;
   FillStorage fill_storage_;
   Fills fills_;
   PassThrough pass_through_;

@@ -175,7 +175,7 @@ runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64
         if (body_at_ == body_end_) {
           body_.reset();
         } else {
-          idle_->arm(shared_.params.window_patience);
+          idle_->arm(shared_.params.patience);
         }
         co_return std::span<const std::byte>(buffer_).first(*n);
       }
@@ -187,11 +187,11 @@ runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64
       if (asked) continue;
       broken = asked.error();
     }
-    if (!is_resumable(broken.code) || failures_ >= shared_.params.resume.attempts) co_return broken;
+    if (!is_resumable(broken.code) || failures_ >= shared_.params.attempts) co_return broken;
     log::info("range", fmt::format("{} of {}: {}; going on from byte {}", digest_.to_string(), route_.scope.str(),
                                    broken.message, position));
     shared_.metrics.fills_resumed.add();
-    co_await back_off(shared_.params.resume, failures_);
+    co_await back_off(shared_.params.backoff, failures_);
     ++failures_;
   }
 }

@@ -47,16 +47,9 @@ namespace sluice::proxy {
 
 class DirectRanges {
  public:
-  struct Params {
-    // One read from upstream, at most.
-    std::size_t read_bytes = 256 * 1024;
-    ResumeParams resume;
-    // How long a client that takes nothing keeps its connection to upstream. 0: for ever.
-    std::chrono::milliseconds window_patience{10'000};
-  };
   // What all have in common.
   struct Shared {
-    Params params;
+    TransferParams params;
     Metrics metrics;
     // Short answers, one for all who ask for the same at the same time.
     runtime::SingleFlight<std::string, std::shared_ptr<const std::string>> short_ranges;

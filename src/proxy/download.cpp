@@ -38,7 +38,7 @@ Download::Download(const Shared& shared, std::string key, Route route, oci::Dige
       room_(room),
       ticket_(ticket),
       buffer_(shared.params.read_bytes),
-      machine_({.attempts = shared.params.resume.attempts, .part_bytes = writer.part_bytes()}) {}
+      machine_({.attempts = shared.params.attempts, .part_bytes = writer.part_bytes()}) {}
 
 Download::~Download() = default;
 
@@ -78,8 +78,8 @@ runtime::Task<Result<void>> Download::follow_machine() {
       case drop_part: step = co_await this->drop_part(std::move(step)); break;
       case take_part: step = co_await this->take_part(std::move(step)); break;
       case read: step = co_await this->read(std::move(step)); break;
-      case write:  // move_bytes() does it
       case complete: co_return Result<void>{};
+      case write: co_return Error{Errc::internal, "a fill that writes outside of its answer"};  // move_bytes() does it
       case fail: co_return *step.error;
     }
   }
@@ -91,7 +91,7 @@ runtime::Task<Download::Step> Download::ask(Step step) {
     log::info("fill", fmt::format("{} of {}: {}; going on from byte {}", digest_.to_string(), route_.scope.str(),
                                   step.error->message, step.from));
     shared_.metrics.fills_resumed.add();
-    co_await back_off(shared_.params.resume, *step.failures_before);
+    co_await back_off(shared_.params.backoff, *step.failures_before);
   }
   Result<std::unique_ptr<upstream::BlobBody>> body =
       co_await route_.registry->open_blob(route_.repository, digest_, step.from);
@@ -170,7 +170,7 @@ runtime::Task<Result<void>> Download::skip(std::uint64_t count) {
 // To the end of the answer, or of what can be had of it.
 runtime::Task<Download::Step> Download::move_bytes() {
   // Clients that stop reading must not keep others from upstream.
-  const auto patience = machine_.can_let_go() ? shared_.params.window_patience : std::chrono::milliseconds{0};
+  const auto patience = machine_.can_let_go() ? shared_.params.patience : std::chrono::milliseconds{0};
   runtime::Loop& loop = runtime::Loop::of(co_await asio::this_coro::executor);
   runtime::Deadline idle(loop, [this] { body_.reset(); });
   runtime::Deadline pauses(loop, [this] { writer_.show(); });  // of upstream: readers get what there is

@@ -33,18 +33,9 @@ std::string fill_key(std::string_view upstream, const oci::Digest& digest);
 
 class Download {
  public:
-  struct Params {
-    // One read from upstream, one step of what readers see.
-    std::size_t read_bytes = 256 * 1024;
-    ResumeParams resume;
-    // How long a fill whose readers take nothing keeps its connection to upstream, of which there are few. Later it
-    // asks for the rest. 0: for ever.
-    std::chrono::milliseconds window_patience{10'000};
-  };
-
   // What all downloads share.
   struct Shared {
-    Params params;
+    TransferParams params;
     BlobAccess& access;
     FillStorage& storage;
     Urgencies& urgencies;

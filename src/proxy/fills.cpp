@@ -38,7 +38,7 @@ runtime::Task<std::optional<store::Stored>> look_for_stored(store::BlobStore& st
   co_return *stored;
 }
 
-Fills::Fills(const Download::Params& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
+Fills::Fills(const TransferParams& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
              BlobAccess& access, store::BlobStore& store, streamcache::Cache& cache, runtime::DiskPool& pool,
              runtime::Filesystem& filesystem, runtime::TaskGroup& group, const Metrics& metrics)
     : forget_(std::move(forget)),

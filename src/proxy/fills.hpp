@@ -49,7 +49,7 @@ runtime::Task<std::optional<store::Stored>> look_for_stored(store::BlobStore& st
 class Fills {
  public:
   // `forget` is called for a blob that was in the store for a moment, and is removed.
-  Fills(const Download::Params& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
+  Fills(const TransferParams& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
         BlobAccess& access, store::BlobStore& store, streamcache::Cache& cache, runtime::DiskPool& pool,
         runtime::Filesystem& filesystem, runtime::TaskGroup& group, const Metrics& metrics);
   Fills(const Fills&) = delete;

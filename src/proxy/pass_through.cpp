@@ -49,14 +49,14 @@ bool is_no_range(Errc code) {
 
 }  // namespace
 
-PassThrough::PassThrough(const Params& params, const DirectRanges::Params& each, BlobAccess& access,
-                         Membership& membership, Fills& fills, runtime::TaskGroup& group, const Metrics& metrics)
+PassThrough::PassThrough(const Params& params, const TransferParams& transfer, BlobAccess& access,
+                         MembershipCheck& membership, Fills& fills, runtime::TaskGroup& group, const Metrics& metrics)
     : params_(params),
       access_(access),
       membership_(membership),
       fills_(fills),
       group_(group),
-      shared_{each, metrics, runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>(group)} {}
+      shared_{transfer, metrics, runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>(group)} {}
 
 PassThrough::~PassThrough() = default;
 

@@ -29,7 +29,7 @@
 #include "proxy/blob_access.hpp"
 #include "proxy/direct_ranges.hpp"
 #include "proxy/fills.hpp"
-#include "proxy/membership.hpp"
+#include "proxy/membership_check.hpp"
 #include "proxy/upstreams.hpp"
 #include "runtime/task_group.hpp"
 
@@ -50,7 +50,7 @@ class PassThrough {
     std::string manifest_type;             // of what is a manifest; else empty
   };
 
-  PassThrough(const Params& params, const DirectRanges::Params& each, BlobAccess& access, Membership& membership,
+  PassThrough(const Params& params, const TransferParams& transfer, BlobAccess& access, MembershipCheck& membership,
               Fills& fills, runtime::TaskGroup& group, const Metrics& metrics);
   PassThrough(const PassThrough&) = delete;
   PassThrough& operator=(const PassThrough&) = delete;
@@ -74,7 +74,7 @@ class PassThrough {
 
   const Params params_;
   BlobAccess& access_;
-  Membership& membership_;
+  MembershipCheck& membership_;
   Fills& fills_;
   runtime::TaskGroup& group_;
   DirectRanges::Shared shared_;

@@ -2,14 +2,16 @@
 // other ones: which repository has what, tags, and what upstream does not have. Bytes stay; the first who asks for them
 // has upstream asked.
 //
-//   nothing noted of it    noted; what is known counts (a new catalog, one of an older version, a new upstream)
+//   nothing noted of it    noted; what is known counts (a new catalog, one of an older version, a new upstream), unless
+//                          the catalog could not be read: then its rows are removed as soon as it can be
 //   the same as noted      nothing happens
 //   its rights are others  a new term; what was learnt of its repositories is forgotten, in memory and in the catalog
 //   its address too        also another origin: bytes that came with a login are asked of it again, as of a stranger
 //
 // It stands in the catalog's meta, "rights:<upstream>": how often the address has changed, how often anything has, and
-// the marks of both (rights_marks.hpp), from which no login can be read. The order in which it is written is that of
-// the catalog's changes, so a crash in between makes the next start do it again.
+// the marks of both (rights_marks.hpp), from which no login can be read. A change of rights removes the rows before it
+// notes the new rights, and a catalog that is written again from memory gets the notes before the rows: whenever the
+// process dies, the next start finds no row beside a note that it does not belong to.
 //
 // Threads: settle() from one thread at a time, while no loop runs a handler: before they start, or in
 // runtime::while_paused. It does not block on the disk.

@@ -42,10 +42,10 @@ streamcache::FileCache::Params fill_params(const Fixture::Params& from, const st
 proxy::BlobService::Params blob_params(const Fixture::Params& from) {
   proxy::BlobService::Params params;
   params.memory_bytes = from.blob_memory_bytes;
-  params.download.read_bytes = from.read_bytes;
-  params.download.resume.attempts = from.resume_attempts;
-  params.download.resume.backoff = 1ms;
-  params.download.window_patience = from.window_patience;
+  params.transfer.read_bytes = from.read_bytes;
+  params.transfer.attempts = from.resume_attempts;
+  params.transfer.backoff = 1ms;
+  params.transfer.patience = from.window_patience;
   params.ranges.enabled = from.direct_ranges;
   params.ranges.limit_bytes = from.range_limit_bytes;
   if (from.window_bytes) params.ranges.ahead_bytes = *from.window_bytes;

@@ -1,4 +1,4 @@
-#include "proxy/membership.hpp"
+#include "proxy/membership_check.hpp"
 
 #include <memory>
 #include <optional>
@@ -11,13 +11,13 @@
 
 namespace sluice::proxy {
 
-runtime::Task<Result<BlobAccess::Known>> Membership::of(Route route, oci::Digest digest) {
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of(Route route, oci::Digest digest) {
   Result<BlobAccess::Known> known = co_await ask(route, digest);
   if (!known && is_outage(known.error().code)) co_return unanswered(route.scope, known.error());
   co_return known;
 }
 
-runtime::Task<Result<BlobAccess::Known>> Membership::ask(Route route, oci::Digest digest) {
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask(Route route, oci::Digest digest) {
   std::optional<descriptors::Entry> peeked = access_.peek(route, digest);
   if (peeked && oci::noted_manifest_type(peeked->media_type).empty() && BlobAccess::believes(route, *peeked))
     co_return BlobAccess::Known{std::move(*peeked)};
@@ -30,7 +30,8 @@ runtime::Task<Result<BlobAccess::Known>> Membership::ask(Route route, oci::Diges
   co_return BlobAccess::Known{std::move(*asked), true};
 }
 
-runtime::Task<Result<BlobAccess::Known>> Membership::of_stored(Route route, oci::Digest digest, std::uint64_t size) {
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route, oci::Digest digest,
+                                                                    std::uint64_t size) {
   Result<BlobAccess::Known> known = co_await of(route, digest);
   if (known || !is_odd_answer(known.error().code)) co_return known;
   const Revocations::Ticket ticket = access_.begin(route);
@@ -40,15 +41,15 @@ runtime::Task<Result<BlobAccess::Known>> Membership::of_stored(Route route, oci:
   co_return out;
 }
 
-runtime::Task<Result<void>> Membership::of_joined(Route route, oci::Digest digest) {
+runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest digest) {
   const Result<BlobAccess::Known> known = co_await of(route, digest);
   if (known) co_return Result<void>{};
   if (is_odd_answer(known.error().code) && co_await gives_out(route, digest)) co_return Result<void>{};
   co_return known.error();
 }
 
-runtime::Task<Result<BlobAccess::Known>> Membership::with_size(Route route, oci::Digest digest,
-                                                               BlobAccess::Known known) {
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route, oci::Digest digest,
+                                                                    BlobAccess::Known known) {
   if (known.descriptor.media_type != store::MediaTypes::kNamedByManifest) co_return known;
   Result<BlobAccess::Known> asked = co_await access_.ask_first(route, digest);
   if (!asked && is_outage(asked.error().code)) co_return unanswered(route.scope, asked.error());
@@ -56,7 +57,7 @@ runtime::Task<Result<BlobAccess::Known>> Membership::with_size(Route route, oci:
 }
 
 // Whether upstream begins to send the blob to who asks with that route. The connection is closed at once.
-runtime::Task<bool> Membership::gives_out(Route route, oci::Digest digest) {
+runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest) {
   const Result<std::unique_ptr<upstream::BlobBody>> body =
       co_await route.registry->open_blob(route.repository, digest, 0);
   co_return body.has_value();

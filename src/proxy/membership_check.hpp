@@ -1,4 +1,4 @@
-// Membership: whether a client that comes by a route may have a blob, as upstream tells it.
+// MembershipCheck: whether a client that comes by a route may have a blob, as upstream tells it.
 //
 // What is remembered (BlobAccess) is believed; else upstream is asked, by HEAD and, where it answers that oddly, by the
 // beginning of a GET. Threads: all functions may be called from any loop.
@@ -14,9 +14,9 @@
 
 namespace sluice::proxy {
 
-class Membership {
+class MembershipCheck {
  public:
-  explicit Membership(BlobAccess& access) : access_(access) {}
+  explicit MembershipCheck(BlobAccess& access) : access_(access) {}
 
   // Errors of all: upstream's (upstream::Registry::stat_blob); upstream_unreachable and its like where it is out and
   // nothing is remembered (unanswered).

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 
 from harness import case as cases
 from harness import images, scripted, sluice
@@ -154,6 +155,31 @@ def test_another_password_in_the_file(case):
     password.write_text("wrong\n")
     cases.poll("the file is read again", lambda: pulls.statuses() != [200, 200, 200], seconds=60)
     assert all(status in (401, 403, 502) for status in pulls.statuses()), pulls.statuses()
+
+
+def test_what_is_learnt_while_the_catalog_cannot_be_read(case):
+    """Its rows are written beside those of before when it can be read again, and do not count for another login."""
+    pulls = Pulls(case)
+    pulls.log_in_as("bob")
+    pulls.cache.restart()
+    assert pulls.statuses() == [403, 403, 403]
+    pulls.cache.stop()
+
+    holder = sqlite3.connect(pulls.cache.data / "catalog.db", isolation_level=None)
+    case.defer(holder.close)
+    # What it writes stands beside the file, so that nobody can read it without the lock, which it keeps.
+    for statement in ("PRAGMA locking_mode = EXCLUSIVE", "CREATE TABLE held (a)", "DROP TABLE held"):
+        holder.execute(statement)
+    pulls.log_in_as("alice")
+    pulls.cache.start()
+    assert "is opened again later" in pulls.cache.process.log(), pulls.cache.process.log()
+    pulls.warm()
+    holder.close()
+    cases.poll("it is written again", lambda: "the catalog can be written again" in pulls.cache.process.log(), 60)
+
+    pulls.log_in_as("bob")
+    pulls.cache.restart()
+    assert pulls.statuses() == [403, 403, 403]
 
 
 def test_parts_of_a_lost_catalog(case):

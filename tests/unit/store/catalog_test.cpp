@@ -2,6 +2,8 @@
 #include <sqlite3.h>
 #include <sys/resource.h>
 
+#include <csignal>
+
 #include "store/catalog.hpp"
 #include "store/catalog_file.hpp"
 #include "unit/store/store_fixture.hpp"
@@ -473,6 +475,66 @@ TEST_CASE("Catalog: a file that cannot be read at the start keeps the rows that 
   CHECK(fixture.blobs[0].last_used == 100);
 }
 #endif
+
+namespace {
+
+// No file can grow beyond that while it lives, as on a disk that is full.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+}  // namespace
+
+// It says with which rights the rows were learnt, so no crash may leave them without it.
+TEST_CASE("Catalog: what is remembered of a file comes before its rows when it is written again", "[store][catalog]") {
+  CatalogFixture fixture;
+  fixture.params.max_pending = 100'000;
+  fixture.open();
+  fixture.catalog->set_meta("rights:docker.io", "those of now");
+  for (int n = 0; n < 20'000; ++n) {
+    const std::string name = std::to_string(n);
+    const Scope scope = Scope::repository("docker.io/" + std::to_string(n % 500)).value();
+    fixture.catalog->set_membership(scope, sha256_of(name), descriptor(name));
+  }
+  REQUIRE(fixture.catalog->flush());
+  const std::string file = fixture.params.file.native();
+  const std::vector<std::string> beside{"", "-wal", "-shm"};
+  for (const std::string& suffix : beside) std::filesystem::remove(file + suffix);
+
+  // What is on the disk when the process dies in the middle of it.
+  CatalogFixture dead;
+  {
+    const FileSizeLimit limit(1 << 20);
+    fixture.catalog->check_file();
+    fixture.catalog->set_tag(fixture.a, "new", 1, sha256_of("new"));
+    CHECK_FALSE(fixture.catalog->flush());
+    for (const std::string& suffix : beside) {
+      if (std::filesystem::exists(file + suffix)) {
+        std::filesystem::copy_file(file + suffix, dead.params.file.native() + suffix);
+      }
+    }
+  }
+  const Catalog::Loaded loaded = dead.open();
+  CHECK(loaded.memberships > 0);
+  CHECK(loaded.memberships < 20'000);
+  CHECK(dead.catalog->meta("rights:docker.io") == "those of now");
+}
 
 TEST_CASE("Catalog: a file that cannot be written at the start is read all the same", "[store][catalog]") {
   CatalogFixture fixture;

@@ -33,6 +33,13 @@ struct Chain {
     CHECK(response.complete);
     CHECK((response.body == blob));
   }
+  // What is asked for at `from` is at /elsewhere.
+  void lead_elsewhere(const std::string& from) {
+    Reply redirect;
+    redirect.status = 307;
+    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
+    origin.respond(from, [redirect](const Request&) { return redirect; });
+  }
   void check_broken_then_served() {
     const Response response = get(cache.port(), path());
     CHECK_FALSE((response.status == 200 && response.complete));
@@ -118,10 +125,7 @@ TEST_CASE("Proxy and origin: bytes behind the stated end, and an empty body", "[
 TEST_CASE("Proxy and origin: a redirect, and a body without a length", "[proxy]") {
   Chain chain;
   SECTION("redirect") {
-    Reply redirect;
-    redirect.status = 307;
-    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
-    chain.origin.script(chain.upstream_path(), redirect);
+    chain.lead_elsewhere(chain.upstream_path());
     Reply body;
     body.body = chain.blob;
     chain.origin.script("/elsewhere", body);
@@ -138,12 +142,7 @@ TEST_CASE("Proxy and origin: a redirect, and a body without a length", "[proxy]"
 // Storage that knows no HEAD, no Range and tells no length, as some proxies in front of it do.
 TEST_CASE("Proxy and origin: a redirect to what tells no length", "[proxy]") {
   Chain chain;
-  chain.origin.respond(chain.upstream_path(), [](const Request&) {
-    Reply redirect;
-    redirect.status = 307;
-    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
-    return redirect;
-  });
+  chain.lead_elsewhere(chain.upstream_path());
   chain.origin.respond("/elsewhere", [blob = chain.blob](const Request& request) {
     Reply reply;
     reply.status = request.method == "HEAD" ? 403 : 200;
@@ -154,12 +153,7 @@ TEST_CASE("Proxy and origin: a redirect to what tells no length", "[proxy]") {
   SECTION("whole, and for another repository, which joins or finds it") {
     chain.check_served();
     REQUIRE(chain.cache.wait_idle());
-    chain.origin.respond(ScriptedOrigin::blob_path("library/other", chain.digest), [](const Request&) {
-      Reply redirect;
-      redirect.status = 307;
-      redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
-      return redirect;
-    });
+    chain.lead_elsewhere(ScriptedOrigin::blob_path("library/other", chain.digest));
     const Response other = get(chain.cache.port(), "/v2/origin.test/library/other/blobs/" + chain.digest);
     CHECK(other.status == 200);
     CHECK((other.body == chain.blob));
@@ -174,12 +168,7 @@ TEST_CASE("Proxy and origin: a redirect to what tells no length", "[proxy]") {
 
 TEST_CASE("Proxy and origin: a redirect to storage that ignores Range", "[proxy]") {
   Chain chain;
-  chain.origin.respond(chain.upstream_path(), [](const Request&) {
-    Reply redirect;
-    redirect.status = 307;
-    redirect.fields = {{"Location", "/elsewhere?signature=secret"}};
-    return redirect;
-  });
+  chain.lead_elsewhere(chain.upstream_path());
   chain.origin.respond("/elsewhere", [blob = chain.blob](const Request&) {
     Reply reply;
     reply.body = blob;

@@ -50,6 +50,14 @@ struct Learnt {
       REQUIRE(cache.wait_idle());
     }
   }
+  // Begins a download of the blob, which upstream holds back.
+  Response begin(Client& client) const {
+    quay.hold(blob, 100'000);
+    client.send("GET", blob_at(blob));
+    Response begun = client.read_head();
+    REQUIRE(begun.status == 200);
+    return begun;
+  }
   // What everybody gets who asks for it, GET and HEAD.
   void check_status(Fixture& cache, unsigned status) const {
     for (const std::string& path : {blob_at(blob), tag_path, manifest_path("quay.io/team/app", manifest)}) {
@@ -270,18 +278,14 @@ TEST_CASE("Rights: what came without a login is not fetched again from another a
 TEST_CASE("Rights: who joins a download of before is asked about with the rights of now", "[proxy][rights]") {
   Fixture cache(params_of(kAlice));
   const Learnt learnt(cache.quay());
-  learnt.quay.hold(learnt.blob, 100'000);
   Client first(cache.port());
-  first.send("GET", Learnt::blob_at(learnt.blob));
-  const Response begun = first.read_head();
-  REQUIRE(begun.status == 200);
+  Response begun = learnt.begin(first);
   learnt.quay.refuse("team/app", kDenied);
   cache.change_rights("quay.io", kBob);
   CHECK(get(cache.port(), Learnt::blob_at(learnt.blob)).status == 403);
   learnt.quay.release(learnt.blob);
-  Response rest = begun;
-  first.read_rest(rest);
-  CHECK((rest.body == learnt.bytes));
+  first.read_rest(begun);
+  CHECK((begun.body == learnt.bytes));
   REQUIRE(cache.wait_idle());
   // What it has found out is not remembered either.
   CHECK(get(cache.port(), Learnt::blob_at(learnt.blob)).status == 403);
@@ -293,20 +297,16 @@ TEST_CASE("Rights: who joins a download of before is asked about with the rights
 TEST_CASE("Rights: nobody of another address joins a download of before", "[proxy][rights]") {
   Fixture cache(params_of(kAlice));
   const Learnt learnt(cache.quay());
-  learnt.quay.hold(learnt.blob, 100'000);
   Client first(cache.port());
-  first.send("GET", Learnt::blob_at(learnt.blob));
-  const Response begun = first.read_head();
-  REQUIRE(begun.status == 200);
+  Response begun = learnt.begin(first);
   const auto other = std::make_shared<FakeRegistry>("quay.io");
   other->add_blob("team/app", learnt.bytes);
   cache.change_rights("quay.io", kElsewhere, other);
   CHECK((get(cache.port(), Learnt::blob_at(learnt.blob)).body == learnt.bytes));
   CHECK(other->seen().downloads == 1);
   learnt.quay.release(learnt.blob);
-  Response rest = begun;
-  first.read_rest(rest);
-  CHECK((rest.body == learnt.bytes));
+  first.read_rest(begun);
+  CHECK((begun.body == learnt.bytes));
 }
 
 TEST_CASE("Rights: an answer to a question of before is not remembered", "[proxy][rights]") {

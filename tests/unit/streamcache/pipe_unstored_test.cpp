@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "cache_fixture.hpp"
 #include "pipe_fixture.hpp"
@@ -18,6 +19,13 @@ PipeParams unstored_params(std::uint64_t window, Abandoned abandoned = Abandoned
   params.unstored = true;
   params.join_pause = std::chrono::milliseconds{0};
   return params;
+}
+
+// A pipe that has no file from the start.
+std::pair<std::shared_ptr<Pipe>, std::shared_ptr<Writer>> without_file(PipeFixture& t, const PipeParams& params) {
+  auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
+  pipe->open_unstored(Error(Errc::no_space));
+  return {pipe, std::make_shared<Writer>(pipe)};
 }
 
 void refuse_writes(Fixture& t, int error = ENOSPC) {
@@ -236,9 +244,7 @@ TEST_CASE("Pipe: an unstored one is joined while half of the memory holds its be
   params.join_pause = std::chrono::hours{1};
   params.join_time = std::chrono::hours{2};
   PipeFixture t;
-  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
-  pipe->open_unstored(Error(Errc::no_space));
-  const auto writer = std::make_shared<Writer>(pipe);
+  const auto [pipe, writer] = without_file(t, params);
   auto first = t.reader(pipe);
   const std::string data = pattern(300);
   const auto reading = t.start(read_all(*first));
@@ -268,9 +274,7 @@ TEST_CASE("Pipe: the writer of an unstored one waits for those who join", "[stre
   params.join_pause = std::chrono::milliseconds{20};
   params.join_time = std::chrono::milliseconds{200};
   PipeFixture t;
-  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
-  pipe->open_unstored(Error(Errc::no_space));
-  const auto writer = std::make_shared<Writer>(pipe);
+  const auto [pipe, writer] = without_file(t, params);
   const std::string data = pattern(300);
   std::vector<std::unique_ptr<Stream>> readers;
   std::vector<std::shared_ptr<Running<Result<std::string>>>> reading;
@@ -305,9 +309,7 @@ TEST_CASE("Pipe: a reader that holds up the others of an unstored one is cut off
   PipeParams params = unstored_params(16);
   params.unstored_patience = std::chrono::milliseconds{1};
   PipeFixture t;
-  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
-  pipe->open_unstored(Error(Errc::no_space));
-  const auto writer = std::make_shared<Writer>(pipe);
+  const auto [pipe, writer] = without_file(t, params);
   auto fast = t.reader(pipe);
   auto slow = t.reader(pipe);
   const std::string data = pattern(200);
@@ -331,9 +333,7 @@ TEST_CASE("Pipe: an unstored one whose readers are all cut off is given up", "[s
   PipeParams params = unstored_params(16);
   params.unstored_patience = std::chrono::milliseconds{1};
   PipeFixture t;
-  const auto pipe = std::make_shared<Pipe>(params, t.clock, t.metrics);
-  pipe->open_unstored(Error(Errc::no_space));
-  const auto writer = std::make_shared<Writer>(pipe);
+  const auto [pipe, writer] = without_file(t, params);
   auto fast = t.reader(pipe);
   auto slow = t.reader(pipe);
   const auto writing = t.start(write_pieces(writer, pattern(1000), 3));

@@ -153,6 +153,15 @@ std::string_view manifest_accept() noexcept {
          "application/vnd.cncf.oras.artifact.manifest.v1+json, */*";
 }
 
+std::string accept_value(ManifestClass types) {
+  std::string out;
+  for (std::size_t index = kManifestTypes.size(); index-- > 0;) {
+    if ((types & (1u << index)) == 0) continue;
+    out.append(out.empty() ? "" : ", ").append(kManifestTypes.at(index));
+  }
+  return out;
+}
+
 ManifestClass manifest_bit(std::string_view value) noexcept {
   const std::size_t index = manifest_index(strip_parameters(value));
   return index == kNone ? ManifestClass{0} : static_cast<ManifestClass>(1u << index);

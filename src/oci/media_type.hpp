@@ -59,6 +59,8 @@ std::string_view manifest_accept() noexcept;
 // A set of manifest types, one bit each; what a cached tag is keyed by besides its name.
 using ManifestClass = std::uint8_t;
 inline constexpr ManifestClass kAllManifests = 0x3f;
+// The Accept value for these types alone.
+std::string accept_value(ManifestClass types);
 
 // The bit of one manifest type; 0 for anything else.
 ManifestClass manifest_bit(std::string_view value) noexcept;

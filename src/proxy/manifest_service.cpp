@@ -31,18 +31,9 @@ TagCheck tag_check(const Result<Found>& found, bool known, bool moved) {
   return is_unknown(code) ? TagCheck::gone : is_about_login(code) ? TagCheck::denied : TagCheck::failed;
 }
 
-// The Accept value for these types; empty for all, which the registry then fills in.
+// Empty for all types: the registry then asks for more than these.
 std::string accept_of(oci::ManifestClass accept_class) {
-  if (accept_class == oci::kAllManifests) return {};
-  std::string out;
-  for (const std::string_view type :
-       {oci::media_type::kOciIndex, oci::media_type::kDockerList, oci::media_type::kOciManifest,
-        oci::media_type::kDockerSchema2, oci::media_type::kDockerSchema1Signed, oci::media_type::kDockerSchema1}) {
-    if ((oci::manifest_bit(type) & accept_class) == 0) continue;
-    if (!out.empty()) out += ", ";
-    out += type;
-  }
-  return out;
+  return accept_class == oci::kAllManifests ? std::string() : oci::accept_value(accept_class);
 }
 
 // `epoch`: of the removals. Nobody joins a question, or believes an answer, from before one.

@@ -77,6 +77,11 @@ TEST_CASE("Media type: each manifest type has a bit of its own", "[oci]") {
 TEST_CASE("Accept: what is sent upstream names every manifest type", "[oci]") {
   for (const std::string_view type : kAll) CHECK(manifest_accept().find(type) != std::string_view::npos);
   CHECK(Accept::parse(manifest_accept()).manifest_class() == kAllManifests);
+  CHECK(accept_value(0).empty());
+  for (unsigned types = 1; types <= kAllManifests; ++types) {
+    const auto some = static_cast<ManifestClass>(types);
+    CHECK(Accept::parse(accept_value(some)).manifest_class() == some);
+  }
   CHECK(Accept::parse(manifest_accept()).accepts("application/vnd.acme.thing.v1+json"));
 }
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -116,6 +117,7 @@ int main(int argc, char** argv) {
   floor.head = fmt::format("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Fill: {}\r\n\r\n", size, std::string(330, 'x'));
   if (floor.file < 0) floor.body = floor.head + std::string(size, 'x');
 
+  ::signal(SIGPIPE, SIG_IGN);  // of sendfile to a client that has left; send() has MSG_NOSIGNAL
   const int listener = listen_on(argv[1]);
   floor.epoll = ::epoll_create1(EPOLL_CLOEXEC);
   watch(floor, listener, EPOLLIN, EPOLL_CTL_ADD);

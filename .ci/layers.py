@@ -15,7 +15,7 @@ LINK = re.compile(r"\bsluice::([a-z_]+)\b")
 # folder → what it must not include although the order would allow it, and why.
 FORBIDDEN = {
     "oci": {"runtime": "oci is pure: it parses and prints, without I/O"},
-    "admin": {"proxy": "the admin listener does not depend on the API that it watches"},
+    "admin": {room: "the admin listener does not depend on the API that it watches" for room in ("access", "pull", "api")},
 }
 
 

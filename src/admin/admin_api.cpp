@@ -7,9 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "admin/guard.hpp"
-#include "admin/query.hpp"
+#include "admin/verify_options.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
+#include "http/query.hpp"
 #include "store/names.hpp"
 
 namespace sluice::admin {
@@ -46,8 +47,8 @@ Answer not_allowed(std::string_view allow) {
 }
 
 Result<PageAsked> page_asked(std::string_view query) {
-  PageAsked out{query_parameter(query, "after"), kDefaultLimit};
-  const std::string limit = query_parameter(query, "limit");
+  PageAsked out{http::query_parameter(query, "after"), kDefaultLimit};
+  const std::string limit = http::query_parameter(query, "limit");
   if (limit.empty()) return out;
   const auto [end, ec] = std::from_chars(limit.data(), limit.data() + limit.size(), out.limit);
   if (ec != std::errc{} || end != limit.data() + limit.size() || out.limit == 0 || out.limit > kMaxLimit) {
@@ -88,15 +89,15 @@ Task<Answer> AdminApi::answer(const http::Request& request) {
   }
   if (path == "stat") {
     if (!reads) co_return not_allowed("GET, HEAD");
-    co_return co_await stat(query_parameter(query, "name"));
+    co_return co_await stat(http::query_parameter(query, "name"));
   }
   if (path == "content") {
     if (method != "DELETE") co_return not_allowed("DELETE");
-    co_return co_await remove(query_parameter(query, "name"), query_parameter(query, "all") == "true");
+    co_return co_await remove(http::query_parameter(query, "name"), http::query_parameter(query, "all") == "true");
   }
   if (path == "gc") {
     if (method != "POST") co_return not_allowed("POST");
-    co_return co_await gc(query_parameter(query, "min_age"));
+    co_return co_await gc(http::query_parameter(query, "min_age"));
   }
   if (path == "verify") {
     if (reads) co_return Answer{200, to_json(parts_.verify.status())};
@@ -135,7 +136,7 @@ Answer AdminApi::about() const {
 Task<Answer> AdminApi::list(std::string_view what, std::string_view query) {
   const Result<PageAsked> asked = page_asked(query);
   if (!asked) co_return failed(asked.error());
-  const std::string repository = query_parameter(query, "repository");
+  const std::string repository = http::query_parameter(query, "repository");
   const Inventory& inventory = parts_.inventory;
   if (what == "repositories") {
     co_return co_await runtime::offload(
@@ -269,7 +270,8 @@ Task<Answer> AdminApi::gc(std::string min_age) {
 
 Answer AdminApi::start_verify(std::string_view query) {
   const Result<store::VerifyOptions> options =
-      verify_options(query_parameter(query, "sample"), query_parameter(query, "rate"), query_parameter(query, "seed"));
+      verify_options(http::query_parameter(query, "sample"), http::query_parameter(query, "rate"),
+                     http::query_parameter(query, "seed"));
   if (!options) return failed(options.error());
   if (!parts_.verify.start(*options)) return failed({Errc::exists, "a verification is running already"});
   return {202, to_json(parts_.verify.status())};

@@ -15,24 +15,24 @@ using runtime::Task;
 
 // The members are references to what outlives every task.
 struct Bridge {
-  proxy::Removal& removal;
+  pull::Removal& removal;
   runtime::LoopPool& loops;
   runtime::TaskGroup& group;
 };
 
-Result<admin::Removed> removed(const Result<proxy::Removal::Freed>& freed) {
+Result<admin::Removed> removed(const Result<pull::Removal::Freed>& freed) {
   if (!freed) return freed.error();
   return admin::Removed{freed->known ? 1U : 0U, freed->tags, freed->file ? 1U : 0U, freed->bytes};
 }
 
 Task<Result<admin::Removed>> forget(Bridge bridge, store::Scope scope, oci::Digest digest) {
-  const Result<proxy::Removal::Freed> freed =
+  const Result<pull::Removal::Freed> freed =
       co_await run_on(bridge.loops.at(0).get_executor(), bridge.group, bridge.removal.forget(std::move(scope), digest));
   co_return removed(freed);
 }
 
 Task<Result<admin::Removed>> drop(Bridge bridge, oci::Digest digest) {
-  const Result<proxy::Removal::Freed> freed =
+  const Result<pull::Removal::Freed> freed =
       co_await run_on(bridge.loops.at(0).get_executor(), bridge.group, bridge.removal.drop(digest));
   co_return removed(freed);
 }
@@ -48,7 +48,7 @@ admin::AdminApi::Actions actions(const Administration::Parts& parts) {
 admin::Inventory::Params inventory_params(const config::Settings& settings, const Administration::Parts& parts) {
   return {settings.default_upstream, [&upstreams = parts.upstreams, &fills = parts.fills](const oci::Digest& digest) {
             for (const std::string& name : upstreams.origin_names()) {
-              if (fills.contains(proxy::fill_key(name, digest))) return true;
+              if (fills.contains(pull::fill_key(name, digest))) return true;
             }
             return false;
           }};

@@ -10,7 +10,7 @@
 #include "admin/inventory.hpp"
 #include "admin/verify_job.hpp"
 #include "config/settings.hpp"
-#include "proxy/removal.hpp"
+#include "pull/removal.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/task_group.hpp"
 #include "streamcache/file_cache.hpp"
@@ -26,14 +26,14 @@ class Administration {
   struct Parts {
     store::BlobStore& store;
     store::Parts& parts;
-    proxy::Removal& removal;
+    pull::Removal& removal;
     const streamcache::FileCache& fills;
     runtime::LoopPool& loops;  // the proxy's
     runtime::TaskGroup& group;
     runtime::DiskPool& pool;
     runtime::Filesystem& filesystem;
     const Clock& clock;
-    const proxy::Upstreams& upstreams;
+    const access::Upstreams& upstreams;
     std::function<runtime::Task<Result<std::string>>()> reload;
   };
 

@@ -86,9 +86,9 @@ streamcache::FileCache::Params fill_params(const config::Settings& settings, con
   return params;
 }
 
-proxy::BlobService::Params blob_params(const config::Fill& fill,
-                                       std::function<void(const std::string&)> on_store_trouble) {
-  proxy::BlobService::Params params;
+pull::BlobService::Params blob_params(const config::Fill& fill,
+                                      std::function<void(const std::string&)> on_store_trouble) {
+  pull::BlobService::Params params;
   params.ranges.enabled = fill.ranges == config::Ranges::direct;
   params.ranges.limit_bytes = fill.range_limit_bytes == 0 ? UINT64_MAX : fill.range_limit_bytes;
   if (fill.window_bytes != 0) params.ranges.ahead_bytes = fill.window_bytes;

@@ -11,7 +11,7 @@
 #include "descriptors/descriptor_service.hpp"
 #include "descriptors/rights_marks.hpp"
 #include "http/server.hpp"
-#include "proxy/blob_service.hpp"
+#include "pull/blob_service.hpp"
 #include "runtime/loop.hpp"
 #include "store/blob_store.hpp"
 #include "streamcache/file_cache.hpp"
@@ -22,8 +22,8 @@ http::Server::Params server_params(const config::Server& server, runtime::DiskPo
                                    std::shared_ptr<http::OwnListeners> own_listeners);
 store::BlobStore::Params store_params(const config::Settings& settings);
 streamcache::FileCache::Params fill_params(const config::Settings& settings, const store::BlobStore& store);
-proxy::BlobService::Params blob_params(const config::Fill& fill,
-                                       std::function<void(const std::string&)> on_store_trouble);
+pull::BlobService::Params blob_params(const config::Fill& fill,
+                                      std::function<void(const std::string&)> on_store_trouble);
 // The descriptor cache in front of the catalog. What it is given outlives it.
 std::unique_ptr<descriptors::BlobDescriptorCacheProvider> make_front(const config::Settings& settings,
                                                                      const descriptors::RightsMarks& marks,

@@ -16,6 +16,8 @@
 
 #include "admin/admin_handler.hpp"
 #include "admin/readiness.hpp"
+#include "api/api.hpp"
+#include "api/via.hpp"
 #include "app/activation.hpp"
 #include "app/administration.hpp"
 #include "app/component_params.hpp"
@@ -38,10 +40,8 @@
 #include "config/load.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
-#include "proxy/api.hpp"
-#include "proxy/removal.hpp"
-#include "proxy/rights_ledger.hpp"
-#include "proxy/via.hpp"
+#include "pull/removal.hpp"
+#include "pull/rights_ledger.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/every.hpp"
 #include "runtime/filesystem.hpp"
@@ -59,7 +59,7 @@ using namespace std::chrono_literals;
 // What cancelled tasks get to end in, once they have been told to.
 constexpr auto kCancelTimeout = 10s;
 
-runtime::Task<void> flush_access_log(proxy::AccessLog& log) {
+runtime::Task<void> flush_access_log(api::AccessLog& log) {
   log.flush();
   co_return;
 }
@@ -133,23 +133,23 @@ class Application {
   const std::unique_ptr<descriptors::BlobDescriptorCacheProvider> front_;
   http::Client client_;
   const std::string pseudonym_;
-  proxy::Upstreams upstreams_;
+  access::Upstreams upstreams_;
   UpstreamSet upstream_set_;
-  const proxy::Metrics metrics_{registry_};
-  proxy::BlobAccess access_;
+  const pull::Metrics metrics_{registry_};
+  access::BlobAccess access_;
   streamcache::FileCache cache_;
-  proxy::BlobService blobs_;
-  proxy::ManifestService manifests_;
-  proxy::RightsLedger rights_{{store_, access_, manifests_, marks_}};
-  proxy::Prefetcher prefetcher_;
-  proxy::Listings listings_;
-  proxy::Referrers referrers_;
-  proxy::AccessGate gate_;
+  pull::BlobService blobs_;
+  pull::ManifestService manifests_;
+  pull::RightsLedger rights_{{store_, access_, manifests_, marks_}};
+  pull::Prefetcher prefetcher_;
+  pull::Listings listings_;
+  pull::Referrers referrers_;
+  access::AccessGate gate_;
   FrontDoor door_;
   Reloader reloader_;
-  std::unique_ptr<proxy::AccessLog> access_log_;
-  std::unique_ptr<proxy::Api> api_;
-  proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
+  std::unique_ptr<api::AccessLog> access_log_;
+  std::unique_ptr<api::Api> api_;
+  pull::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
   Administration administration_;
   admin::AdminHandler admin_handler_;
   std::unique_ptr<http::Server> server_;
@@ -169,7 +169,7 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
              filesystem_, clock_, registry_),
       front_(make_front(settings, marks_, loops_, clock_, registry_)),
       client_({.loops = loops_.size()}),
-      pseudonym_(settings.server.instance_id.empty() ? proxy::random_pseudonym() : settings.server.instance_id),
+      pseudonym_(settings.server.instance_id.empty() ? api::random_pseudonym() : settings.server.instance_id),
       upstreams_({settings.default_upstream, settings.server.host_pattern}),
       upstream_set_({client_, clock_, registry_, upstream_watch_, upstreams_, own_listeners_, pseudonym_},
                     settings.fill.window_bytes),
@@ -211,8 +211,8 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
 
 Result<void> Application::start() {
   const config::AccessLog& access = settings_.log.access;
-  Result<std::unique_ptr<proxy::AccessLog>> access_log =
-      proxy::AccessLog::open({.enabled = access.enabled, .format = access.format, .file = access.file});
+  Result<std::unique_ptr<api::AccessLog>> access_log =
+      api::AccessLog::open({.enabled = access.enabled, .format = access.format, .file = access.file});
   if (!access_log) return access_log.error().in("access log");
   access_log_ = std::move(*access_log);
 
@@ -246,20 +246,20 @@ Result<void> Application::start() {
   parts_.start([this, unknown](const oci::Digest& digest) { return unknown || store_.find(digest).has_value(); });
   store_ready_.met();
 
-  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{.upstreams = upstreams_,
-                                                        .blobs = blobs_,
-                                                        .manifests = manifests_,
-                                                        .access_log = *access_log_,
-                                                        .clock = clock_,
-                                                        .removal = settings_.store.delete_enabled ? &removal_ : nullptr,
-                                                        .listings = &listings_,
-                                                        .referrers = &referrers_,
-                                                        .logins = &door_.logins(),
-                                                        .rules = &door_.rules(),
-                                                        .gate = &gate_,
-                                                        .prefetcher = &prefetcher_,
-                                                        .pseudonym = pseudonym_},
-                                      metrics_);
+  api_ = std::make_unique<api::Api>(api::Api::Parts{.upstreams = upstreams_,
+                                                    .blobs = blobs_,
+                                                    .manifests = manifests_,
+                                                    .access_log = *access_log_,
+                                                    .clock = clock_,
+                                                    .removal = settings_.store.delete_enabled ? &removal_ : nullptr,
+                                                    .listings = &listings_,
+                                                    .referrers = &referrers_,
+                                                    .logins = &door_.logins(),
+                                                    .rules = &door_.rules(),
+                                                    .gate = &gate_,
+                                                    .prefetcher = &prefetcher_,
+                                                    .pseudonym = pseudonym_},
+                                    metrics_);
   server_ =
       std::make_unique<http::Server>(loops_, *api_, server_params(settings_.server, pool_, own_listeners_), registry_);
   Result<FrontDoor::Prepared> door = door_.prepare(settings_);

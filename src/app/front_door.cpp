@@ -56,7 +56,7 @@ Result<FrontDoor::Prepared> FrontDoor::prepare(const config::Settings& settings)
     warn_of_end(*out.tls, settings.server.tls);
   }
   const config::Auth& auth = settings.auth;
-  Result<proxy::LoginGate::Prepared> logins =
+  Result<access::LoginGate::Prepared> logins =
       logins_.prepare({.file = auth.htpasswd_file, .realm = auth.realm, .remember = auth.remember});
   if (!logins) return logins.error();
   out.logins = std::move(*logins);

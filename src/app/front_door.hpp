@@ -10,14 +10,14 @@
 #include <optional>
 #include <string>
 
+#include "access/login_gate.hpp"
+#include "access/repository_rules.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "base/result.hpp"
 #include "config/settings.hpp"
 #include "http/server.hpp"
 #include "http/tls_server.hpp"
-#include "proxy/login_gate.hpp"
-#include "proxy/repository_rules.hpp"
 
 namespace sluice::app {
 
@@ -33,7 +33,7 @@ class FrontDoor {
     std::shared_ptr<const http::TlsServerContext> tls;  // null: plain HTTP
     std::string stamp;                                  // of the files it is made of
     std::uint64_t order = 0;                            // of reading them
-    std::optional<proxy::LoginGate::Prepared> logins;
+    std::optional<access::LoginGate::Prepared> logins;
     std::shared_ptr<const http::Entry> entry;
   };
 
@@ -49,15 +49,15 @@ class FrontDoor {
   void refresh(http::Server& server);
   void stop() { logins_.stop(); }
 
-  [[nodiscard]] proxy::LoginGate& logins() noexcept { return logins_; }
-  [[nodiscard]] const proxy::RepositoryRules& rules() const noexcept { return rules_; }
+  [[nodiscard]] access::LoginGate& logins() noexcept { return logins_; }
+  [[nodiscard]] const access::RepositoryRules& rules() const noexcept { return rules_; }
 
  private:
   static std::shared_ptr<const http::Entry> make_entry(const Prepared& from);
   void tell(http::Server& server, bool at_once);
 
-  proxy::LoginGate logins_;
-  proxy::RepositoryRules rules_;
+  access::LoginGate logins_;
+  access::RepositoryRules rules_;
   metrics::Gauge& expires_;
   std::mutex mutex_;  // guards what follows
   Prepared now_;

@@ -12,6 +12,7 @@
 #include <functional>
 #include <string>
 
+#include "access/upstreams.hpp"
 #include "app/composition.hpp"
 #include "app/front_door.hpp"
 #include "app/reload.hpp"
@@ -19,8 +20,7 @@
 #include "app/upstream_set.hpp"
 #include "base/clock.hpp"
 #include "config/settings.hpp"
-#include "proxy/rights_ledger.hpp"
-#include "proxy/upstreams.hpp"
+#include "pull/rights_ledger.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/loop.hpp"
 #include "runtime/task.hpp"
@@ -34,9 +34,9 @@ class Reloader {
     const Clock& clock;
     metrics::Registry& registry;
     runtime::LoopPool& loops;
-    proxy::Upstreams& upstreams;
+    access::Upstreams& upstreams;
     UpstreamSet& upstream_set;
-    proxy::RightsLedger& rights;
+    pull::RightsLedger& rights;
     FrontDoor& door;
   };
 

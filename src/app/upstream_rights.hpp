@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "config/settings.hpp"
-#include "proxy/rights_ledger.hpp"
+#include "pull/rights_ledger.hpp"
 
 namespace sluice::app {
 
@@ -15,7 +15,7 @@ struct UpstreamRights {
   // `address`: url. `rights`: that, the endpoints, the proxy, the access, for which repositories which login counts
   // (user name and password, wherever they stand; the program that knows them; none), and the client certificate. What
   // a credential helper says is not part of it: such logins renew themselves. With a secret in it, it is PBKDF2's.
-  proxy::RightsLedger::Claim claim;
+  pull::RightsLedger::Claim claim;
   // Every file with a secret could be read. Where one could not, the claim is another one.
   bool complete = true;
 };

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "app/upstream_params.hpp"
-#include "proxy/metrics.hpp"
-#include "proxy/offline_registry.hpp"
+#include "pull/metrics.hpp"
 #include "runtime/file_stamp.hpp"
 #include "upstream/http_registry.hpp"
+#include "upstream/offline_registry.hpp"
 
 namespace sluice::app {
 namespace {
@@ -27,15 +27,15 @@ std::size_t receive_buffer(std::uint64_t window_bytes) {
   return static_cast<std::size_t>(std::clamp(window_bytes / 2, kLeastBytes, allowed));
 }
 
-proxy::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
-  proxy::Upstreams::Options options;
+access::Upstreams::Options upstream_options(const config::Upstream& from, config::Prefetch prefetch) {
+  access::Upstreams::Options options;
   options.library_prefix = from.library_prefix;
   options.request_timeout = from.request_timeout;
-  if (from.access == config::Access::passthrough) options.passthrough = proxy::Passthrough{from.grant_ttl};
+  if (from.access == config::Access::passthrough) options.passthrough = access::Passthrough{from.grant_ttl};
   switch (from.prefetch.value_or(prefetch)) {
-    case config::Prefetch::none: options.prefetch = proxy::Prefetch::none; break;
-    case config::Prefetch::config: options.prefetch = proxy::Prefetch::config; break;
-    case config::Prefetch::layers: options.prefetch = proxy::Prefetch::layers; break;
+    case config::Prefetch::none: options.prefetch = access::Prefetch::none; break;
+    case config::Prefetch::config: options.prefetch = access::Prefetch::config; break;
+    case config::Prefetch::layers: options.prefetch = access::Prefetch::layers; break;
   }
   return options;
 }
@@ -61,9 +61,9 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
            rights_of(name, from),
            nullptr,
            nullptr,
-           std::make_shared<const proxy::UpstreamMetrics>(parts_.registry, name)};
+           std::make_shared<const access::UpstreamMetrics>(parts_.registry, name)};
   if (out.offline) {
-    out.registry = std::make_shared<proxy::OfflineRegistry>(name);
+    out.registry = std::make_shared<upstream::OfflineRegistry>(name);
     return out;
   }
   upstream::HttpRegistry::Params params =
@@ -73,7 +73,7 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
   auto tell = [&watch = parts_.watch, name](const std::string& why) {
     watch.tell(name, why.empty() ? "" : "does not answer: " + why);
   };
-  out.watched = std::make_shared<proxy::WatchedRegistry>(
+  out.watched = std::make_shared<upstream::WatchedRegistry>(
       std::make_unique<upstream::HttpRegistry>(std::move(params), parts_.client, parts_.clock, parts_.registry),
       parts_.clock, parts_.registry, std::move(tell));
   out.registry = out.watched;
@@ -102,10 +102,10 @@ UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) con
 }
 
 void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
-  proxy::Upstreams::Table table;
+  access::Upstreams::Table table;
   for (const auto& [name, made] : prepared) {
-    table.emplace(proxy::Upstreams::key(name),
-                  std::make_shared<const proxy::Upstreams::Upstream>(
+    table.emplace(access::Upstreams::key(name),
+                  std::make_shared<const access::Upstreams::Upstream>(
                       made.registry, upstream_options(made.from, settings.fill.prefetch), made.metrics));
   }
   parts_.upstreams.replace(std::move(table));
@@ -124,8 +124,8 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
   now_ = std::move(prepared);
 }
 
-proxy::RightsLedger::Claims UpstreamSet::claims() const {
-  proxy::RightsLedger::Claims out;
+pull::RightsLedger::Claims UpstreamSet::claims() const {
+  pull::RightsLedger::Claims out;
   for (const auto& [name, made] : now_) out.emplace(name, made.rights.claim);
   return out;
 }

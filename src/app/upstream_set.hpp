@@ -9,14 +9,14 @@
 #include <memory>
 #include <string>
 
+#include "access/upstreams.hpp"
 #include "app/upstream_rights.hpp"
 #include "app/upstream_watch.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "config/settings.hpp"
 #include "http/client.hpp"
-#include "proxy/upstreams.hpp"
-#include "proxy/watched_registry.hpp"
+#include "upstream/watched_registry.hpp"
 
 namespace sluice::app {
 
@@ -28,7 +28,7 @@ class UpstreamSet {
     Clock& clock;
     metrics::Registry& registry;
     UpstreamWatch& watch;
-    proxy::Upstreams& upstreams;
+    access::Upstreams& upstreams;
     std::shared_ptr<const http::OwnListeners> own_listeners;
     std::string pseudonym = {};  // what Via calls us
   };
@@ -40,8 +40,8 @@ class UpstreamSet {
     std::string stamp;  // of its files: certificates and secrets
     UpstreamRights rights;
     std::shared_ptr<upstream::Registry> registry;
-    std::shared_ptr<proxy::WatchedRegistry> watched;  // the same, where it is asked
-    std::shared_ptr<const proxy::UpstreamMetrics> metrics;
+    std::shared_ptr<upstream::WatchedRegistry> watched;  // the same, where it is asked
+    std::shared_ptr<const access::UpstreamMetrics> metrics;
   };
   using Prepared = std::map<std::string, Made>;
 
@@ -55,7 +55,7 @@ class UpstreamSet {
   void apply(Prepared prepared, const config::Settings& settings);
 
   // What the rights of those in force hang on.
-  [[nodiscard]] proxy::RightsLedger::Claims claims() const;
+  [[nodiscard]] pull::RightsLedger::Claims claims() const;
   // A file of theirs is another one than when it was read. Looks at the disk.
   [[nodiscard]] bool files_changed() const;
 

@@ -33,12 +33,12 @@ void UpstreamWatch::show() {
   remark.empty() ? condition_.met() : condition_.met_but(remark + "; serving from cache");
 }
 
-runtime::Task<void> UpstreamWatch::keep_asking(const proxy::Upstreams& upstreams) {
+runtime::Task<void> UpstreamWatch::keep_asking(const access::Upstreams& upstreams) {
   co_await runtime::attempt("upstreams", ask(upstreams, {upstreams.default_name()}));
   co_await runtime::every("upstreams", kPause, [this, &upstreams] { return ask(upstreams, those_wrong()); });
 }
 
-runtime::Task<void> UpstreamWatch::ask(const proxy::Upstreams& upstreams, std::vector<std::string> names) {
+runtime::Task<void> UpstreamWatch::ask(const access::Upstreams& upstreams, std::vector<std::string> names) {
   for (const std::string& name : names) {
     const std::shared_ptr<upstream::Registry> registry = upstreams.find(name);
     if (registry == nullptr) continue;

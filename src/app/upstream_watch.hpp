@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "access/upstreams.hpp"
 #include "admin/readiness.hpp"
-#include "proxy/upstreams.hpp"
 #include "runtime/task.hpp"
 
 namespace sluice::app {
@@ -25,11 +25,11 @@ class UpstreamWatch {
 
   // Asks the default upstream once, so that an outage is known before the first client finds it out, and afterwards
   // those that did not answer, now and then, until they do. Until it is cancelled.
-  runtime::Task<void> keep_asking(const proxy::Upstreams& upstreams);
+  runtime::Task<void> keep_asking(const access::Upstreams& upstreams);
 
  private:
   void show();
-  static runtime::Task<void> ask(const proxy::Upstreams& upstreams, std::vector<std::string> names);
+  static runtime::Task<void> ask(const access::Upstreams& upstreams, std::vector<std::string> names);
   std::vector<std::string> those_wrong();
 
   const admin::Readiness::Condition condition_;

@@ -1,7 +1,7 @@
 // Error codes of the whole program, and the error value that travels in a Result.
 //
 // A code says what the caller can do about the failure; the message says what happened, where. Codes become an HTTP
-// status and an OCI error code in exactly one place, proxy/error_table.cpp.
+// status and an OCI error code in exactly one place, api/error_table.cpp.
 #pragma once
 
 #include <chrono>

@@ -1,7 +1,7 @@
 // The error codes of the registry API and the JSON that carries them (distribution-spec, "Error Codes").
 //
 // Pure functions; any thread. Which HTTP status goes with a code, and which code with an Errc, is decided in
-// proxy/error_table.cpp alone.
+// api/error_table.cpp alone.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // The descriptor cache over the store: persistent memberships, and globally every blob at rest.
 //
 // It follows the memory provider's rules (descriptors/memory_descriptor_cache.hpp). What it is told of two names of one
-// content has been verified (proxy/blob_access.hpp), so it may be believed. Thread-safe, never suspends, no
+// content has been verified (access/blob_access.hpp), so it may be believed. Thread-safe, never suspends, no
 // I/O. The store outlives it and the views it gives.
 #pragma once
 

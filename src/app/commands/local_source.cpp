@@ -49,7 +49,7 @@ store::Parts::Params parts_params(const config::Settings& settings, bool limited
   return params;
 }
 
-// As those of the proxy (proxy/removal.hpp), with nothing in memory that would have to forget.
+// As those of the proxy (pull/removal.hpp), with nothing in memory that would have to forget.
 struct Taking {
   store::BlobStore& store;
   store::Parts& parts;

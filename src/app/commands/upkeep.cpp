@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "admin/query.hpp"
+#include "admin/verify_options.hpp"
 #include "app/commands/command.hpp"
 #include "app/commands/text.hpp"
 #include "app/exit_status.hpp"

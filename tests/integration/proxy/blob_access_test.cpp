@@ -7,10 +7,10 @@
 
 #include <catch2/catch.hpp>
 
+#include "access/blob_access.hpp"
 #include "fake_registry.hpp"
 #include "fixture.hpp"
 #include "oci/media_type.hpp"
-#include "proxy/blob_access.hpp"
 #include "support/catch_result.hpp"
 #include "support/code_of.hpp"
 #include "support/run_task.hpp"
@@ -87,8 +87,8 @@ store::BlobStore::Params store_params(const std::filesystem::path& root) {
   return params;
 }
 
-proxy::BlobAccess::Params access_params() {
-  proxy::BlobAccess::Params params;
+access::BlobAccess::Params access_params() {
+  access::BlobAccess::Params params;
   params.front_name = "redis";
   params.ttl = 1h;
   return params;
@@ -105,8 +105,8 @@ struct Bench {
     store.stop();
   }
 
-  [[nodiscard]] proxy::Route route() { return {&hub, oci::Repository::parse("library/app").value(), scope}; }
-  Result<proxy::BlobAccess::Known> stat() { return run(access.stat(route(), digest)); }
+  [[nodiscard]] access::Route route() { return {&hub, oci::Repository::parse("library/app").value(), scope}; }
+  Result<access::BlobAccess::Known> stat() { return run(access.stat(route(), digest)); }
   [[nodiscard]] bool in_front() const { return front.shared.entries.contains({scope.str(), digest}); }
 
   TempDirectory directory;
@@ -119,7 +119,7 @@ struct Bench {
   SharedFront front;
   runtime::TaskGroup group{"test"};
   FakeRegistry hub;
-  proxy::BlobAccess access{access_params(), front, catalog, clock, group, registry};
+  access::BlobAccess access{access_params(), front, catalog, clock, group, registry};
   const Scope scope = Scope::repository("docker.io/library/app").value();
   oci::Digest digest;
   RunTask run;

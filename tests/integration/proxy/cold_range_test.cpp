@@ -283,7 +283,7 @@ TEST_CASE("Proxy: many clients ask for the same short range", "[proxy]") {
 
 TEST_CASE("Proxy: ranges of an upstream with passthrough are asked for with the client's login", "[proxy]") {
   Fixture::Params params;
-  params.quay_passthrough = proxy::Passthrough{};
+  params.quay_passthrough = access::Passthrough{};
   Fixture cache(params);
   const std::string blob = content(1'000'000);
   const oci::Digest digest = cache.quay().add_blob("acme/app", blob);

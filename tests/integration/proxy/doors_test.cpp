@@ -35,7 +35,7 @@ std::string manifest_of(const nlohmann::json& config, const std::vector<nlohmann
 // where the registry lets her name whatever she likes.
 struct TwoTeams {
   explicit TwoTeams(std::filesystem::path data = {})
-      : cache({.data = std::move(data), .quay_passthrough = proxy::Passthrough{60s}}) {
+      : cache({.data = std::move(data), .quay_passthrough = access::Passthrough{60s}}) {
     cache.quay().allow("Bearer alice", "secret/app");
     cache.quay().allow("Bearer mallory", "mallory/app");
     layer = cache.quay().add_blob("secret/app", bytes);
@@ -123,7 +123,7 @@ TEST_CASE("Doors: what a manifest said of an open upstream counts no more when i
     REQUIRE(get(cache.port(), manifest_path("quay.io/mallory/app", "x")).status == 200);
     REQUIRE(cache.wait_idle());
   }
-  Fixture cache({.data = data, .quay_passthrough = proxy::Passthrough{60s}});
+  Fixture cache({.data = data, .quay_passthrough = access::Passthrough{60s}});
   cache.quay().allow("Bearer mallory", "mallory/app");
   cache.quay().add_manifest("mallory/app", "x", "{}", kOciManifest);  // so that she is let in there
   CHECK(head(cache.port(), manifest_path("quay.io/mallory/app", "x"), kMallory).status != 401);
@@ -132,7 +132,7 @@ TEST_CASE("Doors: what a manifest said of an open upstream counts no more when i
 
 TEST_CASE("Doors: a shared layer costs a repository one HEAD for each descriptors.ttl, ahead", "[proxy][doors]") {
   constexpr std::size_t kShared = 6;
-  Fixture cache({.descriptor_ttl = 24h, .quay_passthrough = proxy::Passthrough{60s}});
+  Fixture cache({.descriptor_ttl = 24h, .quay_passthrough = access::Passthrough{60s}});
   const std::string layer_type(oci::media_type::kOciLayerGzip);
   std::vector<nlohmann::json> base;
   std::vector<oci::Digest> digests;

@@ -39,8 +39,8 @@ streamcache::FileCache::Params fill_params(const Fixture::Params& from, const st
   return params;
 }
 
-proxy::BlobService::Params blob_params(const Fixture::Params& from) {
-  proxy::BlobService::Params params;
+pull::BlobService::Params blob_params(const Fixture::Params& from) {
+  pull::BlobService::Params params;
   params.memory_bytes = from.blob_memory_bytes;
   params.transfer.read_bytes = from.read_bytes;
   params.transfer.attempts = from.resume_attempts;
@@ -52,8 +52,8 @@ proxy::BlobService::Params blob_params(const Fixture::Params& from) {
   return params;
 }
 
-proxy::ManifestService::Params manifest_params(const Fixture::Params& from) {
-  proxy::ManifestService::Params params;
+pull::ManifestService::Params manifest_params(const Fixture::Params& from) {
+  pull::ManifestService::Params params;
   params.memory_bytes = from.manifest_memory_bytes;
   params.tag_ttl = from.tag_ttl;
   params.stale_for = from.stale_for;
@@ -61,11 +61,11 @@ proxy::ManifestService::Params manifest_params(const Fixture::Params& from) {
   return params;
 }
 
-FakeRegistry* add(proxy::Upstreams& upstreams, metrics::Registry& metrics, const std::string& name,
-                  proxy::Upstreams::Options options) {
+FakeRegistry* add(access::Upstreams& upstreams, metrics::Registry& metrics, const std::string& name,
+                  access::Upstreams::Options options) {
   auto made = std::make_unique<FakeRegistry>(name);
   FakeRegistry* const registry = made.get();
-  upstreams.add(std::move(made), options, std::make_shared<const proxy::UpstreamMetrics>(metrics, name));
+  upstreams.add(std::move(made), options, std::make_shared<const access::UpstreamMetrics>(metrics, name));
   return registry;
 }
 
@@ -92,7 +92,7 @@ Fixture::Fixture(Params params)
       gate_({}, clock_, fills_, registry_),
       logins_({}, clock_, fills_, registry_) {
   if (!params_.origin_url.empty()) add_origin();
-  auto log = proxy::AccessLog::open({.file = logs_.path() / "access.log"});
+  auto log = api::AccessLog::open({.file = logs_.path() / "access.log"});
   if (!log) throw std::runtime_error(log.error().message);
   access_log_ = std::move(*log);
   store_.set_on_evicted([this](const oci::Digest& gone) {
@@ -105,20 +105,20 @@ Fixture::Fixture(Params params)
   store_.wait_for_walk();
   parts_.start([this](const oci::Digest& digest) { return store_.find(digest).has_value(); });
   loops_.start();
-  api_ = std::make_unique<proxy::Api>(proxy::Api::Parts{.upstreams = upstreams_,
-                                                        .blobs = blobs_,
-                                                        .manifests = manifests_,
-                                                        .access_log = *access_log_,
-                                                        .clock = clock_,
-                                                        .removal = params_.delete_enabled ? &removal_ : nullptr,
-                                                        .listings = &listings_,
-                                                        .referrers = &referrers_,
-                                                        .logins = &logins_,
-                                                        .rules = &rules_,
-                                                        .gate = &gate_,
-                                                        .prefetcher = &prefetcher_,
-                                                        .pseudonym = params_.pseudonym},
-                                      metrics_);
+  api_ = std::make_unique<api::Api>(api::Api::Parts{.upstreams = upstreams_,
+                                                    .blobs = blobs_,
+                                                    .manifests = manifests_,
+                                                    .access_log = *access_log_,
+                                                    .clock = clock_,
+                                                    .removal = params_.delete_enabled ? &removal_ : nullptr,
+                                                    .listings = &listings_,
+                                                    .referrers = &referrers_,
+                                                    .logins = &logins_,
+                                                    .rules = &rules_,
+                                                    .gate = &gate_,
+                                                    .prefetcher = &prefetcher_,
+                                                    .pseudonym = params_.pseudonym},
+                                    metrics_);
   http::Server::Params server;
   server.send_buffer_bytes = 32 * 1024;
   server.disk_pool = &pool_;
@@ -142,7 +142,7 @@ void Fixture::add_origin() {
   origin.endpoint_timeout = params_.origin_endpoint_timeout;
   origin.first_byte_timeout = params_.origin_first_byte_timeout;
   origin.pseudonym = params_.pseudonym;
-  proxy::Upstreams::Options options;
+  access::Upstreams::Options options;
   options.request_timeout = params_.origin_request_timeout;
   options.passthrough = params_.origin_passthrough;
   upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), options);
@@ -164,17 +164,17 @@ bool Fixture::stop() {
   return clean_;
 }
 
-void Fixture::change_rights(const std::string& name, const proxy::RightsLedger::Claim& claim,
+void Fixture::change_rights(const std::string& name, const pull::RightsLedger::Claim& claim,
                             std::shared_ptr<upstream::Registry> registry,
-                            std::optional<proxy::Passthrough> passthrough) {
-  proxy::Upstreams::Table table;
+                            std::optional<access::Passthrough> passthrough) {
+  access::Upstreams::Table table;
   for (const std::string& known : upstreams_.names()) {
-    proxy::Upstreams::Upstream upstream = *upstreams_.upstream(known);
+    access::Upstreams::Upstream upstream = *upstreams_.upstream(known);
     if (known == name) {
       if (registry) upstream.registry = registry;
       upstream.options.passthrough = passthrough;
     }
-    table.emplace(proxy::Upstreams::key(known), std::make_shared<const proxy::Upstreams::Upstream>(upstream));
+    table.emplace(access::Upstreams::key(known), std::make_shared<const access::Upstreams::Upstream>(upstream));
   }
   claims_[name] = claim;
   const Result<void> changed = runtime::while_paused(loops_, [&] {

@@ -17,14 +17,14 @@
 #include <string_view>
 #include <vector>
 
+#include "api/api.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "descriptors/memory_descriptor_cache.hpp"
 #include "fake_registry.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
-#include "proxy/api.hpp"
-#include "proxy/rights_ledger.hpp"
+#include "pull/rights_ledger.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/loop.hpp"
@@ -60,20 +60,20 @@ class Fixture {
     std::string origin_url = {};
     std::size_t origin_connections = 64;
     std::chrono::milliseconds origin_patience{500};  // for the head of an answer, and for a turn
-    // How long requests may wait for that one, and its first try; 0: as in proxy::Upstreams, and 10 s.
+    // How long requests may wait for that one, and its first try; 0: as in access::Upstreams, and 10 s.
     std::chrono::milliseconds origin_request_timeout{0};
     std::chrono::milliseconds origin_endpoint_timeout{10'000};
     std::chrono::milliseconds origin_first_byte_timeout{500};
-    std::optional<proxy::Passthrough> origin_passthrough = {};
+    std::optional<access::Passthrough> origin_passthrough = {};
     std::string pseudonym = {};  // what Via calls the cache
     // Set: quay.io is asked with each client's own Authorization.
-    std::optional<proxy::Passthrough> quay_passthrough = {};
+    std::optional<access::Passthrough> quay_passthrough = {};
     std::string host_pattern = {};
-    proxy::Prefetch prefetch = proxy::Prefetch::none;  // of docker.io and quay.io
-    proxy::Prefetcher::Params prefetcher = {};
+    access::Prefetch prefetch = access::Prefetch::none;  // of docker.io and quay.io
+    pull::Prefetcher::Params prefetcher = {};
     bool ready_answers = true;  // off: every request goes the long way
     // What the upstreams' rights hang on, by their names; empty: nothing is said of it.
-    proxy::RightsLedger::Claims rights = {};
+    pull::RightsLedger::Claims rights = {};
   };
 
   Fixture() : Fixture(Params{}) {}
@@ -92,18 +92,18 @@ class Fixture {
   ManualClock& clock() { return clock_; }
   store::BlobStore& store() { return store_; }
   store::Parts& parts() { return parts_; }
-  proxy::RepositoryRules& rules() { return rules_; }
-  proxy::Upstreams& upstreams() { return upstreams_; }
-  proxy::LoginGate& logins() { return logins_; }
+  access::RepositoryRules& rules() { return rules_; }
+  access::Upstreams& upstreams() { return upstreams_; }
+  access::LoginGate& logins() { return logins_; }
   [[nodiscard]] const metrics::Registry& registry() const { return registry_; }
   runtime::FaultyFilesystem& filesystem() { return filesystem_; }
   const std::filesystem::path& data() const { return data_; }
 
   // As a reload does it: the upstream's rights hang on that now. It is asked through `registry`, where there is one,
   // and whoever reaches the cache may pull unless `passthrough` says otherwise.
-  void change_rights(const std::string& name, const proxy::RightsLedger::Claim& claim,
+  void change_rights(const std::string& name, const pull::RightsLedger::Claim& claim,
                      std::shared_ptr<upstream::Registry> registry = nullptr,
-                     std::optional<proxy::Passthrough> passthrough = std::nullopt);
+                     std::optional<access::Passthrough> passthrough = std::nullopt);
 
   // The value of a metric, summed over what the labels leave open.
   [[nodiscard]] double metric(std::string_view name, const metrics::Labels& labels = {}) const;
@@ -145,26 +145,26 @@ class Fixture {
   store::CatalogDescriptorService catalog_{store_};
   descriptors::MemoryDescriptorCache front_;
   http::Client client_{{.loops = 2}};
-  proxy::Upstreams upstreams_;
+  access::Upstreams upstreams_;
   FakeRegistry* hub_;
   FakeRegistry* quay_;
-  const proxy::Metrics metrics_{registry_};
-  proxy::BlobAccess access_;
+  const pull::Metrics metrics_{registry_};
+  access::BlobAccess access_;
   streamcache::FileCache cache_;
-  proxy::BlobService blobs_;
-  proxy::ManifestService manifests_;
+  pull::BlobService blobs_;
+  pull::ManifestService manifests_;
   descriptors::RightsMarks marks_;
-  proxy::RightsLedger rights_{{store_, access_, manifests_, marks_}};
-  proxy::RightsLedger::Claims claims_;
-  proxy::Prefetcher prefetcher_;
-  proxy::Listings listings_;
-  proxy::Referrers referrers_;
-  proxy::AccessGate gate_;
-  proxy::RepositoryRules rules_;
-  proxy::LoginGate logins_;  // none are needed until a test sets a file
-  proxy::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
-  std::unique_ptr<proxy::AccessLog> access_log_;
-  std::unique_ptr<proxy::Api> api_;
+  pull::RightsLedger rights_{{store_, access_, manifests_, marks_}};
+  pull::RightsLedger::Claims claims_;
+  pull::Prefetcher prefetcher_;
+  pull::Listings listings_;
+  pull::Referrers referrers_;
+  access::AccessGate gate_;
+  access::RepositoryRules rules_;
+  access::LoginGate logins_;  // none are needed until a test sets a file
+  pull::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
+  std::unique_ptr<api::AccessLog> access_log_;
+  std::unique_ptr<api::Api> api_;
   std::unique_ptr<http::Server> server_;
   bool stopped_ = false;
   bool clean_ = true;

@@ -445,7 +445,7 @@ TEST_CASE("Proxy and origin: a cache that asks itself notices it at once", "[pro
 
 TEST_CASE("Proxy and origin: a ping tells upstream where it has come through", "[proxy][doors]") {
   ScriptedOrigin origin;
-  Fixture cache{{.origin_url = origin.url(), .origin_passthrough = proxy::Passthrough{}, .pseudonym = "cache-1"}};
+  Fixture cache{{.origin_url = origin.url(), .origin_passthrough = access::Passthrough{}, .pseudonym = "cache-1"}};
   CHECK(get(cache.port(), "/v2/?ns=origin.test", {{"Via", "1.1 edge"}}).status == 200);
   REQUIRE(origin.count("/v2/") == 1);
   CHECK(origin.requests().at(0).field("Via") == "1.1 edge, 1.1 cache-1");

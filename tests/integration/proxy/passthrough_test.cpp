@@ -22,7 +22,7 @@ const Fields kBob{{"Authorization", "Bearer bob-secret"}};
 // One private image at quay.io, which alice may pull.
 struct Private {
   explicit Private(std::chrono::milliseconds grant_ttl = 60s)
-      : cache({.quay_passthrough = proxy::Passthrough{grant_ttl}}) {
+      : cache({.quay_passthrough = access::Passthrough{grant_ttl}}) {
     layer = cache.quay().add_blob("team/app", bytes);
     manifest = image_manifest(layer, 100, layer, bytes.size(), kOciManifest);
     digest = cache.quay().add_manifest("team/app", "v1", manifest, kOciManifest);

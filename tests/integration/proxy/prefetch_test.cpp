@@ -22,7 +22,7 @@ namespace {
 const std::string kRepository = "library/app";
 const Fields kAccept = {{"Accept", std::string(oci::media_type::kOciManifest)}};
 
-Fixture::Params params(proxy::Prefetch prefetch) {
+Fixture::Params params(access::Prefetch prefetch) {
   Fixture::Params out;
   out.prefetch = prefetch;
   return out;
@@ -73,7 +73,7 @@ bool counted(const Fixture& cache, const char* result, double count) {
 }  // namespace
 
 TEST_CASE("Prefetch: layers come before they are asked for, each once", "[proxy]") {
-  Fixture cache(params(proxy::Prefetch::layers));
+  Fixture cache(params(access::Prefetch::layers));
   const Image image(cache.hub(), 4, 300'000, "v1");
   REQUIRE(get(cache.port(), manifest_path(kRepository, "v1"), kAccept).status == 200);
   REQUIRE(counted(cache, "fetched", 5));
@@ -95,7 +95,7 @@ TEST_CASE("Prefetch: layers come before they are asked for, each once", "[proxy]
 
 TEST_CASE("Prefetch: the configuration alone, or nothing", "[proxy]") {
   const bool config = GENERATE(true, false);
-  Fixture cache(params(config ? proxy::Prefetch::config : proxy::Prefetch::none));
+  Fixture cache(params(config ? access::Prefetch::config : access::Prefetch::none));
   const Image image(cache.hub(), 2, 1000, "v1");
   REQUIRE(get(cache.port(), manifest_path(kRepository, "v1"), kAccept).status == 200);
   CHECK(counted(cache, "fetched", config ? 1 : 0));
@@ -106,7 +106,7 @@ TEST_CASE("Prefetch: the configuration alone, or nothing", "[proxy]") {
 }
 
 TEST_CASE("Prefetch: a HEAD, an unchanged manifest and an index start nothing", "[proxy]") {
-  Fixture cache(params(proxy::Prefetch::layers));
+  Fixture cache(params(access::Prefetch::layers));
   const Image image(cache.hub(), 1, 1000, "v1");
   const oci::Digest index = cache.hub().add_manifest(kRepository, "multi", index_manifest(image.digest, 500),
                                                      std::string(oci::media_type::kOciIndex));
@@ -124,7 +124,7 @@ TEST_CASE("Prefetch: a HEAD, an unchanged manifest and an index start nothing", 
 }
 
 TEST_CASE("Prefetch: a client joins what is on its way, and it is the client's then", "[proxy]") {
-  Fixture::Params how = params(proxy::Prefetch::layers);
+  Fixture::Params how = params(access::Prefetch::layers);
   how.abandoned = streamcache::Abandoned::fail;
   Fixture cache(how);
   const Image image(cache.hub(), 1, 2'000'000, "v1");
@@ -148,7 +148,7 @@ TEST_CASE("Prefetch: a client joins what is on its way, and it is the client's t
 }
 
 TEST_CASE("Prefetch: who was joined and left alone goes on as fills do", "[proxy]") {
-  Fixture::Params how = params(proxy::Prefetch::layers);
+  Fixture::Params how = params(access::Prefetch::layers);
   how.abandoned = streamcache::Abandoned::fail;
   Fixture cache(how);
   const Image image(cache.hub(), 1, 2'000'000, "v1");
@@ -171,7 +171,7 @@ TEST_CASE("Prefetch: who was joined and left alone goes on as fills do", "[proxy
 }
 
 TEST_CASE("Prefetch: one whose turn others need lets go, and goes on from where it was", "[proxy]") {
-  Fixture cache(params(proxy::Prefetch::layers));
+  Fixture cache(params(access::Prefetch::layers));
   const Image image(cache.hub(), 1, 2'000'000, "v1");
   cache.hub().hold(image.layers[0], 100'000);
   REQUIRE(get(cache.port(), manifest_path(kRepository, "v1"), kAccept).status == 200);
@@ -204,7 +204,7 @@ TEST_CASE("Prefetch: one whose turn others need lets go, and goes on from where 
 }
 
 TEST_CASE("Prefetch: bounded in number and in bytes", "[proxy]") {
-  Fixture::Params how = params(proxy::Prefetch::layers);
+  Fixture::Params how = params(access::Prefetch::layers);
   SECTION("in number") {
     how.prefetcher.parallel = 2;
     Fixture cache(how);
@@ -239,8 +239,8 @@ TEST_CASE("Prefetch: bounded in number and in bytes", "[proxy]") {
 }
 
 TEST_CASE("Prefetch: not what lies elsewhere, nor what is here, nor with a client's login", "[proxy]") {
-  Fixture::Params how = params(proxy::Prefetch::layers);
-  how.quay_passthrough = proxy::Passthrough{};
+  Fixture::Params how = params(access::Prefetch::layers);
+  how.quay_passthrough = access::Passthrough{};
   Fixture cache(how);
   Image image(cache.hub(), 1, 1000, "v1");
   const oci::Digest foreign = cache.hub().add_blob(kRepository, content(700, 7));
@@ -267,7 +267,7 @@ TEST_CASE("Prefetch: not what lies elsewhere, nor what is here, nor with a clien
 }
 
 TEST_CASE("Prefetch: what fails fails nobody, and the end of the program ends it", "[proxy]") {
-  Fixture::Params how = params(proxy::Prefetch::layers);
+  Fixture::Params how = params(access::Prefetch::layers);
   how.prefetcher.parallel = 2;
   Fixture cache(how);
   const Image image(cache.hub(), 8, 1000, "v1");

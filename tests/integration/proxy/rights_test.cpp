@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-using Claim = proxy::RightsLedger::Claim;
+using Claim = pull::RightsLedger::Claim;
 
 const std::string kOciManifest(oci::media_type::kOciManifest);
 const Claim kAlice{"https://quay.example", "https://quay.example, alice"};
@@ -215,7 +215,7 @@ TEST_CASE("Rights: an upstream that was open gives everybody only what they may 
   learnt.pull(cache);
   cache.quay().allow("Bearer alice", "team/app");
   cache.change_rights("quay.io", {kAlice.address, "https://quay.example, passthrough"}, nullptr,
-                      proxy::Passthrough{60s});
+                      access::Passthrough{60s});
   CHECK(get(cache.port(), Learnt::blob_at(learnt.blob)).status == 401);
   CHECK(get(cache.port(), learnt.tag_path).status == 401);
   const Fields alice{{"Authorization", "Bearer alice"}};

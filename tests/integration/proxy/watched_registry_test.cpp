@@ -3,8 +3,8 @@
 
 #include "base/log.hpp"
 #include "fake_registry.hpp"
-#include "proxy/watched_registry.hpp"
 #include "support/run_task.hpp"
+#include "upstream/watched_registry.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -17,7 +17,7 @@ struct Bench {
     log::configure({log::Level::off, log::Format::text});
     auto made = std::make_unique<FakeRegistry>("origin.test");
     fake = made.get();
-    watched = std::make_unique<proxy::WatchedRegistry>(std::move(made), clock, registry);
+    watched = std::make_unique<upstream::WatchedRegistry>(std::move(made), clock, registry);
     digest = fake->add_blob("library/app", "content");
     watched->show(true);
   }
@@ -39,7 +39,7 @@ struct Bench {
   oci::Repository repository = oci::Repository::parse("library/app").value();
   oci::Digest digest;
   FakeRegistry* fake;
-  std::unique_ptr<proxy::WatchedRegistry> watched;
+  std::unique_ptr<upstream::WatchedRegistry> watched;
 };
 
 }  // namespace
@@ -100,8 +100,8 @@ TEST_CASE("Watched registry: one that takes another's place has the gauge", "[pr
   FakeRegistry* const fake = made.get();
   const oci::Digest digest = fake->add_blob("library/app", "content");
   std::vector<std::string> told;
-  proxy::WatchedRegistry next(std::move(made), bench.clock, bench.registry,
-                              [&told](const std::string& why) { told.push_back(why); });
+  upstream::WatchedRegistry next(std::move(made), bench.clock, bench.registry,
+                                 [&told](const std::string& why) { told.push_back(why); });
 
   // It is made while the first is down, and may come to nothing.
   bench.fake->fail_all(Error{Errc::upstream_unreachable});

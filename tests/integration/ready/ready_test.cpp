@@ -322,12 +322,12 @@ TEST_CASE("Ready answers: rules, upstreams and logins that come into force count
   REQUIRE(cache.logins().set({}).has_value());
   make_ready(cache, conversation, {"GET", path});
 
-  proxy::Upstreams::Options passthrough;
+  access::Upstreams::Options passthrough;
   passthrough.library_prefix = true;
   passthrough.passthrough.emplace();
   cache.upstreams().replace(
-      {{"docker.io", std::make_shared<const proxy::Upstreams::Upstream>(
-                         proxy::Upstreams::Upstream{cache.upstreams().find("docker.io"), passthrough, nullptr})}});
+      {{"docker.io", std::make_shared<const access::Upstreams::Upstream>(
+                         access::Upstreams::Upstream{cache.upstreams().find("docker.io"), passthrough, nullptr})}});
   const double before = ready(cache);
   CHECK(conversation.get(path).status == 401);
   CHECK(ready(cache) == before);

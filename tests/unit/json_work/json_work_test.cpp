@@ -11,7 +11,7 @@
 #include "oci/error_code.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
-#include "proxy/list_json.hpp"
+#include "pull/list_json.hpp"
 #include "upstream/docker_config.hpp"
 #include "upstream/token.hpp"
 
@@ -108,15 +108,15 @@ TEST_CASE("JSON work: a login and a helper's answer", "[json]") {
 
 TEST_CASE("JSON work: lists of tags", "[json]") {
   const Parse parse = [](const std::string& text) {
-    proxy::NameList::Builder names;
-    (void)proxy::parse_tags(text, names);
+    pull::NameList::Builder names;
+    (void)pull::parse_tags(text, names);
   };
   for (const Shape& shape : shapes(R"({"tags":["a"],)", "}")) check_linear(shape, parse, 300'000);
   check_linear({"tags", R"({"tags":[)", R"("v1.2.3")", "]}"}, parse, 300'000);
 }
 
 TEST_CASE("JSON work: referrers", "[json]") {
-  const Parse parse = [](const std::string& text) { (void)proxy::parse_referrers(text); };
+  const Parse parse = [](const std::string& text) { (void)pull::parse_referrers(text); };
   const std::string opening = R"({"schemaVersion":2,"manifests":[)" + kDescriptor + "],";
   for (const Shape& shape : shapes(opening, "}")) check_linear(shape, parse, 300'000);
   check_linear({"descriptors", R"({"manifests":[)", kDescriptor, "]}"}, parse, 300'000);

@@ -1,0 +1,41 @@
+// MembershipCheck: whether a client that comes by a route may have a blob, as upstream tells it.
+//
+// What is remembered (BlobAccess) is believed; else upstream is asked, by HEAD and, where it answers that oddly, by the
+// beginning of a GET. Threads: all functions may be called from any loop.
+#pragma once
+
+#include <cstdint>
+
+#include "access/blob_access.hpp"
+#include "access/upstreams.hpp"
+#include "base/result.hpp"
+#include "oci/digest.hpp"
+#include "runtime/task.hpp"
+
+namespace sluice::access {
+
+class MembershipCheck {
+ public:
+  explicit MembershipCheck(BlobAccess& access) : access_(access) {}
+
+  // Errors of all: upstream's (upstream::Registry::stat_blob); upstream_unreachable and its like where it is out and
+  // nothing is remembered (unanswered).
+
+  runtime::Task<Result<BlobAccess::Known>> of(Route route, oci::Digest digest);
+  // The same for a blob of `size` bytes that is at rest. An upstream that does not tell how long it is, and begins to
+  // send it, has it all the same.
+  runtime::Task<Result<BlobAccess::Known>> of_stored(Route route, oci::Digest digest, std::uint64_t size);
+  // The same for a blob whose fill one joins: its size is not needed, and upstream may tell none.
+  runtime::Task<Result<void>> of_joined(Route route, oci::Digest digest);
+  // As of(), without the words for clients. For what is asked ahead of them.
+  runtime::Task<Result<BlobAccess::Known>> ask(Route route, oci::Digest digest);
+  // `known`, with upstream's word on the size where only a manifest has told it.
+  runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
+  // Whether upstream begins to send the blob. That download is let go.
+  runtime::Task<bool> gives_out(Route route, oci::Digest digest);
+
+ private:
+  BlobAccess& access_;
+};
+
+}  // namespace sluice::access

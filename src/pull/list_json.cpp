@@ -1,0 +1,252 @@
+#include "pull/list_json.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.hpp"
+#include "oci/json.hpp"
+#include "oci/name.hpp"
+
+namespace sluice::pull {
+namespace {
+
+using nlohmann::json;
+
+// Lists need four levels; annotations of a descriptor make it five.
+constexpr std::size_t kMaxDepth = 32;
+// Of all kinds, keys included, in one page. A tag takes four bytes at least.
+constexpr std::size_t kMaxValues = 20'000'000;
+// A descriptor has ten values, and annotations.
+constexpr oci::JsonBounds kDescriptorBounds{.bytes = std::size_t{1} << 20, .depth = kMaxDepth, .values = 10'000};
+
+Error no_list(std::string_view why) { return {Errc::upstream_protocol, std::string(why)}; }
+
+// What both lists have in common: an object, of which one key holds the list. Calls of values that do not belong to the
+// list pass by. Everything is within the bounds, or reading stops.
+class ListReader : public nlohmann::json_sax<json> {
+ public:
+  explicit ListReader(std::string_view key) : list_key_(key) {}
+
+  // Whether the whole was one JSON text with a list; otherwise why not.
+  [[nodiscard]] std::string_view problem() const noexcept { return problem_; }
+  [[nodiscard]] bool has_list() const noexcept { return has_list_; }
+
+  bool null() override {
+    if (list_comes_) has_list_ = true;
+    return value();
+  }
+  bool boolean(bool) override { return value(); }
+  bool number_integer(number_integer_t) override { return value(); }
+  bool number_unsigned(number_unsigned_t) override { return value(); }
+  bool number_float(number_float_t, const string_t&) override { return value(); }
+  bool binary(binary_t&) override { return value(); }
+  bool string(string_t& text) override {
+    if (!in_elements()) return value();
+    return count() && element(text);
+  }
+
+  bool key(string_t& text) override {
+    list_comes_ = depth_ == 1 && text == list_key_;
+    return count();
+  }
+
+  bool start_object(std::size_t) override {
+    if (in_elements() && !begin_element()) return false;
+    if (depth_ != 0 && list_comes_) return fail("it is no list");
+    return deeper();
+  }
+  bool end_object() override {
+    --depth_;
+    return !in_elements() || end_element();
+  }
+  bool start_array(std::size_t) override {
+    if (depth_ == 0) return fail("it is not an object");
+    if (in_elements()) return fail("it holds something else");
+    if (list_comes_) {
+      has_list_ = in_list_ = true;
+      begin_list();
+    }
+    return deeper();
+  }
+  bool end_array() override {
+    if (--depth_ == 1) in_list_ = false;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ protected:
+  bool fail(std::string_view why) {
+    problem_ = why;
+    return false;
+  }
+
+  // A list begins; of two under the same key the last one counts.
+  virtual void begin_list() = 0;
+  // Elements of the list: a text, or an object, as its first and its last character have been read.
+  virtual bool element(const std::string& text) = 0;
+  virtual bool begin_element() = 0;
+  virtual bool end_element() = 0;
+
+ private:
+  [[nodiscard]] bool in_elements() const noexcept { return in_list_ && depth_ == 2; }
+
+  bool count() { return ++values_ <= kMaxValues || fail("it holds too many values"); }
+  bool value() {
+    if (depth_ == 0) return fail("it is not an object");
+    if (in_elements()) return fail("it holds something else");
+    if (list_comes_ && !has_list_) return fail("it is no list");
+    list_comes_ = false;
+    return count();
+  }
+  bool deeper() {
+    list_comes_ = false;
+    if (++depth_ > kMaxDepth) return fail("it is nested too deep");
+    return count();
+  }
+
+  const std::string_view list_key_;
+  std::string_view problem_;
+  std::size_t depth_ = 0;
+  std::size_t values_ = 0;
+  bool list_comes_ = false;  // the key has been read, its value has not
+  bool in_list_ = false;
+  bool has_list_ = false;
+};
+
+class TagReader final : public ListReader {
+ public:
+  explicit TagReader(NameList::Builder& into) : ListReader("tags"), into_(into) {}
+
+ private:
+  void begin_list() override {}
+  bool element(const std::string& text) override {
+    if (oci::Tag::parse(text)) into_.add(text);
+    return true;
+  }
+  bool begin_element() override { return fail("it holds something else"); }
+  bool end_element() override { return true; }
+
+  NameList::Builder& into_;
+};
+
+// Where the descriptors of an index stand in its text: `read` is how much of it the parser has taken.
+class DescriptorFinder final : public ListReader {
+ public:
+  DescriptorFinder(std::string_view text, const std::size_t& read)
+      : ListReader("manifests"), text_(text), read_(read) {}
+
+  std::vector<std::string_view> found;
+
+ private:
+  void begin_list() override { found.clear(); }
+  bool element(const std::string&) override { return fail("it holds something else"); }
+  bool begin_element() override {
+    begin_ = read_ - 1;
+    return true;
+  }
+  bool end_element() override {
+    found.push_back(text_.substr(begin_, read_ - begin_));
+    return true;
+  }
+
+  const std::string_view text_;
+  const std::size_t& read_;
+  std::size_t begin_ = 0;
+};
+
+// Walks a text and counts in `*read` what was taken of it. A brace is taken with no character behind it, so that the
+// count says where it stands.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, std::size_t* read) : at_(at), read_(read) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    ++at_;
+    ++*read_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  friend bool operator==(const CountingIterator& a, const CountingIterator& b) { return a.at_ == b.at_; }
+
+ private:
+  const char* at_;
+  std::size_t* read_;
+};
+
+std::string text_of(const json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
+}
+
+Result<Referrer> read_referrer(std::string_view text) {
+  const Result<json> parsed = oci::parse_json(text, kDescriptorBounds);
+  if (!parsed || !parsed->is_object()) return no_list("its list of referrers has a descriptor that is too large");
+  const auto size = parsed->find("size");
+  if (size == parsed->end() || !size->is_number_unsigned() ||
+      size->get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    return no_list("its list of referrers has one without a size");
+  }
+  if (text_of(*parsed, "mediaType").empty()) return no_list("its list of referrers has one without a media type");
+  Result<oci::Digest> digest = oci::Digest::parse(text_of(*parsed, "digest"));
+  if (!digest) return no_list("its list of referrers: " + digest.error().message);
+  return Referrer{parsed->dump(), text_of(*parsed, "artifactType"), *digest};
+}
+
+// Reads `text` to its end; nothing where it is right.
+template <class Iterator>
+std::optional<Error> read_list(std::string_view text, Iterator first, Iterator last, ListReader& reader,
+                               std::string_view what) {
+  // nlohmann takes a zero byte for the end of its input and would not look at what follows it.
+  const bool json_text = text.find('\0') == std::string_view::npos && json::sax_parse(first, last, &reader);
+  if (json_text && reader.has_list()) return std::nullopt;
+  const std::string_view why = json_text                  ? std::string_view("it has none")
+                               : reader.problem().empty() ? std::string_view("it is not JSON")
+                                                          : reader.problem();
+  std::string message(what);
+  return no_list(message.append(": ").append(why));
+}
+
+}  // namespace
+
+Result<void> parse_tags(std::string_view body, NameList::Builder& into) {
+  TagReader reader(into);
+  if (auto wrong = read_list(body, body.begin(), body.end(), reader, "its list of tags")) return *wrong;
+  return {};
+}
+
+Result<std::vector<Referrer>> parse_referrers(std::string_view body) {
+  std::size_t read = 0;
+  DescriptorFinder finder(body, read);
+  const CountingIterator first(body.data(), &read);
+  const CountingIterator last(body.data() + body.size(), &read);
+  if (auto wrong = read_list(body, first, last, finder, "its list of referrers")) return *wrong;
+  std::vector<Referrer> out;
+  out.reserve(finder.found.size());
+  for (const std::string_view descriptor : finder.found) {
+    Result<Referrer> referrer = read_referrer(descriptor);
+    if (!referrer) return referrer.error();
+    out.push_back(std::move(*referrer));
+  }
+  return out;
+}
+
+std::string tags_opening(std::string_view repository) {
+  std::string out = R"({"name":")";
+  log::append_json_escaped(out, repository);
+  return out.append(R"(","tags":[)");
+}
+
+}  // namespace sluice::pull

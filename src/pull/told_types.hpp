@@ -1,0 +1,33 @@
+// ToldTypes: the media types of manifests that are fetched as blobs, as upstream tells them in the answer that a fill
+// reads. What else it calls its blobs is nothing to anybody. Thread-safe.
+#pragma once
+
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "base/sieve_map.hpp"
+#include "oci/media_type.hpp"
+
+namespace sluice::pull {
+
+class ToldTypes {
+ public:
+  void note(const std::string& fill_key, std::string_view media_type) {
+    const std::string_view type = oci::canonical_manifest_type(media_type);
+    const std::scoped_lock lock(mutex_);
+    if (!type.empty()) types_.insert(fill_key, std::string(type));
+  }
+  // Empty: of no manifest.
+  [[nodiscard]] std::string find(const std::string& fill_key) {
+    const std::scoped_lock lock(mutex_);
+    const std::string* type = types_.find(fill_key);
+    return type == nullptr ? std::string() : *type;
+  }
+
+ private:
+  std::mutex mutex_;  // guards types_
+  SieveMap<std::string, std::string> types_{1'000};
+};
+
+}  // namespace sluice::pull

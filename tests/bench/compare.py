@@ -445,13 +445,22 @@ def measure_target(options, binaries):
               f"{cpu / done['requests'] * 1e6:.2f} µs CPU a request, p99 {done['p99'] * 1e3:.2f} ms")
 
 
+TABLES_BELOW = "<!-- What stands below is written by ./dev bench --write. -->\n"
+
+
+def write_tables(path, text):
+    """Keeps what the file says in front of the mark."""
+    before = path.read_text().partition(TABLES_BELOW)[0] if path.exists() else ""
+    path.write_text(before + TABLES_BELOW + "\n" + "\n".join(text))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller and fewer samples: a look, not a result")
     parser.add_argument("--part", action="append", choices=sorted(PARTS), help="only this one (may be repeated)")
     parser.add_argument("--rounds", type=int, default=0, help="samples of each figure [5, with --quick 2]")
     parser.add_argument("--seed", type=int, default=0, help="of the order of samples [the time]")
-    parser.add_argument("--write", type=pathlib.Path, help="write the tables to this file too (docs/benchmarks.md's form)")
+    parser.add_argument("--write", type=pathlib.Path, help="write the tables to this file too, behind its mark, as in docs/benchmarks.md")
     parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--target", help="ADDR:PORT of a server that runs already")
     parser.add_argument("--pid", type=int, help="its process")
@@ -486,7 +495,7 @@ def main():
                 text.append(f"### {name}\n\n{about}\n\n{table(name, run)}\n")
                 print(text[-1], flush=True)
                 if options.write:
-                    options.write.write_text("\n".join(text))  # what is measured stands, whatever the next part does
+                    write_tables(options.write, text)  # what is measured stands, whatever the next part does
         finally:
             origin.stop()
     finally:

@@ -20,6 +20,7 @@ import pathlib
 import platform
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -365,10 +366,84 @@ def part_tail(run, objects, origin, quick):
         run.in_turns(peers, beside_fills)
 
 
-PARTS = {"small": part_small, "blob": part_blob, "cold": part_cold, "fanout": part_fanout, "tls": part_tls,
-         "tail": part_tail}
+def part_ranges(run, objects, origin, quick):
+    """Ranges of a cold blob, on two cores: twenty of 16 MiB side by side that make up the whole (as SOCI and containerd
+    pull), and one of 64 KiB in the middle (as lazy pullers do). nginx slice keeps pieces of 1 MiB, unverified; sluice
+    verifies what it keeps."""
+    piece = (1 if quick else 16) * MIB
+    starts = {**CACHES, "nginx slice": servers.nginx_slice}
+    with Started(run.bench, starts, 2, origin.port, 20700) as peers:
+        def sample(name, peer):
+            process, port = peer
+            blob = objects.blob(20 * piece)
+            blob.read_once()
+            before, began = process.cpu_seconds(), time.perf_counter()
+            pulls = [run.start_load("once", port, blob.path, "--connections", 1, "--range",
+                                    f"{first}-{first + piece - 1}") for first in range(0, blob.size, piece)]
+            for pull in pulls:
+                if pull.wait(900) != 0:
+                    raise RuntimeError(f"{name}: {pull.stderr.read()}")
+            run.note("20 ranges at once, wall", name, time.perf_counter() - began)
+            time.sleep(1)  # what is fetched beyond them is work too
+            run.note("20 ranges at once, CPU", name, process.cpu_seconds() - before)
+            run.note("20 ranges at once, upstream ÷ blob", name, upstream_bytes(origin, blob.path) / blob.size)
+            blob.file.unlink()
+
+            blob = objects.blob(20 * piece)
+            blob.read_once()
+            middle = blob.size // 2
+            done = run.load("once", port, blob.path, "--connections", 1, "--range", f"{middle}-{middle + 64 * KIB - 1}")
+            run.note("64 KiB in the middle, wall", name, done["seconds"])
+            time.sleep(1)
+            run.note("64 KiB in the middle, upstream", name, upstream_bytes(origin, blob.path) / MIB)
+            blob.file.unlink()
+        run.in_turns(peers, sample)
+
+
+def part_scale(run, objects, origin, quick):
+    """What a client costs that does nothing, or little: resident memory for each of 2,000 keep-alive connections that
+    have asked for one manifest, and for each of 200 that read a stored blob of 100 MiB at 256 KiB/s."""
+    manifest, blob = objects.manifest(), objects.blob(100 * MIB)
+    idle, readers = (200, 20) if quick else (2000, 200)
+    starts = {"nginx static": servers.nginx_static, **CACHES}
+    with Started(run.bench, starts, 1, origin, 20800) as peers:
+        def sample(name, peer):
+            process, port = peer
+            run.load("repeat", port, manifest.path, "--seconds", 0.3, "--connections", 64)
+            run.load("once", port, blob.path, "--connections", 1)
+            before, connections = process.memory_mib(), []
+            try:
+                for _ in range(idle):
+                    one = socket.create_connection(("127.0.0.1", port), timeout=30)
+                    connections.append(one)
+                    one.sendall(f"GET {manifest.path} HTTP/1.1\r\nHost: bench\r\n"
+                                f"Accept: {servers.MANIFEST_TYPE}\r\n\r\n".encode())
+                for one in connections:
+                    if not one.recv(64 * KIB).startswith(b"HTTP/1.1 200"):
+                        raise RuntimeError(f"{name}: no 200 for a manifest")
+                run.note("idle connection, memory", name, (process.memory_mib() - before) * 1024 / idle)
+            finally:
+                for one in connections:
+                    one.close()
+            time.sleep(0.5)
+            before = process.memory_mib()
+            load = run.start_load("once", port, blob.path, "--connections", readers, "--rate", 256 * KIB)
+            try:
+                time.sleep(3)
+                if load.poll() is not None:
+                    raise RuntimeError(f"{name}: {load.stderr.read()}")
+                run.note("slow reader, memory", name, max(process.memory_mib() - before, 0) * 1024 / readers)
+            finally:
+                load.kill()
+                load.communicate()
+        run.in_turns(peers, sample)
+
+
+PARTS = {"small": part_small, "blob": part_blob, "cold": part_cold, "fanout": part_fanout, "ranges": part_ranges,
+         "tls": part_tls, "scale": part_scale, "tail": part_tail}
+NEED_ORIGIN = ("cold", "fanout", "ranges")  # its log is read, too
 UNITS = {", wall": "s", ", CPU": "s", ", first byte (median)": "ms", ", upstream ÷ blob": "×", ", peak memory": "MiB",
-         ", p99": "ms", ", worst": "ms"}
+         ", p99": "ms", ", worst": "ms", ", upstream": "MiB", ", memory": "KiB"}
 
 
 def unit_of(part, row):
@@ -490,7 +565,7 @@ def main():
             for name in options.part or PARTS:
                 run = Run(bench, options.rounds, random.Random(options.seed))
                 part = PARTS[name]
-                part(run, objects, origin if name in ("cold", "fanout") else origin.port, options.quick)
+                part(run, objects, origin if name in NEED_ORIGIN else origin.port, options.quick)
                 about = " ".join(part.__doc__.split())
                 text.append(f"### {name}\n\n{about}\n\n{table(name, run)}\n")
                 print(text[-1], flush=True)

@@ -57,6 +57,9 @@ class Process:
     def peak_memory_mib(self):
         return peak_memory_mib(self.popen.pid)
 
+    def memory_mib(self):
+        return memory_mib(self.popen.pid)
+
     def forget_peak_memory(self):
         for pid in descendants(self.popen.pid):
             try:
@@ -86,11 +89,15 @@ def cpu_seconds(pid):
 
 
 def peak_memory_mib(pid):
+    return memory_mib(pid, "VmHWM:")
+
+
+def memory_mib(pid, field="VmRSS:"):
     total = 0
     for process in descendants(pid):
         try:
             for line in pathlib.Path(f"/proc/{process}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
+                if line.startswith(field):
                     total += int(line.split()[1])
         except OSError:
             continue

@@ -117,6 +117,18 @@ def nginx_cache(bench, port, cores, origin_port, tls=False):
     return nginx(bench, name, port, cores_of(cores), http=cache, server=PROXY.format(origin=origin_port), tls=tls)
 
 
+def nginx_slice(bench, port, cores, origin_port, tls=False):
+    """nginx_cache that fetches and keeps pieces of 1 MiB: nginx's own answer to ranges of large files."""
+    name = f"nginx-slice-{port}"
+    shutil.rmtree(bench.folder / f"{name}.cache", ignore_errors=True)
+    cache = (f"proxy_cache_path {bench.folder}/{name}.cache levels=1:2 keys_zone=blobs:16m max_size=64g inactive=1h "
+             "use_temp_path=off;")
+    sliced = PROXY.format(origin=origin_port).replace(
+        "proxy_cache_valid 200 1h;",
+        "slice 1m; proxy_cache_key $uri$slice_range; proxy_set_header Range $slice_range; proxy_cache_valid 200 206 1h;")
+    return nginx(bench, name, port, cores_of(cores), http=cache, server=sliced, tls=tls)
+
+
 def varnish(bench, port, cores, origin_port, tls=False):
     assert not tls
     vcl = bench.folder / f"varnish-{port}.vcl"

@@ -6,10 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <map>
 #include <optional>
-#include <set>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -20,7 +17,6 @@
 #include "base/units.hpp"
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
-#include "oci/name.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "store/blob_store.hpp"
@@ -33,195 +29,6 @@ using runtime::Task;
 
 // Between two looks at how far it is, and at whether it is to end.
 constexpr std::size_t kSliceBytes = std::size_t{8} << 20;
-constexpr std::size_t kMaxNameBytes = 255;
-constexpr std::size_t kMaxLinkBytes = 256;
-
-// ------------------------------------------------------------------------------------------------- what there is to
-// take
-
-struct Link {
-  oci::Digest digest;
-  bool manifest;
-  Clock::Wall at;  // when distribution was given it
-};
-
-struct TagLink {
-  std::string name;
-  oci::Digest digest;
-  Clock::Wall at;
-};
-
-struct Repository {
-  store::Scope scope;
-  std::vector<Link> links;
-  std::vector<TagLink> tags;
-};
-
-struct Original {
-  fs::path path;
-  std::uint64_t size = 0;
-  bool manifest = false;
-};
-
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(fs::symlink_status(path, ignored));
-}
-
-Clock::Wall modified(const fs::path& path) {
-  struct stat found{};
-  if (::stat(path.c_str(), &found) != 0) return {};
-  return Clock::Wall(std::chrono::seconds(found.st_mtim.tv_sec));
-}
-
-// Reads the tree of names; no blob is opened.
-class Reader {
- public:
-  Reader(fs::path root, std::string upstream, bool library_prefix, ImportReport& report)
-      : root_(std::move(root)), upstream_(std::move(upstream)), library_prefix_(library_prefix), report_(report) {}
-
-  // Of what is taken over. Whether that registry had a login is not known.
-  [[nodiscard]] store::Origin origin() const { return {upstream_, Rights::own_login}; }
-
-  void read() {
-    walk(root_ / "repositories", {});
-    count_left_out();
-    report_.repositories = repositories.size();
-    for (const auto& [digest, source] : blobs) report_.bytes += source.size;
-    report_.blobs = blobs.size();
-  }
-
-  std::vector<Repository> repositories;
-  std::map<oci::Digest, Original> blobs;
-
- private:
-  void bad(const fs::path& path, std::string reason) { report_.bad.push_back({path.native(), std::move(reason)}); }
-
-  // Names of directories, sorted; those that are none are left out.
-  std::vector<std::string> directories(const fs::path& path) {
-    std::vector<std::string> out;
-    std::error_code error;
-    if (!is_folder(path)) return out;
-    for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
-      if (is_folder(at->path())) out.push_back(at->path().filename().native());
-    }
-    if (error) bad(path, "cannot be read: " + error.message());
-    std::sort(out.begin(), out.end());
-    return out;
-  }
-
-  void walk(const fs::path& directory, const std::string& name) {
-    if (name.size() > kMaxNameBytes) return bad(directory, "is no repository's name");
-    bool is_repository = false;
-    for (const std::string& child : directories(directory)) {
-      if (child.starts_with('_')) {
-        is_repository = is_repository || child == "_layers" || child == "_manifests";
-      } else {
-        walk(directory / child, name.empty() ? child : fmt::format("{}/{}", name, child));
-      }
-    }
-    if (is_repository) repository(directory, name);
-  }
-
-  void repository(const fs::path& directory, std::string name) {
-    // As requests for it are understood.
-    if (library_prefix_ && name.find('/') == std::string::npos) name = "library/" + name;
-    const Result<oci::Repository> parsed = oci::Repository::parse(name);
-    if (!parsed) return bad(directory, parsed.error().message);
-    Result<store::Scope> scope = store::Scope::repository(upstream_ + "/" + name);
-    if (!scope) return bad(directory, scope.error().message);
-    Repository out{std::move(*scope), {}, {}};
-    links(directory / "_manifests" / "revisions", true, out);
-    links(directory / "_layers", false, out);
-    const fs::path tags = directory / "_manifests" / "tags";
-    for (const std::string& tag : directories(tags)) {
-      const fs::path link = tags / tag / "current" / "link";
-      const std::optional<oci::Digest> digest = target(link);
-      const auto reference = oci::Reference::parse(tag);
-      if (!digest) continue;
-      if (!reference || reference->is_digest()) {
-        bad(link, "is no tag's name");
-      } else {
-        out.tags.push_back({tag, *digest, modified(link)});
-      }
-    }
-    repositories.push_back(std::move(out));
-  }
-
-  void links(const fs::path& directory, bool manifest, Repository& into) {
-    for (const std::string& algorithm : directories(directory)) {
-      for (const std::string& hex : directories(directory / algorithm)) {
-        const fs::path path = directory / algorithm / hex / "link";
-        const std::optional<oci::Digest> digest = target(path);
-        if (!digest) continue;
-        if (digest->to_string() != fmt::format("{}:{}", algorithm, hex)) {
-          bad(path, "names another digest than its place does");
-        } else if (digest->algorithm() != oci::Algorithm::sha256) {
-          ++report_.left_out;
-        } else if (source(*digest, manifest)) {
-          into.links.push_back({*digest, manifest, modified(path)});
-        }
-      }
-    }
-  }
-
-  // What a link says; nothing where distribution has taken it away, which leaves the directory.
-  std::optional<oci::Digest> target(const fs::path& path) {
-    std::error_code ignored;
-    if (!fs::exists(path, ignored)) return std::nullopt;
-    std::ifstream in(path, std::ios::binary);
-    std::string text(kMaxLinkBytes, '\0');
-    in.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(in.gcount()));
-    const Result<oci::Digest> digest = oci::Digest::parse(text);
-    if (digest) return *digest;
-    bad(path, "holds no digest");
-    return std::nullopt;
-  }
-
-  bool source(const oci::Digest& digest, bool manifest) {
-    const auto [at, is_new] = blobs.try_emplace(digest);
-    Original& blob = at->second;
-    blob.manifest = blob.manifest || manifest;
-    if (!is_new) return true;
-    const std::string hex = digest.to_string().substr(7);
-    blob.path = root_ / "blobs" / "sha256" / hex.substr(0, 2) / hex / "data";
-    struct stat found{};
-    if (::lstat(blob.path.c_str(), &found) != 0) {
-      if (errno == ENOENT) {
-        if (gone_.insert(digest).second) ++report_.gone;
-      } else {
-        bad(blob.path, "cannot be read: " + std::generic_category().message(errno));
-      }
-    } else if (!S_ISREG(found.st_mode)) {
-      bad(blob.path, "is no regular file");
-    } else {
-      blob.size = static_cast<std::uint64_t>(found.st_size);
-      return true;
-    }
-    blobs.erase(at);
-    return false;
-  }
-
-  void count_left_out() {
-    const fs::path all = root_ / "blobs" / "sha256";
-    for (const std::string& shelf : directories(all)) {
-      for (const std::string& hex : directories(all / shelf)) {
-        const Result<oci::Digest> digest = oci::Digest::parse("sha256:" + hex);
-        if (!digest || blobs.find(*digest) == blobs.end()) ++report_.left_out;
-      }
-    }
-  }
-
-  const fs::path root_;
-  const std::string upstream_;
-  const bool library_prefix_;
-  ImportReport& report_;
-  std::set<oci::Digest> gone_;
-};
-
-// ------------------------------------------------------------------------------------------------------------ taking
-// it
 
 store::BlobStore::Params store_params(const config::Settings& settings) {
   store::BlobStore::Params params;
@@ -252,9 +59,11 @@ class Temporary {
 
 class Importer {
  public:
-  Importer(const config::Settings& settings, Reader& reader, ImportReport& report, Progress& progress)
+  Importer(const config::Settings& settings, const DistributionTree& tree, const std::string& upstream,
+           ImportReport& report, Progress& progress)
       : settings_(settings),
-        reader_(reader),
+        tree_(tree),
+        origin_{upstream, Rights::own_login},  // whether that registry had a login is not known
         report_(report),
         progress_(progress),
         store_(store_params(settings), filesystem_, pool_, clock_, registry_) {}
@@ -274,7 +83,7 @@ class Importer {
 
   // To the end, or until there is no room.
   Task<Result<bool>> run() {
-    for (const auto& [digest, source] : reader_.blobs) {
+    for (const auto& [digest, source] : tree_.blobs) {
       show();
       if (store_.find(digest)) {
         ++report_.present;
@@ -306,7 +115,7 @@ class Importer {
     progress_.show("import", done_, report_.bytes, more);
   }
 
-  [[nodiscard]] bool on_one_file_system(const Original& source) const {
+  [[nodiscard]] bool on_one_file_system(const DistributionTree::Original& source) const {
     struct stat here{};
     struct stat there{};
     return ::stat(settings_.data.c_str(), &here) == 0 && ::stat(source.path.c_str(), &there) == 0 &&
@@ -314,7 +123,7 @@ class Importer {
   }
 
   // Why the limits of the store would be crossed; empty when they would not.
-  [[nodiscard]] std::string no_room(const Original& source, bool copied) {
+  [[nodiscard]] std::string no_room(const DistributionTree::Original& source, bool copied) {
     const Result<runtime::Space> space = filesystem_.space(settings_.data);
     if (!space) return space.error().message;
     const SizeLimit& max_size = settings_.store.max_size;
@@ -333,13 +142,13 @@ class Importer {
     return {};
   }
 
-  Task<Result<void>> take_manifest(oci::Digest digest, Original source) {
+  Task<Result<void>> take_manifest(oci::Digest digest, DistributionTree::Original source) {
     const Result<std::string> body = co_await runtime::offload(pool_, [this, source] { return read_all(source); });
     if (!body) co_return body.error();
     if (oci::digest_of(oci::Algorithm::sha256, *body) != digest) co_return Error{Errc::digest_mismatch, "is damaged"};
     const Result<oci::ManifestInfo> info = oci::parse_manifest(*body, {});
     if (!info) co_return info.error();
-    const Result<void> stored = co_await store_.put(digest, *body, info->media_type, reader_.origin());
+    const Result<void> stored = co_await store_.put(digest, *body, info->media_type, origin_);
     if (!stored) co_return stored;
     ++report_.copied;
     report_.imported_bytes += source.size;
@@ -347,7 +156,7 @@ class Importer {
     co_return Result<void>{};
   }
 
-  Result<std::string> read_all(const Original& source) {
+  Result<std::string> read_all(const DistributionTree::Original& source) {
     if (source.size > oci::kMaxManifestBytes) return Error{Errc::size_mismatch, "is too large for a manifest"};
     const Result<runtime::File> file = filesystem_.open_read(source.path);
     if (!file) return file.error();
@@ -359,7 +168,7 @@ class Importer {
   }
 
   // What is hashed is what is then kept: the link, or the copy as it is written.
-  Task<Result<void>> take(oci::Digest digest, Original source) {
+  Task<Result<void>> take(oci::Digest digest, DistributionTree::Original source) {
     const Temporary file(store_.layout().incoming() / ("import-" + digest.to_string().substr(7)));
     const Result<bool> linked = co_await runtime::offload(pool_, [&] { return link_or_clone(source, file.path()); });
     if (!linked) co_return linked.error();
@@ -391,8 +200,8 @@ class Importer {
       if (const Result<void> closed = filesystem_.close(std::move(*to)); !closed) co_return closed.error();
     }
     store::Reservation room = store_.ledger().hold(position);
-    const Result<void> adopted = co_await store_.adopt(
-        file.path(), digest, position, std::string(oci::media_type::kOctetStream), room, reader_.origin());
+    const Result<void> adopted =
+        co_await store_.adopt(file.path(), digest, position, std::string(oci::media_type::kOctetStream), room, origin_);
     if (!adopted) co_return adopted;
     ++(*linked ? report_.linked : report_.copied);
     report_.imported_bytes += position;
@@ -400,7 +209,7 @@ class Importer {
   }
 
   // Whether the file stands at `to` now without having been copied.
-  Result<bool> link_or_clone(const Original& source, const fs::path& to) {
+  Result<bool> link_or_clone(const DistributionTree::Original& source, const fs::path& to) {
     std::error_code error;
     fs::remove(to, error);
     fs::create_hard_link(source.path, to, error);
@@ -432,8 +241,8 @@ class Importer {
   void remember() {
     store::Catalog& catalog = store_.catalog();
     const Clock::Wall now = clock_.wall();
-    for (const Repository& repository : reader_.repositories) {
-      for (const Link& link : repository.links) {
+    for (const DistributionTree::Repository& repository : tree_.repositories) {
+      for (const DistributionTree::Link& link : repository.links) {
         // What is known is believed for ever then, so it has to be upstream's own word.
         if (settings_.descriptors.ttl.count() == 0) break;
         const std::optional<store::Stored> stored = store_.find(link.digest);
@@ -443,7 +252,7 @@ class Importer {
         const Clock::Wall at = std::min(link.at, now - settings_.descriptors.ttl);
         report_.memberships += catalog.add_membership(repository.scope, link.digest, descriptor, at) ? 1 : 0;
       }
-      for (const TagLink& tag : repository.tags) {
+      for (const DistributionTree::TagLink& tag : repository.tags) {
         const std::optional<store::Stored> stored = store_.find(tag.digest);
         if (!stored || oci::noted_manifest_type(stored->media_type).empty()) continue;
         const Clock::Wall at = std::min(tag.at, now - settings_.tags.ttl);
@@ -453,7 +262,8 @@ class Importer {
   }
 
   const config::Settings& settings_;
-  Reader& reader_;
+  const DistributionTree& tree_;
+  const store::Origin origin_;
   ImportReport& report_;
   Progress& progress_;
   SystemClock clock_;
@@ -465,19 +275,21 @@ class Importer {
   std::vector<std::byte> buffer_;
 };
 
-Result<fs::path> find_root(const fs::path& from) {
-  for (const fs::path& root : {from / "docker" / "registry" / "v2", from}) {
-    if (is_folder(root / "blobs") && is_folder(root / "repositories")) return root;
-  }
-  return Error{Errc::not_found, fmt::format("{} is no store of distribution: there is no docker/registry/v2 with blobs "
-                                            "and repositories in it",
-                                            from.native())};
+ImportReport report_of(const DistributionTree& tree) {
+  ImportReport report;
+  report.repositories = tree.repositories.size();
+  report.blobs = tree.blobs.size();
+  for (const auto& [digest, source] : tree.blobs) report.bytes += source.size;
+  report.gone = tree.gone;
+  report.left_out = tree.left_out;
+  report.bad = tree.bad;
+  return report;
 }
 
-void count_present(const Reader& reader, const config::Settings& settings, ImportReport& report) {
+void count_present(const DistributionTree& tree, const config::Settings& settings, ImportReport& report) {
   const store::Layout layout(settings.data);
   std::error_code ignored;
-  for (const auto& [digest, source] : reader.blobs) {
+  for (const auto& [digest, source] : tree.blobs) {
     if (fs::exists(layout.blob(digest), ignored)) ++report.present;
   }
 }
@@ -486,21 +298,20 @@ void count_present(const Reader& reader, const config::Settings& settings, Impor
 
 Result<ImportReport> import_store(Runner& runner, const config::Settings& settings, const ImportParams& params,
                                   Progress& progress) {
-  const Result<fs::path> root = find_root(params.from);
+  const Result<fs::path> root = find_distribution(params.from);
   if (!root) return root.error();
   const std::string& name = params.upstream.empty() ? settings.default_upstream : params.upstream;
   const auto upstream = settings.upstreams.find(name);
   if (upstream == settings.upstreams.end()) {
     return Error{Errc::not_found, fmt::format("no upstream named {} is configured", name)};
   }
-  ImportReport report;
-  Reader reader(*root, name, upstream->second.library_prefix, report);
-  reader.read();
+  const DistributionTree tree = read_distribution(*root, name, upstream->second.library_prefix);
+  ImportReport report = report_of(tree);
   if (params.dry_run) {
-    count_present(reader, settings, report);
+    count_present(tree, settings, report);
     return report;
   }
-  Importer importer(settings, reader, report, progress);
+  Importer importer(settings, tree, name, report, progress);
   if (const Result<void> started = importer.start(); !started) return started.error();
   const Result<bool> ended = runner.run(importer.run());
   progress.finish();
@@ -513,7 +324,7 @@ namespace {
 
 nlohmann::json to_json(const ImportReport& report, bool dry_run) {
   nlohmann::json bad = nlohmann::json::array();
-  for (const ImportReport::Bad& one : report.bad) bad.push_back({{"what", one.what}, {"reason", one.reason}});
+  for (const DistributionTree::Bad& one : report.bad) bad.push_back({{"what", one.what}, {"reason", one.reason}});
   return {{"dry_run", dry_run},
           {"repositories", report.repositories},
           {"blobs", report.blobs},
@@ -554,7 +365,7 @@ int import_command(Runner& runner, const config::Settings& settings, const Comma
   const Result<ImportReport> report = import_store(runner, settings, params, progress);
   if (!report) return fail(report.error());
   print(options.json ? to_json(*report, params.dry_run).dump(2) + "\n" : to_text(*report, params.dry_run));
-  for (const ImportReport::Bad& bad : report->bad) {
+  for (const DistributionTree::Bad& bad : report->bad) {
     std::fputs(fmt::format("{}: {}\n", bad.what, bad.reason).c_str(), stderr);
   }
   if (!report->stopped.empty()) {

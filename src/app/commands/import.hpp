@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "app/commands/distribution_tree.hpp"
 #include "app/commands/runner.hpp"
 #include "app/commands/text.hpp"
 #include "base/result.hpp"
@@ -38,11 +39,7 @@ struct ImportReport {
   std::uint64_t tags = 0;
   std::uint64_t gone = 0;      // linked, but distribution has dropped them
   std::uint64_t left_out = 0;  // of no repository, or not named by a sha256
-  struct Bad {
-    std::string what;  // a digest, or a path
-    std::string reason;
-  };
-  std::vector<Bad> bad;
+  std::vector<DistributionTree::Bad> bad;
   std::string stopped;  // why it ended before the end: there is no room, or a signal; empty: it did not
 };
 

@@ -43,6 +43,40 @@ bool Breaker::Permit::failed(Failure failure) {
   return breaker->count(failure, thing_, nothing_since);
 }
 
+Breaker::Check::~Check() {
+  if (breaker_ == nullptr) return;
+  const std::scoped_lock lock(breaker_->mutex_);
+  breaker_->checking_ = false;
+}
+
+void Breaker::Check::answers() {
+  Breaker* const breaker = std::exchange(breaker_, nullptr);
+  if (breaker == nullptr) return;
+  const std::scoped_lock lock(breaker->mutex_);
+  breaker->checking_ = false;
+  breaker->next_check_ = breaker->clock_.now() + breaker->params_.first_pause;
+  if (breaker->state_ != State::closed) return;
+  breaker->failed_.clear();
+  breaker->silent_.clear();
+  breaker->unconnected_ = 0;
+}
+
+bool Breaker::Check::fails() {
+  Breaker* const breaker = std::exchange(breaker_, nullptr);
+  if (breaker == nullptr) return false;
+  const std::scoped_lock lock(breaker->mutex_);
+  breaker->checking_ = false;
+  // Something may have succeeded meanwhile, or something else has opened it.
+  return breaker->state_ == State::closed && breaker->has_reason() && breaker->open();
+}
+
+std::optional<Breaker::Check> Breaker::begin_check() {
+  const std::scoped_lock lock(mutex_);
+  if (state_ != State::closed || checking_ || !has_reason() || clock_.now() < next_check_) return std::nullopt;
+  checking_ = true;
+  return Check(*this);
+}
+
 bool Breaker::absolve() {
   const std::scoped_lock lock(mutex_);
   if (state_ != State::open) return false;
@@ -52,9 +86,9 @@ bool Breaker::absolve() {
   return true;
 }
 
-bool Breaker::note_failure(Thing thing) {
+void Breaker::note_failure(Thing thing) {
   const std::scoped_lock lock(mutex_);
-  return count(Failure::answer, thing, false);
+  count(Failure::answer, thing, false);
 }
 
 // Under the lock.
@@ -64,10 +98,11 @@ bool Breaker::count(Failure failure, Thing thing, bool nothing_since) {
   if (failure == Failure::no_connection || failure == Failure::connect_timeout) {
     ++unconnected_;
   } else {
-    failed_.insert(thing);
+    if (failed_.size() < kMaxFailed) failed_.insert(thing);
     if (failure == Failure::silence && nothing_since) silent_.insert(thing);
   }
-  if (silent_.size() < params_.silent_limit && failed_.size() + unconnected_ < params_.threshold) return false;
+  // Where things have failed besides, a Check decides.
+  if (silent_.size() < params_.silent_limit && unconnected_ < params_.threshold) return false;
   spares_others_ = silent_.size() >= params_.silent_limit;
   return open();
 }

@@ -5,16 +5,18 @@
 //     │                   └────────── it failed, the pause is doubled, or it was given up ──┤
 //     └───────────────────────────────────── it succeeded ──────────────────────────────────┘
 //
-// Several failures in a row open it. A failure is about a thing that was asked for, and one thing counts once however
-// often it fails: a blob that the registry has lost is no outage. Silence, no head of an answer in time, opens it when
-// it meets two things and nothing has succeeded since they were asked for: waiting is what makes an outage expensive,
-// but one slow thing is no outage either. After that, things that have not been silent need not wait for the end of the
-// first pause: each may be a probe, until one is silent too. An endpoint to which no connection can be made in time is
-// down at once. Any success closes it.
+// Several failures in a row are a reason to open it. A failure is about a thing that was asked for, and one thing
+// counts once however often it fails: a blob that the registry has lost is no outage. Silence, no head of an answer in
+// time, opens it when it meets two things and nothing has succeeded since they were asked for: waiting is what makes an
+// outage expensive, but one slow thing is no outage either. After that, things that have not been silent need not wait
+// for the end of the first pause: each may be a probe, until one is silent too. Connections that fail open it by
+// themselves, and an endpoint to which no connection can be made in time is down at once. Any success closes it.
 //
-// Clients choose what is asked for, and so what a probe asks for. Where a probe failed by an answer, the endpoint
-// itself may be well: whoever finds that out says so (absolve), and it is closed again. Until something succeeds, the
-// pauses go on from where they were, so that a registry of which only /v2/ works is not asked much.
+// Clients choose what is asked for. One who asks for many things that always fail must not shut out everybody else, so
+// bad answers alone never open it: they put it in doubt. Whoever takes the Check (begin_check) asks the endpoint for
+// something that no client has chosen, and says what came of it: only if that fails too the breaker opens. In the same
+// way a probe may have failed by its thing alone: absolve() closes the breaker then. Until something succeeds, the
+// pauses go on from where they were.
 //
 // A thing that stays silent while others are answered has a pause of its own (rest()).
 //
@@ -53,6 +55,27 @@ class Breaker {
   // What is asked for, as a number that is different for different things, as good as always.
   using Thing = std::size_t;
   static Thing thing(std::string_view path) noexcept { return std::hash<std::string_view>{}(path); }
+
+  // The doubt whether the endpoint is down, in the hands of one who asks it. It outlives no Breaker. One that is
+  // dropped without an outcome leaves the doubt to the next.
+  class Check {
+   public:
+    Check(Check&& other) noexcept : breaker_(std::exchange(other.breaker_, nullptr)) {}
+    Check& operator=(Check&&) = delete;
+    Check(const Check&) = delete;
+    Check& operator=(const Check&) = delete;
+    ~Check();
+
+    // The endpoint answers: what had failed were the things. They count no more.
+    void answers();
+    // It does not. True when this has opened the breaker.
+    bool fails();
+
+   private:
+    friend class Breaker;
+    explicit Check(Breaker& breaker) : breaker_(&breaker) {}
+    Breaker* breaker_;
+  };
 
   // The right to send one request. How it went is said once; a Permit that is dropped without that has told nothing.
   class Permit {
@@ -111,9 +134,11 @@ class Breaker {
 
   // A probe has failed, and yet the endpoint answers otherwise. True when this has closed it.
   bool absolve();
+  // Where as many things have failed as are a reason to open it, and not by connections alone: to be asked for after
+  // each failure. Nothing while another one has it, or for a first pause after the last one.
+  [[nodiscard]] std::optional<Check> begin_check();
   // A failure that no Permit stands for any more: a body that broke.
-  // True when this has opened it.
-  bool note_failure(Thing thing);
+  void note_failure(Thing thing);
   // All tries for that thing have ended in silence: it is not asked for again for a pause, which doubles each time.
   void rest(Thing thing);
 
@@ -124,8 +149,10 @@ class Breaker {
     std::size_t times = 0;
   };
   static constexpr std::size_t kMaxResting = 256;
+  static constexpr std::size_t kMaxFailed = 256;
 
   bool count(Failure failure, Thing thing, bool nothing_since);
+  [[nodiscard]] bool has_reason() const { return failed_.size() + unconnected_ >= params_.threshold; }
   bool open();
   [[nodiscard]] std::chrono::nanoseconds pause(std::size_t failed) const;
   void give_up() noexcept;
@@ -135,13 +162,15 @@ class Breaker {
 
   mutable std::mutex mutex_;  // guards what is below
   State state_ = State::closed;
-  std::unordered_set<Thing> failed_;         // in a row, while closed
+  std::unordered_set<Thing> failed_;         // in a row, while closed; bounded by kMaxFailed
   std::unordered_set<Thing> silent_;         // of those; kept while open
   std::size_t unconnected_ = 0;              // in a row, while closed
   std::unordered_map<Thing, Rest> resting_;  // bounded by kMaxResting
-  bool spares_others_ = false;               // while open: who was never silent may pass
-  std::size_t probes_failed_ = 0;            // since the last success
-  Clock::Monotonic next_probe_;              // while open
+  bool checking_ = false;                    // somebody has the Check
+  Clock::Monotonic next_check_;
+  bool spares_others_ = false;     // while open: who was never silent may pass
+  std::size_t probes_failed_ = 0;  // since the last success
+  Clock::Monotonic next_probe_;    // while open
   std::optional<Clock::Monotonic> last_success_;
 };
 

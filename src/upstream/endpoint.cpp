@@ -17,6 +17,9 @@ std::string prefix_of(const http::Url& base) {
   return path;
 }
 
+// How often it is told above the level of debugging: clients choose how often it happens.
+constexpr std::chrono::minutes kSparedWarningInterval{10};
+
 // A token, or that it did not come by then. Whoever else waits for the same one goes on.
 Task<Result<std::string>> in_time(Task<Result<std::string>> token,
                                   std::optional<std::chrono::steady_clock::time_point> until) {
@@ -71,6 +74,10 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
       openings_(registry.counter("sluice_upstream_breaker_openings_total",
                                  "How often the breaker of an endpoint opened.",
                                  {{"upstream", name_}, {"endpoint", base.authority()}})),
+      spared_(registry.counter("sluice_upstream_breaker_spared_total",
+                               "How often requests in a row failed at an endpoint that answered at /v2/, so that its "
+                               "breaker did not open.",
+                               {{"upstream", name_}, {"endpoint", base.authority()}})),
       up_(registry.gauge("sluice_upstream_endpoint_up", "1, or 0 while an endpoint of an upstream counts as down.",
                          {{"upstream", name_}, {"endpoint", base.authority()}})),
       transport_(params, base, client, clock, metrics, admission),
@@ -91,7 +98,23 @@ void Endpoint::succeeded(Breaker::Permit permit) {
 }
 
 void Endpoint::failed(Breaker::Permit permit, Breaker::Failure how, const Error& why) {
+  note_cause(why);
   if (permit.failed(how)) opened(why);
+}
+
+// Messages begin with "GET host/path: ".
+void Endpoint::note_cause(const Error& why) {
+  constexpr std::string_view kColon = ": ";
+  const std::size_t colon = why.message.find(kColon);
+  std::string cause = colon == std::string::npos ? std::string() : why.message.substr(colon + kColon.size());
+  if (!cause.empty() && cause.front() >= '0' && cause.front() <= '9') cause.insert(0, "status ");
+  const std::scoped_lock lock(cause_mutex_);
+  cause_ = std::move(cause);
+}
+
+std::string Endpoint::cause() const {
+  const std::scoped_lock lock(cause_mutex_);
+  return cause_;
 }
 
 void Endpoint::answers_otherwise() {
@@ -100,8 +123,21 @@ void Endpoint::answers_otherwise() {
   log::info("upstream", fmt::format("{}: {} answers at /v2/: it is asked again", name_, base_.authority()));
 }
 
-void Endpoint::body_broke(Breaker::Thing thing, const Error& why) {
-  if (breaker_.note_failure(thing)) opened(why);
+void Endpoint::check_passed(Breaker::Check check, const Error& last) {
+  check.answers();
+  spared_.add();
+  const Clock::Monotonic now = clock_.now();
+  const bool warn = now >= next_spared_warning_.load();
+  if (warn) next_spared_warning_ = now + kSparedWarningInterval;
+  log::write(warn ? log::Level::warn : log::Level::debug, "upstream",
+             fmt::format("{}: several requests in a row failed at {}, which answers at /v2/; requests go on; the last "
+                         "failure: {}",
+                         name_, base_.authority(), last.message));
+}
+
+void Endpoint::check_failed(Breaker::Check check, const Error& why) {
+  note_cause(why);
+  if (check.fails()) opened(why);
 }
 
 void Endpoint::opened(const Error& why) {

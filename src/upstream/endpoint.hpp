@@ -4,6 +4,7 @@
 // Threads: all functions from tasks on any loop. Owned by an Exchange.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -112,13 +113,20 @@ class Endpoint {
   [[nodiscard]] bool is_down() const { return breaker_.is_down(); }
   [[nodiscard]] std::chrono::nanoseconds pause_left(Breaker::Thing thing) const { return breaker_.pause_left(thing); }
   void rest(Breaker::Thing thing) { breaker_.rest(thing); }
+  // What has failed last, without what was asked for: clients of other repositories may be told. Empty: nothing yet.
+  [[nodiscard]] std::string cause() const;
   // How a request went; `why` goes into the log when it has changed something.
   void succeeded(Breaker::Permit permit);
   void failed(Breaker::Permit permit, Breaker::Failure how, const Error& why);
   // A probe has failed, and yet the endpoint answers: what failed was the thing that the probe asked for.
   void answers_otherwise();
   // A body that broke after its head was counted as a success.
-  void body_broke(Breaker::Thing thing, const Error& why);
+  void body_broke(Breaker::Thing thing) { breaker_.note_failure(thing); }
+  // Whether the endpoint is down is in doubt, and the caller finds out (Breaker::Check).
+  [[nodiscard]] std::optional<Breaker::Check> begin_check() { return breaker_.begin_check(); }
+  // It answers; `last`: what had failed last.
+  void check_passed(Breaker::Check check, const Error& last);
+  void check_failed(Breaker::Check check, const Error& why);
 
  private:
   // A registry that this one redirects to, and what it wants. Bounded by kMaxBehind.
@@ -132,6 +140,7 @@ class Endpoint {
   runtime::Task<Result<Answer>> send(const Request& request, std::string authorization);
   runtime::Task<std::vector<http::Challenge>> challenges_of_registry(const Request& of);
   void opened(const Error& why);
+  void note_cause(const Error& why);
 
   const std::string name_;  // of the upstream
   const http::Url base_;
@@ -140,12 +149,16 @@ class Endpoint {
   Metrics& metrics_;
   metrics::Counter& requests_;
   metrics::Counter& openings_;
+  metrics::Counter& spared_;
   metrics::Gauge& up_;
   Transport transport_;
   Authenticator authenticator_;
   Breaker breaker_;
   const std::function<std::shared_ptr<Authenticator>(const http::Url&, bool anonymous)> make_behind_;
   const bool http_redirects_;
+  std::atomic<Clock::Monotonic> next_spared_warning_{Clock::Monotonic::min()};
+  mutable std::mutex cause_mutex_;  // guards cause_
+  std::string cause_;
   std::mutex behind_mutex_;  // guards behind_
   // By scheme, host and port, and whether it is asked without credentials.
   std::map<std::string, std::shared_ptr<Authenticator>> behind_;

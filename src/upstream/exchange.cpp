@@ -138,22 +138,14 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
         is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
     tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
   }
-  if (is_probe && tried.told_against) co_await ask_about_endpoint(endpoint, std::move(asked));
+  const bool may_be_well = tried.told_against && request.path != "/v2/";
+  if (is_probe && may_be_well) {
+    const std::optional<Result<void>> well = co_await ask_about_endpoint(endpoint, std::move(asked));
+    if (well && *well) endpoints_[endpoint]->answers_otherwise();
+  } else if (tried.error) {
+    co_await settle_doubt(endpoint, std::move(asked), *tried.error);
+  }
   co_return tried;
-}
-
-// Clients choose what a probe asks for. One who asks for what upstream always fails with would keep everybody out.
-Task<void> HttpRegistry::Exchange::ask_about_endpoint(std::size_t endpoint, Request request) {
-  if (request.path == "/v2/") co_return;
-  const auto latest = steady_clock::now() + params.probe_timeout;
-  request.until = request.until ? std::min(*request.until, latest) : latest;
-  request.turn_until = request.until;
-  Result<Transport::Answer> pinged = co_await endpoints_[endpoint]->ask_plain(request);
-  if (!pinged) co_return;
-  const int status = pinged->response->status();
-  const bool answers = !pinged->redirected && status < 500 && status != 408 && status != 429;
-  co_await let_go(std::move(*pinged));
-  if (answers) endpoints_[endpoint]->answers_otherwise();
 }
 
 void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, const Error& error,
@@ -337,25 +329,6 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
   co_return all_down(request);
 }
 
-HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& request) const {
-  std::string hosts;
-  auto pause = std::chrono::nanoseconds::max();
-  for (const std::size_t i : order(request)) {
-    const std::chrono::nanoseconds left = endpoints_[i]->pause_left(request.thing());
-    if (left.count() == 0) continue;
-    hosts += (hosts.empty() ? "" : ", ") + endpoints_[i]->base().authority();
-    pause = std::min(pause, left);
-  }
-  if (hosts.empty()) pause = {};  // answers again in this very moment
-  Tried tried;
-  tried.wait = std::chrono::ceil<milliseconds>(pause);
-  tried.error =
-      Error(Errc::upstream_down, fmt::format("{} did not answer a moment ago; waiting before it is asked again", hosts),
-            std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1)));
-  tried.again = request.patient || hosts.empty();
-  return tried;
-}
-
 milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
   const auto doubled = params.backoff_base * (std::int64_t{1} << std::min<std::size_t>(retry, 20));
   const double factor = 0.5 + std::clamp(params.jitter(), 0.0, 1.0) / 2;
@@ -438,13 +411,6 @@ Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request
   }
 }
 
-// Nothing has come of it anywhere: others that ask for the same need not wait as long for the same.
-void HttpRegistry::Exchange::rest(const Request& request, std::uint64_t silent) {
-  for (std::size_t i = 0; i < std::min<std::size_t>(endpoints_.size(), 64); ++i) {
-    if (((silent >> i) & 1) != 0) endpoints_[i]->rest(request.thing());
-  }
-}
-
 Task<Result<HttpRegistry::Exchange::Hint>> HttpRegistry::Exchange::hint(
     Request request, std::function<bool(const http::ClientResponse&)> is_usable) {
   bool without_token = false;
@@ -482,7 +448,7 @@ Error HttpRegistry::Exchange::useless(const Answer& answer, const Error& why) co
 void HttpRegistry::Exchange::download_broke(const std::string& digest, std::size_t endpoint, const Error& why) {
   if (is_ours(why.code)) return;
   broken_.add(digest, endpoint, endpoints_.size());
-  endpoints_[endpoint]->body_broke(Breaker::thing(digest), why);
+  endpoints_[endpoint]->body_broke(Breaker::thing(digest));
 }
 
 }  // namespace sluice::upstream

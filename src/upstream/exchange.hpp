@@ -104,8 +104,11 @@ class HttpRegistry::Exchange {
   // where too many requests wait so, or the endpoint is down.
   runtime::Task<std::optional<Tried>> ask_slowly(Request request, std::uint64_t silent);
   runtime::Task<Error> refuse_client(std::size_t endpoint, const Request& request, Transport::Answer answer);
-  // After a probe that has failed by an answer: whether that was about the thing or about the endpoint.
-  runtime::Task<void> ask_about_endpoint(std::size_t endpoint, Request request);
+  // How an endpoint answers GET /v2/, which no client has chosen: nothing wrong; the error; or nothing, where that was
+  // not found out.
+  runtime::Task<std::optional<Result<void>>> ask_about_endpoint(std::size_t endpoint, Request request);
+  // After a failure: where it leaves in doubt whether the endpoint is down, that is settled.
+  runtime::Task<void> settle_doubt(std::size_t endpoint, Request request, Error last);
   void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
   [[nodiscard]] Tried all_down(const Request& request) const;

@@ -1,4 +1,7 @@
+#include <future>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "bench.hpp"
 
@@ -16,8 +19,9 @@ Reply status(int code) {
   return reply;
 }
 
-// Five different blobs that the registry fails to give: its breaker opens.
+// Five different blobs that the registry fails to give, and /v2/ as well: its breaker opens.
 void lose_five(Bench& bench) {
+  bench.origin.script("/v2/", status(503));
   for (int i = 0; i < 5; ++i) {
     const std::string name = ScriptedOrigin::digest_of("lost " + std::to_string(i));
     bench.origin.script(Bench::blob(name), bench.params.retries + 1, status(503));
@@ -166,14 +170,15 @@ TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a
     pair.fail(Bench::blob(other), 503);
     CHECK_FALSE(pair.bench.get(other).opening);
   }
-  CHECK(pair.bench.origin.requests().size() == 14);
+  CHECK(pair.bench.origin.requests().size() == 15);
+  CHECK(pair.bench.origin.count("/v2/") == 1);
   CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.bench.origin) == 0);
   CHECK(pair.of_endpoint("sluice_upstream_endpoint_up", pair.second) == 1);
   CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
   pair.bench.clock.advance(1s);
   for (int i = 0; i < 3; ++i) CHECK(pair.bench.get(name).bytes == "content");
   CHECK(pair.bench.origin.count(Bench::blob(name)) == 11);
-  CHECK(pair.bench.origin.count("/v2/") == 1);
+  CHECK(pair.bench.origin.count("/v2/") == 2);
   pair.bench.origin.respond(Bench::blob(name), nullptr);
   pair.bench.clock.advance(2s);
   const std::size_t before = pair.second.requests().size();
@@ -183,7 +188,53 @@ TEST_CASE("Endpoints: one that is down is left alone, but for a probe, and has a
   CHECK(pair.of_endpoint("sluice_upstream_breaker_openings_total", pair.bench.origin) == 1);
 }
 
-TEST_CASE("Endpoints: who asks for what always fails keeps nobody out", "[upstream][doors]") {
+TEST_CASE("Endpoints: a client that asks only for what fails keeps nobody out", "[upstream][doors]") {
+  Bench bench;
+  bench.params.retries = 0;
+  Reply cut;
+  cut.body = content_of(1000);
+  cut.cut_after = 100;
+  const Reply failure = GENERATE_COPY(status(503), cut);
+  constexpr int kRounds = 10;
+  constexpr int kConnections = 12;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<std::future<Download>> attack;
+    for (int i = 0; i < kConnections; ++i) {
+      const std::string lost = ScriptedOrigin::digest_of(fmt::format("lost {} {}", round, i));
+      bench.origin.respond(Bench::blob(lost), [failure](const Request&) { return failure; });
+      attack.push_back(bench.loops.start(download(bench.registry(), repository("app"), digest(lost), 0, 64 << 10)));
+    }
+    for (std::future<Download>& one : attack) {
+      const Download got = one.get();
+      CHECK((got.opening || got.error));
+    }
+    // Of others, cold.
+    const std::string content = fmt::format("content {}", round);
+    CHECK(bench.get(bench.origin.add_blob("app", content)).bytes == content);
+    bench.clock.advance(100ms);
+  }
+  CHECK(bench.metric("sluice_upstream_breaker_openings_total") == 0);
+  // A second of the clock has passed.
+  CHECK(bench.origin.count("/v2/") <= 2);
+  CHECK(bench.metric("sluice_upstream_breaker_spared_total") == bench.origin.count("/v2/"));
+}
+
+TEST_CASE("Endpoints: an outage is one where /v2/ fails as well", "[upstream][doors]") {
+  Bench bench;
+  bench.params.retries = 0;
+  const std::string name = bench.origin.add_blob("app", "content");
+  bench.origin.respond("/v2/", [](const Request&) { return status(502); });
+  lose_five(bench);
+  const Download refused = bench.get(name);
+  REQUIRE(refused.opening->code == Errc::upstream_down);
+  // Who is refused hears why, and nothing of what others have asked for.
+  CHECK(refused.opening->message.find("test is down: " + bench.origin.authority() + " (status 503)") !=
+        std::string::npos);
+  CHECK(refused.opening->message.find("sha256") == std::string::npos);
+  CHECK(bench.origin.requests().size() == 6);
+}
+
+TEST_CASE("Endpoints: a probe for what always fails keeps nobody out", "[upstream][doors]") {
   Bench bench;
   bench.params.retries = 0;
   const std::string name = bench.origin.add_blob("app", "content");
@@ -340,7 +391,7 @@ TEST_CASE("Endpoints: a probe is over with the head of its answer", "[upstream]"
   bench.origin.script(Bench::blob(name), slow);
   auto probe = bench.loops.start(download(bench.registry(), repository("app"), digest(name), 0, 100));
   const auto limit = std::chrono::steady_clock::now() + 20s;
-  while (bench.metric("sluice_upstream_requests_total", "5xx") < 6 && std::chrono::steady_clock::now() < limit) {
+  while (bench.metric("sluice_upstream_requests_total", "5xx") < 7 && std::chrono::steady_clock::now() < limit) {
     std::this_thread::yield();
   }
   CHECK(bench.stat(name).error().retry_after == 2s);

@@ -98,6 +98,9 @@ TEST_CASE("stat_blob: only a GET opens a breaker", "[upstream]") {
   bench.params.retries = 0;
   bench.params.breaker.threshold = 1;
   const std::string name = bench.origin.add_blob("app", content_of(5000));
+  Reply down;
+  down.status = 500;
+  bench.origin.script("/v2/", down);
   for (const bool by_get : {false, true}) {
     bench.origin.respond(Bench::blob(name), [&bench, by_get](const Request& request) {
       Reply failing;

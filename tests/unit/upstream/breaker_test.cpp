@@ -16,32 +16,74 @@ struct Fixture {
   bool succeed(Breaker::Thing thing) { return breaker.enter(thing)->succeeded(); }
   void open() {
     Breaker::Thing thing = 100;
-    while (!fail(thing++)) {
+    while (!fail(thing++, Failure::no_connection)) {
     }
   }
 };
 
 }  // namespace
 
-TEST_CASE("Breaker: opens after the failures of several things in a row", "[upstream]") {
+TEST_CASE("Breaker: opens after the failures of several things in a row, when a check fails too", "[upstream]") {
   Fixture f;
   CHECK_FALSE(f.fail(1));
   CHECK_FALSE(f.fail(2));
   CHECK_FALSE(f.succeed(9));
   CHECK_FALSE(f.fail(1));
   CHECK_FALSE(f.fail(2));
-  CHECK(f.breaker.pause_left(3) == 0s);
-  CHECK(f.fail(3));
+  CHECK_FALSE(f.breaker.begin_check());
+  CHECK_FALSE(f.fail(3));
+  auto check = f.breaker.begin_check();
+  REQUIRE(check);
+  // One at a time; meanwhile requests go through, and are no reason for another.
+  CHECK_FALSE(f.breaker.begin_check());
+  CHECK_FALSE(f.fail(5));
+  CHECK(f.breaker.enter(4));
+  CHECK(check->fails());
   CHECK_FALSE(f.breaker.enter(4));
   CHECK(f.breaker.pause_left(4) == 1s);
+  CHECK_FALSE(f.breaker.begin_check());
+}
+
+TEST_CASE("Breaker: whoever asks only for what fails does not open it", "[upstream][doors]") {
+  Fixture f;
+  for (Breaker::Thing thing = 1; thing < 1000; ++thing) {
+    CHECK_FALSE(f.fail(thing));
+    if (auto check = f.breaker.begin_check()) check->answers();
+    CHECK(f.breaker.enter(0));
+    f.clock.advance(10ms);
+  }
+}
+
+TEST_CASE("Breaker: a check that found nothing wrong counts for the first pause, and from the start", "[upstream]") {
+  Fixture f;
+  for (const Breaker::Thing thing : {1, 2, 3}) CHECK_FALSE(f.fail(thing));
+  f.breaker.begin_check()->answers();
+  for (const Breaker::Thing thing : {4, 5, 6}) CHECK_FALSE(f.fail(thing));
+  CHECK_FALSE(f.breaker.begin_check());
+  f.clock.advance(1s);
+  CHECK(f.breaker.begin_check()->fails());
+  CHECK_FALSE(f.breaker.enter(7));
+}
+
+TEST_CASE("Breaker: a check that is dropped is left to the next, and a success ends the doubt", "[upstream]") {
+  Fixture f;
+  for (const Breaker::Thing thing : {1, 2, 3}) CHECK_FALSE(f.fail(thing));
+  CHECK(f.breaker.begin_check());  // and gone
+  auto check = f.breaker.begin_check();
+  REQUIRE(check);
+  f.succeed(4);
+  CHECK_FALSE(check->fails());
+  CHECK(f.breaker.enter(5));
 }
 
 TEST_CASE("Breaker: one thing counts once, however often it fails", "[upstream]") {
   Fixture f;
   for (int i = 0; i < 20; ++i) CHECK_FALSE(f.fail(1));
-  for (int i = 0; i < 20; ++i) CHECK_FALSE(f.breaker.note_failure(1));
+  for (int i = 0; i < 20; ++i) f.breaker.note_failure(1);
   CHECK_FALSE(f.fail(2));
-  CHECK(f.fail(3));
+  CHECK_FALSE(f.breaker.begin_check());
+  CHECK_FALSE(f.fail(3));
+  CHECK(f.breaker.begin_check());
 }
 
 TEST_CASE("Breaker: connections that cannot be made are about no thing", "[upstream]") {
@@ -52,6 +94,12 @@ TEST_CASE("Breaker: connections that cannot be made are about no thing", "[upstr
   Fixture g;
   CHECK(g.fail(1, Failure::connect_timeout));
   CHECK_FALSE(g.breaker.enter(2));
+  // A few, beside bad answers, are a doubt.
+  Fixture h;
+  CHECK_FALSE(h.fail(1, Failure::no_connection));
+  CHECK_FALSE(h.fail(2));
+  CHECK_FALSE(h.fail(3));
+  CHECK(h.breaker.begin_check());
 }
 
 TEST_CASE("Breaker: one silent thing is no outage, two are", "[upstream]") {
@@ -185,10 +233,10 @@ TEST_CASE("Breaker: a late success closes it, a late failure does not open it ag
 
 TEST_CASE("Breaker: bodies that break count too", "[upstream]") {
   Fixture f;
-  CHECK_FALSE(f.breaker.note_failure(1));
-  CHECK_FALSE(f.breaker.note_failure(2));
-  CHECK(f.breaker.note_failure(3));
-  CHECK_FALSE(f.breaker.note_failure(4));
+  for (const Breaker::Thing thing : {1, 2}) f.breaker.note_failure(thing);
+  CHECK_FALSE(f.breaker.begin_check());
+  f.breaker.note_failure(3);
+  CHECK(f.breaker.begin_check()->fails());
   CHECK_FALSE(f.breaker.enter(1));
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "base/units.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -48,6 +49,14 @@ std::shared_ptr<const http::TlsContext> load_tls(const std::string& ca, const st
 
 // How often what fails behind redirects is told above the level of debugging: servers choose how often it does.
 constexpr std::chrono::minutes kWarningInterval{1};
+
+// One line for each request that failed, for whoever looks for the reason (docs/operating.md).
+void log_failure(const std::string& upstream, const std::string& where, std::string_view how,
+                 std::chrono::steady_clock::time_point sent) {
+  if (!log::enabled(log::Level::debug)) return;
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - sent);
+  log::debug("upstream", fmt::format("{}: {}: {} after {}", upstream, where, how, format_duration(took)));
+}
 
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
@@ -201,6 +210,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
     if (ask.waited != nullptr) *ask.waited = std::chrono::steady_clock::now() - sent;
     if (!response) {
       metrics_.count_status(0);
+      log_failure(name_, where, response.error().message, sent);
       if (ask.failed_behind != nullptr) *ask.failed_behind = hop > 0;
       if (ask.timed_out_behind != nullptr) {
         *ask.timed_out_behind = hop > 0 && response.error().code == Errc::upstream_timeout;
@@ -209,6 +219,9 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       co_return response.error().in(where);
     }
     metrics_.count_status((*response)->status());
+    if (const int status = (*response)->status(); status >= 400) {
+      log_failure(name_, where, fmt::format("status {}", status), sent);
+    }
     if (!ask.is_download || (*response)->status() / 100 != 2) (*response)->end_by(body_ends_by(ask));
     metrics_.request_seconds.observe(std::chrono::duration<double>(clock_.now() - begin).count());
     if (hop == 0 && url.same_origin(base_)) {

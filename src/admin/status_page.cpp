@@ -152,11 +152,22 @@ void request_table(std::string& out, const Families& families) {
 
 // --- Upstreams.
 
+struct Row {
+  bool up = true;
+  bool offline = false;
+  bool login_refused = false;
+  double answers = 0, failures = 0, received = 0, connections = 0;
+};
+
+std::string_view state_of(const Row& row) {
+  if (row.offline) return "<span class=\"soft\">offline, not asked</span>";
+  if (!row.up) return "<span class=\"bad\">no usable answers</span>";
+  if (row.login_refused) return "<span class=\"bad\">refuses our login</span>";
+  return row.answers + row.failures > 0 ? "<span class=\"good\">answers</span>"
+                                        : "<span class=\"soft\">not asked yet</span>";
+}
+
 void upstream_table(std::string& out, const Families& families) {
-  struct Row {
-    bool up = true;
-    double answers = 0, failures = 0, received = 0, connections = 0;
-  };
   std::map<std::string, Row, std::less<>> rows;
   const auto each = [&](std::string_view name, auto visit) {
     const metrics::Family* family = find(families, name);
@@ -164,6 +175,9 @@ void upstream_table(std::string& out, const Families& families) {
     for (const metrics::Sample& sample : family->samples) visit(rows[std::string(label(sample, "upstream"))], sample);
   };
   each("sluice_upstream_up", [](Row& row, const metrics::Sample& sample) { row.up = sample.value != 0; });
+  each("sluice_upstream_offline", [](Row& row, const metrics::Sample& sample) { row.offline = sample.value != 0; });
+  each("sluice_upstream_login_refused",
+       [](Row& row, const metrics::Sample& sample) { row.login_refused = sample.value != 0; });
   each("sluice_upstream_requests_total", [](Row& row, const metrics::Sample& sample) {
     const std::string_view status = label(sample, "status");
     const bool failure = status == "5xx" || status == "429" || status == "error";
@@ -177,10 +191,7 @@ void upstream_table(std::string& out, const Families& families) {
 <table><thead><tr><th>name</th><th>state</th><th class="n">answers</th><th class="n">failures</th><th class="n">received</th><th class="n">connections</th></tr></thead><tbody>
 )";
   for (const auto& [name, row] : rows) {
-    const bool asked = row.answers + row.failures > 0;
-    const std::string_view state = !row.up ? "<span class=\"bad\">does not answer</span>"
-                                   : asked ? "<span class=\"good\">answers</span>"
-                                           : "<span class=\"soft\">not asked yet</span>";
+    const std::string_view state = state_of(row);
     out += fmt::format(
         "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
         "<td class=\"n\">{}</td></tr>\n",

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "app/upstream_params.hpp"
 #include "pull/metrics.hpp"
 #include "runtime/file_stamp.hpp"
@@ -40,6 +42,20 @@ access::Upstreams::Options upstream_options(const config::Upstream& from, config
   return options;
 }
 
+// Where an operator looks when upstream refuses our login.
+std::string login_setting(const std::string& name, const config::Upstream& from) {
+  std::string out;
+  const auto add = [&out, &name](bool is_set, std::string_view key) {
+    if (is_set) out += fmt::format("{}upstreams.{}.{}", out.empty() ? "" : " and ", name, key);
+  };
+  add(!from.username.empty(), from.password_file.empty() ? "username with password" : "username with password_file");
+  add(!from.docker_config.empty(), "docker_config");
+  add(!from.credential_helper.empty(), "credential_helper");
+  add(!from.credentials.empty(), "credentials");
+  add(!from.cert_file.empty(), "cert_file");
+  return out.empty() ? "upstreams." + name : out;
+}
+
 std::string stamp_of(const config::Upstream& from) {
   std::string out =
       runtime::file_stamp(from.ca_file) + runtime::file_stamp(from.cert_file) + runtime::file_stamp(from.key_file);
@@ -70,14 +86,20 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
       registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry);
   params.pseudonym = parts_.pseudonym;
   params.own_listeners = parts_.own_listeners;
-  auto tell = [&watch = parts_.watch, name](const std::string& why) {
-    watch.tell(name, why.empty() ? "" : "does not answer: " + why);
-  };
+  upstream::WatchedRegistry::Params told;
+  told.on_outage = [&watch = parts_.watch, name](const std::string& why) { watch.tell(name, why); };
+  told.on_login = [&watch = parts_.watch, name](const std::string& why) { watch.tell_login(name, why); };
+  told.login_setting = login_setting(name, from);
   out.watched = std::make_shared<upstream::WatchedRegistry>(
       std::make_unique<upstream::HttpRegistry>(std::move(params), parts_.client, parts_.clock, parts_.registry),
-      parts_.clock, parts_.registry, std::move(tell));
+      parts_.clock, parts_.registry, std::move(told));
   out.registry = out.watched;
   return out;
+}
+
+metrics::Gauge& UpstreamSet::offline_gauge(const std::string& name) const {
+  return parts_.registry.gauge("sluice_upstream_offline",
+                               "1 while the configuration says not to ask upstream (offline)", {{"upstream", name}});
 }
 
 UpstreamSet::Prepared UpstreamSet::prepare(const config::Settings& settings) const {
@@ -114,11 +136,14 @@ void UpstreamSet::apply(Prepared prepared, const config::Settings& settings) {
     if (at != prepared.end() && at->second.registry == made.registry) continue;
     if (made.watched) made.watched->show(false);
     parts_.watch.tell(name, "");
+    parts_.watch.tell_login(name, "");
+    offline_gauge(name).set(0);
   }
   for (const auto& [name, made] : prepared) {
     const auto at = now_.find(name);
     const bool is_new = at == now_.end() || at->second.registry != made.registry;
     if (is_new && made.offline) parts_.watch.tell(name, "is not asked (offline)");
+    if (is_new) offline_gauge(name).set(made.offline ? 1 : 0);
     if (is_new && made.watched) made.watched->show(true);
   }
   now_ = std::move(prepared);

@@ -62,6 +62,7 @@ class UpstreamSet {
  private:
   [[nodiscard]] Made make(const config::Settings& settings, const std::string& name, const config::Upstream& from,
                           std::string stamp) const;
+  metrics::Gauge& offline_gauge(const std::string& name) const;
 
   const Parts parts_;
   const std::size_t receive_buffer_bytes_;

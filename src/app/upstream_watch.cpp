@@ -15,22 +15,31 @@ constexpr std::chrono::seconds kPause{30};
 
 UpstreamWatch::UpstreamWatch(admin::Readiness& readiness) : condition_(readiness.add("upstreams")) { condition_.met(); }
 
-void UpstreamWatch::tell(std::string_view upstream, std::string_view why) {
+void UpstreamWatch::tell(std::string_view upstream, std::string_view why) { set(wrong_, upstream, why); }
+
+void UpstreamWatch::tell_login(std::string_view upstream, std::string_view why) { set(logins_, upstream, why); }
+
+void UpstreamWatch::set(Reasons& of, std::string_view upstream, std::string_view why) {
   const std::scoped_lock lock(mutex_);
   if (why.empty()) {
-    const auto known = wrong_.find(upstream);
-    if (known == wrong_.end()) return;
-    wrong_.erase(known);
+    const auto known = of.find(upstream);
+    if (known == of.end()) return;
+    of.erase(known);
   } else {
-    wrong_.insert_or_assign(std::string(upstream), std::string(why));
+    of.insert_or_assign(std::string(upstream), std::string(why));
   }
   show();
 }
 
 void UpstreamWatch::show() {
   std::string remark;
-  for (const auto& [name, why] : wrong_) remark += fmt::format("{}{} {}", remark.empty() ? "" : "; ", name, why);
-  remark.empty() ? condition_.met() : condition_.met_but(remark + "; serving from cache");
+  const auto add = [&remark](const Reasons& reasons) {
+    for (const auto& [name, why] : reasons) remark += fmt::format("{}{} {}", remark.empty() ? "" : "; ", name, why);
+  };
+  add(wrong_);
+  if (!wrong_.empty()) remark += "; serving from cache";
+  add(logins_);
+  remark.empty() ? condition_.met() : condition_.met_but(remark);
 }
 
 runtime::Task<void> UpstreamWatch::keep_asking(const access::Upstreams& upstreams) {

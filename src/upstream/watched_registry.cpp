@@ -18,25 +18,47 @@ using runtime::Task;
 
 // An upstream that comes and goes does not fill the log.
 constexpr std::chrono::minutes kQuiet{1};
+constexpr std::chrono::minutes kLoginQuiet{10};
+
+// Reads on from the name of the upstream.
+std::string outage_text(const Error& error) {
+  switch (error.code) {
+    case Errc::throttled: return "limits our requests (429): " + error.message;
+    case Errc::upstream_failed: return "answers with errors: " + error.message;
+    default: return "does not answer: " + error.message;
+  }
+}
 
 }  // namespace
 
 class WatchedRegistry::Watch {
  public:
-  Watch(std::string name, const Clock& clock, metrics::Registry& metrics, OnChange on_change)
+  Watch(std::string name, const Clock& clock, metrics::Registry& metrics, Params params)
       : name_(std::move(name)),
         clock_(clock),
-        on_change_(std::move(on_change)),
-        up_(metrics.gauge("sluice_upstream_up", "0 while upstream does not answer", {{"upstream", name_}})) {}
+        params_(std::move(params)),
+        up_(metrics.gauge("sluice_upstream_up", "0 while upstream gives no usable answers: none, 5xx or 429",
+                          {{"upstream", name_}})),
+        login_refused_(metrics.gauge("sluice_upstream_login_refused",
+                                     "1 while upstream's last answer to a request with our login was 401 or 403",
+                                     {{"upstream", name_}})),
+        login_refusals_(metrics.counter("sluice_upstream_login_refusals_total",
+                                        "Questions with our login that upstream answered with 401 or 403",
+                                        {{"upstream", name_}})) {}
 
   void show(bool shown) {
     const std::scoped_lock lock(mutex_);
     shown_ = shown;
-    if (shown) up_.set(down_since_ ? 0 : 1);
+    if (!shown) login_refused_.set(0);
+    if (!shown) return;
+    up_.set(down_since_ ? 0 : 1);
+    login_refused_.set(refused_ ? 1 : 0);
   }
 
+  // `rights`: with which the question was put.
   template <class T>
-  void see(const Result<T>& answer) {
+  void see(const Result<T>& answer, Rights rights) {
+    if (rights == Rights::own_login) see_login(answer ? std::nullopt : std::optional<Error>(answer.error()));
     if (!answer && is_ours(answer.error().code)) return;
     if (!answer && is_outage(answer.error().code)) {
       failed(answer.error());
@@ -56,11 +78,12 @@ class WatchedRegistry::Watch {
     down_.store(true, std::memory_order_relaxed);
     if (!shown_) return;
     up_.set(0);
-    if (on_change_) on_change_(error.message);
+    const std::string why = outage_text(error);
+    if (params_.on_outage) params_.on_outage(why);
     told_ = !last_told_ || now - *last_told_ >= kQuiet;
     if (!told_) return;
     last_told_ = now;
-    log::warn("upstream", fmt::format("{} does not answer: {}; serving from cache", name_, error.message));
+    log::warn("upstream", fmt::format("{} {}; serving from cache", name_, why));
   }
 
   void answered() {
@@ -71,10 +94,39 @@ class WatchedRegistry::Watch {
     down_.store(false, std::memory_order_relaxed);
     if (!shown_) return;
     up_.set(1);
-    if (on_change_) on_change_({});
+    if (params_.on_outage) params_.on_outage({});
     if (!told_) return;
     log::warn("upstream", fmt::format("{} answers again, after {}", name_,
                                       format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(lasted))));
+  }
+
+  // Nothing: what was asked for came.
+  void see_login(const std::optional<Error>& error) {
+    if (error && is_about_login(error->code)) {
+      login_refused(*error);
+    } else if (!error && refused_.load(std::memory_order_relaxed)) {
+      const std::scoped_lock lock(mutex_);
+      if (!refused_.exchange(false, std::memory_order_relaxed) || !shown_) return;
+      login_refused_.set(0);
+      if (params_.on_login) params_.on_login({});
+      log::info("upstream", fmt::format("{} accepts our login again", name_));
+    }
+  }
+
+  void login_refused(const Error& error) {
+    login_refusals_.add();
+    const std::scoped_lock lock(mutex_);
+    refused_.store(true, std::memory_order_relaxed);
+    if (!shown_) return;
+    login_refused_.set(1);
+    const std::string why = "refused our login: " + error.message;
+    if (params_.on_login) params_.on_login(why);
+    const Clock::Monotonic now = clock_.now();
+    const bool warn = !last_refused_ || now - *last_refused_ >= kLoginQuiet;
+    if (warn) last_refused_ = now;
+    log::write(warn ? log::Level::warn : log::Level::debug, "upstream",
+               fmt::format("{} {}; check {}, and whether this account may read that repository", name_, why,
+                           params_.login_setting));
   }
 
   void puzzled(const Error& error) {
@@ -92,22 +144,27 @@ class WatchedRegistry::Watch {
 
   const std::string name_;
   const Clock& clock_;
-  const OnChange on_change_;
-  metrics::Gauge& up_;             // of the upstream's name, which two may have while one takes the other's place
-  std::atomic<bool> down_{false};  // down_since_, for a look without the lock
-  std::mutex mutex_;               // guards what follows
+  const Params params_;
+  // Of the upstream's name, which two may have while one takes the other's place.
+  metrics::Gauge& up_;
+  metrics::Gauge& login_refused_;
+  metrics::Counter& login_refusals_;
+  std::atomic<bool> down_{false};     // down_since_, for a look without the lock
+  std::atomic<bool> refused_{false};  // written under the lock
+  std::mutex mutex_;                  // guards what follows
   bool shown_ = false;
   std::optional<Clock::Monotonic> down_since_;
   std::optional<Clock::Monotonic> last_told_;  // of an outage
   std::optional<Clock::Monotonic> last_puzzled_;
+  std::optional<Clock::Monotonic> last_refused_;
   std::size_t untold_ = 0;
   bool told_ = false;  // the outage that there is
 };
 
 WatchedRegistry::WatchedRegistry(std::unique_ptr<Registry> registry, const Clock& clock, metrics::Registry& metrics,
-                                 OnChange on_change)
+                                 Params params)
     : registry_(std::move(registry)),
-      watch_(std::make_shared<Watch>(std::string(registry_->name()), clock, metrics, std::move(on_change))) {}
+      watch_(std::make_shared<Watch>(std::string(registry_->name()), clock, metrics, std::move(params))) {}
 
 WatchedRegistry::WatchedRegistry(std::shared_ptr<Registry> registry, std::shared_ptr<Watch> watch)
     : registry_(std::move(registry)), watch_(std::move(watch)) {}
@@ -117,51 +174,57 @@ WatchedRegistry::~WatchedRegistry() = default;
 void WatchedRegistry::show(bool shown) { watch_->show(shown); }
 
 Task<Result<oci::Descriptor>> WatchedRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
+  const Rights rights = registry_->rights(repository);
   Result<oci::Descriptor> answer = co_await registry_->stat_blob(std::move(repository), digest);
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> WatchedRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                    std::uint64_t offset) {
+  const Rights rights = registry_->rights(repository);
   Result<std::unique_ptr<BlobBody>> answer = co_await registry_->open_blob(std::move(repository), digest, offset);
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> WatchedRegistry::open_blob_range(oci::Repository repository, oci::Digest digest,
                                                                          std::uint64_t first, std::uint64_t last) {
+  const Rights rights = registry_->rights(repository);
   Result<std::unique_ptr<BlobBody>> answer =
       co_await registry_->open_blob_range(std::move(repository), digest, first, last);
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<ManifestAnswer>> WatchedRegistry::get_manifest(oci::Repository repository, oci::Reference reference,
                                                            std::string accept) {
+  const Rights rights = registry_->rights(repository);
   Result<ManifestAnswer> answer =
       co_await registry_->get_manifest(std::move(repository), std::move(reference), std::move(accept));
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<ManifestHead>> WatchedRegistry::stat_manifest(oci::Repository repository, oci::Reference reference,
                                                           std::string accept) {
+  const Rights rights = registry_->rights(repository);
   Result<ManifestHead> answer =
       co_await registry_->stat_manifest(std::move(repository), std::move(reference), std::move(accept));
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<ListAnswer>> WatchedRegistry::list(oci::Repository repository, std::string what) {
+  const Rights rights = registry_->rights(repository);
   Result<ListAnswer> answer = co_await registry_->list(std::move(repository), std::move(what));
-  watch_->see(answer);
+  watch_->see(answer, rights);
   co_return answer;
 }
 
 Task<Result<void>> WatchedRegistry::ping() {
   Result<void> answer = co_await registry_->ping();
-  watch_->see(answer);
+  watch_->see(answer, Rights::anonymous);  // no login is sent
   co_return answer;
 }
 

@@ -1,6 +1,11 @@
 // WatchedRegistry: an upstream and whether it answers. The beginning and the end of an outage are a line in the log
 // each, and a gauge (`sluice_upstream_up`); what happens in between is upstream's other metrics.
 //
+// A refusal (401, 403) of a question that was put with a login of ours is told as well, by a counter, a gauge and a
+// line in the log, once in a while: whoever configured the login sees nothing of what clients get. It ends with any
+// answer to such a question. Clients choose the question, so it may also be about a repository that this login may not
+// read.
+//
 // An outage begins with a question that upstream gave no usable answer to, after all its retries: out of reach, timed
 // out, 5xx, 429. It ends with any answer, a refusal too. An answer that is none of what was asked for (another digest,
 // broken HTTP) is told each time, but not more than once a minute: that is not the network's fault.
@@ -20,11 +25,16 @@ namespace sluice::upstream {
 
 class WatchedRegistry final : public Registry {
  public:
-  // Told, on some thread and under a lock, that an outage has begun: why; and "" when it is over.
+  // Called on some thread and under a lock. `why` reads on from the name of the upstream ("does not answer: …"); it is
+  // empty when that is over.
   using OnChange = std::function<void(const std::string& why)>;
+  struct Params {
+    OnChange on_outage = {};
+    OnChange on_login = {};
+    std::string login_setting = {};  // where our login is configured, for the log
+  };
 
-  WatchedRegistry(std::unique_ptr<Registry> registry, const Clock& clock, metrics::Registry& metrics,
-                  OnChange on_change = {});
+  WatchedRegistry(std::unique_ptr<Registry> registry, const Clock& clock, metrics::Registry& metrics, Params params);
   ~WatchedRegistry() override;
 
   // Whether outages are told: not before this is called with true. One that takes another's place has its gauge.

@@ -110,3 +110,41 @@ def test_helper_that_fails(case):
     log = cache.process.log()
     assert log.count("no credentials") == 1 and "helper has failed" in log, log
     nothing_leaks(case, cache, SECRET)
+
+
+def test_a_login_that_is_refused_is_seen(case):
+    """By whoever looks at the log, the health check, the status page or the metrics. No client tells."""
+    image = case.images["team/private:1"]
+    registry = origin.Registry(case, accounts={"alice": SECRET})
+    password = case.file("password", "wrong-horse\n")
+    cache = sluice.Sluice(case, config=debugging(config(registry.url, username="alice", password_file=password)))
+    refused = 'sluice_upstream_login_refused{upstream="docker.io"}'
+    assert cache.metrics()[refused] == 0
+    for _ in range(3):
+        assert manifest(cache, image).status == 401
+    assert cache.metrics()[refused] == 1
+    warning = [line for line in cache.process.log().splitlines()
+               if " warning upstream: docker.io refused our login: " in line]
+    assert len(warning) == 1, cache.process.log()
+    # What was asked, what came, and where to look.
+    host = registry.url.removeprefix("http://")
+    assert host in warning[0] and "upstreams.docker.io.username with password_file" in warning[0], warning[0]
+    assert "refuses our login</span>" in cache.admin("/").body.decode()
+    health = case.run(sluice.binary(), "health", "--admin", f"127.0.0.1:{cache.admin_port}",
+                      environment=cache.environment()).stdout
+    assert health.startswith("ready\n") and "docker.io refused our login: " in health, health
+    # Each request that failed is there for whoever looks closer: method, address, status, time.
+    failed = f" debug upstream: docker.io: HEAD {host}/v2/{image.repository}/manifests/{image.tag}: status 401 after "
+    assert failed in cache.process.log().replace("GET ", "HEAD "), cache.process.log()
+    nothing_leaks(case, cache, SECRET, "wrong-horse", "alice:wrong-horse")
+
+    password.write_text(SECRET + "\n")
+    cases.poll("the right password is taken", lambda: manifest(cache, image).status == 200)
+    assert cache.metrics()[refused] == 0
+    assert "refuses our login</span>" not in cache.admin("/").body.decode()
+
+
+def test_offline_is_shown(case):
+    cache = sluice.Sluice(case, config=config("http://127.0.0.1:1") + "offline: true\n")
+    assert cache.metrics()['sluice_upstream_offline{upstream="docker.io"}'] == 1
+    assert "offline, not asked</span>" in cache.admin("/").body.decode()

@@ -17,7 +17,11 @@ struct Bench {
     log::configure({log::Level::off, log::Format::text});
     auto made = std::make_unique<FakeRegistry>("origin.test");
     fake = made.get();
-    watched = std::make_unique<upstream::WatchedRegistry>(std::move(made), clock, registry);
+    upstream::WatchedRegistry::Params params;
+    params.on_outage = [this](const std::string& why) { outages.push_back(why); };
+    params.on_login = [this](const std::string& why) { logins.push_back(why); };
+    params.login_setting = "upstreams.origin.test.password_file";
+    watched = std::make_unique<upstream::WatchedRegistry>(std::move(made), clock, registry, std::move(params));
     digest = fake->add_blob("library/app", "content");
     watched->show(true);
   }
@@ -26,9 +30,10 @@ struct Bench {
     const Result<oci::Descriptor> answer = run(watched->stat_blob(repository, digest));
     return answer ? Errc::closed : answer.error().code;
   }
-  double up() {
+  double up() { return value("sluice_upstream_up"); }
+  double value(std::string_view name) {
     for (const metrics::Family& family : registry.collect()) {
-      if (family.name == "sluice_upstream_up") return family.samples.front().value;
+      if (family.name == name) return family.samples.front().value;
     }
     return -1;
   }
@@ -39,6 +44,8 @@ struct Bench {
   oci::Repository repository = oci::Repository::parse("library/app").value();
   oci::Digest digest;
   FakeRegistry* fake;
+  std::vector<std::string> outages;
+  std::vector<std::string> logins;
   std::unique_ptr<upstream::WatchedRegistry> watched;
 };
 
@@ -59,6 +66,40 @@ TEST_CASE("Watched registry: no usable answer is an outage, until there is any",
   bench.fake->fail_all(Error{GENERATE(Errc::denied, Errc::blob_unknown, Errc::unauthorized)});
   (void)bench.ask();
   CHECK(bench.up() == 1);
+}
+
+TEST_CASE("Watched registry: an outage is told as what it is", "[proxy]") {
+  Bench bench;
+  const auto [code, begin] = GENERATE(table<Errc, std::string>({{Errc::upstream_unreachable, "does not answer: why"},
+                                                                {Errc::upstream_timeout, "does not answer: why"},
+                                                                {Errc::upstream_failed, "answers with errors: why"},
+                                                                {Errc::throttled, "limits our requests (429): why"}}));
+  bench.fake->fail_all(Error{code, "why"});
+  (void)bench.ask();
+  bench.fake->fail_all(std::nullopt);
+  (void)bench.ask();
+  CHECK(bench.outages == std::vector<std::string>{begin, ""});
+}
+
+TEST_CASE("Watched registry: a login of ours that is refused shows, until it is accepted", "[proxy]") {
+  Bench bench;
+  bench.fake->fail_all(Error{GENERATE(Errc::unauthorized, Errc::denied), "why"});
+  // Nobody's login.
+  (void)bench.ask();
+  CHECK(bench.value("sluice_upstream_login_refusals_total") == 0);
+  bench.fake->set_login(true);
+  (void)bench.ask();
+  (void)bench.ask();
+  CHECK(bench.value("sluice_upstream_login_refused") == 1);
+  CHECK(bench.value("sluice_upstream_login_refusals_total") == 2);
+  // Unknown, or out: that says nothing of the login.
+  bench.fake->fail_all(Error{GENERATE(Errc::blob_unknown, Errc::upstream_failed)});
+  (void)bench.ask();
+  CHECK(bench.value("sluice_upstream_login_refused") == 1);
+  bench.fake->fail_all(std::nullopt);
+  CHECK(bench.ask() == Errc::closed);
+  CHECK(bench.value("sluice_upstream_login_refused") == 0);
+  CHECK(bench.logins == std::vector<std::string>{"refused our login: why", "refused our login: why", ""});
 }
 
 TEST_CASE("Watched registry: what is our own doing says nothing of upstream", "[proxy]") {
@@ -100,8 +141,9 @@ TEST_CASE("Watched registry: one that takes another's place has the gauge", "[pr
   FakeRegistry* const fake = made.get();
   const oci::Digest digest = fake->add_blob("library/app", "content");
   std::vector<std::string> told;
-  upstream::WatchedRegistry next(std::move(made), bench.clock, bench.registry,
-                                 [&told](const std::string& why) { told.push_back(why); });
+  upstream::WatchedRegistry::Params params;
+  params.on_outage = [&told](const std::string& why) { told.push_back(why); };
+  upstream::WatchedRegistry next(std::move(made), bench.clock, bench.registry, std::move(params));
 
   // It is made while the first is down, and may come to nothing.
   bench.fake->fail_all(Error{Errc::upstream_unreachable});

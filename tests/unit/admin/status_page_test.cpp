@@ -78,8 +78,20 @@ TEST_CASE("Status page: upstreams, and whether they answer", "[admin]") {
   CHECK(has(
       page,
       "<td>docker.io</td><td><span class=\"good\">answers</span></td><td class=\"n\">15</td><td class=\"n\">4</td>"));
-  CHECK(has(page, "<td>&lt;ghcr&gt;</td><td><span class=\"bad\">does not answer</span>"));
+  CHECK(has(page, "<td>&lt;ghcr&gt;</td><td><span class=\"bad\">no usable answers</span>"));
   CHECK(has(page, "<td>quay.io</td><td><span class=\"soft\">not asked yet</span>"));
+}
+
+TEST_CASE("Status page: upstreams that are not asked, or refuse our login", "[admin]") {
+  metrics::Registry registry;
+  registry.gauge("sluice_upstream_up", "", {{"upstream", "docker.io"}}).set(1);
+  registry.counter("sluice_upstream_requests_total", "", {{"upstream", "docker.io"}, {"status", "2xx"}}).add(1);
+  registry.gauge("sluice_upstream_offline", "", {{"upstream", "docker.io"}}).set(1);
+  registry.gauge("sluice_upstream_offline", "", {{"upstream", "ghcr.io"}}).set(0);
+  registry.gauge("sluice_upstream_login_refused", "", {{"upstream", "ghcr.io"}}).set(1);
+  const std::string page = render({"1", 0s, {}, registry.collect()});
+  CHECK(has(page, "<td>docker.io</td><td><span class=\"soft\">offline, not asked</span>"));
+  CHECK(has(page, "<td>ghcr.io</td><td><span class=\"bad\">refuses our login</span>"));
 }
 
 TEST_CASE("Status page: Redis is there only where it is used", "[admin]") {

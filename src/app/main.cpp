@@ -51,6 +51,10 @@ int run(const app::CommandLine& line) {
   if (!params.file && named != params.environment.end() && !named->second.empty()) params.file = named->second;
 
   const Result<config::Settings> settings = config::load(params);
+  if (!settings && line.command == app::CommandLine::Command::reload) {
+    // The running sluice may have that very file: it is the one to refuse it, and to log and count that.
+    return app::reload_despite(line, config::load_readable(params), settings.error().message);
+  }
   if (!settings) {
     print(stderr, settings.error().message + "\n");
     return app::kExitBadConfig;

@@ -347,12 +347,27 @@ void apply_command_line(const Overrides& overrides, Settings& settings, Report& 
   if (!is_docker_hub(url_authority(upstream->second.url))) upstream->second.library_prefix = false;
 }
 
-Result<Settings> load(const LoadParams& params) {
-  Settings settings;
-  Report report;
+namespace {
+
+void apply_all(const LoadParams& params, Settings& settings, Report& report) {
   if (params.file) apply_file(*params.file, params.environment, settings, report);
   apply_environment(params.environment, settings, report);
   apply_command_line(params.overrides, settings, report);
+}
+
+}  // namespace
+
+Settings load_readable(const LoadParams& params) {
+  Settings settings;
+  Report report;
+  apply_all(params, settings, report);
+  return settings;
+}
+
+Result<Settings> load(const LoadParams& params) {
+  Settings settings;
+  Report report;
+  apply_all(params, settings, report);
   check(settings, report);
   if (!report.ok()) return Error{Errc::config_invalid, report.text()};
   settings.warnings = report.warnings();

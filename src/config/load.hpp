@@ -37,6 +37,9 @@ struct LoadParams {
 // secret.
 Result<Settings> load(const LoadParams& params);
 
+// What of it can be read, the mistakes left out: only to find a running sluice whose configuration it may be.
+Settings load_readable(const LoadParams& params);
+
 // This process's environment in the form that LoadParams wants.
 std::map<std::string, std::string> process_environment();
 

@@ -131,3 +131,36 @@ def test_a_file_that_is_no_good_changes_nothing(case):
     done = command(case, cache, "--json")
     assert json.loads(done.stdout) == {"changed": ["server.deny", "log.level"], "restart": []}
     assert cache.get("/v2/").status == 200
+
+
+def test_a_broken_file_that_is_named(case):
+    """The one who typed it hears of the mistake, and so do the log and the metrics of the process whose file it is."""
+    registry = origin.Registry(case)
+    text = config(f"http://127.0.0.1:{registry.port}")
+    cache = sluice.Sluice(case, config=text)
+    file = cache.home / "sluice.yml"
+
+    def named(path):
+        return case.run(sluice.binary(), "reload", "--config", path, check=False,
+                        environment=sluice.Sluice.environment())
+
+    at = f"admin:\n  listen: 127.0.0.1:{cache.admin_port}\n"
+    file.write_text(text + at + "tags:\n  ttl: never\n")
+    done = named(file)
+    assert done.returncode == 78, done.stdout
+    assert done.stdout.count(": tags.ttl: found") == 1, done.stdout
+    assert reloads(cache, "refused") == 1
+    assert "not reloaded, the old configuration stays in force" in cache.process.log()
+    assert cache.metrics()["sluice_config_last_reload_successful"] == 0
+    # Its own file is fine, and the one that is named is another one.
+    file.write_text(text + at + "log:\n  level: debug\n")
+    other = cache.home / "other.yml"
+    other.write_text(at + "tags:\n  ttl: never\n")
+    done = named(other)
+    assert done.returncode == 78, done.stdout
+    assert "in force: log.level" in done.stdout and f"{other}:4: tags.ttl: found" in done.stdout, done.stdout
+    assert reloads(cache, "applied") == 1
+    # Nobody is there.
+    other.write_text(f"admin:\n  listen: 127.0.0.1:{case.port()}\ntags:\n  ttl: never\n")
+    done = named(other)
+    assert done.returncode == 78 and ": tags.ttl: found" in done.stdout, done.stdout

@@ -4,6 +4,8 @@
 // Called by main, on its thread, with the settings loaded.
 #pragma once
 
+#include <string>
+
 #include "app/commands/options.hpp"
 #include "app/commands/source.hpp"
 
@@ -14,7 +16,10 @@ int stat_command(Runner& runner, Source& source, const CommandOptions& options);
 int remove_command(Runner& runner, Source& source, const CommandOptions& options);
 int gc_command(Runner& runner, Source& source, const CommandOptions& options);
 int verify_command(Runner& runner, Source& source, const CommandOptions& options);
-int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options);
+// `mistakes`: of the configuration that was named; empty: none. They are printed where the running sluice does not say
+// the same.
+int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options,
+                   const std::string& mistakes = {});
 // Through the registry API on `server`, ADDR:PORT or a URL.
 int warm_command(Runner& runner, const std::string& server, const CommandOptions& options);
 

@@ -21,8 +21,8 @@ int warm(Runner& runner, const CommandLine& line, const config::Settings& settin
   return warm_command(runner, line.options.server.value_or(reachable(settings.server.listen)), line.options);
 }
 
-int reload(Runner& runner, const CommandLine& line, const config::Settings& settings) {
-  return reload_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options);
+int reload(Runner& runner, const CommandLine& line, const config::Settings& settings, const std::string& mistakes) {
+  return reload_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options, mistakes);
 }
 
 int health(Runner& runner, const CommandLine& line, const config::Settings& settings) {
@@ -35,7 +35,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   ignore_sigpipe();
   Runner runner;
   if (line.command == Command::warm) return warm(runner, line, settings);
-  if (line.command == Command::reload) return reload(runner, line, settings);
+  if (line.command == Command::reload) return reload(runner, line, settings, {});
   if (line.command == Command::health) return health(runner, line, settings);
   if (line.command == Command::take_over) return import_command(runner, settings, line.options);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
@@ -48,6 +48,12 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
     case Command::gc: return gc_command(runner, **source, line.options);
     default: return verify_command(runner, **source, line.options);
   }
+}
+
+int reload_despite(const CommandLine& line, const config::Settings& readable, const std::string& mistakes) {
+  ignore_sigpipe();
+  Runner runner;
+  return reload(runner, line, readable, mistakes);
 }
 
 }  // namespace sluice::app

@@ -9,4 +9,7 @@ namespace sluice::app {
 // `config_named`: the settings come from a file. Returns the exit status; what went wrong stands on standard error.
 int run_command(const CommandLine& line, const config::Settings& settings, bool config_named);
 
+// `sluice reload` where the configuration that is named has mistakes; `readable`: what of it can be read.
+int reload_despite(const CommandLine& line, const config::Settings& readable, const std::string& mistakes);
+
 }  // namespace sluice::app

@@ -126,21 +126,33 @@ int verify_command(Runner& runner, Source& source, const CommandOptions& options
   return kExitOk;
 }
 
-int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options) {
+int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options,
+                   const std::string& mistakes) {
+  const auto show_mistakes = [&mistakes] { std::fputs((mistakes + "\n").c_str(), stderr); };
   const Result<std::unique_ptr<Source>> source = remote_source(runner, admin);
-  if (!source) return fail(source.error());
-  const Result<Document> reloaded = ask(runner, **source, "POST", "/api/v1/reload");
+  Result<Document> reloaded = Error(Errc::internal);
+  if (source) {
+    reloaded = ask(runner, **source, "POST", "/api/v1/reload");
+  } else {
+    reloaded = source.error();
+  }
+  // Where the running one refuses, it has the same to say of the file.
+  const bool refused = !reloaded && source && reloaded.error().code == Errc::config_invalid;
+  if (!mistakes.empty() && !reloaded && !refused) show_mistakes();
   if (!reloaded) {
     const int status = fail(reloaded.error());
-    return reloaded.error().code == Errc::config_invalid ? kExitBadConfig : status;
+    return refused || !mistakes.empty() ? kExitBadConfig : status;
   }
   if (options.json) {
     print(reloaded->json.dump(2) + "\n");
-    return kExitOk;
+  } else {
+    using Keys = std::vector<std::string>;
+    print(describe(Reloaded{reloaded->json.value("changed", Keys{}), reloaded->json.value("restart", Keys{})}) + "\n");
   }
-  using Keys = std::vector<std::string>;
-  print(describe(Reloaded{reloaded->json.value("changed", Keys{}), reloaded->json.value("restart", Keys{})}) + "\n");
-  return kExitOk;
+  if (mistakes.empty()) return kExitOk;
+  std::fputs("sluice: the running sluice has another configuration than the one named, which has mistakes:\n", stderr);
+  show_mistakes();
+  return kExitBadConfig;
 }
 
 }  // namespace sluice::app

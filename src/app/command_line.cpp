@@ -77,7 +77,8 @@ constexpr const char* kWarmFooter =
     "Examples:\n"
     "  sluice warm alpine:3.18 ghcr.io/owner/app:1.2\n"
     "  sluice warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.9\n"
-    "  sluice warm --all --server cache.example:5000 busybox";
+    "  sluice warm --all --server cache.example:5000 busybox\n"
+    "  sluice warm --server https://cache.example:5000 --user ci --password-stdin busybox < password";
 
 constexpr const char* kImportFooter =
     "DIR is the rootdirectory of a stopped registry:2 or registry:3 that was a pull-through cache. Every blob is\n"
@@ -235,7 +236,13 @@ void add_commands(CLI::App& app, CommandLine& line) {
       ->type_name("N")
       ->check(CLI::Range(1, 64));
   optional(*warm, "--server", options.server, "ADDR:PORT", "The sluice that is warmed [127.0.0.1:5000]");
-  optional(*warm, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  optional(*warm, "-c,--config", line.config, "FILE",
+           "Take the address, and whether it speaks TLS, from this configuration (or SLUICE_CONFIG)");
+  optional(*warm, "--user", options.user, "NAME",
+           "The login at the cache; its password comes from --password-stdin or SLUICE_PASSWORD");
+  warm->add_flag("--password-stdin", options.password_stdin, "Read the password from standard input");
+  optional(*warm, "--ca-file", options.ca_file, "FILE",
+           "PEM certificates to trust besides the system's [server.tls.cert_file]");
   warm->add_flag("--json", options.json, "One JSON document on standard output");
   warm->add_flag("-q,--quiet", options.quiet, "No progress");
 }

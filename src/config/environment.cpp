@@ -32,11 +32,11 @@ bool is_number(std::string_view text) {
 
 // Variables that are not for us though they bear our name: those that Kubernetes and Docker links make for a service
 // called "sluice" (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables), and those
-// of the build and of the tests. SLUICE_CONFIG is read by main.
+// of the build and of the tests. SLUICE_CONFIG is read by main, SLUICE_PASSWORD by `sluice warm`.
 bool is_foreign(std::string_view name) {
-  constexpr std::array<std::string_view, 7> kNames{"SLUICE_CONFIG",       "SLUICE_PORT", "SLUICE_NAME",
-                                                   "SLUICE_SERVICE_HOST", "SLUICE_JOBS", "SLUICE_NO_INSTALL",
-                                                   "SLUICE_BINARY"};
+  constexpr std::array<std::string_view, 8> kNames{"SLUICE_CONFIG",     "SLUICE_PASSWORD",     "SLUICE_PORT",
+                                                   "SLUICE_NAME",       "SLUICE_SERVICE_HOST", "SLUICE_JOBS",
+                                                   "SLUICE_NO_INSTALL", "SLUICE_BINARY"};
   if (std::find(kNames.begin(), kNames.end(), name) != kNames.end()) return true;
   for (const std::string_view prefix : {"SLUICE_SERVICE_PORT", "SLUICE_E2E_", "SLUICE_TEST_", "SLUICE_ENV_"}) {
     if (name.starts_with(prefix)) return true;

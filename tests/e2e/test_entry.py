@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import ssl
+import subprocess
 
 from harness import case as cases
 from harness import client, images, origin, sluice
@@ -102,6 +103,41 @@ def test_skopeo_over_tls_with_a_login(case):
     for secret in ("correct-horse", "battery", "$2", "broken line"):
         assert secret not in log, f"{secret} stands in the log"
     assert cache.metrics()['sluice_logins_total{result="remembered"}'] > 0
+
+
+def test_warm_over_tls_with_a_login(case):
+    image = case.images["test/oci:1"]
+    authority = origin.Authority(case, "cache")
+    cache = Secure(case, origin.Registry(case), authority, ALICE)
+
+    def warm(*options, password=None, given=None):
+        environment = sluice.Sluice.environment()
+        if password:
+            environment["SLUICE_PASSWORD"] = password
+        done = subprocess.run([sluice.binary(), "warm", *options, image.name], input=given or "", capture_output=True,
+                              text=True, timeout=120, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    at = ("--server", f"https://127.0.0.1:{cache.port}", "--ca-file", str(authority.certificate))
+    status, said = warm(*at)
+    assert status == 1 and "requires a login" in said and "--user" in said, said
+    status, said = warm(*at, "--user", "alice", password="wrong")
+    assert status == 1 and "does not know that user name and password" in said, said
+    status, said = warm(*at, "--user", "alice")
+    assert status == 2 and "--password-stdin" in said, said
+    status, said = warm(*at, "--user", "alice", password="correct-horse")
+    assert status == 0 and image.digest[7:19] in said, said
+    # The configuration says where it is, and that it speaks TLS; standard input has the password.
+    file = case.file("warm.yml", f"server:\n  listen: 127.0.0.1:{cache.port}\n  tls:\n"
+                                 f"    cert_file: {cache.certificate}\n    key_file: {cache.key}\n")
+    named = ("--config", str(file), "--ca-file", str(authority.certificate), "--user", "alice", "--password-stdin")
+    status, said = warm(*named, given="correct-horse\nmore")
+    assert status == 0, said
+    status, said = warm(*named, given="")
+    assert status == 2 and "nothing on standard input" in said, said
+    # Who is not trusted gets no password.
+    status, said = warm("--server", f"https://127.0.0.1:{cache.port}", "--user", "alice", password="correct-horse")
+    assert status == 1 and "certificate" in said, said
 
 
 def test_client_certificates(case):

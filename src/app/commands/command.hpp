@@ -4,6 +4,7 @@
 // Called by main, on its thread, with the settings loaded.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "app/commands/options.hpp"
@@ -20,8 +21,13 @@ int verify_command(Runner& runner, Source& source, const CommandOptions& options
 // the same.
 int reload_command(Runner& runner, const std::string& admin, const CommandOptions& options,
                    const std::string& mistakes = {});
-// Through the registry API on `server`, ADDR:PORT or a URL.
-int warm_command(Runner& runner, const std::string& server, const CommandOptions& options);
+// Through the registry API.
+struct WarmTarget {
+  std::string server;             // ADDR:PORT or a URL
+  std::filesystem::path ca_file;  // PEM, trusted besides the system's; empty: none
+  std::string authorization;      // sent to it; empty: nothing
+};
+int warm_command(Runner& runner, const WarmTarget& target, const CommandOptions& options);
 
 // Into the data directory of the settings, which no sluice may use.
 int import_command(Runner& runner, const config::Settings& settings, const CommandOptions& options);

@@ -22,6 +22,9 @@ struct CommandOptions {
   std::string min_age;                 // gc
   std::vector<std::string> platforms;  // warm
   std::size_t parallel = 4;
+  std::optional<std::string> user;      // warm: the login at the cache
+  bool password_stdin = false;          // whose password is on standard input
+  std::optional<std::string> ca_file;   // whose certificates are trusted
   std::optional<std::string> upstream;  // import: whose repositories they are
   bool dry_run = false;
 };

@@ -1,10 +1,14 @@
 #include "app/commands/run.hpp"
 
+#include <iostream>
 #include <memory>
+#include <string>
 
 #include "app/commands/command.hpp"
 #include "app/commands/health.hpp"
 #include "app/signals.hpp"
+#include "config/load.hpp"
+#include "upstream/credentials.hpp"
 
 namespace sluice::app {
 namespace {
@@ -17,8 +21,42 @@ std::string reachable(config::Endpoint listen) {
   return listen.to_string();
 }
 
+// The password for --user: the first line of standard input, or SLUICE_PASSWORD. Not an argument, which others could
+// read in the list of processes.
+Result<std::string> warm_password(bool from_stdin) {
+  std::string out;
+  if (from_stdin) {
+    std::getline(std::cin, out);
+    if (out.ends_with('\r')) out.pop_back();
+    if (out.empty()) return Error(Errc::config_invalid, "--password-stdin: found nothing on standard input");
+    return out;
+  }
+  const auto environment = config::process_environment();
+  const auto at = environment.find("SLUICE_PASSWORD");
+  if (at != environment.end() && !at->second.empty()) return at->second;
+  return Error(Errc::config_invalid, "--user: found no password, expected --password-stdin or SLUICE_PASSWORD");
+}
+
+Result<WarmTarget> warm_target(const CommandLine& line, const config::Settings& settings) {
+  WarmTarget out;
+  const CommandOptions& options = line.options;
+  const config::Tls& tls = settings.server.tls;
+  out.server = options.server.value_or(reachable(settings.server.listen));
+  if (out.server.find("://") == std::string::npos && !tls.cert_file.empty()) out.server = "https://" + out.server;
+  out.ca_file = options.ca_file ? std::filesystem::path(*options.ca_file) : tls.cert_file;
+  if (options.password_stdin && !options.user) {
+    return Error(Errc::config_invalid, "--password-stdin: found without --user, expected both");
+  }
+  if (!options.user) return out;
+  Result<std::string> password = warm_password(options.password_stdin);
+  if (!password) return password.error();
+  out.authorization = upstream::basic_authorization({*options.user, *password});
+  return out;
+}
+
 int warm(Runner& runner, const CommandLine& line, const config::Settings& settings) {
-  return warm_command(runner, line.options.server.value_or(reachable(settings.server.listen)), line.options);
+  const Result<WarmTarget> target = warm_target(line, settings);
+  return target ? warm_command(runner, *target, line.options) : fail(target.error());
 }
 
 int reload(Runner& runner, const CommandLine& line, const config::Settings& settings, const std::string& mistakes) {

@@ -56,9 +56,11 @@ struct Outcome {
 
 class Warmer {
  public:
-  Warmer(Runner& runner, http::Url server, const CommandOptions& options, std::vector<Platform> platforms)
+  Warmer(Runner& runner, http::Url server, std::string authorization, const CommandOptions& options,
+         std::vector<Platform> platforms)
       : client_(runner.client()),
         server_(std::move(server)),
+        authorization_(std::move(authorization)),
         options_(options),
         platforms_(std::move(platforms)),
         progress_(options.quiet) {
@@ -71,8 +73,8 @@ class Warmer {
     channel_ = std::move(channel);
   }
 
-  Result<void> use_tls() {
-    auto tls = http::TlsContext::load({});
+  Result<void> use_tls(const std::filesystem::path& ca_file) {
+    auto tls = http::TlsContext::load(ca_file.native());
     if (!tls) return tls.error();
     auto channel = std::make_shared<http::Channel>(*channel_);
     channel->tls = std::move(*tls);
@@ -107,6 +109,7 @@ class Warmer {
 
   http::Client& client_;
   const http::Url server_;
+  const std::string authorization_;  // empty: none
   const CommandOptions& options_;
   const std::vector<Platform> platforms_;
   std::shared_ptr<const http::Channel> channel_;
@@ -128,6 +131,7 @@ Task<Result<std::unique_ptr<http::ClientResponse>>> Warmer::get(const admin::Ima
   request.url.target = fmt::format("/v2/{}/{}", image.repository, what);
   if (!image.registry.empty()) request.url.target += "?ns=" + http::percent_encode(image.registry);
   request.fields = std::move(fields);
+  if (!authorization_.empty()) request.fields.emplace_back("Authorization", authorization_);
   auto response = co_await client_.send(std::move(request), channel_);
   if (!response) co_return response.error();
   const int status = (*response)->status();
@@ -136,6 +140,7 @@ Task<Result<std::unique_ptr<http::ClientResponse>>> Warmer::get(const admin::Ima
   const auto said = body ? oci::parse_error_body(*body) : std::nullopt;
   std::string message = said ? said->message : fmt::format("status {}", status);
   if (message.empty()) message = fmt::format("status {}", status);
+  if (status == 401) message += "; --user gives a login";
   const bool again = status == 429 || status >= 500;
   co_return Error{again ? Errc::upstream_failed : Errc::not_found, std::move(message)};
 }
@@ -361,7 +366,8 @@ int report(Warmer& warmer, const CommandOptions& options, std::chrono::milliseco
 
 }  // namespace
 
-int warm_command(Runner& runner, const std::string& server, const CommandOptions& options) {
+int warm_command(Runner& runner, const WarmTarget& target, const CommandOptions& options) {
+  const std::string& server = target.server;
   std::vector<admin::ImageName> images;
   for (const std::string& name : options.names) {
     Result<admin::ImageName> image = admin::ImageName::parse(name);
@@ -373,9 +379,13 @@ int warm_command(Runner& runner, const std::string& server, const CommandOptions
   const Result<http::Url> url = server_url(server);
   if (!url) return fail(url.error());
 
-  Warmer warmer(runner, *url, options, std::move(*platforms));
+  const bool local = url->host.starts_with("127.") || url->host == "::1" || url->host == "localhost";
+  if (!target.authorization.empty() && !url->is_tls() && !local) {
+    std::fputs(fmt::format("sluice: the password goes to {} in the clear\n", url->authority()).c_str(), stderr);
+  }
+  Warmer warmer(runner, *url, target.authorization, options, std::move(*platforms));
   if (url->is_tls()) {
-    if (const Result<void> secured = warmer.use_tls(); !secured) return fail(secured.error());
+    if (const Result<void> secured = warmer.use_tls(target.ca_file); !secured) return fail(secured.error());
   }
   const auto begun = std::chrono::steady_clock::now();
   const Result<void> done = runner.run(warmer.run(std::move(images)));

@@ -107,6 +107,19 @@ def test_look_and_take_out(case):
     assert {request.method for request in proxy.seen()} <= {"GET", "HEAD"}
 
 
+def test_ls_of_blobs_that_no_repository_is_known_to_have(case):
+    image = case.images["test/oci:1"]
+    _, cache = start(case)
+    warm(case, cache, "test/oci:1")
+    cache.stop()
+    for file in cache.data.glob("catalog.db*"):
+        file.unlink()
+    cache.start()
+    cases.poll("the files are found", lambda: image.config in run(case, "ls", "--blobs", *at(cache))[0])
+    text = run(case, "ls", *at(cache))[0]
+    assert "no repository is known yet, but blobs are stored" in text, text
+
+
 def test_warm_platforms(case):
     image = case.images["test/multi:1"]
     proxy, cache = start(case)

@@ -59,13 +59,20 @@ void add_blob(Table& table, const json& blob) {
 
 Table blob_table() { return Table({"DIGEST", ">SIZE", "STATE", "TYPE", "LAST USED"}); }
 
-int show_repositories(const json& list) {
+// Blobs that no repository is known to have, as after the catalog was lost.
+std::string no_repositories(Runner& runner, Source& source) {
+  const Result<Document> blobs = ask(runner, source, "GET", "/api/v1/blobs?limit=1");
+  if (!blobs || blobs->json.value("blobs", json::array()).empty()) return "nothing is stored yet\n";
+  return "no repository is known yet, but blobs are stored; \"sluice ls --blobs\" lists them\n";
+}
+
+int show_repositories(Runner& runner, Source& source, const json& list) {
   Table table({"REPOSITORY", ">TAGS", ">BLOBS", ">SIZE", "LAST USED"});
   for (const json& row : list["repositories"]) {
     table.add({row.value("name", ""), fmt::to_string(row.value("tags", 0U)), fmt::to_string(row.value("blobs", 0U)),
                size_of(row, "bytes"), used(row)});
   }
-  print(table.empty() ? std::string("nothing is stored yet\n") : table.str());
+  print(table.empty() ? no_repositories(runner, source) : table.str());
   return kExitOk;
 }
 
@@ -153,7 +160,7 @@ int list_command(Runner& runner, Source& source, const CommandOptions& options) 
     const Result<Document> list = all_pages(runner, source, std::string("/api/v1/") + key, key);
     if (!list) return fail(list.error());
     if (options.json) return show(list->json, options, {});
-    return options.blobs ? show_blobs(list->json) : show_repositories(list->json);
+    return options.blobs ? show_blobs(list->json) : show_repositories(runner, source, list->json);
   }
   const Result<admin::ImageName> image = admin::ImageName::parse(name);
   if (!image) return fail(image.error());

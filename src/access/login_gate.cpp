@@ -18,6 +18,9 @@
 namespace sluice::access {
 namespace {
 
+// The same for a wrong password, an unknown user and what is no Basic login.
+constexpr const char* kWrongLogin = "this cache does not know that user name and password (auth.htpasswd_file)";
+
 // $2y$10$, 22 characters of salt and 31 of hash.
 constexpr std::size_t kHashBytes = 60;
 constexpr std::size_t kCostAt = 4;
@@ -258,8 +261,8 @@ void LoginGate::remember(const std::string& key, bool accepted, std::chrono::mil
   (accepted ? accepted_ : refused_).insert(key, clock_.now() + ttl);
 }
 
-Error LoginGate::refusal(const State& state) {
-  Error out(Errc::unauthorized, "this cache wants a login");
+Error LoginGate::refusal(const State& state, std::string why) {
+  Error out(Errc::unauthorized, std::move(why));
   out.challenges.push_back(fmt::format("Basic realm=\"{}\"", state.params.realm));
   return out;
 }
@@ -280,12 +283,12 @@ runtime::Task<Result<void>> LoginGate::admit(std::string authorization, IpAddres
   if (now->params.file.empty()) co_return Result<void>{};
   if (authorization.empty()) {
     counters_.missing.add();
-    co_return refusal(*now);
+    co_return refusal(*now, "this cache requires a login (auth.htpasswd_file); the request has none");
   }
   const std::string key = hash_.of({now->generation, authorization});
   if (const std::optional<bool> known = recall(key)) {
     (*known ? counters_.remembered : counters_.refused).add();
-    if (!*known) co_return refusal(*now);
+    if (!*known) co_return refusal(*now, kWrongLogin);
     co_return Result<void>{};
   }
   runtime::SingleFlight<std::string, bool>::Work work = [this, now, authorization, key, client] {
@@ -297,7 +300,7 @@ runtime::Task<Result<void>> LoginGate::admit(std::string authorization, IpAddres
     co_return outcome.result.error();
   }
   (*outcome.result ? counters_.accepted : counters_.refused).add();
-  if (!*outcome.result) co_return refusal(*now);
+  if (!*outcome.result) co_return refusal(*now, kWrongLogin);
   co_return Result<void>{};
 }
 

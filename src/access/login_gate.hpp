@@ -120,7 +120,7 @@ class LoginGate {
   void remember(const std::string& key, bool accepted, std::chrono::milliseconds ttl);
   runtime::Task<Result<bool>> check(std::shared_ptr<const State> state, std::string authorization, std::string key,
                                     IpAddress client);
-  static Error refusal(const State& state);
+  static Error refusal(const State& state, std::string why);
 
   const Bounds bounds_;
   const Clock& clock_;

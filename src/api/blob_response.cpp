@@ -271,7 +271,7 @@ runtime::Task<Result<access::CacheResult>> BlobResponder::respond_stat(http::Exc
                                                                        oci::Digest digest, std::string extra_fields) {
   const Result<pull::BlobService::Stat> stat = co_await service_.stat(std::move(route), digest);
   if (!stat) co_return stat.error();
-  extra_fields += cache_fields(stat->result);
+  extra_fields += stat->asked_for_access ? access_fields() : cache_fields(stat->result);
   std::string head;
   const Names names{digest, stat->canonical};
   if (!exchange.request().is_head() || names.matched_by(exchange.request().joined("If-None-Match"))) {

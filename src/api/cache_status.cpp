@@ -18,4 +18,6 @@ std::string_view cache_fields(access::CacheResult result) noexcept {
   return {};
 }
 
+std::string_view access_fields() noexcept { return "Cache-Status: sluice; fwd=stale; detail=access\r\n"; }
+
 }  // namespace sluice::api

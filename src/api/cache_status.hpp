@@ -18,4 +18,9 @@ namespace sluice::api {
 //   range        Cache-Status: sluice; fwd=miss; detail=range  passed through, and not kept
 [[nodiscard]] std::string_view cache_fields(access::CacheResult result) noexcept;
 
+// The same of a HEAD of what is stored, for which upstream had to say whether this repository may have it:
+//
+//   miss         Cache-Status: sluice; fwd=stale; detail=access
+[[nodiscard]] std::string_view access_fields() noexcept;
+
 }  // namespace sluice::api

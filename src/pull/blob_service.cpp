@@ -68,7 +68,8 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, 
   if (!known) co_return known.error();
   co_return Stat{stored ? stored->size : known->descriptor.size,
                  known->asked_upstream ? access::CacheResult::miss : result_of(*known), canonical,
-                 std::string(manifest_type(stored ? &*stored : nullptr, known->descriptor))};
+                 std::string(manifest_type(stored ? &*stored : nullptr, known->descriptor)),
+                 stored && known->asked_upstream};
 }
 
 runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(oci::Digest digest, std::uint64_t size,

@@ -81,6 +81,8 @@ class BlobService {
     access::CacheResult result = access::CacheResult::none;
     oci::Digest canonical;           // as in Opened
     std::string manifest_type = {};  // where it is one; else empty
+    // It is stored, and upstream was only asked whether this repository may have it.
+    bool asked_for_access = false;
   };
   // For HEAD: downloads nothing. Errors: as open.
   runtime::Task<Result<Stat>> stat(access::Route route, oci::Digest digest);

@@ -33,6 +33,20 @@ TEST_CASE("Cache-Status: a blob that nobody has asked for", "[proxy]") {
   CHECK(get(cache.port(), blob_path("library/app", digest)).field("cache-status") == "sluice; fwd=miss");
 }
 
+TEST_CASE("Cache-Status: HEAD of what is stored, and upstream is asked who may have it", "[proxy]") {
+  Fixture cache({.descriptor_ttl = std::chrono::hours(1)});
+  const oci::Digest digest = cache.hub().add_blob("library/app", content(1'000));
+  const std::string path = blob_path("library/app", digest);
+  // Nothing is stored yet.
+  CHECK(head(cache.port(), path).field("cache-status") == "sluice; fwd=miss");
+  CHECK(get(cache.port(), path).status == 200);
+  REQUIRE(cache.wait_idle());
+  CHECK(head(cache.port(), path).field("cache-status") == "sluice; hit");
+  cache.clock().advance(std::chrono::hours(1));
+  CHECK(head(cache.port(), path).field("cache-status") == "sluice; fwd=stale; detail=access");
+  CHECK(head(cache.port(), path).field("cache-status") == "sluice; hit");
+}
+
 TEST_CASE("Cache-Status: manifests", "[proxy]") {
   Fixture cache({.descriptor_ttl = std::chrono::hours(1)});
   const std::string manifest = image_manifest(1, oci::media_type::kOciManifest);

@@ -218,6 +218,38 @@ void check_entry(const Settings& settings, Report& report) {
   }
 }
 
+bool has_login(const Upstream& upstream) {
+  const auto with_login = [](const CredentialRule& rule) { return !rule.anonymous; };
+  return !upstream.username.empty() || !upstream.docker_config.empty() || !upstream.credential_helper.empty() ||
+         !upstream.cert_file.empty() ||
+         std::any_of(upstream.credentials.begin(), upstream.credentials.end(), with_login);
+}
+
+// What works, and may not be what was meant.
+void warn_about_access(const Settings& settings, Report& report) {
+  std::string lent;
+  for (const auto& [name, upstream] : settings.upstreams) {
+    const bool is_default = name == settings.default_upstream || !settings.server.host_pattern.empty();
+    if (upstream.access == Access::passthrough && !is_default) {
+      report.warning(fmt::format(
+          "upstreams.{0}.access: passthrough: docker and podman cannot log in there, because GET /v2/ tells "
+          "them how to log in at the default upstream, {1}; make {0} the default_upstream, or set "
+          "server.host_pattern",
+          name, settings.default_upstream));
+    }
+    if (upstream.access == Access::open && has_login(upstream)) lent += (lent.empty() ? "" : ", ") + name;
+  }
+  const Tls& tls = settings.server.tls;
+  const bool by_certificate = !tls.client_ca_file.empty() && tls.client_certificate == ClientCertificate::required;
+  const bool limited = !settings.server.allow.empty() || !settings.auth.htpasswd_file.empty() || by_certificate ||
+                       is_loopback(settings.server.listen);
+  if (lent.empty() || limited) return;
+  report.warning(
+      fmt::format("server.listen is {}: whoever reaches this port may pull with sluice's own login at {}; "
+                  "limit that with server.allow, auth.htpasswd_file, or access: passthrough of the upstream",
+                  settings.server.listen.to_string(), lent));
+}
+
 // Whether what stands before a pattern's first slash can be that upstream's name. `**` there may go past the slash.
 bool fits_upstream(std::string_view pattern, std::string_view name) {
   // Behind it anything may come, as behind one star at the end.
@@ -284,6 +316,7 @@ void check(Settings& settings, Report& report) {
   check_names(settings, report);
   check_redis(settings, report);
   check_entry(settings, report);
+  warn_about_access(settings, report);
   check_patterns(settings, report);
 
   if (settings.upstreams.find(settings.default_upstream) == settings.upstreams.end()) {

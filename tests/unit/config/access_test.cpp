@@ -56,6 +56,58 @@ TEST_CASE("Access: passthrough has no account of its own", "[config]") {
   CHECK(has(problem("upstreams: { ghcr.io: { grant_ttl: 2h } }"), "expected a duration from 0s to 1h"));
 }
 
+TEST_CASE("Access: passthrough where docker cannot log in is warned about", "[config]") {
+  const auto warnings = [](const std::string& text) {
+    const Result<Settings> loaded = load_text(text);
+    if (!loaded) FAIL(loaded.error().message);
+    return loaded->warnings;
+  };
+  const std::string ghcr = "upstreams: { ghcr.io: { access: passthrough } }\n";
+  const std::vector<std::string> warned = warnings(ghcr);
+  REQUIRE(warned.size() == 1);
+  CHECK(has(warned[0], "upstreams.ghcr.io.access: passthrough: docker and podman cannot log in there"));
+  CHECK(warnings(ghcr + "default_upstream: ghcr.io\n").empty());
+  CHECK(warnings(ghcr + "server: { host_pattern: '*.cache.example' }\n").empty());
+}
+
+TEST_CASE("Access: a login that everybody may use is warned about", "[config]") {
+  const auto warned = [](const std::string& text) {
+    const Result<Settings> loaded = load_text(text);
+    if (!loaded) FAIL(loaded.error().message);
+    for (const std::string& warning : loaded->warnings) {
+      if (has(warning, "whoever reaches this port may pull with sluice's own login at")) return warning;
+    }
+    return std::string();
+  };
+  const std::string login = "upstreams: { ghcr.io: { username: me, password: secret } }\n";
+  const std::string rule =
+      "upstreams: { ghcr.io: { credentials: [ { repositories: [a/**], username: me, password: secret } ] } }\n";
+  const std::string anonymous =
+      "upstreams: { ghcr.io: { credentials: [ { repositories: [a/**], anonymous: true } ] } }\n";
+  const std::string open = "server: { listen: ':5000' }\n";
+  CHECK(has(warned(login + open), "at ghcr.io;"));
+  CHECK(has(warned(rule + open), "at ghcr.io;"));
+  CHECK_FALSE(has(warned(login + open), "secret"));
+  CHECK(warned(login).empty());
+  CHECK(warned(open).empty());
+  CHECK(warned(anonymous + open).empty());
+  CHECK(warned(login + "server: { listen: ':5000', allow: [10.0.0.0/8] }\n").empty());
+  const Folder folder;
+  const std::string users = folder.write("htpasswd", "").string();
+  CHECK(warned(login + open + "auth: { htpasswd_file: '" + users + "' }\n").empty());
+}
+
+TEST_CASE("Settings: of a configuration with mistakes the rest can be read", "[config]") {
+  const Folder folder;
+  const LoadParams params{
+      folder.write("sluice.yml", "admin: { listen: '127.0.0.1:7' }\ntags: { ttl: never }\n"), {}, {}};
+  CHECK_FALSE(load(params).has_value());
+  CHECK(load_readable(params).admin.listen.port == 7);
+  // Nor does it take a file that is not there, or no YAML, amiss.
+  CHECK(load_readable({folder.path() / "none.yml", {}, {}}).admin.listen.port == 5001);
+  CHECK(load_readable({folder.write("bad.yml", "{ nothing: ["), {}, {}}).admin.listen.port == 5001);
+}
+
 TEST_CASE("Entry: its keys", "[config]") {
   const Folder folder;
   const auto file = [&folder](const char* name) { return folder.write(name, "x").string(); };

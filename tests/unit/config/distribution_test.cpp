@@ -64,7 +64,9 @@ proxy:
   CHECK(hub.username == "me");
   CHECK(hub.password == "secret-word");
   CHECK(hub.library_prefix);
-  REQUIRE(loaded->warnings.size() == 1);
+  // It listens for all, with a login.
+  REQUIRE(loaded->warnings.size() == 2);
+  CHECK(loaded->warnings[1].find("whoever reaches this port may pull") != std::string::npos);
   CHECK(loaded->warnings[0] ==
         "these keys of distribution mean nothing here and are left out: log.fields, storage.delete, http.secret, "
         "http.headers, health");

@@ -1,7 +1,10 @@
 #include "upstream/endpoint.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
+#include "base/address_kind.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
 #include "runtime/within.hpp"
@@ -33,9 +36,36 @@ Task<Result<std::string>> in_time(Task<Result<std::string>> token,
 
 namespace {
 
-// A registry, and not storage: an address with a query is a presigned one, even where its path is that of the API.
-bool is_other_registry(const http::Url& url, std::string_view asked) noexcept {
-  return url.target.find('?') == std::string::npos && is_end_point_of(url.path(), asked);
+// What distribution, and whoever follows it, says in the head of every answer, and how a registry asks for a token.
+bool says_registry(const http::ReceivedHead& head) {
+  if (head.find("Docker-Distribution-Api-Version") != nullptr) return true;
+  const std::vector<http::Challenge> challenges = challenges_of(head);
+  return std::any_of(challenges.begin(), challenges.end(),
+                     [](const http::Challenge& challenge) { return challenge.scheme == "bearer"; });
+}
+
+// Nothing but what the registry API itself has in a query: a presigned address has its signature there.
+bool is_plain_query(std::string_view target) noexcept {
+  const std::size_t mark = target.find('?');
+  if (mark == std::string_view::npos) return true;
+  for (std::string_view query = target.substr(mark + 1); !query.empty();) {
+    const std::string_view parameter = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(parameter.size() + 1, query.size()));
+    const std::string_view name = parameter.substr(0, parameter.find('='));
+    if (name != "ns" && name != "n" && name != "last" && name != "artifactType") return false;
+  }
+  return true;
+}
+
+// A registry, and not storage. Who redirects chooses the address: on the internet what is there tells nothing that
+// anybody could not find out, but in a network behind the cache a "not found" would tell that a port is open. So there
+// a registry has to say that it is one.
+bool is_other_registry(const Transport::Answer& answer, std::string_view asked) {
+  if (!is_end_point_of(answer.url.path(), asked)) return false;
+  if (says_registry(answer.response->head())) return true;
+  const std::optional<IpAddress>& peer = answer.response->peer();
+  const bool is_public = peer && kind_of(*peer) == AddressKind::global;
+  return is_plain_query(answer.url.target) && (is_public || answer.response->status() / 100 == 2);
 }
 
 }  // namespace
@@ -208,7 +238,7 @@ Task<Result<Endpoint::Answer>> Endpoint::answer_behind(const Request& request, T
   }
   metrics_.retries.add();
   Result<Answer> answer = co_await transport_.send(std::move(ask));
-  if (answer) answer->by_registry = answer->redirected && is_other_registry(answer->url, request.path);
+  if (answer) answer->by_registry = answer->redirected && is_other_registry(*answer, request.path);
   co_return answer;
 }
 
@@ -216,7 +246,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   Transport::Ask ask = ask_for(request, std::move(authorization));
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
-  answer->by_registry = is_other_registry(answer->url, request.path);
+  answer->by_registry = is_other_registry(*answer, request.path);
   if (answer->by_registry) {
     const bool may_answer = request.authenticate && (answer->url.is_tls() || !base_.is_tls());
     if (answer->response->status() != 401 || !may_answer) co_return answer;

@@ -22,6 +22,13 @@ ScriptedOrigin::Params secure(const test::TestCa& ca) {
   return params;
 }
 
+Reply from_registry(unsigned status) {
+  Reply reply;
+  reply.status = status;
+  reply.fields = {{"Docker-Distribution-Api-Version", "registry/2.0"}};
+  return reply;
+}
+
 // A front door that has nothing itself, and the registry behind it, which wants a token.
 struct FrontDoor {
   FrontDoor() {
@@ -66,12 +73,52 @@ TEST_CASE("Front door: the challenge of the registry behind it is answered", "[u
 
 TEST_CASE("Front door: what the registry behind it refuses is an answer", "[upstream]") {
   FrontDoor door;
+  door.behind.respond(Bench::manifest_path("none"), [](const Request&) { return from_registry(404); });
   CHECK(door.bench.manifest("none").error().code == Errc::manifest_unknown);
-  Reply denied;
-  denied.status = 403;
-  door.behind.respond(Bench::manifest_path("latest"), [denied](const Request&) { return denied; });
+  door.behind.respond(Bench::manifest_path("latest"), [](const Request&) { return from_registry(403); });
   CHECK(door.bench.manifest("latest").error().code == Errc::denied);
   CHECK(door.bench.metric("sluice_upstream_endpoint_up") == 1);
+}
+
+TEST_CASE("Front door: an address that it adds a query to is a registry's", "[upstream]") {
+  FrontDoor door;
+  Bench& bench = door.bench;
+  const auto with_query = [&door](const Request& request) {
+    return redirect(door.behind.url(request.target) + "?ns=x");
+  };
+  bench.origin.respond(Bench::manifest_path("latest"), with_query);
+  CHECK(bench.manifest("latest"));
+  door.behind.respond(Bench::manifest_path("none"), [](const Request&) { return from_registry(404); });
+  bench.origin.respond(Bench::manifest_path("none"), with_query);
+  CHECK(bench.manifest("none").error().code == Errc::manifest_unknown);
+}
+
+// Who redirects chooses the path, so that it says nothing of who answers: in a network behind the cache, one error for
+// all that is no registry, and for a port where nobody listens.
+TEST_CASE("Front door: what is no registry behind a redirect is like a closed port", "[upstream][doors]") {
+  std::string closed;
+  {
+    ScriptedOrigin gone;
+    closed = gone.url("");
+  }
+  for (const unsigned status : {401U, 403U, 404U, 410U, 500U}) {
+    INFO(status);
+    FrontDoor door;
+    ScriptedOrigin inner;
+    Reply reply;
+    reply.status = status;
+    if (status == 401) reply.fields = {{"WWW-Authenticate", "Basic realm=\"printer\""}};
+    for (const std::string& path : {Bench::manifest_path("x"), Bench::blob(door.name)}) {
+      inner.respond(path, [reply](const Request&) { return reply; });
+      door.bench.origin.respond(path, [&inner](const Request& request) { return redirect(inner.url(request.target)); });
+    }
+    door.bench.origin.respond(Bench::manifest_path("closed"),
+                              [&closed](const Request& request) { return redirect(closed + request.target); });
+    const Error open = door.bench.manifest("x").error();
+    const Error shut = door.bench.manifest("closed").error();
+    CHECK(open.code == shut.code);
+    CHECK(door.bench.get(door.name).opening->code == shut.code);
+  }
 }
 
 TEST_CASE("Front door: the credentials go to nobody who may not see them", "[upstream]") {
@@ -103,6 +150,9 @@ TEST_CASE("Front door: the credentials go to nobody who may not see them", "[ups
     ScriptedOrigin basic;
     basic.add_blob("app", "content");
     basic.require_basic("alice", "secret");
+    Reply refused = from_registry(401);
+    refused.fields.push_back({"WWW-Authenticate", "Basic realm=\"registry\""});
+    basic.respond(Bench::blob(door.name), [refused](const Request&) { return refused; });
     bench.params.trusted_realm_hosts.push_back(basic.authority());
     bench.origin.respond(Bench::blob(door.name),
                          [&](const Request& request) { return redirect(basic.url(request.target)); });

@@ -46,8 +46,39 @@ TEST_CASE("list: the next page is asked for at our own address", "[upstream]") {
   CHECK(bench.origin.requests().back().target == row.next);
 }
 
+TEST_CASE("list: the next page is the first link of that relation", "[upstream]") {
+  struct Row {
+    std::vector<std::string> fields;
+    std::string next;
+  };
+  const Row row = GENERATE(values<Row>({
+      {{R"(<?last=a>; rel="prev", <?last=b>; rel="next")"}, "?last=b"},
+      {{R"(<?last=a>; rel="prev")", R"(<?last=b>; rel="next")"}, "?last=b"},
+      {{R"(<?last=b,c>; title="a, \"b\"; rel=prev"; REL="Next")"}, "?last=b,c"},
+      {{R"(<?last=b>;rel=next)"}, "?last=b"},
+      {{R"(<?last=b>; rel = "start next" ; x)"}, "?last=b"},
+      {{R"(<?last=b>; rel="next", <?last=c>; rel="next")"}, "?last=b"},
+      {{R"(<?last=b>; rel="prev"; rel="next")"}, ""},
+      {{R"(<?last=b>; rel="nextish")"}, ""},
+      {{R"(<?last=b>; title="rel=next")"}, ""},
+      {{"<?last=b"}, ""},
+      {{"rel=next"}, ""},
+      {{R"(<?last=b>; rel="next)"}, "?last=b"},
+      {{""}, ""},
+  }));
+  Bench bench;
+  Reply reply = page(R"({"tags":["a"]})");
+  for (const std::string& field : row.fields) reply.fields.emplace_back("Link", field);
+  INFO(row.fields.front());
+  bench.origin.script(kPath, std::move(reply));
+  const auto got = list(bench, "tags/list");
+  REQUIRE(got);
+  CHECK(got->next == (row.next.empty() ? "" : kPath + row.next));
+  CHECK_FALSE(got->next_is_unusable);
+}
+
 TEST_CASE("list: a Link of no use costs the next page, not this one", "[upstream]") {
-  const std::string link = GENERATE("http://[", "/somewhere/else?x", "ftp://a/b");
+  const std::string link = GENERATE("http://[", "/somewhere/else?x", "ftp://a/b", "/v2/app/tags/list");
   INFO(link);
   Bench bench;
   bench.origin.script(kPath, page(R"({"tags":["a"]})", link));

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/log.hpp"
+#include "upstream/coding.hpp"
 #include "upstream/realm.hpp"
 #include "upstream/refusal.hpp"
 
@@ -281,8 +282,11 @@ Task<Result<Token>> Authenticator::request_token(Origin origin, Credentials cred
     co_return related ? answer.error().in("token") : transport_.failed_behind(asked, realm, answer.error());
   }
   http::ClientResponse& response = *answer->response;
-  const bool good = response.status() == 200;
-  const Result<std::string> body = co_await response.read_all(good ? kMaxTokenBodyBytes : oci::kMaxErrorBodyBytes);
+  const bool good = response.status() / 100 == 2;
+  Result<std::string> body = co_await response.read_all(good ? kMaxTokenBodyBytes : oci::kMaxErrorBodyBytes);
+  if (const std::optional<Coding> coding = coding_of(response.head()); good && body && coding) {
+    body = decode(*coding, *body, kMaxTokenBodyBytes);
+  }
   if (good && body) {
     Result<Token> token = parse_token(*body);
     if (!token) metrics_.token_failures.add();

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "bench.hpp"
+#include "support/gzip.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -25,6 +26,27 @@ TEST_CASE("Token: fetched once for a repository, then used again", "[upstream]")
   CHECK(requests[3].field("Authorization") == "Bearer token-1");
   CHECK(bench.metric("sluice_upstream_token_requests_total") == 1);
   CHECK(bench.metric("sluice_upstream_requests_total", "401") == 1);
+}
+
+// As Go's clients take it: decoded, and with any 2xx.
+TEST_CASE("Token: an answer that is encoded, or created", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", "content");
+  ScriptedOrigin tokens;
+  bench.origin.require_token(tokens.url("/token"));
+  Reply reply;
+  reply.fields = {{"Content-Type", "application/json"}};
+  reply.body = R"({"token":"token-1"})";
+  SECTION("gzip") {
+    reply.fields.emplace_back("Content-Encoding", "gzip");
+    reply.body = test::gzip(reply.body);
+  }
+  SECTION("201") { reply.status = 201; }
+  tokens.respond("/token", [reply](const Request&) { return reply; });
+  const auto got = bench.get(name);
+  // It is no token of that registry; but it was understood, and sent.
+  CHECK(got.opening->code == Errc::unauthorized);
+  CHECK(bench.origin.requests().back().field("Authorization") == "Bearer token-1");
 }
 
 TEST_CASE("Token: one for each repository", "[upstream]") {

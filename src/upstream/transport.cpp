@@ -236,7 +236,10 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       co_return Answer{std::move(*response), hop > 0, where, asked, std::move(authorization), std::move(turn), url};
     }
     if (hop == max_redirects_) {
-      co_return Error(Errc::upstream_protocol, fmt::format("{}: more than {} redirects", asked, max_redirects_));
+      const Error too_many(Errc::upstream_protocol, fmt::format("more than {} redirects", max_redirects_));
+      if (url.same_origin(base_)) co_return too_many.in(asked);
+      if (ask.failed_behind != nullptr) *ask.failed_behind = true;
+      co_return failed_behind(asked, where, too_many);
     }
     Result<http::Url> next = url.resolve(*location);
     if (next && url.is_tls() && !next->is_tls() && !ask.follows_to_http) {

@@ -80,7 +80,11 @@ std::string manifest_path(const std::string& repository, const oci::Reference& r
 Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length) {
   const std::string* field = head.find("Content-Range");
   const auto range = field == nullptr ? std::nullopt : parse_content_range(*field);
-  if (head.status == 200 && content_length) return *content_length;
+  if (head.status == 200 && content_length) {
+    // A page of something in between would be as long as it is. A 206 comes from who knows the blob.
+    if (const Result<void> fits = check_content(head); !fits) return fits.error();
+    return *content_length;
+  }
   if (head.status == 206 && range && range->first == 0 && range->last == 0 && range->size) return *range->size;
   // RFC 9110 section 15.5.17: no byte 0 to give, so it is empty.
   if (head.status == 416 && range && !range->first && range->size == 0) return std::uint64_t{0};
@@ -110,7 +114,8 @@ oci::Descriptor descriptor_of(const http::ReceivedHead& head, const oci::Digest&
 
 bool is_usable_blob_head(const http::ClientResponse& response, const oci::Digest& digest) {
   const bool empty = response.status() == 200 && response.content_length() == 0 && is_of_empty(digest);
-  return (empty || tells_length(response)) && !is_other(digest_of(response.head()), digest);
+  return (empty || tells_length(response)) && !is_other(digest_of(response.head()), digest) &&
+         check_content(response.head()).has_value();
 }
 
 // Of a tag the digest has to be told; of a digest nothing may contradict it.
@@ -435,9 +440,17 @@ Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atom
 Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
   const std::string name = exchange_->upstream_name(repository);
   const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
+  bool broke = false;
+  Result<ListAnswer> page = co_await fetch_page(name, path, &broke);
+  // As a manifest, it is asked for once more when the connection broke under it.
+  if (broke) page = co_await fetch_page(name, path, &broke);
+  co_return page;
+}
+
+Task<Result<ListAnswer>> HttpRegistry::fetch_page(std::string name, std::string path, bool* broke) {
   Exchange::Request request{"GET",
                             path,
-                            name,
+                            std::move(name),
                             {{"Accept", fmt::format("{}, application/json", oci::media_type::kOciIndex)}, kIdentity},
                             Wanted::manifest,
                             true,
@@ -466,6 +479,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   const bool tags = path_of(path).ends_with("/tags/list");
   Result<std::string> body =
       co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
+  *broke = !body && body.error().code == Errc::upstream_unreachable;
   if (body && coding) body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
   if (!body) co_return exchange_->useless(*answer, body.error());
   out.body = std::move(*body);

@@ -196,9 +196,14 @@ TEST_CASE("stat_blob: another digest, an HTML type, a body behind HEAD", "[upstr
   CHECK(bench.stat(name)->digest == digest(name));
   CHECK(bench.origin.requests().back().method == "GET");
   bench.clock.advance(std::chrono::minutes(2));
+  // A page's length is not the blob's.
   reply.fields = {{"Content-Type", "text/html"}};
+  reply.body = "<html>please log in</html>";
   bench.origin.script(Bench::blob(name), reply);
   CHECK(bench.stat(name)->size == 7);
+  CHECK(bench.origin.requests().back().method == "GET");
+  bench.clock.advance(std::chrono::minutes(5));
+  reply.body = "content";
 
   const std::size_t before = bench.origin.seen().connections;
   const std::uint64_t sent = bench.origin.seen().body_bytes;

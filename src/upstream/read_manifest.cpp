@@ -32,6 +32,12 @@ ReadManifest read_by_digest(ManifestAnswer answer, const oci::Digest& asked) {
   return {Error(Errc::digest_mismatch, "the body does not have that digest")};
 }
 
+// What was cut off does not, but by chance.
+bool ends_as_object(std::string_view body) {
+  const std::size_t last = body.find_last_not_of(" \t\r\n");
+  return last != std::string_view::npos && body[last] == '}';
+}
+
 // Nothing but the head says what the body has to be; without a word from it the body is what it is.
 ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>& named) {
   answer.digest = oci::digest_of(oci::Algorithm::sha256, answer.body);
@@ -42,6 +48,7 @@ ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>
   }
   if (!oci::looks_like_json(answer.body)) return {Error(Errc::upstream_protocol, "not a manifest: it is not JSON")};
   if (!named) return {std::move(answer)};
+  if (!ends_as_object(answer.body)) return {Error(Errc::upstream_protocol, "the manifest is cut off")};
   Error error(Errc::upstream_protocol, "the body does not have the digest that its head says");
   return {std::move(error), std::move(answer)};
 }

@@ -111,9 +111,12 @@ runtime::Task<Result<Referrers::List>> Referrers::ask(access::Route route, oci::
     if (page == params_.max_pages || bytes > oci::kMaxManifestBytes || answer->next_is_unusable) {
       co_return Error{Errc::upstream_failed, "upstream lists more referrers than can be handed on"};
     }
+    const bool is_index = oci::is_index(answer->media_type);
     const bool moves = answer->next != what;
     what = moves ? std::move(answer->next) : std::string();
     Result<std::vector<Referrer>> some = co_await read(std::make_shared<const std::string>(std::move(answer->body)));
+    // What calls itself an index is the API's answer, and damaged: that is no registry without the API.
+    if (!some && (page != 0 || is_index)) co_return Error{Errc::upstream_failed, some.error().message};
     if (!some) co_return some.error();
     all.insert(all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
   }

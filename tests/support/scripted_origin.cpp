@@ -156,6 +156,11 @@ void ScriptedOrigin::respond(const std::string& path, Responder responder) {
   state_->responders[path] = std::move(responder);
 }
 
+void ScriptedOrigin::respond_everywhere(Responder responder) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->everywhere = std::move(responder);
+}
+
 Reply ScriptedOrigin::regular(const Request& request) const { return state_->from_table(request); }
 
 void ScriptedOrigin::require_token(const std::string& realm, const std::string& service) {

@@ -138,6 +138,8 @@ class ScriptedOrigin {
   void script(const std::string& path, std::size_t times, Reply reply);
   // All answers at a path from now on, behind the scripted ones. Empty: none any more.
   void respond(const std::string& path, Responder responder);
+  // All answers at paths that have no script and no responder of their own, /token included. Empty: none any more.
+  void respond_everywhere(Responder responder);
   // What the table has for a request: for responders that only change a detail.
   [[nodiscard]] Reply regular(const Request& request) const;
 

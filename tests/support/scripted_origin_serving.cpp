@@ -282,6 +282,7 @@ Reply ScriptedOrigin::State::decide(const Request& request) {
       return reply;
     }
     if (const auto at = responders.find(path); at != responders.end()) responder = at->second;
+    if (!responder) responder = everywhere;
   }
   if (responder) return responder(request);
   {

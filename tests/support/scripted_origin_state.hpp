@@ -80,6 +80,7 @@ struct ScriptedOrigin::State {
   std::unordered_map<std::string, Item> items;  // by path
   std::unordered_map<std::string, std::deque<Reply>> scripts;
   std::unordered_map<std::string, Responder> responders;
+  Responder everywhere;
   std::string realm;  // empty: no token needed
   std::string service;
   std::string token_authorization;

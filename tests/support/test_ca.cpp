@@ -37,13 +37,15 @@ void extend(X509* certificate, X509* issuer, int nid, const std::string& value) 
   X509_EXTENSION_free(extension);
 }
 
-Certificate make_certificate(EVP_PKEY* key, const std::string& common_name, X509* issuer) {
+constexpr long kDay = 24 * 3600;
+
+Certificate make_certificate(EVP_PKEY* key, const std::string& common_name, X509* issuer, long valid_seconds = kDay) {
   static std::atomic<long> serial{1};
   Certificate certificate(X509_new(), &X509_free);
   X509_set_version(certificate.get(), X509_VERSION_3);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), serial++);
   X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 24 * 3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), valid_seconds);
   X509_NAME* name = X509_get_subject_name(certificate.get());
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(common_name.c_str()), -1,
                              -1, 0);
@@ -58,7 +60,8 @@ struct TestCa::Keys {
   Key key = make_key();
   Certificate certificate = make_certificate(key.get(), "sluice test CA", nullptr);
 
-  [[nodiscard]] Certificate sign(EVP_PKEY* for_key, const std::vector<std::string>& names) const;
+  [[nodiscard]] Certificate sign(EVP_PKEY* for_key, const std::vector<std::string>& names,
+                                 long valid_seconds = kDay) const;
 };
 
 TestCa::TestCa() : keys_(std::make_unique<Keys>()) {
@@ -81,8 +84,8 @@ TestCa::~TestCa() {
   std::filesystem::remove(file_, ignored);
 }
 
-Certificate TestCa::Keys::sign(EVP_PKEY* for_key, const std::vector<std::string>& names) const {
-  Certificate out = make_certificate(for_key, "sluice test server", certificate.get());
+Certificate TestCa::Keys::sign(EVP_PKEY* for_key, const std::vector<std::string>& names, long valid_seconds) const {
+  Certificate out = make_certificate(for_key, "sluice test server", certificate.get(), valid_seconds);
   std::string joined;
   for (const std::string& name : names) joined += (joined.empty() ? "" : ",") + name;
   extend(out.get(), certificate.get(), NID_subject_alt_name, joined);
@@ -110,8 +113,16 @@ TestCa::Issued TestCa::issue(const std::vector<std::string>& names) const {
 }
 
 std::shared_ptr<ssl_ctx_st> TestCa::server_context(const std::vector<std::string>& names) const {
+  return context(names, kDay);
+}
+
+std::shared_ptr<ssl_ctx_st> TestCa::expired_context(const std::vector<std::string>& names) const {
+  return context(names, -60);
+}
+
+std::shared_ptr<ssl_ctx_st> TestCa::context(const std::vector<std::string>& names, long valid_seconds) const {
   const Key key = make_key();
-  const Certificate certificate = keys_->sign(key.get(), names);
+  const Certificate certificate = keys_->sign(key.get(), names, valid_seconds);
   std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), &SSL_CTX_free);
   need(SSL_CTX_use_certificate(context.get(), certificate.get()) == 1, "certificate");
   need(SSL_CTX_use_PrivateKey(context.get(), key.get()) == 1, "key");

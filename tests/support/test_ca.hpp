@@ -25,6 +25,8 @@ class TestCa {
   // A server's side with a fresh certificate for `names`, as OpenSSL writes subjectAltName: "IP:127.0.0.1",
   // "DNS:localhost".
   [[nodiscard]] std::shared_ptr<ssl_ctx_st> server_context(const std::vector<std::string>& names) const;
+  // The same with a certificate that has expired a minute ago.
+  [[nodiscard]] std::shared_ptr<ssl_ctx_st> expired_context(const std::vector<std::string>& names) const;
 
   // A fresh certificate for `names` and its key, both as PEM.
   struct Issued {
@@ -35,6 +37,8 @@ class TestCa {
 
  private:
   struct Keys;
+  [[nodiscard]] std::shared_ptr<ssl_ctx_st> context(const std::vector<std::string>& names, long valid_seconds) const;
+
   std::unique_ptr<Keys> keys_;
   std::string file_;
 };

@@ -12,6 +12,7 @@
 #include "oci/media_type.hpp"
 #include "runtime/pause.hpp"
 #include "upstream/http_registry.hpp"
+#include "upstream/watched_registry.hpp"
 
 namespace sluice::test {
 namespace {
@@ -142,10 +143,15 @@ void Fixture::add_origin() {
   origin.endpoint_timeout = params_.origin_endpoint_timeout;
   origin.first_byte_timeout = params_.origin_first_byte_timeout;
   origin.pseudonym = params_.pseudonym;
+  if (params_.tune_origin) params_.tune_origin(origin);
   access::Upstreams::Options options;
   options.request_timeout = params_.origin_request_timeout;
   options.passthrough = params_.origin_passthrough;
-  upstreams_.add(std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), options);
+  auto watched = std::make_unique<upstream::WatchedRegistry>(
+      std::make_unique<upstream::HttpRegistry>(std::move(origin), client_, clock_, registry_), clock_, registry_,
+      upstream::WatchedRegistry::Params{});
+  watched->show(true);
+  upstreams_.add(std::move(watched), options);
 }
 
 bool Fixture::stop() {

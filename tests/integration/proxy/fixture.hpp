@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,7 @@
 #include "store/parts.hpp"
 #include "streamcache/file_cache.hpp"
 #include "support/temp_directory.hpp"
+#include "upstream/http_registry.hpp"
 
 namespace sluice::test {
 
@@ -66,6 +68,8 @@ class Fixture {
     std::chrono::milliseconds origin_first_byte_timeout{500};
     std::optional<access::Passthrough> origin_passthrough = {};
     std::string pseudonym = {};  // what Via calls the cache
+    // Changes anything else of how that one is asked; empty: nothing.
+    std::function<void(upstream::HttpRegistry::Params&)> tune_origin = {};
     // Set: quay.io is asked with each client's own Authorization.
     std::optional<access::Passthrough> quay_passthrough = {};
     std::string host_pattern = {};

@@ -158,32 +158,21 @@ char32_t code_point(std::string_view sequence) {
   return out;
 }
 
-// What shows as nothing, or turns what stands around it about, so that a line reads as another: the controls of C1,
-// line and paragraph separators, marks of direction and joining, interlinear marks, tags (Unicode's categories Cc, Cf,
-// Zl, Zp).
+// What shows as nothing, or turns what stands around it about, so that a line reads as another: Unicode's categories Cc
+// (beyond ASCII), Cf, Zl and Zp, its Default_Ignorable_Code_Point, and the empty pattern of Braille (Unicode 15).
 bool is_invisible(char32_t c) {
   struct Span {
     char32_t first;
     char32_t last;
   };
-  constexpr std::array<Span, 18> kSpans{{{0x80, 0x9F},
-                                         {0xAD, 0xAD},
-                                         {0x34F, 0x34F},
-                                         {0x600, 0x605},
-                                         {0x61C, 0x61C},
-                                         {0x6DD, 0x6DD},
-                                         {0x70F, 0x70F},
-                                         {0x115F, 0x1160},
-                                         {0x180E, 0x180E},
-                                         {0x200B, 0x200F},
-                                         {0x2028, 0x202E},
-                                         {0x2060, 0x206F},
-                                         {0x3164, 0x3164},
-                                         {0xFEFF, 0xFEFF},
-                                         {0xFFA0, 0xFFA0},
-                                         {0xFFF9, 0xFFFB},
-                                         {0x1D173, 0x1D17A},
-                                         {0xE0000, 0xE0FFF}}};
+  constexpr auto kSpans = std::to_array<Span>({
+      {0x80, 0x9F},       {0xAD, 0xAD},       {0x34F, 0x34F},     {0x600, 0x605},     {0x61C, 0x61C},
+      {0x6DD, 0x6DD},     {0x70F, 0x70F},     {0x890, 0x891},     {0x8E2, 0x8E2},     {0x115F, 0x1160},
+      {0x17B4, 0x17B5},   {0x180B, 0x180F},   {0x200B, 0x200F},   {0x2028, 0x202E},   {0x2060, 0x206F},
+      {0x2800, 0x2800},   {0x3164, 0x3164},   {0xFE00, 0xFE0F},   {0xFEFF, 0xFEFF},   {0xFFA0, 0xFFA0},
+      {0xFFF0, 0xFFFB},   {0x110BD, 0x110BD}, {0x110CD, 0x110CD}, {0x13430, 0x1343F}, {0x1BCA0, 0x1BCA3},
+      {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF},
+  });
   return std::any_of(kSpans.begin(), kSpans.end(), [c](const Span& span) { return c >= span.first && c <= span.last; });
 }
 

@@ -47,6 +47,42 @@ TEST_CASE("JSON escaping: what is invisible or turns the line about is escaped",
   CHECK(escaped("\xC2\xA0\xE2\x80\xA6") == "\xC2\xA0\xE2\x80\xA6");  // a wide space and an ellipsis are seen
 }
 
+TEST_CASE("JSON escaping: every format character of Unicode 15 is escaped", "[base]") {
+  const auto utf8 = [](char32_t c) {
+    std::string out;
+    const auto put = [&out](char32_t byte) { out += static_cast<char>(byte); };
+    if (c < 0x800) {
+      put(0xC0U | c >> 6U);
+    } else if (c < 0x10000) {
+      put(0xE0U | c >> 12U);
+      put(0x80U | (c >> 6U & 0x3FU));
+    } else {
+      put(0xF0U | c >> 18U);
+      put(0x80U | (c >> 12U & 0x3FU));
+      put(0x80U | (c >> 6U & 0x3FU));
+    }
+    put(0x80U | (c & 0x3FU));
+    return out;
+  };
+  // Its category Cf, and the empty pattern of Braille.
+  const std::vector<std::pair<char32_t, char32_t>> spans{
+      {0xAD, 0xAD},       {0x600, 0x605},     {0x61C, 0x61C},     {0x6DD, 0x6DD},     {0x70F, 0x70F},
+      {0x890, 0x891},     {0x8E2, 0x8E2},     {0x180E, 0x180E},   {0x200B, 0x200F},   {0x202A, 0x202E},
+      {0x2060, 0x2064},   {0x2066, 0x206F},   {0x2800, 0x2800},   {0xFEFF, 0xFEFF},   {0xFFF9, 0xFFFB},
+      {0x110BD, 0x110BD}, {0x110CD, 0x110CD}, {0x13430, 0x1343F}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
+      {0xE0001, 0xE0001}, {0xE0020, 0xE007F}};
+  for (const auto& [first, last] : spans) {
+    for (char32_t c = first; c <= last; ++c) {
+      INFO(static_cast<unsigned>(c));
+      CHECK(escaped(utf8(c)).starts_with("\\u"));
+    }
+  }
+  // Their neighbours are letters, marks and signs that are seen.
+  for (const char32_t c : {U'\u0606', U'\u08E1', U'\u08E3', U'\u2801', U'\U000110BC', U'\U000110BE', U'\U00013440'}) {
+    CHECK(escaped(utf8(c)) == utf8(c));
+  }
+}
+
 TEST_CASE("Text escaping: as JSON's, but quotes and backslashes stay", "[base]") {
   std::string out;
   log::append_text_escaped(out, "\"a\\b\" \x1B[31m\n\xE2\x80\xAE\xFF \xC3\xA4");

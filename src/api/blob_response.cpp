@@ -10,6 +10,7 @@
 #include "http/conditional.hpp"
 #include "oci/error_code.hpp"
 #include "pull/blob_head.hpp"
+#include "streamcache/memory_budget.hpp"
 
 namespace sluice::api {
 namespace {
@@ -18,6 +19,9 @@ namespace {
 constexpr std::uint64_t kStepBytes = 1 << 20;
 // The buffer of a reader whose bytes are in no file.
 constexpr std::uint64_t kMemoryStepBytes = 4 << 10;
+// A range of what passes through memory is waited for up to this size: the writer comes to its end before the window is
+// full, and who waits for it is no laggard.
+constexpr std::uint64_t kPassedRangeBytes = streamcache::MemoryBudget::kLeastWindow / 2;
 
 // A blob that is a manifest has its type; others have none in particular.
 std::string_view or_octets(std::string_view manifest_type) {
@@ -88,24 +92,15 @@ runtime::Task<Result<void>> send_step(http::Exchange& exchange, streamcache::Str
   co_return Result<void>{};
 }
 
-// The length of what is arriving, once all of it is here, and right.
-runtime::Task<Result<std::uint64_t>> wait_whole(streamcache::Stream& stream) {
-  stream.advance(UINT64_MAX);
-  if (Result<void> verified = co_await stream.wait(); !verified) co_return verified.error();
-  const std::uint64_t size = stream.readable();
-  if (stream.stored_end() < size)
-    co_return Error(Errc::no_space, "no room to hold the end of the blob until it is verified");
-  co_return size;
-}
-
-// Waits until the bytes before `end` are here, or all that there are. How many are.
-runtime::Task<Result<std::uint64_t>> wait_until(streamcache::Stream& stream, std::uint64_t end) {
+// Waits until the bytes before `end` are here, or all that there are, which are right then. How many are; nothing where
+// the disk has refused some: to wait for more would be to lose what passes through memory.
+runtime::Task<Result<std::optional<std::uint64_t>>> wait_stored(streamcache::Stream& stream, std::uint64_t end) {
   for (std::uint64_t have = 0;;) {
     const Result<std::uint64_t> readable = co_await stream.wait_readable(have);
     if (!readable) co_return readable.error();
-    if (*readable == have || *readable >= end) co_return *readable;
+    if (*readable == have || *readable >= end) co_return std::optional(*readable);
+    if (stream.stored_end() != UINT64_MAX) co_return std::optional<std::uint64_t>();
     have = *readable;
-    stream.advance(have);
   }
 }
 
@@ -115,6 +110,19 @@ std::optional<http::ByteRange> closed_range(const http::RequestedRanges& asked) 
   const http::RequestedRange& range = asked.ranges.front();
   if (!range.first || !range.last || *range.last == UINT64_MAX) return std::nullopt;
   return http::ByteRange{*range.first, *range.last};
+}
+
+// Of what is arriving and has no known length: waits for that range, else for all of it. How many bytes are here, from
+// the beginning of the range on; nothing where that cannot be waited for. Who asks for a range gets that range (nydus
+// takes a 200 for the 206).
+runtime::Task<Result<std::optional<std::uint64_t>>> wait_for_range(streamcache::Stream& stream,
+                                                                   std::optional<http::ByteRange> range) {
+  Result<std::optional<std::uint64_t>> have = co_await wait_stored(stream, range ? range->last + 1 : UINT64_MAX);
+  if (!have || *have || !range || range->size() > kPassedRangeBytes) co_return have;
+  stream.advance(range->first);
+  const Result<std::uint64_t> passed = co_await stream.wait_beyond(range->last);
+  if (!passed) co_return passed.error();
+  co_return std::optional(*passed);
 }
 
 // What is arriving, from `at` to `end` or, where that is not known, to its end. Errors: the exchange's, and the fill's,
@@ -325,22 +333,21 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     if (!verified) co_return verified.error();
   }
   const http::RequestedRanges asked = requested_ranges(request, names);
-  if (const auto range = size ? std::nullopt : closed_range(asked); range && stream.stored_end() == UINT64_MAX) {
-    const Result<std::uint64_t> have = co_await wait_until(stream, range->last + 1);
+  if (!size && (request.version() < 11 || asked.kind != http::RequestedRanges::Kind::whole)) {
+    const std::optional<http::ByteRange> range = closed_range(asked);
+    const Result<std::optional<std::uint64_t>> have = co_await wait_for_range(stream, range);
     if (!have) co_return have.error();
-    if (*have > range->last) {
+    if (*have && range && **have > range->last) {
       const Result<void> sent = co_await send_from_unknown(exchange, stream, names, *range, std::move(extra_fields));
       if (!sent) exchange.break_off();
       co_return Result<void>{};
     }
-    size = *have;  // it has ended before, so its length is known now
-  }
-  if (!size && (request.version() < 11 || asked.kind != http::RequestedRanges::Kind::whole)) {
-    // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends. And who
-    // asks for another range gets that range (nydus takes a 200 for the 206), with the length that only the end tells.
-    Result<std::uint64_t> whole = co_await wait_whole(stream);
-    if (!whole) co_return whole.error();
-    size = *whole;
+    size = *have;  // it has ended, so its length is known now
+    // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends.
+    if (!size && request.version() < 11) {
+      co_return Error(Errc::no_space, "no room to hold the blob until its length is known");
+    }
+    // Else nobody can say where the range ends, so it is ignored (RFC 9110 section 14.2).
   }
   Result<void> sent{};
   http::RangeSelection selected;

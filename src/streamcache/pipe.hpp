@@ -187,6 +187,11 @@ class Stream {
   // before. Errors: the producer's, when everything visible lies before `position`; cancelled; closed.
   runtime::Task<Result<std::uint64_t>> wait_readable(std::uint64_t position);
 
+  // The same, without advancing: what lies before `position` stays readable. Returns where the file ends when that is
+  // not behind `position`. The caller knows that the window lets the writer go so far beyond what this reader has
+  // advanced to.
+  runtime::Task<Result<std::uint64_t>> wait_beyond(std::uint64_t position);
+
   // What may be read now, without waiting.
   [[nodiscard]] std::uint64_t readable() const noexcept;
 

@@ -15,8 +15,14 @@ void Stream::close() {
 }
 
 runtime::Task<Result<std::uint64_t>> Stream::wait_readable(std::uint64_t position) {
-  if (closed_) co_return Error(Errc::closed, "the stream is closed");
   advance(position);
+  const Result<std::uint64_t> end = co_await wait_beyond(position);
+  if (!end) co_return end.error();
+  co_return std::max(*end, position);
+}
+
+runtime::Task<Result<std::uint64_t>> Stream::wait_beyond(std::uint64_t position) {
+  if (closed_) co_return Error(Errc::closed, "the stream is closed");
   for (;;) {
     if (cut_off_) co_return Error(Errc::overloaded, "the reader was too slow for a fill that is not stored");
     // In this order: once the writer has ended, the end that is read next is the last one.
@@ -25,7 +31,7 @@ runtime::Task<Result<std::uint64_t>> Stream::wait_readable(std::uint64_t positio
     if (end > position) co_return end;
     if (ended) {
       if (Result<void> outcome = pipe_->bytes_outcome(); !outcome) co_return outcome.error();
-      co_return position;
+      co_return end;
     }
     const Result<std::uint64_t> moved = co_await pipe_->visible_.wait_past(position);
     if (!moved) co_return moved.error();

@@ -1,4 +1,7 @@
 // Ranges and conditionals, at rest and in flight.
+#include <atomic>
+#include <cerrno>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -10,6 +13,18 @@
 
 using namespace sluice;
 using namespace sluice::test;
+
+namespace {
+
+// The disk takes so many writes and no more.
+void refuse_writes(Fixture& cache, int taken) {
+  const auto left = std::make_shared<std::atomic<int>>(taken);
+  cache.filesystem().set_rule([left](runtime::FaultyFilesystem::Operation operation, const runtime::Path&) {
+    return operation == runtime::FaultyFilesystem::Operation::write_at && left->fetch_sub(1) <= 0 ? ENOSPC : 0;
+  });
+}
+
+}  // namespace
 
 TEST_CASE("Proxy: single ranges", "[proxy]") {
   const std::size_t size = GENERATE(std::size_t{5'000}, std::size_t{500'000});
@@ -235,6 +250,58 @@ TEST_CASE("Proxy: a single range gets a 206 where upstream does not tell the siz
   // With both ends said, nothing has to be waited for but these bytes; the size may be unknown then.
   const bool early = range == "bytes=7-16" && response.field("content-range") == part + "/*";
   CHECK((early || response.field("content-range") == part + "/500000"));
+}
+
+TEST_CASE("Proxy: a range is answered where upstream does not tell the size and the blob cannot be stored", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(2'000'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  const std::string path = blob_path("library/app", digest);
+  cache.hub().hide_sizes(true);
+  refuse_writes(cache, GENERATE(0, 3));
+  const auto range =
+      GENERATE(as<std::string>(), "bytes=0-", "bytes=7-", "bytes=-5", "bytes=0-1,5-6", "bytes=7-1500000");
+  CAPTURE(range);
+  const Response whole = get(cache.port(), path, {{"Range", range}});
+  // Nobody can say where such a range ends, so it is the whole.
+  CHECK(whole.status == 200);
+  CHECK(whole.complete);
+  CHECK((whole.body == blob));
+}
+
+TEST_CASE("Proxy: a short range is a 206 where upstream does not tell the size and the blob cannot be stored",
+          "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(2'000'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  const std::string path = blob_path("library/app", digest);
+  cache.hub().hide_sizes(true);
+  refuse_writes(cache, GENERATE(0, 3));
+  const auto [range, told, first, length] =
+      GENERATE(std::tuple<std::string, std::string, std::size_t, std::size_t>{"bytes=7-16", "bytes 7-16/*", 7, 10},
+               std::tuple<std::string, std::string, std::size_t, std::size_t>{
+                   "bytes=100000-220000", "bytes 100000-220000/*", 100'000, 120'001},
+               std::tuple<std::string, std::string, std::size_t, std::size_t>{
+                   "bytes=1000000-1000099", "bytes 1000000-1000099/*", 1'000'000, 100},
+               std::tuple<std::string, std::string, std::size_t, std::size_t>{
+                   "bytes=1999990-2000100", "bytes 1999990-1999999/2000000", 1'999'990, 10});
+  CAPTURE(range);
+  const Response response = get(cache.port(), path, {{"Range", range}});
+  CHECK(response.status == 206);
+  CHECK(response.complete);
+  CHECK(response.field("content-range") == told);
+  CHECK((response.body == blob.substr(first, length)));
+}
+
+TEST_CASE("Proxy: a range behind the end of a blob of untold size that cannot be stored is a 416", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(500'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  cache.hub().hide_sizes(true);
+  refuse_writes(cache, 0);
+  const Response response = get(cache.port(), blob_path("library/app", digest), {{"Range", "bytes=700000-700010"}});
+  CHECK(response.status == 416);
+  CHECK(response.field("content-range") == "bytes */500000");
 }
 
 TEST_CASE("Proxy: If-Range decides whether Range counts", "[proxy]") {

@@ -1,5 +1,5 @@
 // HttpRegistry::Exchange: one operation upstream, over one or several endpoints: which is asked, what is tried again,
-// when to wait. Used by http_registry.cpp alone.
+// when to wait. Used by the sources of HttpRegistry alone.
 //
 // Threads: all functions from tasks on any loop.
 #pragma once

@@ -1,7 +1,6 @@
 #include "upstream/http_registry.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,13 +9,11 @@
 #include "oci/manifest.hpp"
 #include "oci/media_type.hpp"
 #include "runtime/within.hpp"
-#include "upstream/aside.hpp"
 #include "upstream/blob_body.hpp"
 #include "upstream/coding.hpp"
 #include "upstream/content.hpp"
 #include "upstream/encoded_body.hpp"
 #include "upstream/exchange.hpp"
-#include "upstream/next_page.hpp"
 #include "upstream/read_manifest.hpp"
 
 namespace sluice::upstream {
@@ -370,120 +367,6 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   ManifestHead head{whole->digest, whole->body.size(), whole->media_type};
   head.whole = std::make_shared<const ManifestAnswer>(std::move(*whole));
   co_return head;
-}
-
-namespace {
-
-std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
-
-// One of the few that may hold a large list in memory.
-class LargeList {
- public:
-  explicit LargeList(std::atomic<int>& count) : count_(count) {}
-  LargeList(const LargeList&) = delete;
-  LargeList& operator=(const LargeList&) = delete;
-  ~LargeList() {
-    if (taken_) count_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
-  // Idempotent; false when there are too many already.
-  bool take() {
-    constexpr int kMost = 2;
-    if (taken_) return true;
-    taken_ = count_.fetch_add(1, std::memory_order_relaxed) < kMost;
-    if (!taken_) count_.fetch_sub(1, std::memory_order_relaxed);
-    return taken_;
-  }
-
- private:
-  std::atomic<int>& count_;
-  bool taken_ = false;
-};
-
-Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t limit, std::atomic<int>& large) {
-  constexpr std::size_t kPiece = std::size_t{64} << 10;
-  LargeList turn(large);
-  std::string out;
-  std::size_t size = 0;
-  while (true) {
-    if (size > kMaxListBytes && !turn.take()) co_return Error(Errc::overloaded, "too many large lists at once");
-    // Capacity doubles; only what is about to be read is cleared.
-    if (size == out.size()) out.resize(std::min(limit, size + kPiece) + 1);
-    const Result<std::size_t> n = co_await response.read(std::as_writable_bytes(std::span(out)).subspan(size));
-    if (!n) co_return n.error();
-    if (*n == 0) break;
-    size += *n;
-    if (size > limit) co_return Error(Errc::upstream_protocol, fmt::format("a list of more than {} bytes", limit));
-  }
-  out.resize(size);
-  co_return out;
-}
-
-// A list that upstream has compressed all the same, as far as it may be long. One that is not in that coding is what it
-// is.
-Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atomic<int>& large) {
-  if (!may_begin(coding, body)) co_return body;
-  LargeList turn(large);
-  const bool may_be_large = turn.take();
-  const auto encoded = std::make_shared<const std::string>(std::move(body));
-  const std::size_t limit = may_be_large ? kMaxTagListBytes : kMaxListBytes;
-  co_return co_await do_aside<std::string>([encoded, coding, limit]() -> Result<std::string> {
-    Result<std::string> decoded = decode(coding, *encoded, limit);
-    // A deflate stream cannot be told by how it begins.
-    if (!decoded && coding == Coding::deflate && encoded->starts_with('{')) return *encoded;
-    return decoded;
-  });
-}
-
-}  // namespace
-
-Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
-  const std::string name = exchange_->upstream_name(repository);
-  const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
-  bool broke = false;
-  Result<ListAnswer> page = co_await fetch_page(name, path, &broke);
-  // As a manifest, it is asked for once more when the connection broke under it.
-  if (broke) page = co_await fetch_page(name, path, &broke);
-  co_return page;
-}
-
-Task<Result<ListAnswer>> HttpRegistry::fetch_page(std::string name, std::string path, bool* broke) {
-  Exchange::Request request{"GET",
-                            path,
-                            std::move(name),
-                            {{"Accept", fmt::format("{}, application/json", oci::media_type::kOciIndex)}, kIdentity},
-                            Wanted::manifest,
-                            true,
-                            client_authorization_};
-  request.via = via_;
-  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
-  if (!answer) co_return answer.error();
-  http::ClientResponse& response = *answer->response;
-  if (response.status() != 200) {
-    if (response.status() / 100 != 2) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
-    const Error why(Errc::upstream_protocol, fmt::format("status {} for a list", response.status()));
-    co_return exchange_->useless(*answer, why);
-  }
-  if (const Result<void> fits = check_content(response.head()); !fits) {
-    co_return exchange_->useless(*answer, fits.error());
-  }
-  const std::optional<Coding> coding = coding_of(response.head());
-  ListAnswer out;
-  if (const std::string next = next_link(response.head()); !next.empty()) {
-    // A Link of no use is no reason to throw this page away.
-    Result<std::string> followed = exchange_->next_path(*answer, path, next);
-    out.next_is_unusable = !followed;
-    if (followed) out.next = std::move(*followed);
-  }
-  out.media_type = media_type_of(response.head());
-  const bool tags = path_of(path).ends_with("/tags/list");
-  Result<std::string> body =
-      co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
-  *broke = !body && body.error().code == Errc::upstream_unreachable;
-  if (body && coding) body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
-  if (!body) co_return exchange_->useless(*answer, body.error());
-  out.body = std::move(*body);
-  co_return out;
 }
 
 Task<Result<void>> HttpRegistry::ping() {

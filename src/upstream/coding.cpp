@@ -8,6 +8,8 @@
 #include <new>
 #include <vector>
 
+#include "upstream/content.hpp"
+
 namespace sluice::upstream {
 namespace {
 
@@ -96,12 +98,12 @@ class Unzstd final : public Decoder {
 }  // namespace
 
 std::optional<Coding> coding_of(const http::ReceivedHead& head) {
-  if (head.count("Content-Encoding") != 1) return std::nullopt;
-  const std::string& name = *head.find("Content-Encoding");
+  const std::vector<std::string_view> named = codings_named(head);
+  if (named.size() != 1) return std::nullopt;
   constexpr std::array<std::pair<std::string_view, Coding>, 4> kCodings = {
       {{"gzip", Coding::gzip}, {"x-gzip", Coding::gzip}, {"deflate", Coding::deflate}, {"zstd", Coding::zstd}}};
   for (const auto& [known, coding] : kCodings) {
-    if (http::same_field_name(name, known)) return coding;
+    if (http::same_field_name(named.front(), known)) return coding;
   }
   return std::nullopt;
 }

@@ -59,11 +59,11 @@ bool is_html(const http::ReceivedHead& head) {
   return http::same_field_name(type, "text/html") || http::same_field_name(type, "application/xhtml+xml");
 }
 
-// Content-Encoding, where it names one; null: none.
-const std::string* encoding_of(const http::ReceivedHead& head) {
-  const std::string* encoding = head.find("Content-Encoding");
-  const bool none = encoding == nullptr || encoding->empty() || http::same_field_name(*encoding, "identity");
-  return none ? nullptr : encoding;
+std::string_view without_spaces(std::string_view text) {
+  constexpr std::string_view kSpaces = " \t";
+  const std::size_t first = text.find_first_not_of(kSpaces);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
 }
 
 }  // namespace
@@ -75,12 +75,26 @@ Result<void> check_content(const http::ReceivedHead& head) {
 
 std::string oddity(const http::ReceivedHead& head, const std::optional<oci::Digest>& asked) {
   if (is_html(head)) return "Content-Type is text/html";
-  if (encoding_of(head) != nullptr) return "it has a Content-Encoding, though identity was asked for";
+  if (!codings_named(head).empty()) return "it has a Content-Encoding, though identity was asked for";
   const auto named = digest_of(head);
   if (asked && named && named->algorithm() == asked->algorithm() && *named != *asked) {
     return "Docker-Content-Digest is not the digest that was asked for";
   }
   return {};
+}
+
+std::vector<std::string_view> codings_named(const http::ReceivedHead& head) {
+  std::vector<std::string_view> out;
+  for (const auto& [name, value] : head.fields) {
+    if (!http::same_field_name(name, "Content-Encoding")) continue;
+    for (std::string_view rest = value; !rest.empty();) {
+      const std::size_t comma = std::min(rest.find(','), rest.size());
+      const std::string_view coding = without_spaces(rest.substr(0, comma));
+      if (!coding.empty() && !http::same_field_name(coding, "identity")) out.push_back(coding);
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+  }
+  return out;
 }
 
 std::string media_type_of(const http::ReceivedHead& head) {
@@ -113,14 +127,26 @@ Result<ContentRange> range_from(const http::ReceivedHead& head, std::optional<st
 
 }  // namespace
 
+Result<std::optional<std::uint64_t>> check_whole(const http::ReceivedHead& head,
+                                                 std::optional<std::uint64_t> content_length) {
+  if (is_whole(head.status)) return content_length;
+  if (head.status != 206) return unfit(fmt::format("status {} where content was asked for", head.status));
+  const Result<ContentRange> range = range_from(head, content_length, 0);
+  if (!range || !range->size || range->last + 1 != *range->size) {
+    return unfit("a partial answer that was not asked for");
+  }
+  return range->size;
+}
+
 Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                           const oci::Digest& digest, std::uint64_t offset) {
-  if (head.status == 200) {
-    if (content_length && *content_length == 0 && !is_empty_digest(digest)) return unfit("an empty body for a blob");
-    return Extent{0, content_length, std::nullopt};
+  if (is_whole(head.status) || offset == 0) {
+    const Result<std::optional<std::uint64_t>> size = check_whole(head, content_length);
+    if (!size) return size.error();
+    if (*size == 0U && !is_empty_digest(digest)) return unfit("an empty body for a blob");
+    return Extent{0, *size, std::nullopt};
   }
   if (head.status != 206) return unfit(fmt::format("status {} where a blob was asked for", head.status));
-  if (offset == 0) return unfit("a partial answer that was not asked for");
 
   const Result<ContentRange> range = range_from(head, content_length, offset);
   if (!range) return range.error();
@@ -130,7 +156,7 @@ Result<Extent> check_blob(const http::ReceivedHead& head, std::optional<std::uin
 
 Result<Extent> check_blob_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length,
                                 std::uint64_t first, std::uint64_t last) {
-  if (head.status == 200) return Error{Errc::unsupported, "the whole blob where a range of it was asked for"};
+  if (is_whole(head.status)) return Error{Errc::unsupported, "the whole blob where a range of it was asked for"};
   if (head.status != 206) return unfit(fmt::format("status {} where a range of a blob was asked for", head.status));
   const Result<ContentRange> range = range_from(head, content_length, first);
   if (!range) return range.error();

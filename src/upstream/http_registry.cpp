@@ -77,7 +77,7 @@ std::string manifest_path(const std::string& repository, const oci::Reference& r
 Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length) {
   const std::string* field = head.find("Content-Range");
   const auto range = field == nullptr ? std::nullopt : parse_content_range(*field);
-  if (head.status == 200 && content_length) {
+  if (is_whole(head.status) && content_length) {
     // A page of something in between would be as long as it is. A 206 comes from who knows the blob.
     if (const Result<void> fits = check_content(head); !fits) return fits.error();
     return *content_length;
@@ -90,9 +90,9 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
 
 bool is_of_empty(const oci::Digest& digest) { return digest == oci::digest_of(digest.algorithm(), std::string_view()); }
 
-// Whether a 200 to a HEAD tells a length that the content can have. An encoding's length is not the content's.
+// Whether the answer to a HEAD tells a length that the content can have. An encoding's length is not the content's.
 bool tells_length(const http::ClientResponse& response) {
-  return response.status() == 200 && response.content_length() && *response.content_length() != 0 &&
+  return is_whole(response.status()) && response.content_length() && *response.content_length() != 0 &&
          response.find("Content-Encoding") == nullptr;
 }
 
@@ -110,7 +110,7 @@ oci::Descriptor descriptor_of(const http::ReceivedHead& head, const oci::Digest&
 }
 
 bool is_usable_blob_head(const http::ClientResponse& response, const oci::Digest& digest) {
-  const bool empty = response.status() == 200 && response.content_length() == 0 && is_of_empty(digest);
+  const bool empty = is_whole(response.status()) && response.content_length() == 0 && is_of_empty(digest);
   return (empty || tells_length(response)) && !is_other(digest_of(response.head()), digest) &&
          check_content(response.head()).has_value();
 }
@@ -160,7 +160,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   const int status = response.status();
-  if (status != 200 && status != 206 && status != 416) {
+  if (!is_whole(status) && status != 206 && status != 416) {
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
   const Result<std::uint64_t> size = size_by_range(response.head(), response.content_length());

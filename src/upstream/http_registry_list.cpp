@@ -86,10 +86,18 @@ Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atom
 Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
   const std::string name = exchange_->upstream_name(repository);
   const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
+  bool broke = false;
+  Result<ListAnswer> page = co_await fetch_page(name, path, &broke);
+  // As a manifest, it is asked for once more when the connection broke under it.
+  if (broke) page = co_await fetch_page(name, path, &broke);
+  co_return page;
+}
+
+Task<Result<ListAnswer>> HttpRegistry::fetch_page(std::string name, std::string path, bool* broke) {
   Exchange::Request request{
       "GET",
       path,
-      name,
+      std::move(name),
       {{"Accept", fmt::format("{}, application/json", oci::media_type::kOciIndex)}, {"Accept-Encoding", "identity"}},
       Wanted::manifest,
       true,
@@ -118,6 +126,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
   const bool tags = path_of(path).ends_with("/tags/list");
   Result<std::string> body =
       co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
+  *broke = !body && body.error().code == Errc::upstream_unreachable;
   if (body && coding) body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
   if (!body) co_return exchange_->useless(*answer, body.error());
   out.body = std::move(*body);

@@ -3,8 +3,6 @@
 #include <string>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "oci/manifest.hpp"
 #include "oci/signed_manifest.hpp"
 #include "upstream/coding.hpp"
@@ -56,9 +54,8 @@ ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>
 }  // namespace
 
 Task<ReadManifest> read_manifest(http::ClientResponse& response, oci::Reference reference) {
-  if (response.status() != 200) {
-    co_return ReadManifest{Error(Errc::upstream_protocol, fmt::format("status {} for a manifest", response.status()))};
-  }
+  const auto length = check_whole(response.head(), response.content_length());
+  if (!length) co_return ReadManifest{length.error()};
   Result<std::string> body = co_await response.read_all(oci::kMaxManifestBytes);
   if (!body) co_return ReadManifest{body.error()};
   if (body->empty()) co_return ReadManifest{Error(Errc::upstream_protocol, "an empty manifest")};

@@ -28,6 +28,35 @@ TEST_CASE("open_blob: streams a blob", "[upstream]") {
   CHECK(bench.metric("sluice_upstream_connections") == 1);
 }
 
+TEST_CASE("open_blob: a 203, and a 206 that nobody asked for, are the whole where they have it", "[upstream]") {
+  Bench bench;
+  const std::string content = content_of(5000);
+  const std::string name = bench.origin.add_blob("app", content);
+  Reply reply;
+  reply.body = content;
+  reply.ranges = false;
+  reply.status = 203;
+  bench.origin.respond(Bench::blob(name), [&reply](const Request&) { return reply; });
+  Download got = bench.get(name);
+  CHECK_FALSE(got.opening);
+  CHECK(got.bytes == content);
+  CHECK(got.size == 5000U);
+  CHECK(bench.stat(name)->size == 5000);
+
+  reply.status = 206;
+  reply.fields = {{"Content-Range", "bytes 0-4999/5000"}};
+  got = bench.get(name);
+  CHECK_FALSE(got.opening);
+  CHECK_FALSE(got.error);
+  CHECK(got.bytes == content);
+  CHECK(got.size == 5000U);
+
+  reply.fields = {{"Content-Range", "bytes 0-4999/9000"}};
+  got = bench.get(name);
+  REQUIRE(got.opening);
+  CHECK(got.opening->code == Errc::upstream_protocol);
+}
+
 TEST_CASE("open_blob: the first bytes come before the last are there", "[upstream]") {
   Bench bench;
   const std::string content = content_of(1000);
@@ -105,7 +134,7 @@ TEST_CASE("open_blob: a 206 that does not fit", "[upstream]") {
   Reply unasked;
   unasked.status = 206;
   unasked.body = content;
-  unasked.content_range = "bytes 0-999/1000";
+  unasked.content_range = "bytes 0-999/2000";
   bench.origin.script(Bench::blob(name), unasked);
   const Download got = bench.get(name);
   REQUIRE(got.opening);

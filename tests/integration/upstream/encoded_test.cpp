@@ -97,6 +97,35 @@ TEST_CASE("Encoded: a blob is what has the digest, decoded or not", "[upstream]"
   CHECK(range(only_named).bytes == layer.substr(10, 10));
 }
 
+TEST_CASE("Encoded: two fields of Content-Encoding are one list", "[upstream]") {
+  const std::string content = content_of(5000);
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", content);
+  Reply reply;
+  reply.fields = {{"Content-Encoding", "identity"}, {"Content-Encoding", "gzip"}};
+  reply.body = test::gzip(content);
+  bench.origin.respond(Bench::blob(name), [&reply](const Request&) { return reply; });
+  Download got = bench.get(name);
+  CHECK_FALSE(got.opening);
+  CHECK((got.bytes == content));
+
+  const std::string manifest = R"({"schemaVersion":2})";
+  const std::string of_manifest = bench.origin.add_manifest("app", "latest", manifest, "application/json");
+  Reply encoded = reply;
+  encoded.body = test::gzip(manifest);
+  bench.origin.respond(Bench::manifest_path(of_manifest), [&encoded](const Request&) { return encoded; });
+  CHECK(bench.manifest(of_manifest)->body == manifest);
+
+  // As one field that names both: nothing is decoded, and plain bytes are right.
+  reply.fields = {{"Content-Encoding", "gzip"}, {"Content-Encoding", "aws-chunked"}};
+  reply.body = content_of(6000);
+  const std::string plain = bench.origin.add_blob("app", reply.body);
+  bench.origin.respond(Bench::blob(plain), [&reply](const Request&) { return reply; });
+  got = bench.get(plain);
+  CHECK_FALSE(got.opening);
+  CHECK((got.bytes == reply.body));
+}
+
 TEST_CASE("Encoded: asked for its size or a range first", "[upstream]") {
   const std::string content = content_of(5000);
   Bench bench;

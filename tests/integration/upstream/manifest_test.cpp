@@ -23,6 +23,29 @@ TEST_CASE("get_manifest: by tag and by digest", "[upstream]") {
   CHECK(request.field("Accept-Encoding") == "identity");
 }
 
+TEST_CASE("get_manifest: a 203, and a 206 that nobody asked for, are the whole where they have it", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_manifest("app", "latest", kManifest, kType);
+  const std::string last = std::to_string(kManifest.size() - 1);
+  const std::string size = std::to_string(kManifest.size());
+  Reply reply;
+  reply.body = kManifest;
+  reply.ranges = false;
+  for (const std::string& asked : {std::string("latest"), name}) {
+    reply.status = 203;
+    reply.fields = {{"Content-Type", kType}};
+    bench.origin.script(Bench::manifest_path(asked), reply);
+    CHECK(bench.manifest(asked)->body == kManifest);
+    reply.status = 206;
+    reply.fields = {{"Content-Type", kType}, {"Content-Range", "bytes 0-" + last + "/" + size}};
+    bench.origin.script(Bench::manifest_path(asked), reply);
+    CHECK(bench.manifest(asked)->body == kManifest);
+    reply.fields = {{"Content-Type", kType}, {"Content-Range", "bytes 0-" + last + "/1000"}};
+    bench.origin.script(Bench::manifest_path(asked), reply);
+    CHECK(bench.manifest(asked).error().code == Errc::upstream_protocol);
+  }
+}
+
 TEST_CASE("get_manifest: what the caller accepts", "[upstream]") {
   Bench bench;
   (void)bench.origin.add_manifest("app", "latest", kManifest, kType);

@@ -53,8 +53,8 @@ TEST_CASE("check_blob: whole answers", "[upstream]") {
 TEST_CASE("check_blob: answers to something else", "[upstream]") {
   CHECK_FALSE(check(200, {}, 0, 0));
   CHECK_FALSE(check(204, {}, std::nullopt, 0));
-  CHECK_FALSE(check(203, {}, 7, 0));
-  CHECK(check(203, {}, 7, 0).error().code == Errc::upstream_protocol);
+  CHECK_FALSE(check(226, {}, 7, 0));
+  CHECK(check(226, {}, 7, 0).error().code == Errc::upstream_protocol);
 }
 
 TEST_CASE("check_blob: no field disqualifies bytes, it only makes them odd", "[upstream]") {
@@ -82,6 +82,26 @@ TEST_CASE("check_blob: no field disqualifies bytes, it only makes them odd", "[u
   CHECK(oddity(head, std::nullopt).empty());
 }
 
+TEST_CASE("check_blob: a 203 is the whole", "[upstream]") {
+  const auto extent = check(203, {}, 7, 0);
+  REQUIRE(extent);
+  CHECK(extent->size == 7U);
+  CHECK(check(203, {}, 7, 3)->offset == 0);
+  CHECK_FALSE(check(203, {}, 0, 0));
+}
+
+TEST_CASE("codings_named: several fields are one list", "[upstream]") {
+  http::ReceivedHead head;
+  head.fields = {{"Content-Encoding", "identity"}, {"content-encoding", " , gzip\t,Identity,"}};
+  CHECK(codings_named(head) == std::vector<std::string_view>{"gzip"});
+  CHECK_FALSE(oddity(head, kDigest).empty());
+  head.fields = {{"Content-Encoding", "gzip"}, {"Content-Type", "deflate"}, {"Content-Encoding", "gzip"}};
+  CHECK(codings_named(head) == std::vector<std::string_view>{"gzip", "gzip"});
+  head.fields = {{"Content-Encoding", ""}, {"Content-Encoding", "identity"}};
+  CHECK(codings_named(head).empty());
+  CHECK(oddity(head, kDigest).empty());
+}
+
 TEST_CASE("check_blob: partial answers", "[upstream]") {
   const auto extent = check(206, {{"Content-Range", "bytes 3-6/7"}}, 4, 3);
   REQUIRE(extent);
@@ -92,7 +112,16 @@ TEST_CASE("check_blob: partial answers", "[upstream]") {
   REQUIRE(unknown);
   CHECK_FALSE(unknown->size);
 
-  CHECK_FALSE(check(206, {{"Content-Range", "bytes 0-6/7"}}, 7, 0));
+  // The whole, though no range of it was asked for.
+  const auto whole = check(206, {{"Content-Range", "bytes 0-6/7"}}, std::nullopt, 0);
+  REQUIRE(whole);
+  CHECK(whole->offset == 0);
+  CHECK(whole->size == 7U);
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 0-5/7"}}, 6, 0));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 0-6/*"}}, 7, 0));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 1-6/7"}}, 6, 0));
+  CHECK_FALSE(check(206, {{"Content-Range", "bytes 0-6/7"}}, 6, 0));
+  CHECK_FALSE(check(206, {}, 7, 0));
   CHECK_FALSE(check(206, {}, 4, 3));
   CHECK_FALSE(check(206, {{"Content-Range", "bytes 2-6/7"}}, 5, 3));
   CHECK_FALSE(check(206, {{"Content-Range", "bytes 4-6/7"}}, 3, 3));

@@ -41,7 +41,7 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
       fill_storage_(params.on_store_trouble, store, parts, pool, filesystem, metrics),
       fills_(
           params.transfer, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
-          pool, filesystem, group, metrics),
+          pool, filesystem, clock, group, metrics),
       pass_through_(params.ranges, params.transfer, access, membership_, fills_, group, metrics) {}
 
 runtime::Task<void> BlobService::ask_ahead(access::Route route, oci::Digest digest) {

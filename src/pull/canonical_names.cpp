@@ -45,6 +45,7 @@ CanonicalNames::CanonicalNames(access::BlobAccess& access, store::BlobStore& sto
       verified_(metrics.names_verified),
       refuted_(metrics.names_refuted),
       wrong_(kWrong, clock),
+      log_(clock),
       flights_(group) {}
 
 runtime::Task<bool> CanonicalNames::verify(oci::Digest digest, oci::Digest claimed) {
@@ -79,8 +80,9 @@ runtime::Task<Result<bool>> CanonicalNames::hash(oci::Digest digest, oci::Digest
     verified_.add();
   } else {
     refuted_.add();
-    log::warn("names", fmt::format("digest alias rejected: stored {} does not hash to {}", claimed.to_string(),
-                                   digest.to_string()));
+    log_.write(
+        log::Level::warn, "names", "rejected",
+        fmt::format("digest alias rejected: stored {} does not hash to {}", claimed.to_string(), digest.to_string()));
   }
   co_return same;
 }

@@ -13,6 +13,7 @@
 #include "access/blob_access.hpp"
 #include "access/negative_cache.hpp"
 #include "base/clock.hpp"
+#include "base/recurring_log.hpp"
 #include "oci/digest.hpp"
 #include "pull/metrics.hpp"
 #include "runtime/disk_pool.hpp"
@@ -43,6 +44,7 @@ class CanonicalNames {
   metrics::Counter& verified_;
   metrics::Counter& refuted_;
   access::NegativeCache wrong_;
+  RecurringLog log_;
   runtime::SingleFlight<std::string, bool> flights_;
 };
 

@@ -116,7 +116,8 @@ runtime::Task<Download::Step> Download::check_part() {
 }
 
 runtime::Task<Download::Step> Download::drop_part(Step step) {
-  log::warn("fill", fmt::format("{}: the part of {} is {}; fetching the whole blob", digest_.to_string(),
+  shared_.log.write(log::Level::warn, "fill", fmt::format("{} part {}", origin_name(route_), name(step.error->code)),
+                    fmt::format("{}: the part of {} is {}; fetching the whole blob", digest_.to_string(),
                                 format_bytes(machine_.part_bytes()), step.error->message));
   if (step.error->code == Errc::digest_mismatch) shared_.metrics.fill_digest_mismatches.add();
   if (const Result<void> dropped = co_await shared_.storage.drop_part(writer_); !dropped) {

@@ -13,6 +13,7 @@
 
 #include "access/blob_access.hpp"
 #include "access/upstreams.hpp"
+#include "base/recurring_log.hpp"
 #include "base/result.hpp"
 #include "oci/digest.hpp"
 #include "pull/fill_machine.hpp"
@@ -40,6 +41,7 @@ class Download {
     FillStorage& storage;
     Urgencies& urgencies;
     ToldTypes& told_types;
+    RecurringLog& log;  // of what upstreams send, by name and kind
     const Metrics& metrics;
   };
 

@@ -40,7 +40,7 @@ runtime::Task<std::optional<store::Stored>> look_for_stored(store::BlobStore& st
 
 Fills::Fills(const TransferParams& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
              access::BlobAccess& access, store::BlobStore& store, streamcache::Cache& cache, runtime::DiskPool& pool,
-             runtime::Filesystem& filesystem, runtime::TaskGroup& group, const Metrics& metrics)
+             runtime::Filesystem& filesystem, const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics)
     : forget_(std::move(forget)),
       storage_(storage),
       access_(access),
@@ -50,7 +50,8 @@ Fills::Fills(const TransferParams& params, std::function<void(const oci::Digest&
       filesystem_(filesystem),
       group_(group),
       metrics_(metrics),
-      shared_{params, access, storage, urgencies_, told_types_, metrics_} {}
+      log_(clock),
+      shared_{params, access, storage, urgencies_, told_types_, log_, metrics_} {}
 
 Fills::~Fills() = default;
 
@@ -129,11 +130,16 @@ void Fills::report_failure(const Error& error, const access::Route& route, const
   }
   metrics_.fills_failed.add();
   if (error.code == Errc::abandoned) return;
-  // To be stopped, with the program, is no fault of anybody's.
-  const log::Level level = error.code == Errc::cancelled ? log::Level::info : log::Level::warn;
-  log::write(level, "fill",
-             fmt::format("{} of {} ended after {}: {}", digest.to_string(), route.scope.str(), format_bytes(bytes),
-                         error.message));
+  const std::string message = fmt::format("{} of {} ended after {}: {}", digest.to_string(), route.scope.str(),
+                                          format_bytes(bytes), error.message);
+  if (error.code == Errc::cancelled) {
+    // To be stopped, with the program, is no fault of anybody's.
+    log::info("fill", message);
+    return;
+  }
+  // What an upstream always does wrong is no line for each request.
+  const log::Level level = error.code == Errc::digest_mismatch ? log::Level::error : log::Level::warn;
+  log_.write(level, "fill", fmt::format("{} {}", origin_name(route), name(error.code)), message);
 }
 
 // When all is right the readers have everything: they need not wait for the disk.
@@ -144,11 +150,8 @@ runtime::Task<Result<void>> Fills::verify(access::Route route, oci::Digest diges
   if (*computed == digest) co_return writer.complete();
   metrics_.fill_digest_mismatches.add();
   route.registry->note_mismatch(digest);
-  log::error("fill",
-             fmt::format("{} of {}: upstream sent {} with the digest {}; nothing of it is kept", digest.to_string(),
-                         route.scope.str(), format_bytes(writer.position()), computed->to_string()));
-  co_return Error{Errc::digest_mismatch,
-                  fmt::format("upstream sent bytes that do not have the digest {}", digest.to_string())};
+  co_return Error{Errc::digest_mismatch, fmt::format("upstream sent bytes that do not have the digest {}, but {}",
+                                                     digest.to_string(), computed->to_string())};
 }
 
 runtime::Task<void> Fills::keep_verified(access::Route route, oci::Digest digest, oci::Digest canonical,

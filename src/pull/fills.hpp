@@ -26,6 +26,8 @@
 
 #include "access/blob_access.hpp"
 #include "access/upstreams.hpp"
+#include "base/clock.hpp"
+#include "base/recurring_log.hpp"
 #include "base/result.hpp"
 #include "oci/digest.hpp"
 #include "pull/download.hpp"
@@ -51,7 +53,7 @@ class Fills {
   // `forget` is called for a blob that was in the store for a moment, and is removed.
   Fills(const TransferParams& params, std::function<void(const oci::Digest&)> forget, FillStorage& storage,
         access::BlobAccess& access, store::BlobStore& store, streamcache::Cache& cache, runtime::DiskPool& pool,
-        runtime::Filesystem& filesystem, runtime::TaskGroup& group, const Metrics& metrics);
+        runtime::Filesystem& filesystem, const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics);
   Fills(const Fills&) = delete;
   Fills& operator=(const Fills&) = delete;
   ~Fills();
@@ -116,6 +118,7 @@ class Fills {
   const Metrics metrics_;
   Urgencies urgencies_;
   ToldTypes told_types_;
+  RecurringLog log_;
   const Download::Shared shared_;
   std::mutex held_mutex_;  // guards held_
   // Fills that have a reader in place of the clients whose time was up, by their keys.

@@ -9,6 +9,7 @@
 
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
+#include "base/recurring_log.hpp"
 #include "base/units.hpp"
 
 namespace sluice::upstream {
@@ -36,6 +37,7 @@ class WatchedRegistry::Watch {
   Watch(std::string name, const Clock& clock, metrics::Registry& metrics, Params params)
       : name_(std::move(name)),
         clock_(clock),
+        log_(clock),
         params_(std::move(params)),
         up_(metrics.gauge("sluice_upstream_up", "0 while upstream gives no usable answers: none, 5xx or 429",
                           {{"upstream", name_}})),
@@ -130,20 +132,13 @@ class WatchedRegistry::Watch {
   }
 
   void puzzled(const Error& error) {
-    const std::scoped_lock lock(mutex_);
-    const Clock::Monotonic now = clock_.now();
-    if (last_puzzled_ && now - *last_puzzled_ < kQuiet) {
-      ++untold_;
-      return;
-    }
-    last_puzzled_ = now;
-    const std::string more = untold_ == 0 ? "" : fmt::format(" ({} others like it before)", untold_);
-    untold_ = 0;
-    log::warn("upstream", fmt::format("{} sends answers that cannot be used: {}{}", name_, error.message, more));
+    log_.write(log::Level::warn, "upstream", std::string(sluice::name(error.code)),
+               fmt::format("{} sends answers that cannot be used: {}", name_, error.message));
   }
 
   const std::string name_;
   const Clock& clock_;
+  RecurringLog log_;
   const Params params_;
   // Of the upstream's name, which two may have while one takes the other's place.
   metrics::Gauge& up_;
@@ -155,9 +150,7 @@ class WatchedRegistry::Watch {
   bool shown_ = false;
   std::optional<Clock::Monotonic> down_since_;
   std::optional<Clock::Monotonic> last_told_;  // of an outage
-  std::optional<Clock::Monotonic> last_puzzled_;
   std::optional<Clock::Monotonic> last_refused_;
-  std::size_t untold_ = 0;
   bool told_ = false;  // the outage that there is
 };
 

@@ -8,7 +8,8 @@
 //
 // An outage begins with a question that upstream gave no usable answer to, after all its retries: out of reach, timed
 // out, 5xx, 429. It ends with any answer, a refusal too. An answer that is none of what was asked for (another digest,
-// broken HTTP) is told each time, but not more than once a minute: that is not the network's fault.
+// broken HTTP) is no outage: that is not the network's fault. It is told, of each kind once for a while
+// (base/recurring_log.hpp).
 //
 // Threads: as the Registry that it watches, which it owns.
 #pragma once

@@ -10,6 +10,7 @@
 
 #include "client.hpp"
 #include "fixture.hpp"
+#include "support/captured_log.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -215,6 +216,37 @@ TEST_CASE("Proxy: a download that cannot be resumed is broken off in the end", "
   CHECK(cache.hub().seen().downloads == 4);
   CHECK(cache.metric("sluice_fills_failed_total") == 1);
   check_recovers(cache, digest, blob);
+}
+
+TEST_CASE("Proxy: what an upstream always sends wrong is told once for a while, and counted each time", "[proxy]") {
+  const CapturedLog log;
+  Fixture cache;
+  const auto pull_wrong = [&](FakeRegistry& registry, const std::string& prefix, unsigned seed) {
+    const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, content(1000, seed));
+    registry.add_wrong_blob("library/app", digest, content(1000, seed + 1));
+    const Response response = get(cache.port(), blob_path(prefix + "library/app", digest));
+    CHECK_FALSE((response.status == 200 && response.complete));
+    REQUIRE(cache.wait_idle());
+  };
+  const std::string told = "do not have the digest";
+  for (unsigned seed = 1; seed <= 5; ++seed) pull_wrong(cache.hub(), "", 10 * seed);
+  CHECK(log.lines_with(told) == 1);
+  CHECK(cache.metric("sluice_fill_digest_mismatches_total") == 5);
+  CHECK(cache.metric("sluice_fills_failed_total") == 5);
+  // Another upstream's habit is another thing.
+  pull_wrong(cache.quay(), "quay.io/", 100);
+  pull_wrong(cache.quay(), "quay.io/", 110);
+  CHECK(log.lines_with(told) == 2);
+  // So is another fault.
+  const oci::Digest broken = cache.hub().add_blob("library/app", content(100'000, 200));
+  for (int i = 0; i < 6; ++i) cache.hub().plan(broken, {.break_at = 0});
+  (void)get(cache.port(), blob_path("library/app", broken));
+  REQUIRE(cache.wait_idle());
+  CHECK(log.lines_with(broken.to_string() + " of ") == 1);
+  cache.clock().advance(std::chrono::minutes(10));
+  pull_wrong(cache.hub(), "", 300);
+  CHECK(log.lines_with(told) == 3);
+  CHECK(log.lines_with("4 more like it") == 1);
 }
 
 TEST_CASE("Proxy: a blob that cannot be stored is served all the same", "[proxy]") {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "access/membership_check.hpp"
 #include "access/patience.hpp"
 #include "base/errc_kind.hpp"
 
@@ -66,7 +67,7 @@ runtime::Task<Result<AccessGate::Yes>> AccessGate::ask(Route route, Wants wants,
     const Result<oci::Digest> digest = oci::Digest::parse(reference);
     if (!digest) co_return digest.error();
     const Result<oci::Descriptor> descriptor = co_await route.registry->stat_blob(route.repository, *digest);
-    if (!descriptor) co_return descriptor.error();
+    if (!descriptor && !has_without_size(descriptor.error().code)) co_return descriptor.error();
   } else {
     const Result<upstream::ListAnswer> listed = co_await route.registry->list(route.repository, "tags/list?n=1");
     if (!listed) co_return listed.error();

@@ -17,14 +17,22 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of(Route route, oci::D
   co_return known;
 }
 
-runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask(Route route, oci::Digest digest) {
+// What is known without suspending.
+std::optional<BlobAccess::Known> MembershipCheck::peek(const Route& route, const oci::Digest& digest) {
   std::optional<descriptors::Entry> peeked = access_.peek(route, digest);
-  if (peeked && oci::noted_manifest_type(peeked->media_type).empty() && BlobAccess::believes(route, *peeked))
-    co_return BlobAccess::Known{std::move(*peeked)};
+  if (!peeked || !oci::noted_manifest_type(peeked->media_type).empty() || !BlobAccess::believes(route, *peeked)) {
+    return std::nullopt;
+  }
+  return BlobAccess::Known{std::move(*peeked)};
+}
+
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask(Route route, oci::Digest digest) {
+  if (std::optional<BlobAccess::Known> peeked = peek(route, digest)) co_return std::move(*peeked);
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
   if (!known || oci::noted_manifest_type(known->descriptor.media_type).empty()) co_return known;
   // That the repository has a manifest does not say that upstream gives it out as a blob.
   Result<oci::Descriptor> asked = co_await access_.ask_upstream(std::move(route), digest);
+  if (!asked && has_without_size(asked.error().code)) co_return BlobAccess::Known{known->descriptor, true};
   if (!asked) co_return asked.error();
   if (oci::noted_manifest_type(asked->media_type).empty()) asked->media_type = known->descriptor.media_type;
   co_return BlobAccess::Known{std::move(*asked), true};
@@ -32,10 +40,13 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask(Route route, oci::
 
 runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route, oci::Digest digest,
                                                                     std::uint64_t size) {
-  Result<BlobAccess::Known> known = co_await of(route, digest);
-  if (known || !is_odd_answer(known.error().code)) co_return known;
+  if (std::optional<BlobAccess::Known> peeked = peek(route, digest)) co_return std::move(*peeked);
   const Revocations::Ticket ticket = access_.begin(route);
-  if (!co_await gives_out(route, digest)) co_return known;
+  Result<BlobAccess::Known> known = co_await of(route, digest);
+  if (known) co_return known;
+  const bool has_it = has_without_size(known.error().code);
+  if (!has_it && !is_odd_answer(known.error().code)) co_return known;
+  if (!has_it && !co_await gives_out(route, digest)) co_return known;
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
   co_await access_.remember(route.scope, out.descriptor, ticket);
   co_return out;
@@ -43,7 +54,7 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
 
 runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest digest) {
   const Result<BlobAccess::Known> known = co_await of(route, digest);
-  if (known) co_return Result<void>{};
+  if (known || has_without_size(known.error().code)) co_return Result<void>{};
   if (is_odd_answer(known.error().code) && co_await gives_out(route, digest)) co_return Result<void>{};
   co_return known.error();
 }

@@ -42,7 +42,7 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
       fills_(
           params.transfer, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
           pool, filesystem, clock, group, metrics),
-      pass_through_(params.ranges, params.transfer, access, membership_, fills_, group, metrics) {}
+      pass_through_(params.ranges, params.transfer, access, membership_, fills_, clock, group, metrics) {}
 
 runtime::Task<void> BlobService::ask_ahead(access::Route route, oci::Digest digest) {
   if (access::is_over(route) || !store_.find(access_.canonical(digest), access::origin_name(route))) co_return;
@@ -61,7 +61,9 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, 
   } else {
     known = co_await membership_.of(route, digest);
     if (known) known = co_await membership_.with_size(route, digest, *known);
-    if (!known && is_odd_answer(known.error().code) && co_await membership_.gives_out(std::move(route), digest)) {
+    const bool untold = !known && access::has_without_size(known.error().code);
+    const bool odd = !known && is_odd_answer(known.error().code);
+    if (untold || (odd && co_await membership_.gives_out(std::move(route), digest))) {
       co_return Stat{std::nullopt, access::CacheResult::miss, canonical};
     }
   }
@@ -142,7 +144,9 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(access::Route route
       // It may be here under another name. Asking which costs one HEAD, not asking perhaps a download.
       const Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
       // An upstream that tells no size may give the blob all the same, which a download finds out.
-      if (!known && !is_odd_answer(known.error().code)) co_return known.error();
+      if (!known && !is_odd_answer(known.error().code) && !access::has_without_size(known.error().code)) {
+        co_return known.error();
+      }
       const std::optional<oci::Digest> claimed = known && known->claimed ? known->claimed : access_.claimed(digest);
       if (claimed && store_.find(*claimed, access::origin_name(route)) && co_await names_.verify(digest, *claimed))
         continue;
@@ -186,13 +190,14 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route 
     if (!lookup->created && is_verdict(error.code)) {
       // Upstream refused the repository that started the fill. Ours may be another.
       const Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
-      if (!known) co_return known.error();
+      if (!known && !access::has_without_size(known.error().code)) co_return known.error();
       co_return Error{Errc::superseded, error.message};
     }
     if (error.code == Errc::blob_unknown) access_.remember_unknown(route, digest);
     if (is_outage(error.code)) co_return access::unanswered(route.scope, error);
     co_return error;
   }
+  if (*size) pass_through_.has_told_size(route);
   if (!lookup->created) {
     const Result<void> let_in = co_await membership_.of_joined(route, digest);
     if (!let_in) co_return let_in.error();

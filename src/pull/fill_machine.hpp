@@ -5,7 +5,8 @@
 //   asking    answered                  reading; with a part: taking, or dropping a part that is longer than the blob
 //             refused                   failed, asking again, or complete; with a part: sizing, where upstream has no
 //                                       byte behind it
-//   sizing    sized                     checking, where the part is as long as the blob, else dropping
+//   sizing    sized                     checking, where the part is as long as the blob or upstream tells no size, else
+//                                       dropping
 //   checking  checked                   taking a part that has the digest, else dropping
 //   dropping  dropped                   asking from byte 0, or reading an answer that begins there
 //   taking    took                      reading, or complete where the part is the whole blob

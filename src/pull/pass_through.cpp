@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "access/patience.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
@@ -24,6 +25,8 @@ constexpr std::size_t kMostQuestions = 64;
 constexpr std::uint64_t kWorthIt = 8;
 // Fills that nobody waits for, at a time. The next range of a blob that was left out starts one.
 constexpr std::size_t kMostUnasked = 16;
+// How long an upstream that has told no size of a blob is not asked for one.
+constexpr std::chrono::minutes kUntoldFor{10};
 
 std::uint64_t minus(std::uint64_t from, std::uint64_t what) noexcept { return from - std::min(from, what); }
 
@@ -50,13 +53,14 @@ bool is_no_range(Errc code) {
 }  // namespace
 
 PassThrough::PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access,
-                         access::MembershipCheck& membership, Fills& fills, runtime::TaskGroup& group,
+                         access::MembershipCheck& membership, Fills& fills, const Clock& clock, runtime::TaskGroup& group,
                          const Metrics& metrics)
     : params_(params),
       access_(access),
       membership_(membership),
       fills_(fills),
       group_(group),
+      untold_({.ttl = kUntoldFor, .max_entries = 1'000}, clock),
       shared_{transfer, metrics, runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>(group)} {}
 
 PassThrough::~PassThrough() = default;
@@ -67,13 +71,27 @@ runtime::Task<Result<std::optional<PassThrough::Opened>>> PassThrough::open(acce
   if (!params_.enabled || !are_bounded(asked) || access_.known_unknown(route.scope, digest)) co_return out;
   const std::string key = fills_.key(route, digest);
   if (is_refused(key)) co_return out;
+  const std::string name(access::origin_name(route));
+  if (untold_.contains(name) && !access_.peek(route, digest)) co_return out;
   Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
   if (known) known = co_await membership_.with_size(route, digest, *known);
   // Upstream has answered, but does not tell the length: a download of the whole finds out what there is.
-  if (!known && is_odd_answer(known.error().code)) co_return out;
+  if (!known && access::has_without_size(known.error().code)) untold_.add(name);
+  if (!known && (is_odd_answer(known.error().code) || access::has_without_size(known.error().code))) co_return out;
   if (!known) co_return known.error();
-  const std::uint64_t size = known->descriptor.size;
-  const http::RangeSelection selected = http::select_ranges(asked, size);
+  std::uint64_t size = known->descriptor.size;
+  http::RangeSelection selected = http::select_ranges(asked, size);
+  if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
+    const access::Revocations::Ticket ticket = access_.begin(route);
+    const Result<std::optional<std::uint64_t>> told = co_await ask_size(route, digest);
+    if (!told) co_return told.error();
+    if (!*told) co_return out;
+    if (**told != size) {
+      known->descriptor.size = size = **told;
+      co_await access_.remember(route.scope, known->descriptor, ticket);
+      selected = http::select_ranges(asked, size);
+    }
+  }
   if (selected.kind == http::RangeSelection::Kind::whole) co_return out;
   auto ranges = std::make_unique<DirectRanges>(shared_, route, digest, size, selected.ranges);
   if (selected.kind == http::RangeSelection::Kind::partial) {
@@ -97,6 +115,14 @@ runtime::Task<Result<std::optional<PassThrough::Opened>>> PassThrough::open(acce
   out->ranges = std::move(ranges);
   out->manifest_type = oci::noted_manifest_type(known->descriptor.media_type);
   co_return out;
+}
+
+runtime::Task<Result<std::optional<std::uint64_t>>> PassThrough::ask_size(access::Route route, oci::Digest digest) {
+  const Result<std::unique_ptr<upstream::BlobBody>> body =
+      co_await access::in_time(route, route.registry->open_blob_range(route.repository, digest, 0, 0));
+  if (!body && is_no_range(body.error().code)) co_return std::optional<std::uint64_t>();
+  if (!body) co_return body.error();
+  co_return (*body)->size();
 }
 
 bool PassThrough::is_refused(const std::string& key) {

@@ -25,12 +25,14 @@
 #include "access/blob_access.hpp"
 #include "access/membership_check.hpp"
 #include "access/upstreams.hpp"
+#include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/sieve_map.hpp"
 #include "http/range.hpp"
 #include "oci/digest.hpp"
 #include "pull/direct_ranges.hpp"
 #include "pull/fills.hpp"
+#include "access/negative_cache.hpp"
 #include "runtime/task_group.hpp"
 
 namespace sluice::pull {
@@ -50,8 +52,8 @@ class PassThrough {
     std::string manifest_type;             // of what is a manifest; else empty
   };
 
-  PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access,
-              access::MembershipCheck& membership, Fills& fills, runtime::TaskGroup& group, const Metrics& metrics);
+  PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access, access::MembershipCheck& membership,
+              Fills& fills, const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics);
   PassThrough(const PassThrough&) = delete;
   PassThrough& operator=(const PassThrough&) = delete;
   ~PassThrough();
@@ -59,6 +61,9 @@ class PassThrough {
   // Nothing: these are for a fill. Errors: the access check's and upstream's.
   runtime::Task<Result<std::optional<Opened>>> open(access::Route route, oci::Digest digest,
                                                     http::RequestedRanges asked);
+
+  // Upstream has told the size of a blob.
+  void has_told_size(const access::Route& route) { untold_.erase(std::string(access::origin_name(route))); }
 
  private:
   enum class Way : std::uint8_t { fill, direct, direct_and_fill };
@@ -70,6 +75,9 @@ class PassThrough {
   Way way_of(const std::string& key, const std::vector<http::ByteRange>& ranges, std::uint64_t size,
              std::optional<std::uint64_t> have);
   [[nodiscard]] bool is_refused(const std::string& key);
+  // The size as a GET tells it: what a HEAD or a manifest has said decides no 416. Nothing where a download of the
+  // whole has to tell. Errors: upstream's.
+  runtime::Task<Result<std::optional<std::uint64_t>>> ask_size(access::Route route, oci::Digest digest);
   void fill_too(const runtime::Executor& executor, access::Route route, const oci::Digest& digest);
   runtime::Task<void> fetch_unasked(access::Route route, oci::Digest digest, std::shared_ptr<void> place);
 
@@ -79,6 +87,7 @@ class PassThrough {
   Fills& fills_;
   runtime::TaskGroup& group_;
   DirectRanges::Shared shared_;
+  access::NegativeCache untold_;  // the upstreams that tell no sizes of blobs
   // Fills that a range has started and nobody waits for.
   const std::shared_ptr<std::atomic<std::size_t>> unasked_ = std::make_shared<std::atomic<std::size_t>>(0);
   std::mutex passed_mutex_;                       // guards passed_

@@ -73,7 +73,7 @@ std::string manifest_path(const std::string& repository, const oci::Reference& r
   return fmt::format("/v2/{}/manifests/{}", repository, reference.to_string());
 }
 
-// What the answer to `Range: bytes=0-0` says about the size.
+// What the answer to `Range: bytes=0-0` says about the size. Errors: unsupported, where it has the blob and tells none.
 Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length) {
   const std::string* field = head.find("Content-Range");
   const auto range = field == nullptr ? std::nullopt : parse_content_range(*field);
@@ -85,7 +85,8 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
   if (head.status == 206 && range && range->first == 0 && range->last == 0 && range->size) return *range->size;
   // RFC 9110 section 15.5.17: no byte 0 to give, so it is empty.
   if (head.status == 416 && range && !range->first && range->size == 0) return std::uint64_t{0};
-  return Error(Errc::upstream_protocol, "upstream does not tell the size of the blob");
+  return Error(is_whole(head.status) || head.status == 206 ? Errc::unsupported : Errc::upstream_protocol,
+               "upstream does not tell the size of the blob");
 }
 
 bool is_of_empty(const oci::Digest& digest) { return digest == oci::digest_of(digest.algorithm(), std::string_view()); }
@@ -172,6 +173,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   if (coding_of(response.head())) {
     co_await let_go(std::move(*answer));
+    if (by_head && size.error().code == Errc::unsupported) heads.was_useless(hint.passes);
     if (by_head) heads.was_useless(hint.passes);
     co_return co_await stat_encoded(std::move(repository), digest, *size, until);
   }

@@ -116,7 +116,8 @@ class Registry {
   // Whether `repository` has the blob, and its size; downloads no body. A HEAD is a hint: where it comes to anything
   // but a 200 with a length that the blob can have, a ranged GET of one byte decides. The size is always known. The
   // descriptor's digest is the one asked for, or, where upstream calls the blob by another algorithm's, that one: its
-  // word, which nothing has verified.
+  // word, which nothing has verified. Errors: also unsupported, where upstream has the blob (the GET was answered with
+  // the beginning of it) and does not tell its size.
   virtual runtime::Task<Result<oci::Descriptor>> stat_blob(oci::Repository repository, oci::Digest digest) = 0;
 
   // Starts a download at `offset`; returns when the headers are there. range_invalid when upstream has no byte there.

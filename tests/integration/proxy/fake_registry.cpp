@@ -214,7 +214,7 @@ runtime::Task<Result<oci::Descriptor>> FakeRegistry::stat_blob(oci::Repository r
   const std::scoped_lock lock(mutex_);
   if (const std::optional<Error> refused = refusal(repository.str())) co_return *refused;
   if (!blobs_.contains({repository.str(), digest})) co_return Error{Errc::blob_unknown, "upstream: blob unknown"};
-  if (hide_sizes_) co_return Error{Errc::upstream_protocol, "upstream does not tell the size of the blob"};
+  if (hide_sizes_) co_return Error{Errc::unsupported, "upstream does not tell the size of the blob"};
   const auto claimed = claims_.find(digest);
   co_return oci::Descriptor{claimed == claims_.end() ? digest : claimed->second, contents_.at(digest)->size(),
                             std::string(oci::media_type::kOctetStream)};

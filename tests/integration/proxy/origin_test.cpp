@@ -166,6 +166,74 @@ TEST_CASE("Proxy and origin: a redirect to what tells no length", "[proxy]") {
   SECTION("HEAD") { CHECK(head(chain.cache.port(), chain.path()).status == 200); }
 }
 
+TEST_CASE("Proxy and origin: a registry that tells no sizes costs one request each", "[proxy]") {
+  Chain chain;
+  const auto tell_none = [&](const std::string& path, const std::string& blob) {
+    chain.origin.respond(path, [blob](const Request&) {
+      Reply reply;
+      reply.body = blob;
+      reply.framing = Framing::chunked;
+      reply.ranges = false;
+      return reply;
+    });
+  };
+  tell_none(chain.upstream_path(), chain.blob);
+  // A HEAD that is of no use, and a GET: then a GET alone.
+  for (std::size_t asked = 2; asked < 5; ++asked) {
+    const Response response = head(chain.cache.port(), chain.path());
+    CHECK(response.status == 200);
+    CHECK(response.field("content-length").empty());
+    CHECK(chain.origin.requests().size() == asked);
+  }
+  const std::string unknown = "/v2/origin.test/library/app/blobs/" + ScriptedOrigin::digest_of("nobody has it");
+  CHECK(head(chain.cache.port(), unknown).status == 404);
+  // A range of what is not here: the first one asks for the size, later ones do not.
+  const auto check_range = [&](const std::string& digest, const std::string& blob, std::size_t costs) {
+    const std::size_t before = chain.origin.requests().size();
+    const Response response =
+        get(chain.cache.port(), "/v2/origin.test/library/app/blobs/" + digest, {{"Range", "bytes=1000-1999"}});
+    CHECK(response.status == 206);
+    CHECK((response.body == blob.substr(1'000, 1'000)));
+    REQUIRE(chain.cache.wait_idle());
+    CHECK(chain.origin.requests().size() - before == costs);
+  };
+  check_range(chain.digest, chain.blob, 2);
+  for (unsigned seed = 2; seed < 4; ++seed) {
+    const std::string blob = content(500'000, seed);
+    const std::string digest = chain.origin.add_blob("library/app", blob);
+    tell_none(ScriptedOrigin::blob_path("library/app", digest), blob);
+    check_range(digest, blob, 1);
+  }
+  // What is stored is asked about by one GET, once upstream's word on it is old.
+  chain.cache.clock().advance(48h);
+  std::size_t before = chain.origin.requests().size();
+  chain.check_served();
+  CHECK(chain.origin.requests().size() - before <= 2);  // after so long HEADs are tried again
+  chain.cache.clock().advance(48h);
+  before = chain.origin.requests().size();
+  chain.check_served();
+  chain.check_served();
+  CHECK(chain.origin.requests().size() - before <= 2);
+}
+
+TEST_CASE("Proxy and origin: the length that a HEAD tells decides no 416", "[proxy]") {
+  Chain chain;
+  chain.origin.respond(chain.upstream_path(), [&chain](const Request& request) {
+    Reply reply = chain.origin.regular(request);
+    if (request.method == "HEAD") reply.announced = 10;
+    return reply;
+  });
+  const Response range = get(chain.cache.port(), chain.path(), {{"Range", "bytes=1000-1999"}});
+  CHECK(range.status == 206);
+  CHECK(range.field("content-range") == "bytes 1000-1999/1000000");
+  CHECK((range.body == chain.blob.substr(1'000, 1'000)));
+  const Response outside = get(chain.cache.port(), chain.path(), {{"Range", "bytes=1000000-1000001"}});
+  CHECK(outside.status == 416);
+  CHECK(outside.field("content-range") == "bytes */1000000");
+  // Nothing was downloaded for that.
+  CHECK(chain.origin.seen().body_bytes < 10'000);
+}
+
 TEST_CASE("Proxy and origin: a redirect to storage that ignores Range", "[proxy]") {
   Chain chain;
   chain.lead_elsewhere(chain.upstream_path());

@@ -70,6 +70,13 @@ TEST_CASE("Passthrough: upstream's challenge, a login, a pull", "[proxy]") {
   }
 }
 
+TEST_CASE("Passthrough: an upstream that tells no sizes lets in whom it gives the blob", "[proxy]") {
+  Private image;
+  image.cache.quay().hide_sizes(true);
+  CHECK(get(image.cache.port(), image.blob(), kAlice).body == image.bytes);
+  CHECK(get(image.cache.port(), image.blob(), kBob).status >= 400);
+}
+
 TEST_CASE("Passthrough: what is cached is nobody's who was not checked", "[proxy]") {
   Private image;
   image.warm();

@@ -155,7 +155,22 @@ TEST_CASE("stat_blob: where the one byte is answered with everything", "[upstrea
   bench.origin.script(Bench::blob(name), whole);
   const auto found = bench.stat(name);
   REQUIRE_FALSE(found);
-  CHECK(found.error().code == Errc::upstream_protocol);
+  CHECK(found.error().code == Errc::unsupported);
+}
+
+TEST_CASE("stat_blob: a registry that tells no sizes is asked by one GET of one byte", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", content_of(5000));
+  Reply untold;
+  untold.body = content_of(5000);
+  untold.framing = Framing::chunked;
+  untold.ranges = false;
+  bench.origin.respond(Bench::blob(name), [untold](const Request&) { return untold; });
+  for (int i = 0; i < 5; ++i) CHECK(bench.stat(name).error().code == Errc::unsupported);
+  CHECK(bench.origin.count(Bench::blob(name), "HEAD") == 1);
+  CHECK(bench.origin.count(Bench::blob(name), "GET") == 5);
+  // What upstream does not have is another answer.
+  CHECK(bench.stat(ScriptedOrigin::digest_of("nobody has it")).error().code == Errc::blob_unknown);
 }
 
 TEST_CASE("stat_blob: an empty blob", "[upstream]") {

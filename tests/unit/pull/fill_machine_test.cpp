@@ -210,6 +210,10 @@ TEST_CASE("FillMachine: a part may be the whole blob", "[pull]") {
     CHECK(words(machine.dropped()) == "ask 0");
     CHECK(words(machine.answered({0, 4})) == "read first");
   }
+  SECTION("upstream has it and does not tell its size") {
+    CHECK(words(machine.sized(Error{Errc::unsupported, ""})) == "check part");
+    CHECK(words(machine.checked(true)) == "take whole part, saved 4");
+  }
   SECTION("upstream does not let us know") {
     CHECK(words(machine.sized(Error{Errc::unauthorized, ""})) == "fail unauthorized");
   }

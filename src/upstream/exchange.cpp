@@ -67,6 +67,7 @@ bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
 HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
     : blob_heads(clock),
       manifest_heads(clock),
+      tag_digests(clock),
       params(std::move(settings)),
       clock_(clock),
       metrics_(registry, params.name),

@@ -68,6 +68,7 @@ class HttpRegistry::Exchange {
 
   Params params;
   std::atomic<int> large_lists{0};  // that are being read; see kMaxTagListBytes
+  HeadHints tag_digests;  // Docker-Content-Digest of a tag's manifest: whether it is what the body has
 
  private:
   // What one endpoint, or all of them in turn, gave.

@@ -1,6 +1,6 @@
 // HeadHints: whether a registry's HEADs are worth sending, for one kind of content. One that a GET had to settle is not
 // sent again for a while, longer each time. A HEAD that failed in a way that passes (5xx, 429, no answer) counts when
-// it did so twice in a row.
+// it did so twice in a row. Also whether what its heads tell, such as a digest, is worth being believed.
 //
 // Thread-safe. The Clock outlives it. Owned by an Exchange.
 #pragma once

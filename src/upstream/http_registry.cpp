@@ -324,9 +324,17 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
     }
     const std::size_t endpoint = answer->endpoint;
     ReadManifest read = co_await read_manifest(*answer->response, reference);
-    if (read.manifest) co_return std::move(read.manifest);
+    if (read.manifest) {
+      if (!reference.is_digest() && read.manifest->has_named_digest) exchange_->tag_digests.was_useful();
+      co_return std::move(read.manifest);
+    }
+    // A registry that names other digests than its manifests have, again and again, is as one that names none.
+    if (read.doubtful && !exchange_->tag_digests.are_useful()) co_return std::move(*read.doubtful);
     // What comes twice was not changed on the way: upstream means it, and its head says something else.
-    if (before && read.doubtful && before->body == read.doubtful->body) co_return std::move(*read.doubtful);
+    if (before && read.doubtful && before->body == read.doubtful->body) {
+      exchange_->tag_digests.was_useless(false);
+      co_return std::move(*read.doubtful);
+    }
     const Error useless = exchange_->useless(*answer, read.manifest.error());
     if (again) co_return useless;
     // Small enough to be worth asking for once more when the connection broke under it, or for asking somebody else.

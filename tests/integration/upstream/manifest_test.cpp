@@ -106,6 +106,34 @@ TEST_CASE("get_manifest: bytes that are not what they should be", "[upstream]") 
   CHECK(bench.manifest("latest").error().code == Errc::upstream_protocol);
 }
 
+TEST_CASE("get_manifest: a registry that names other digests than its manifests have is asked once", "[upstream]") {
+  Bench bench;
+  const std::string path = Bench::manifest_path("latest");
+  Reply reply;
+  reply.body = kManifest;
+  reply.fields = {{"Content-Type", kType}, {"Docker-Content-Digest", ScriptedOrigin::digest_of("another")}};
+  bench.origin.respond(path, [&reply](const Request&) { return reply; });
+  for (int i = 0; i < 4; ++i) {
+    const auto got = bench.manifest("latest");
+    REQUIRE(got);
+    CHECK(got->digest == digest(ScriptedOrigin::digest_of(kManifest)));
+    CHECK_FALSE(got->has_named_digest);
+  }
+  // The first time it is compared with what comes once more.
+  CHECK(bench.origin.count(path, "GET") == 5);
+  // By digest it is judged as ever.
+  const std::string name = bench.origin.add_manifest("app", "other", kManifest, kType);
+  Reply corrupted;
+  corrupted.body = kManifest;
+  corrupted.corrupt_at = 3;
+  bench.origin.script(Bench::manifest_path(name), corrupted);
+  CHECK(bench.manifest(name).error().code == Errc::digest_mismatch);
+  // Looked at again later.
+  bench.clock.advance(std::chrono::minutes(1));
+  CHECK(bench.manifest("latest"));
+  CHECK(bench.origin.count(path, "GET") == 7);
+}
+
 TEST_CASE("get_manifest: a tag keeps the digest that upstream names and the body has", "[upstream]") {
   Bench bench;
   const oci::Digest by_sha512 = oci::digest_of(oci::Algorithm::sha512, kManifest);

@@ -49,21 +49,8 @@ std::string unknown_key(const access::Route& route, const oci::Reference& refere
   return fmt::format("{} {} {} {}", route.scope.str(), reference.to_string(), accept_class, epoch);
 }
 
-// Under which a tag's record stands: that of what it is for everybody, or, for those who do not take this, of the type
-// that they were given. So a tag has one record for each form that upstream has of it, however many lists of types
-// clients send.
-oci::ManifestClass record_class(oci::ManifestClass accept_class, std::string_view media_type) {
-  return accept_class == oci::kAllManifests ? accept_class : oci::manifest_bit(media_type);
-}
-
 // Upstream was asked for the digest and has it not, or gives out something else.
 bool is_unobtainable(Errc code) { return is_unknown(code) || is_odd_answer(code); }
-
-std::string tag_key(const descriptors::Scope& scope, std::string_view tag) {
-  std::string key = scope.str();
-  key.append(":").append(tag);
-  return key;
-}
 
 }  // namespace
 
@@ -76,6 +63,7 @@ ManifestService::ManifestService(Params params, access::BlobAccess& access, stor
       pool_(pool),
       clock_(clock),
       metrics_(metrics),
+      tags_(params_.tag_ttl, access, store, clock),
       stored_(params_.memory_bytes, store, group),
       negative_(params_.negative, clock),
       misleading_({.ttl = kMisleadingFor, .max_entries = 10'000}, clock),
@@ -171,25 +159,6 @@ runtime::Task<std::optional<ManifestService::Opened>> ManifestService::open_know
   co_return Opened{result, ready_manifest_head(digest, media_type, known.size), digest};
 }
 
-bool ManifestService::is_fresh(const store::TagRecord& record) const {
-  const Clock::Wall now = clock_.wall();
-  return now - record.checked_at < params_.tag_ttl && now >= record.checked_at;
-}
-
-// What the tag was for clients that take these types; of several forms the one that upstream was asked about last.
-std::optional<store::TagRecord> ManifestService::known_tag(const access::Route& route, const oci::Tag& tag,
-                                                           oci::ManifestClass accept_class) const {
-  if (access::is_over(route)) return std::nullopt;
-  if (accept_class == oci::kAllManifests) return store_.catalog().tag(route.scope, tag.str(), accept_class);
-  std::optional<store::TagRecord> last;
-  for (unsigned bit = 1; bit <= accept_class; bit <<= 1U) {
-    if ((accept_class & bit) == 0) continue;
-    auto one = store_.catalog().tag(route.scope, tag.str(), static_cast<oci::ManifestClass>(bit));
-    if (one && (!last || one->checked_at > last->checked_at)) last = std::move(one);
-  }
-  return last;
-}
-
 // Whether a HEAD is enough to believe that the tag is now what it names: the same as before, or a manifest of the same
 // type that is here.
 bool ManifestService::may_have_moved_to(const access::Route& route, const store::TagRecord& record,
@@ -209,9 +178,9 @@ bool ManifestService::is_here(const access::Route& route, const oci::Digest& dig
 runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(access::Route route, oci::Tag tag,
                                                                        oci::ManifestClass accept_class, bool head_only,
                                                                        std::optional<store::TagRecord> seen) {
-  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
+  const std::optional<store::TagRecord> record = tags_.find(route, tag, accept_class);
   const bool renewed = record && (!seen || seen->digest != record->digest || seen->checked_at != record->checked_at);
-  if (renewed && is_fresh(*record)) co_return Error{Errc::superseded, "upstream was asked meanwhile"};
+  if (renewed && tags_.is_fresh(*record)) co_return Error{Errc::superseded, "upstream was asked meanwhile"};
   const access::Revocations::Ticket ticket = access_.begin(route);
   Result<Found> found{Errc::internal};
   if (head_only) {
@@ -229,7 +198,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_tag(access::R
   const bool moved = found && record && record->digest != found->digest;
   metrics_.tag_checks[static_cast<std::size_t>(tag_check(found, record.has_value(), moved))]->add();
   if (found && (!moved || found->object->in_memory)) {
-    note_tag(route, tag, record_class(accept_class, found->object->media_type), found->digest, ticket);
+    tags_.note(route, tag, accept_class, found->object->media_type, found->digest, ticket);
   }
   co_return found;
 }
@@ -248,8 +217,8 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag(access:
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(access::Route route, oci::Tag tag,
                                                                               oci::ManifestClass accept_class,
                                                                               bool head_only) {
-  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
-  const bool fresh = record && is_fresh(*record);
+  const std::optional<store::TagRecord> record = tags_.find(route, tag, accept_class);
+  const bool fresh = record && tags_.is_fresh(*record);
   // Where the bytes have to be fetched, by the tag: what it is may be known from a HEAD alone.
   if (fresh && (head_only || is_here(route, record->digest))) {
     Result<Opened> opened = co_await open_digest(route, record->digest, head_only);
@@ -268,7 +237,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(ac
     if (record && is_no_answer(found.error().code)) {
       co_return co_await stale_or(std::move(route), *record, found.error(), head_only);
     }
-    if (record) co_await take_back(route, tag, accept_class, *record, found.error());
+    if (record) co_await tags_.take_back(route, tag, accept_class, *record, found.error());
     co_return found.error();
   }
   const bool moved = record && record->digest != found->digest;
@@ -281,7 +250,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(ac
   if (!opened && is_unobtainable(opened.error().code)) opened = co_await settle_tag(route, tag, accept_class);
   if (!moved || (opened && opened->digest != found->digest)) co_return opened;
   if (opened) {
-    note_tag(route, tag, record_class(accept_class, opened->object->media_type), found->digest, ticket);
+    tags_.note(route, tag, accept_class, opened->object->media_type, found->digest, ticket);
   } else if (is_no_answer(opened.error().code)) {
     co_return co_await stale_or(std::move(route), *record, opened.error(), head_only);
   }
@@ -293,7 +262,7 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(ac
 runtime::Task<Result<ManifestService::Opened>> ManifestService::settle_tag(access::Route route, oci::Tag tag,
                                                                            oci::ManifestClass accept_class) {
   misleading_.add(tag_key(route.scope, tag.str()));
-  const std::optional<store::TagRecord> now = known_tag(route, tag, accept_class);
+  const std::optional<store::TagRecord> now = tags_.find(route, tag, accept_class);
   Result<Found> found = co_await fetch_shared(std::move(route), oci::Reference(tag), accept_class, false, now);
   if (!found) co_return found.error();
   co_return Opened{access::CacheResult::miss, found->object, found->digest};
@@ -304,44 +273,6 @@ void ManifestService::distrust_heads(const descriptors::Scope& scope, const oci:
   for (const store::NamedTag& tag : store_.catalog().tag_records(scope)) {
     if (tag.record.digest == digest) misleading_.add(tag_key(scope, tag.name));
   }
-}
-
-// What was taken out while upstream was asked stays out.
-void ManifestService::note_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
-                               const oci::Digest& digest, const access::Revocations::Ticket& ticket) {
-  // None of the six types, in answer to a list of some of them: nobody would look for it.
-  if (accept_class == 0) return;
-  const auto revoked = [&] {
-    return access_.revocations().revoked(ticket, tag_key(route.scope, tag.str())) ||
-           access_.revoked(ticket, route.scope, digest);
-  };
-  if (revoked()) return;
-  store_.catalog().set_tag(route.scope, tag.str(), accept_class, digest);
-  if (revoked()) store_.catalog().clear_tag(route.scope, tag.str());
-}
-
-// Upstream has answered that the tag is no more, or that it may not be read: an outage does not bring it back. What was
-// noted since `record` is a newer word.
-runtime::Task<void> ManifestService::take_back(const access::Route& route, const oci::Tag& tag,
-                                               oci::ManifestClass accept_class, const store::TagRecord& record,
-                                               const Error& error) {
-  // What upstream says to a client's own credentials is about the client.
-  const bool refused = is_about_login(error.code) && !route.on_behalf;
-  if (!refused && !is_unknown(error.code)) co_return;
-  const std::optional<store::TagRecord> now = known_tag(route, tag, accept_class);
-  if (!now || now->digest != record.digest || now->checked_at != record.checked_at) co_return;
-  store_.catalog().clear_tag(route.scope, tag.str());
-  if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
-  const Result<void> forgotten = co_await access_.forget(route.scope, record.digest);
-  if (!forgotten) {
-    log::warn("manifests", fmt::format("cannot remove {} of {} from the descriptor cache: {}",
-                                       record.digest.to_string(), route.scope.str(), forgotten.error().message));
-  }
-}
-
-bool ManifestService::forget_tag(const descriptors::Scope& scope, std::string_view tag) {
-  access_.revocations().revoke(tag_key(scope, tag));
-  return store_.catalog().clear_tag(scope, tag);
 }
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(access::Route route, store::TagRecord record,
@@ -476,8 +407,8 @@ bool ManifestService::peek_digest(const access::Route& route, const oci::Digest&
 
 bool ManifestService::peek_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
                                ReadyHit& hit) {
-  const std::optional<store::TagRecord> record = known_tag(route, tag, accept_class);
-  if (!record || !is_fresh(*record)) return false;
+  const std::optional<store::TagRecord> record = tags_.find(route, tag, accept_class);
+  if (!record || !tags_.is_fresh(*record)) return false;
   hit.until = std::min(hit.until, record->checked_at + params_.tag_ttl);
   return peek_digest(route, record->digest, hit);
 }

@@ -12,7 +12,7 @@
 //
 // Upstream is always asked with the whole list of manifest types, so that it neither refuses nor converts. A client
 // that does not take what a tag then is gets the tag asked for once more with what it does take; what comes has a
-// record of its own, by its type. What is none of the six types has one form, which everybody gets.
+// record of its own (tag_records.hpp). What is none of the six types has one form, which everybody gets.
 //
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
@@ -32,6 +32,7 @@
 #include "pull/metrics.hpp"
 #include "pull/ready_object.hpp"
 #include "pull/stored_manifests.hpp"
+#include "pull/tag_records.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
 #include "store/blob_store.hpp"
@@ -67,7 +68,7 @@ class ManifestService {
                                              const oci::Accept& accept);
 
   // Forgets what the tag was, whoever asks; false where it was not known. What is on its way is not remembered.
-  bool forget_tag(const descriptors::Scope& scope, std::string_view tag);
+  bool forget_tag(const descriptors::Scope& scope, std::string_view tag) { return tags_.forget(scope, tag); }
 
   // What is kept here of tags of any upstream and is no record: an upstream's rights have changed. Any thread.
   void forget_upstream() { misleading_.clear(); }
@@ -93,9 +94,6 @@ class ManifestService {
   void distrust_heads(const descriptors::Scope& scope, const oci::Digest& digest);
   runtime::Task<Result<Found>> ask_tag(access::Route route, oci::Tag tag, oci::ManifestClass accept_class,
                                        bool head_only, std::optional<store::TagRecord> seen);
-  [[nodiscard]] std::optional<store::TagRecord> known_tag(const access::Route& route, const oci::Tag& tag,
-                                                          oci::ManifestClass accept_class) const;
-  [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
   [[nodiscard]] bool may_have_moved_to(const access::Route& route, const store::TagRecord& record, const Found& found);
   [[nodiscard]] bool is_here(const access::Route& route, const oci::Digest& digest);
   bool peek_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);
@@ -103,10 +101,6 @@ class ManifestService {
 
   runtime::Task<void> remember_references(access::Route route, oci::ManifestInfo info,
                                           const access::Revocations::Ticket& ticket);
-  void note_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
-                const oci::Digest& digest, const access::Revocations::Ticket& ticket);
-  runtime::Task<void> take_back(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
-                                const store::TagRecord& record, const Error& error);
   runtime::Task<Result<Found>> fetch(access::Route route, oci::Reference reference, std::string accept);
   runtime::Task<Result<Found>> keep(access::Route route, oci::Reference reference, upstream::ManifestAnswer answer,
                                     const access::Revocations::Ticket& ticket);
@@ -122,6 +116,7 @@ class ManifestService {
   runtime::DiskPool& pool_;
   const Clock& clock_;
   const Metrics metrics_;
+  TagRecords tags_;
   StoredManifests stored_;
   access::NegativeCache negative_;
   access::NegativeCache misleading_;  // tags whose HEAD has named something else than their GET gives

@@ -53,8 +53,8 @@ bool is_no_range(Errc code) {
 }  // namespace
 
 PassThrough::PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access,
-                         access::MembershipCheck& membership, Fills& fills, const Clock& clock, runtime::TaskGroup& group,
-                         const Metrics& metrics)
+                         access::MembershipCheck& membership, Fills& fills, const Clock& clock,
+                         runtime::TaskGroup& group, const Metrics& metrics)
     : params_(params),
       access_(access),
       membership_(membership),

@@ -24,6 +24,7 @@
 
 #include "access/blob_access.hpp"
 #include "access/membership_check.hpp"
+#include "access/negative_cache.hpp"
 #include "access/upstreams.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -32,7 +33,6 @@
 #include "oci/digest.hpp"
 #include "pull/direct_ranges.hpp"
 #include "pull/fills.hpp"
-#include "access/negative_cache.hpp"
 #include "runtime/task_group.hpp"
 
 namespace sluice::pull {
@@ -52,8 +52,9 @@ class PassThrough {
     std::string manifest_type;             // of what is a manifest; else empty
   };
 
-  PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access, access::MembershipCheck& membership,
-              Fills& fills, const Clock& clock, runtime::TaskGroup& group, const Metrics& metrics);
+  PassThrough(const Params& params, const TransferParams& transfer, access::BlobAccess& access,
+              access::MembershipCheck& membership, Fills& fills, const Clock& clock, runtime::TaskGroup& group,
+              const Metrics& metrics);
   PassThrough(const PassThrough&) = delete;
   PassThrough& operator=(const PassThrough&) = delete;
   ~PassThrough();

@@ -8,6 +8,7 @@
 #include "client.hpp"
 #include "fixture.hpp"
 #include "oci/media_type.hpp"
+#include "support/temp_directory.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -382,6 +383,71 @@ TEST_CASE("Proxy: a tag has one record for each form, however many lists of type
     CHECK(get(cache.port(), kLatest, {{"Accept", accept}}).body == next);
   }
   CHECK(cache.store().catalog().tag_records(scope).size() == 2);
+}
+
+TEST_CASE("Proxy: a client that takes none of a tag's forms is answered from what was learnt", "[proxy]") {
+  TempDirectory directory;
+  const std::filesystem::path data = directory.path() / "data";
+  const std::string index = index_manifest(oci::digest_of(oci::Algorithm::sha256, "image"), 5);
+  const Fields narrow{{"Accept", kSchema2}};
+  const Fields other{{"Accept", kSchema2 + ", " + kOciManifest}};
+  const auto scope = *descriptors::Scope::repository("docker.io/library/app");
+  {
+    Fixture cache({.data = data});
+    cache.hub().add_manifest("library/app", "latest", index, kOciIndex);
+    const auto check = [&](const Fields& accept, std::size_t asked) {
+      for (const std::string method : {"GET", "HEAD", "GET"}) {
+        const Response response = fetch(cache.port(), method, kLatest, accept);
+        CHECK(response.status == 200);
+        CHECK(response.field("content-type") == kOciIndex);
+        if (method == "GET") CHECK(response.body == index);
+      }
+      CHECK(cache.hub().seen().manifests() == asked);
+    };
+    // The whole list first, then each list of types once.
+    check(narrow, 2);
+    check(other, 3);
+    check(narrow, 3);
+    CHECK(cache.store().catalog().tag_records(scope).size() == 2);
+    // Compared as any other when it has grown old.
+    cache.clock().advance(61s);
+    check(narrow, 5);
+    CHECK(cache.hub().seen().manifest_gets == 2);
+    cache.clock().advance(61s);
+    cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
+    for (const Fields& accept : {narrow, other}) {
+      const Response stale = get(cache.port(), kLatest, accept);
+      CHECK(stale.status == 200);
+      CHECK(stale.body == index);
+      CHECK_FALSE(stale.field("warning").empty());
+    }
+    REQUIRE(cache.stop());
+  }
+  Fixture cache({.data = data});
+  cache.hub().fail_all(Error{Errc::upstream_unreachable, "out"});
+  CHECK(get(cache.port(), kLatest, narrow).body == index);
+  // An answer that it is gone takes it back for all.
+  cache.hub().fail_all(std::nullopt);
+  cache.clock().advance(61s);
+  CHECK(get(cache.port(), kLatest, narrow).status == 404);
+  CHECK(cache.store().catalog().tag_records(scope).empty());
+}
+
+TEST_CASE("Proxy: what a client of other types gets is its own, also where upstream has ignored types before",
+          "[proxy]") {
+  Fixture cache;
+  const std::string image = image_manifest(1, kSchema2);
+  const std::string index = index_manifest(oci::digest_of(oci::Algorithm::sha256, image), image.size());
+  cache.hub().add_manifest("library/app", "latest", index, kOciIndex);
+  REQUIRE(get(cache.port(), kLatest, {{"Accept", kOciManifest}}).body == index);
+  // By now there is a form for those who take schema 2.
+  cache.hub().set_narrow("library/app", "latest", image, kSchema2);
+  CHECK(get(cache.port(), kLatest, {{"Accept", kSchema2}}).body == image);
+  // A removal is one for all.
+  REQUIRE(cache.store().catalog().clear_tag(*descriptors::Scope::repository("docker.io/library/app"), "latest"));
+  const std::size_t asked = cache.hub().seen().manifests();
+  CHECK(get(cache.port(), kLatest, {{"Accept", kOciManifest}}).body == image);
+  CHECK(cache.hub().seen().manifests() == asked + 2);
 }
 
 TEST_CASE("Proxy: a client that has the manifest gets 304", "[proxy]") {

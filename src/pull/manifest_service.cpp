@@ -225,6 +225,11 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::open_tag_once(ac
     // A digest that upstream does not have any more means that the tag has moved.
     if (opened || !is_unobtainable(opened.error().code)) co_return opened;
   }
+  if (record && !fresh) {
+    if (std::optional<Opened> opened = co_await stale_while_throttled(route, tag, *record, head_only)) {
+      co_return std::move(*opened);
+    }
+  }
   const access::Revocations::Ticket ticket = access_.begin(route);
   // A tag that is known needs only to be compared; HEADs are free where GETs count (Docker Hub).
   const bool misleads = misleading_.contains(tag_key(route.scope, tag.str()));
@@ -285,6 +290,21 @@ runtime::Task<Result<ManifestService::Opened>> ManifestService::stale_or(access:
   if (!opened) co_return error;
   opened->result = access::CacheResult::stale;
   co_return opened;
+}
+
+// Upstream has said when it may be asked for the tag again, and the one who heard it waits for that, or has done so:
+// nobody else needs to.
+runtime::Task<std::optional<ManifestService::Opened>> ManifestService::stale_while_throttled(access::Route route,
+                                                                                             oci::Tag tag,
+                                                                                             store::TagRecord record,
+                                                                                             bool head_only) {
+  const std::chrono::milliseconds left = route.registry->throttled_for(route.repository, oci::Reference(tag));
+  if (left.count() <= 0) co_return std::nullopt;
+  Error error(Errc::throttled, fmt::format("{} limits our requests", route.registry->name()),
+              std::chrono::ceil<std::chrono::seconds>(left));
+  Result<Opened> opened = co_await stale_or(std::move(route), std::move(record), std::move(error), head_only);
+  if (!opened) co_return std::nullopt;
+  co_return std::move(*opened);
 }
 
 runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(access::Route route,

@@ -3,6 +3,7 @@
 //   a tag's record   age < ttl        believed
 //                    older            one HEAD upstream for all who ask: the same digest renews it, another replaces it
 //                    upstream is out  served stale, for at most `stale_for` beyond its ttl
+//                    it has said 429  served stale at once, to all but the one who waits for its Retry-After
 //                    401, 403, 404    upstream's answer is the answer
 //
 // The digest decides: a manifest is served as it is, whatever the parser makes of it, with the type that upstream's
@@ -108,6 +109,8 @@ class ManifestService {
   runtime::Task<Result<Found>> fetch_shared(access::Route route, oci::Reference reference,
                                             oci::ManifestClass accept_class, bool head_only,
                                             std::optional<store::TagRecord> seen = std::nullopt);
+  runtime::Task<std::optional<Opened>> stale_while_throttled(access::Route route, oci::Tag tag, store::TagRecord record,
+                                                             bool head_only);
   runtime::Task<Result<Opened>> stale_or(access::Route route, store::TagRecord record, Error error, bool head_only);
 
   const Params params_;

@@ -72,7 +72,8 @@ HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& c
       clock_(clock),
       metrics_(registry, params.name),
       admission_({{params.max_connections, params.requests_per_second}, params.headers_timeout}, clock,
-                 &metrics_.wait_seconds, &metrics_.waiting) {
+                 &metrics_.wait_seconds, &metrics_.waiting),
+      throttled_(clock) {
   if (!params.jitter) params.jitter = random_jitter;
   if (!params.sleep) params.sleep = sleep_for;
   endpoints_.push_back(std::make_unique<Endpoint>(params, params.base, client, clock, registry, metrics_, admission_));
@@ -234,6 +235,8 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   tried.error = co_await refuse(std::move(answer), request.wanted);
   tried.elsewhere = down || status == 429;
   tried.wait = tried.error->retry_after;
+  // What upstream says to one client's login is about that one.
+  if (status == 429 && !request.client_authorization) throttled_.note(request.path, tried.wait);
   if (request.is_hint) {
     tried.again = false;
   } else if (status == 429) {

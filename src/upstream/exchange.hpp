@@ -17,6 +17,7 @@
 #include "upstream/endpoint.hpp"
 #include "upstream/head_hints.hpp"
 #include "upstream/http_registry.hpp"
+#include "upstream/throttled.hpp"
 
 namespace sluice::upstream {
 
@@ -41,6 +42,9 @@ class HttpRegistry::Exchange {
   // Asks by HEAD. Errors: what a GET would not do better.
   runtime::Task<Result<Hint>> hint(Request request, std::function<bool(const http::ClientResponse&)> is_usable);
 
+  // For how long that path is not to be asked for again, as a 429 has said; zero where none has.
+  [[nodiscard]] std::chrono::milliseconds throttled_for(std::string_view path) { return throttled_.left(path); }
+
   // The error of an answer that ask() let through; reads its body for what upstream says.
   runtime::Task<Error> refuse(Transport::Answer answer, Wanted wanted);
 
@@ -64,11 +68,11 @@ class HttpRegistry::Exchange {
 
   HeadHints blob_heads;
   HeadHints manifest_heads;
+  HeadHints tag_digests;  // Docker-Content-Digest of a tag's manifest: whether it is what the body has
   EncodedBlobs encoded_blobs;
 
   Params params;
   std::atomic<int> large_lists{0};  // that are being read; see kMaxTagListBytes
-  HeadHints tag_digests;  // Docker-Content-Digest of a tag's manifest: whether it is what the body has
 
  private:
   // What one endpoint, or all of them in turn, gave.
@@ -120,6 +124,7 @@ class HttpRegistry::Exchange {
   Admission admission_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
   BrokenDownloads broken_;
+  Throttled throttled_;
   std::atomic<std::size_t> slow_{0};  // those in ask_slowly
 };
 

@@ -132,6 +132,13 @@ Error hidden(const Error& why) {
 
 }  // namespace
 
+std::chrono::milliseconds HttpRegistry::throttled_for(const oci::Repository& repository,
+                                                      const oci::Reference& reference) const {
+  // What upstream says to one client's login is nothing to others.
+  if (client_authorization_) return std::chrono::milliseconds(0);
+  return exchange_->throttled_for(manifest_path(exchange_->upstream_name(repository), reference));
+}
+
 Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
   const auto until = std::chrono::steady_clock::now() + exchange_->params.request_timeout;
   const std::string name = exchange_->upstream_name(repository);
@@ -166,6 +173,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   const Result<std::uint64_t> size = size_by_range(response.head(), response.content_length());
   if (!size) {
+    if (by_head && size.error().code == Errc::unsupported) heads.was_useless(hint.passes);
     // Also behind a redirect it is an odd answer, and no outage: a download may bring the blob all the same.
     Error error = exchange_->useless(*answer, size.error());
     error.code = size.error().code;
@@ -173,7 +181,6 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   if (coding_of(response.head())) {
     co_await let_go(std::move(*answer));
-    if (by_head && size.error().code == Errc::unsupported) heads.was_useless(hint.passes);
     if (by_head) heads.was_useless(hint.passes);
     co_return co_await stat_encoded(std::move(repository), digest, *size, until);
   }

@@ -135,6 +135,8 @@ class HttpRegistry final : public Registry {
   runtime::Task<Result<void>> ping() override;
   void note_claimed_size(const oci::Digest& digest, std::uint64_t size_bytes) override;
   void note_mismatch(const oci::Digest& digest) override;
+  [[nodiscard]] std::chrono::milliseconds throttled_for(const oci::Repository& repository,
+                                                        const oci::Reference& reference) const override;
   // Shares connections and metrics with this one, which it may outlive; Client, Clock and metrics registry it may not.
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;

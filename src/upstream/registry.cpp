@@ -17,6 +17,10 @@ std::shared_ptr<Registry> Registry::on_behalf_of(std::string) { return nullptr; 
 
 std::shared_ptr<Registry> Registry::behind_others(std::shared_ptr<Urgency>) { return nullptr; }
 
+std::chrono::milliseconds Registry::throttled_for(const oci::Repository&, const oci::Reference&) const {
+  return std::chrono::milliseconds(0);
+}
+
 std::shared_ptr<Registry> Registry::passing_on(std::string) { return nullptr; }
 
 void Registry::note_claimed_size(const oci::Digest&, std::uint64_t) {}

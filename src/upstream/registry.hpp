@@ -21,6 +21,7 @@
 // Messages name the upstream's host, the method, the path and the status; never a query string or a secret.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -166,6 +167,10 @@ class Registry {
   // With whose credentials it asks about that repository. Where it cannot tell, those of a client: nobody else is given
   // what it fetches.
   [[nodiscard]] virtual Rights rights(const oci::Repository& repository) const;
+
+  // For how long it has asked not to be asked for that manifest again (Retry-After of a 429); zero where it has not.
+  [[nodiscard]] virtual std::chrono::milliseconds throttled_for(const oci::Repository& repository,
+                                                                const oci::Reference& reference) const;
 
   // The same upstream, asked for a client whose request came through proxies: `via` is what its Via says, which goes on
   // upstream in front of our own entry (RFC 9110 section 7.6.3). Null from a Registry that asks nobody.

@@ -60,6 +60,10 @@ class WatchedRegistry final : public Registry {
     registry_->note_claimed_size(digest, size_bytes);
   }
   void note_mismatch(const oci::Digest& digest) override { registry_->note_mismatch(digest); }
+  [[nodiscard]] std::chrono::milliseconds throttled_for(const oci::Repository& repository,
+                                                        const oci::Reference& reference) const override {
+    return registry_->throttled_for(repository, reference);
+  }
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;
   [[nodiscard]] std::shared_ptr<Registry> passing_on(std::string via) override;

@@ -1,5 +1,6 @@
 // Manifests that the cache has no need to understand: their digest says that the bytes are right.
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -416,6 +417,48 @@ TEST_CASE("Proxy: a tag that has moved costs a HEAD and a GET", "[proxy]") {
   cache.clock().advance(61s);
   check(1);
   CHECK(origin.requests().size() == 4);
+}
+
+TEST_CASE("Proxy: a tag that has moved and is throttled keeps one client waiting", "[proxy]") {
+  ScriptedOrigin origin;
+  const std::string tag = ScriptedOrigin::manifest_path("library/app", "latest");
+  const auto set = [&](unsigned number) {
+    const Reply reply = Narrow::answer(true, number);
+    origin.respond(tag, [reply](const Request&) { return reply; });
+  };
+  Fixture cache({.origin_url = origin.url(), .origin_patience = 20s});
+  const std::string path = "/v2/origin.test/library/app/manifests/latest";
+  set(1);
+  REQUIRE(get(cache.port(), path).body == Narrow::index(1));
+  set(2);
+  // The first GET of what it is now is throttled, and the next one is slow.
+  const Reply moved = Narrow::answer(true, 2);
+  Reply throttled;
+  throttled.status = 429;
+  throttled.fields = {{"Retry-After", "1"}};
+  Reply slow = moved;
+  slow.head_gate = std::make_shared<Gate>();
+  const auto gets = std::make_shared<std::atomic<int>>(0);
+  origin.respond(tag, [moved, throttled, slow, gets](const Request& request) {
+    if (request.method == "HEAD") return moved;
+    return gets->fetch_add(1) == 0 ? throttled : slow;
+  });
+  cache.clock().advance(61s);
+  Client first(cache.port());
+  first.send("GET", path);
+  // It waits for its turn, and then for the answer.
+  REQUIRE(origin.wait_until([&](const auto& seen) { return seen.count(tag, "GET") == 3; }));
+  for (int i = 0; i < 3; ++i) {
+    const Response response = get(cache.port(), path);
+    CHECK(response.status == 200);
+    CHECK(response.body == Narrow::index(1));
+    CHECK_FALSE(response.field("warning").empty());
+  }
+  CHECK(origin.count(tag, "GET") == 3);
+  CHECK(origin.count(tag, "HEAD") == 1);
+  slow.head_gate->open();
+  CHECK(first.read_response().body == Narrow::index(2));
+  CHECK(get(cache.port(), path).body == Narrow::index(2));
 }
 
 TEST_CASE("Proxy: a manifest that only a GET tells of costs one request", "[proxy]") {

@@ -27,8 +27,13 @@ constexpr std::size_t kMaxChecked = 1000;
 
 // A registry without the API: what is at its path is nothing, or not for GET.
 bool has_no_api(Errc code) {
-  return code == Errc::manifest_unknown || code == Errc::name_unknown || code == Errc::unsupported ||
-         code == Errc::upstream_protocol;
+  return code == Errc::manifest_unknown || code == Errc::name_unknown || code == Errc::unsupported;
+}
+
+// A part of the list would say that the rest is not there. Without the API there is no first page.
+Error of_later_page(Error error) {
+  if (has_no_api(error.code) || is_odd_answer(error.code)) error.code = Errc::upstream_failed;
+  return error;
 }
 
 bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
@@ -103,21 +108,16 @@ runtime::Task<Result<Referrers::List>> Referrers::ask(access::Route route, oci::
   for (std::size_t page = 0; !what.empty(); ++page) {
     Result<upstream::ListAnswer> answer = co_await access::in_time(route, route.registry->list(route.repository, what));
     if (!answer) {
-      // A part of the list would say that the rest is not there. Without the API there is no first page.
-      if (page != 0 && has_no_api(answer.error().code)) co_return Error{Errc::upstream_failed, answer.error().message};
-      co_return answer.error();
+      co_return page == 0 ? answer.error() : of_later_page(answer.error());
     }
     bytes += answer->body.size();
     if (page == params_.max_pages || bytes > oci::kMaxManifestBytes || answer->next_is_unusable) {
       co_return Error{Errc::upstream_failed, "upstream lists more referrers than can be handed on"};
     }
-    const bool is_index = oci::is_index(answer->media_type);
     const bool moves = answer->next != what;
     what = moves ? std::move(answer->next) : std::string();
     Result<std::vector<Referrer>> some = co_await read(std::make_shared<const std::string>(std::move(answer->body)));
-    // What calls itself an index is the API's answer, and damaged: that is no registry without the API.
-    if (!some && (page != 0 || is_index)) co_return Error{Errc::upstream_failed, some.error().message};
-    if (!some) co_return some.error();
+    if (!some) co_return page == 0 ? some.error() : of_later_page(some.error());
     all.insert(all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
   }
   if (all.empty() && !store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
@@ -221,12 +221,12 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route,
   co_return list;
 }
 
-runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, oci::Digest subject) {
+runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, oci::Digest subject, Absent absent) {
   Result<oci::Tag> tag = oci::Tag::parse(tag_of(subject));
   if (!tag) co_return tag.error();
   const Result<ManifestService::Opened> opened =
       co_await manifests_.open(route, oci::Reference(std::move(*tag)), {}, false);
-  if (!opened && opened.error().code == Errc::manifest_unknown) {
+  if (!opened && opened.error().code == Errc::manifest_unknown && absent == Absent::is_empty) {
     co_await note_empty(std::move(route), subject);
     co_return Found{access::CacheResult::miss, none_};
   }
@@ -264,7 +264,7 @@ runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const access::Rou
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::by_tag_or_kept(access::Route route, oci::Digest subject) {
-  Result<Found> found = co_await by_tag(route, subject);
+  Result<Found> found = co_await by_tag(route, subject, Absent::is_empty);
   if (found || !is_no_answer(found.error().code)) co_return found;
   if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
   co_return cannot_be_listed(found.error());
@@ -290,17 +290,21 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
   if (outcome.result) co_return Found{access::CacheResult::miss, *outcome.result};
   const Error error = outcome.result.error();
   if (has_no_api(error.code)) {
-    if (error.code != Errc::upstream_protocol) missing_.add(scope);
+    missing_.add(scope);
     co_return co_await by_tag_or_kept(std::move(route), subject);
   }
   if (!is_no_answer(error.code)) co_return error;
   // The API's answer before the tag's.
   if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
-  if (store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests)) {
-    const Result<Found> found = co_await by_tag(std::move(route), subject);
-    if (found) co_return *found;
+  // Nonsense at the API's path (a web page, a document of errors with a 200) may mean that there is no API: the tag
+  // counts where it has referrers. That it has none does not make the nonsense an empty list.
+  const bool tag_is_known = store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests).has_value();
+  if (is_odd_answer(error.code) || tag_is_known) {
+    const Result<Found> found = co_await by_tag(route, subject, Absent::is_no_answer);
+    if (found && (!is_odd_answer(error.code) || !found->list->empty())) co_return *found;
   }
-  co_return cannot_be_listed(error);
+  co_return cannot_be_listed(
+      Error(error.code, fmt::format("{}: {}", route.registry->name(), error.message), error.retry_after));
 }
 
 }  // namespace sluice::pull

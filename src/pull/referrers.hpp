@@ -6,6 +6,7 @@
 //     it has no such API           ──▶ the tag, where it is an index: those of its manifests whose subject this is
 //     it is out, or throttles      ──▶ what is kept, the API's answer or the tag's, for at most `stale_for`; else 503,
 //                                      because an empty list would say "unsigned"
+//     it answers with no list      ──▶ the same; also the tag's, where it is not empty
 //
 // A list is parsed once and then one shared object. An answer of the API is stored like a manifest, and stands in the
 // tag table under a name that no tag can have; an empty one, which clients can ask for without end, only where the
@@ -67,7 +68,9 @@ class Referrers {
   runtime::Task<Result<List>> keep(access::Route route, oci::Digest subject, std::vector<Referrer> referrers);
   runtime::Task<Result<List>> stored(oci::Digest index);
   runtime::Task<Result<List>> parse_stored(oci::Digest index);
-  runtime::Task<Result<Found>> by_tag(access::Route route, oci::Digest subject);
+  // What it means that there is no such tag.
+  enum class Absent : std::uint8_t { is_empty, is_no_answer };
+  runtime::Task<Result<Found>> by_tag(access::Route route, oci::Digest subject, Absent absent);
   runtime::Task<Result<List>> check_tag(access::Route route, oci::Digest subject,
                                         std::shared_ptr<const ReadyObject> index);
   runtime::Task<bool> refers_to(std::shared_ptr<const ReadyObject> manifest, oci::Digest subject);

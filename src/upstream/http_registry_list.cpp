@@ -22,6 +22,11 @@ namespace {
 
 std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
 
+bool is_referrers(std::string_view path) { return path.find("/referrers/") != std::string_view::npos; }
+
+// What registries without the referrers API answer at its path besides 404.
+bool is_no_api(int status) { return status == 400 || status == 405 || status == 406 || status == 410 || status == 501; }
+
 // One of the few that may hold a large list in memory.
 class LargeList {
  public:
@@ -107,7 +112,12 @@ Task<Result<ListAnswer>> HttpRegistry::fetch_page(std::string name, std::string 
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
   if (response.status() != 200) {
-    if (response.status() / 100 != 2) co_return co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
+    if (response.status() / 100 != 2) {
+      const bool no_api = is_no_api(response.status()) && is_referrers(path);
+      Error error = co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
+      if (no_api) error.code = Errc::unsupported;
+      co_return error;
+    }
     const Error why(Errc::upstream_protocol, fmt::format("status {} for a list", response.status()));
     co_return exchange_->useless(*answer, why);
   }

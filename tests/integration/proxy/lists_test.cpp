@@ -511,6 +511,63 @@ TEST_CASE("Referrers: an outage is never an empty list", "[proxy]") {
   }
 }
 
+TEST_CASE("Referrers: nonsense is never an empty list", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string nonsense = GENERATE(as<std::string>(), R"({"errors":[]})", "{}", "[]", R"({"manifests":{}})", "x");
+  INFO(nonsense);
+  bool is_page = GENERATE(false, true);  // an error of the client, as for a web page
+  const auto say = [&] {
+    cache.hub().script_lists([nonsense, is_page](const std::string&) -> Answered {
+      if (is_page) return Error{Errc::upstream_protocol, "a web page"};
+      return upstream::ListAnswer{nonsense, "application/json"};
+    });
+  };
+  SECTION("nothing is known of it") {
+    say();
+    for (int i = 0; i < 2; ++i) {
+      const Response response = get(cache.port(), referrers_path(subject));
+      CHECK(response.status == 503);
+      CHECK(response.body.find("docker.io") != std::string::npos);
+    }
+  }
+  SECTION("the tag is something else") {
+    say();
+    cache.hub().add_manifest("library/app", tag_of(subject), image_manifest(1, kOciManifest), kOciManifest);
+    CHECK(get(cache.port(), referrers_path(subject)).status == 503);
+  }
+  SECTION("the tag has some") {
+    say();
+    const std::string mine = add_referrer(cache.hub(), subject, "a/b");
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({mine}), kOciIndex);
+    const Response response = get(cache.port(), referrers_path(subject));
+    CHECK(response.status == 200);
+    CHECK(json::parse(response.body)["manifests"].size() == 1);
+  }
+  SECTION("it was known") {
+    cache.hub().set_referrers("library/app", subject, index_of({referrer(some_digest("a"), "x/y")}));
+    REQUIRE(get(cache.port(), referrers_path(subject)).status == 200);
+    say();
+    cache.clock().advance(61s);
+    const Response stale = get(cache.port(), referrers_path(subject));
+    CHECK(stale.status == 200);
+    CHECK(json::parse(stale.body)["manifests"].size() == 1);
+  }
+}
+
+TEST_CASE("Referrers: an API that is not there in any way leaves the tag", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  cache.hub().script_lists([](const std::string&) -> Answered { return Error{Errc::unsupported, "501"}; });
+  CHECK(json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].empty());
+  const oci::Digest other = some_digest("other");
+  const std::string mine = add_referrer(cache.hub(), other, "a/b");
+  cache.hub().add_manifest("library/app", tag_of(other), index_of({mine}), kOciIndex);
+  CHECK(json::parse(get(cache.port(), referrers_path(other)).body)["manifests"].size() == 1);
+  // That is remembered.
+  CHECK(cache.hub().seen().lists.size() == 1);
+}
+
 TEST_CASE("Referrers: an empty list lives for seconds, and is kept for outages", "[proxy]") {
   const bool has_api = GENERATE(true, false);
   Fixture cache;
@@ -585,12 +642,11 @@ TEST_CASE("Referrers: bad input", "[proxy]") {
   cache.hub().refuse("library/app", Error{Errc::denied, "no"});
   CHECK(get(cache.port(), referrers_path(some_digest("x"))).status == 403);
   cache.hub().refuse("library/app", std::nullopt);
-  // What cannot be read is passed over for the tag.
+  // What cannot be read does not say that there are none.
   const oci::Digest subject = some_digest("subject");
   cache.hub().set_referrers("library/app", subject, GENERATE("<html>", "{}", R"({"manifests":[{"digest":"x"}]})"));
   const Response nonsense = get(cache.port(), referrers_path(subject));
-  CHECK(nonsense.status == 200);
-  CHECK(json::parse(nonsense.body)["manifests"].empty());
+  CHECK(nonsense.status == 503);
 }
 
 TEST_CASE("Routes: a host that fits the pattern names the upstream", "[proxy]") {

@@ -89,6 +89,32 @@ TEST_CASE("list: a Link of no use costs the next page, not this one", "[upstream
   CHECK(got->next_is_unusable);
 }
 
+TEST_CASE("list: a registry without the referrers API may say so in several ways", "[upstream]") {
+  Bench bench;
+  const std::string subject = ScriptedOrigin::digest_of("subject");
+  const std::string path = "/v2/app/referrers/" + subject;
+  for (const int status : {400, 405, 406, 410, 501}) {
+    INFO(status);
+    Reply reply;
+    reply.status = status;
+    bench.origin.script(path, reply);
+    CHECK(list(bench, "referrers/" + subject).error().code == Errc::unsupported);
+  }
+  CHECK(list(bench, "referrers/" + subject).error().code == Errc::manifest_unknown);
+  Reply html;
+  html.fields = {{"Content-Type", "text/html"}};
+  html.body = "<html>";
+  bench.origin.script(path, html);
+  const auto nonsense = list(bench, "referrers/" + subject);
+  CHECK(nonsense.error().code == Errc::upstream_protocol);
+  CHECK(nonsense.error().message.find(bench.origin.authority()) != std::string::npos);
+  // Of tags it says nothing of the kind.
+  Reply reply;
+  reply.status = 405;
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list").error().code == Errc::upstream_protocol);
+}
+
 TEST_CASE("list: tags of 64 MiB, and no more", "[upstream]") {
   Bench bench;
   std::string body = R"({"tags":[")";

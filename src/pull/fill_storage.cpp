@@ -1,5 +1,6 @@
 #include "pull/fill_storage.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,7 +10,7 @@
 namespace sluice::pull {
 namespace {
 
-// How much room a blob of unknown length is given at a time.
+// How much room a blob of unknown length is given at a time, and the least that one of known length is.
 constexpr std::uint64_t kRoomStep = 1024 * 1024;
 
 }  // namespace
@@ -44,7 +45,14 @@ streamcache::OpenFile FillStorage::opener(const oci::Digest& digest, const store
 runtime::Task<Result<void>> FillStorage::make_room(store::Reservation& room, std::uint64_t end,
                                                    std::optional<std::uint64_t> size) {
   if (end <= room.bytes()) co_return Result<void>{};
-  Result<void> reserved = co_await store_.reserve(room, size ? *size : end + kRoomStep);
+  std::uint64_t wanted = end + kRoomStep;
+  if (size) {
+    // What can never be stored makes nobody else go.
+    if (room.bytes() < *size && !store_.ledger().can_hold(*size - room.bytes()))
+      co_return store::Ledger::no_room_for(*size);
+    wanted = std::min(*size, std::max(wanted, 2 * end));
+  }
+  Result<void> reserved = co_await store_.reserve(room, wanted);
   // The program is ending and the account of space is closed. What arrives still goes into the part, for the next
   // process.
   if (!reserved && reserved.error().code == Errc::shutting_down) co_return Result<void>{};

@@ -34,8 +34,9 @@ class FillStorage {
   [[nodiscard]] streamcache::OpenFile opener(const oci::Digest& digest, const store::Origin& origin,
                                              std::shared_ptr<store::Reservation> room);
 
-  // Before bytes up to `end` are written. Of a known size all room is made at once, of an unknown one step by step.
-  // Errors: there is no room.
+  // Before bytes up to `end` are written: makes room for these and about as many more, not for all that upstream has
+  // announced, which may never come and would have made others go. Errors: there is no room, or for a blob of `size`
+  // there can never be.
   runtime::Task<Result<void>> make_room(store::Reservation& room, std::uint64_t end, std::optional<std::uint64_t> size);
 
   // Makes the file, which is whole and right, the blob `digest`; of what is passed on without being stored, and where

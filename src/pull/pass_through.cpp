@@ -60,8 +60,8 @@ PassThrough::PassThrough(const Params& params, const TransferParams& transfer, a
       membership_(membership),
       fills_(fills),
       group_(group),
-      untold_({.ttl = kUntoldFor, .max_entries = 1'000}, clock),
-      shared_{transfer, metrics, runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>(group)} {}
+      shared_{transfer, metrics, runtime::SingleFlight<std::string, std::shared_ptr<const std::string>>(group)},
+      untold_({.ttl = kUntoldFor, .max_entries = 1'000}, clock) {}
 
 PassThrough::~PassThrough() = default;
 

@@ -88,14 +88,19 @@ Ledger::Verdict Ledger::decide(std::uint64_t bytes) {
     reserved_gauge_.set(static_cast<std::int64_t>(reserved_));
     return Verdict::granted;
   }
-  // With everything at rest and idle gone, and after those who came before.
-  const std::uint64_t ahead = queued_ + bytes;
+  return could_fit(queued_ + bytes) ? Verdict::wait : Verdict::no_space;  // after those who came before
+}
+
+// With everything at rest and idle gone.
+bool Ledger::could_fit(std::uint64_t bytes) const noexcept {
   const std::uint64_t fixed = reserved_ + overhead_;
-  if (limit_ != kUnlimited && (fixed > limit_ || ahead > limit_ - fixed)) return Verdict::no_space;
-  if (watches_free_ && headroom_ + static_cast<std::int64_t>(at_rest_ + idle_) < static_cast<std::int64_t>(ahead)) {
-    return Verdict::no_space;
-  }
-  return Verdict::wait;
+  if (limit_ != kUnlimited && (fixed > limit_ || bytes > limit_ - fixed)) return false;
+  return !watches_free_ || headroom_ + static_cast<std::int64_t>(at_rest_ + idle_) >= static_cast<std::int64_t>(bytes);
+}
+
+bool Ledger::can_hold(std::uint64_t size_bytes) const {
+  const std::scoped_lock lock(mutex_);
+  return could_fit(on_disk(size_bytes));
 }
 
 Ledger::Verdict Ledger::take(std::uint64_t bytes) {
@@ -141,6 +146,10 @@ runtime::Task<Ledger::Verdict> Ledger::wait(std::uint64_t bytes) {
       runtime::kAwait);
 }
 
+Error Ledger::no_room_for(std::uint64_t size_bytes) {
+  return {Errc::no_space, fmt::format("no room for {} within the limits of the store", format_bytes(size_bytes))};
+}
+
 runtime::Task<Result<void>> Ledger::grow(Reservation& reservation, std::uint64_t size_bytes) {
   const std::uint64_t bytes = on_disk(size_bytes);
   if (bytes <= reservation.bytes_) co_return Result<void>{};
@@ -150,8 +159,7 @@ runtime::Task<Result<void>> Ledger::grow(Reservation& reservation, std::uint64_t
   // Nothing is awaited from here on, so what was granted cannot get lost.
   if (verdict == Verdict::closed) co_return Error(Errc::shutting_down);
   if (verdict != Verdict::granted) {
-    co_return Error(Errc::no_space,
-                    fmt::format("no room for {} within the limits of the store", format_bytes(size_bytes)));
+    co_return no_room_for(size_bytes);
   }
   reservation.ledger_ = this;
   reservation.bytes_ = bytes;

@@ -82,6 +82,10 @@ class Ledger {
   // Makes `reservation` at least as large as a file of `size_bytes`. May suspend while blobs are evicted. Errors:
   // no_space (all that could be evicted would not do; the reservation is as before), shutting_down.
   runtime::Task<Result<void>> grow(Reservation& reservation, std::uint64_t size_bytes);
+  // Whether a file of that size can ever get room, if all that is at rest and idle were evicted for it.
+  [[nodiscard]] bool can_hold(std::uint64_t size_bytes) const;
+  // What grow() says of one that cannot.
+  [[nodiscard]] static Error no_room_for(std::uint64_t size_bytes);
   // For what is on the disk already: never fails, and may cross the limit, which then makes others go.
   Reservation hold(std::uint64_t size_bytes, Kind kind = Kind::running);
   // Makes it that of a file of `size_bytes` which is all written, without letting go of it in between.
@@ -129,9 +133,10 @@ class Ledger {
     std::function<void(Verdict)> resume;  // posts
   };
 
-  // These six under the lock.
+  // These seven under the lock.
   [[nodiscard]] std::uint64_t used() const noexcept { return at_rest_ + idle_ + reserved_ + overhead_; }
   [[nodiscard]] bool fits(std::uint64_t bytes) const noexcept;
+  [[nodiscard]] bool could_fit(std::uint64_t bytes) const noexcept;
   [[nodiscard]] Wanted wanted_locked() const noexcept;
   Verdict decide(std::uint64_t bytes);
   void count(std::uint64_t bytes) noexcept;

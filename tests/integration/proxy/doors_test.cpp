@@ -469,3 +469,29 @@ TEST_CASE("Ranges: a cold blob whose length upstream does not tell", "[proxy]") 
     CHECK((response.body == blob.substr(499'900)));
   }
 }
+
+// A registry of his own is all that it takes to announce a blob as large as the store, and to send a byte of it.
+TEST_CASE("Doors: what a registry announces makes nobody else's blobs go", "[proxy][doors]") {
+  Fixture cache({.max_size = {std::uint64_t{40} << 20, 0}});
+  std::vector<oci::Digest> stored;
+  for (int i = 0; i < 10; ++i) {
+    const std::string blob = content(3'000'000 + static_cast<std::size_t>(i));
+    stored.push_back(cache.hub().add_blob("library/app", blob));
+    REQUIRE(get(cache.port(), blob_path("library/app", stored.back())).complete);
+  }
+  REQUIRE(cache.wait_idle());
+  const std::string some = content(2'000'000);
+  const oci::Digest large = cache.quay().add_blob("evil/app", some);
+  cache.quay().plan(large, {.announced = std::uint64_t{39} << 20});
+  cache.quay().hold(large, 100'000);
+  Client reader(cache.port());
+  reader.send("GET", blob_path("evil/app", large) + "?ns=quay.io");
+  REQUIRE(reader.read_head().status == 200);
+  // The bytes that have come have their room.
+  CHECK(reader.read_bytes(50'000).size() == 50'000);
+  CHECK(cache.store().ledger().reserved() > 0);
+  CHECK(cache.store().ledger().reserved() < 4'000'000);
+  for (const oci::Digest& digest : stored) CHECK(cache.store().find(digest).has_value());
+  reader.close();
+  cache.quay().release(large);
+}

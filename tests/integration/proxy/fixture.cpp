@@ -21,10 +21,11 @@ using namespace std::chrono_literals;
 
 constexpr auto kPatience = 20s;
 
-store::BlobStore::Params store_params(const std::filesystem::path& root) {
+store::BlobStore::Params store_params(const std::filesystem::path& root, SizeLimit max_size) {
   store::BlobStore::Params params;
   params.root = root;
   params.durability = store::Durability::none;
+  params.max_size = max_size;
   return params;
 }
 
@@ -75,7 +76,7 @@ FakeRegistry* add(access::Upstreams& upstreams, metrics::Registry& metrics, cons
 Fixture::Fixture(Params params)
     : params_(std::move(params)),
       data_(params_.data.empty() ? own_.emplace().path() / "data" : params_.data),
-      store_(store_params(data_), filesystem_, pool_, clock_, registry_),
+      store_(store_params(data_, params_.max_size), filesystem_, pool_, clock_, registry_),
       parts_({.root = data_}, filesystem_, clock_, registry_),
       upstreams_({"docker.io", params_.host_pattern}),
       hub_(add(upstreams_, registry_, "docker.io", {true, std::nullopt, params_.prefetch})),

@@ -44,6 +44,7 @@ class Fixture {
   struct Params {
     // Where the data stands; none: a directory of its own.
     std::filesystem::path data = {};
+    SizeLimit max_size = {};  // of the store; off
     std::optional<std::uint64_t> window_bytes = 256 * 1024;
     streamcache::Abandoned abandoned = streamcache::Abandoned::finish;
     std::size_t read_bytes = 64 * 1024;

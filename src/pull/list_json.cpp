@@ -1,7 +1,6 @@
 #include "pull/list_json.hpp"
 
-#include <cstdint>
-#include <limits>
+#include <algorithm>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -64,7 +63,7 @@ class ListReader : public nlohmann::json_sax<json> {
   }
   bool start_array(std::size_t) override {
     if (depth_ == 0) return fail("it is not an object");
-    if (in_elements()) return fail("it holds something else");
+    if (in_elements() && !odd_element()) return false;
     if (list_comes_) {
       has_list_ = in_list_ = true;
       begin_list();
@@ -89,6 +88,8 @@ class ListReader : public nlohmann::json_sax<json> {
   virtual bool element(const std::string& text) = 0;
   virtual bool begin_element() = 0;
   virtual bool end_element() = 0;
+  // Anything else, as it begins.
+  virtual bool odd_element() { return fail("it holds something else"); }
 
  private:
   [[nodiscard]] bool in_elements() const noexcept { return in_list_ && depth_ == 2; }
@@ -96,7 +97,7 @@ class ListReader : public nlohmann::json_sax<json> {
   bool count() { return ++values_ <= kMaxValues || fail("it holds too many values"); }
   bool value() {
     if (depth_ == 0) return fail("it is not an object");
-    if (in_elements()) return fail("it holds something else");
+    if (in_elements() && !odd_element()) return false;
     if (list_comes_ && !has_list_) return fail("it is no list");
     list_comes_ = false;
     return count();
@@ -139,10 +140,18 @@ class DescriptorFinder final : public ListReader {
       : ListReader("manifests"), text_(text), read_(read) {}
 
   std::vector<std::string_view> found;
+  std::size_t others = 0;  // elements that are no objects
 
  private:
-  void begin_list() override { found.clear(); }
-  bool element(const std::string&) override { return fail("it holds something else"); }
+  void begin_list() override {
+    found.clear();
+    others = 0;
+  }
+  bool element(const std::string&) override { return odd_element(); }
+  bool odd_element() override {
+    ++others;
+    return true;
+  }
   bool begin_element() override {
     begin_ = read_ - 1;
     return true;
@@ -191,18 +200,41 @@ std::string text_of(const json& object, const char* key) {
   return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
-Result<Referrer> read_referrer(std::string_view text) {
-  const Result<json> parsed = oci::parse_json(text, kDescriptorBounds);
-  if (!parsed || !parsed->is_object()) return no_list("its list of referrers has a descriptor that is too large");
-  const auto size = parsed->find("size");
-  if (size == parsed->end() || !size->is_number_unsigned() ||
-      size->get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-    return no_list("its list of referrers has one without a size");
+bool is_high(char c) noexcept { return (static_cast<unsigned char>(c) & 0x80U) != 0; }
+
+// What is looked for is ASCII, so bytes that are not UTF-8 (Latin-1 in an annotation) need not be read: every one
+// beyond ASCII becomes a '?', and all stand where they stood.
+std::string as_ascii(std::string_view text) {
+  std::string out(text);
+  std::replace_if(out.begin(), out.end(), is_high, '?');
+  return out;
+}
+
+// The descriptor in one line. Where it is not UTF-8 it is as it came, but for what stands between its values: JSON has
+// no line ends inside of them.
+std::string one_line(std::string_view text) {
+  std::string out(text);
+  std::replace_if(out.begin(), out.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  return out;
+}
+
+// Nothing where it is no descriptor: without a digest there is nothing that it could describe. What else may be wrong
+// with it is for the client to judge. Errors: upstream_protocol, for one that is too large.
+Result<std::optional<Referrer>> read_referrer(std::string_view text) {
+  Result<json> parsed = oci::parse_json(text, kDescriptorBounds);
+  const bool is_utf8 = parsed.has_value();
+  if (!is_utf8 && std::any_of(text.begin(), text.end(), is_high)) {
+    parsed = oci::parse_json(as_ascii(text), kDescriptorBounds);
   }
-  if (text_of(*parsed, "mediaType").empty()) return no_list("its list of referrers has one without a media type");
-  Result<oci::Digest> digest = oci::Digest::parse(text_of(*parsed, "digest"));
-  if (!digest) return no_list("its list of referrers: " + digest.error().message);
-  return Referrer{parsed->dump(), text_of(*parsed, "artifactType"), *digest};
+  if (!parsed || !parsed->is_object()) return no_list("its list of referrers has a descriptor that is too large");
+  Referrer referrer;
+  referrer.digest_text = text_of(*parsed, "digest");
+  const Result<oci::Digest> digest = oci::Digest::parse(referrer.digest_text);
+  if (!digest && digest.error().code != Errc::digest_unsupported) return std::optional<Referrer>();
+  if (digest) referrer.digest = *digest;
+  referrer.artifact_type = text_of(*parsed, "artifactType");
+  referrer.descriptor = is_utf8 ? parsed->dump() : one_line(text);
+  return std::optional(std::move(referrer));
 }
 
 // Reads `text` to its end; nothing where it is right.
@@ -227,19 +259,32 @@ Result<void> parse_tags(std::string_view body, NameList::Builder& into) {
   return {};
 }
 
-Result<std::vector<Referrer>> parse_referrers(std::string_view body) {
+Result<ReadReferrers> parse_referrers(std::string_view body) {
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (body.starts_with(kByteOrderMark)) body.remove_prefix(kByteOrderMark.size());
+  std::string ascii;
+  if (std::any_of(body.begin(), body.end(), is_high)) ascii = as_ascii(body);
+  const std::string_view walked = ascii.empty() ? body : std::string_view(ascii);
   std::size_t read = 0;
   DescriptorFinder finder(body, read);
-  const CountingIterator first(body.data(), &read);
-  const CountingIterator last(body.data() + body.size(), &read);
-  if (auto wrong = read_list(body, first, last, finder, "its list of referrers")) return *wrong;
-  std::vector<Referrer> out;
-  out.reserve(finder.found.size());
+  const CountingIterator first(walked.data(), &read);
+  const CountingIterator last(walked.data() + walked.size(), &read);
+  if (auto wrong = read_list(walked, first, last, finder, "its list of referrers")) return *wrong;
+  ReadReferrers out;
+  out.left_out = finder.others;
+  out.referrers.reserve(finder.found.size());
   for (const std::string_view descriptor : finder.found) {
-    Result<Referrer> referrer = read_referrer(descriptor);
+    Result<std::optional<Referrer>> referrer = read_referrer(descriptor);
     if (!referrer) return referrer.error();
-    out.push_back(std::move(*referrer));
+    if (*referrer) {
+      out.referrers.push_back(std::move(**referrer));
+    } else {
+      ++out.left_out;
+    }
   }
+  // An empty list would say that nothing refers to the manifest.
+  if (out.referrers.empty() && out.left_out > 0)
+    return no_list("its list of referrers has no entry with a valid digest");
   return out;
 }
 

@@ -26,7 +26,7 @@ ReferrerList::ReferrerList(const std::vector<Referrer>& referrers) {
     entry.size = static_cast<std::uint32_t>(referrer.descriptor.size());
     entry.digest = static_cast<std::uint32_t>(digests_.size());
     text_ += referrer.descriptor;
-    digests_ += referrer.digest.to_string();
+    digests_ += referrer.digest_text;
     if (!referrer.artifact_type.empty()) {
       const auto [at, made] = known.try_emplace(referrer.artifact_type, static_cast<std::uint32_t>(types_.size()));
       if (made) types_.push_back(referrer.artifact_type);

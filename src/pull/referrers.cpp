@@ -1,6 +1,7 @@
 #include "pull/referrers.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <iterator>
 
 #include <fmt/format.h>
@@ -24,6 +25,11 @@ std::string key_of(const access::Route& route, const oci::Digest& subject) {
 constexpr std::size_t kReadInPlace = 64 * 1024;
 // Of the manifests that an index under the tag names, each of which is fetched once.
 constexpr std::size_t kMaxChecked = 1000;
+// Of those, how many upstream is asked about for one request. Whoever asks again goes on behind them.
+constexpr std::size_t kMaxAsked = 100;
+constexpr std::chrono::seconds kGoOnAfter{1};
+// A list of which upstream does not have all is kept for so many times empty_ttl at most.
+constexpr int kMostPauses = 64;
 
 // A registry without the API: what is at its path is nothing, or not for GET.
 bool has_no_api(Errc code) {
@@ -34,6 +40,10 @@ bool has_no_api(Errc code) {
 Error of_later_page(Error error) {
   if (has_no_api(error.code) || is_odd_answer(error.code)) error.code = Errc::upstream_failed;
   return error;
+}
+
+Error unlisted(const access::Route& route, const Error& why) {
+  return cannot_be_listed(Error(why.code, fmt::format("{}: {}", route.registry->name(), why.message), why.retry_after));
 }
 
 bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
@@ -49,6 +59,7 @@ Referrers::Referrers(Params params, ManifestService& manifests, store::BlobStore
       clock_(clock),
       empty_index_(oci::digest_of(oci::Algorithm::sha256, none_->index())),
       missing_(params.missing, clock),
+      log_(clock),
       empty_(params.max_empty == 0 ? 1 : params.max_empty),
       ready_(params.memory_bytes),
       flights_(group) {}
@@ -72,10 +83,40 @@ bool Referrers::was_empty(const std::string& key, std::chrono::milliseconds with
   return said != nullptr && clock_.now() - *said < within;
 }
 
-runtime::Task<Result<std::vector<Referrer>>> Referrers::read(std::shared_ptr<const std::string> index) {
-  if (index->size() <= kReadInPlace) co_return parse_referrers(*index);
-  co_return co_await runtime::offload(pool_,
-                                      [index]() -> Result<std::vector<Referrer>> { return parse_referrers(*index); });
+std::chrono::milliseconds Referrers::stale_within() const {
+  constexpr std::chrono::hours kForEver{24 * 365 * 100};
+  return params_.stale_for.count() == 0 ? kForEver : params_.tag_ttl + params_.stale_for;
+}
+
+// What an index under the tag has last said, while it is in memory.
+std::optional<Referrers::Found> Referrers::last_listed(const access::Route& route, const oci::Digest& subject) {
+  std::string ready_key;
+  {
+    const std::scoped_lock lock(mutex_);
+    const Listed* listed = listed_.find(key_of(route, subject));
+    if (listed == nullptr || clock_.now() - listed->at >= stale_within()) return std::nullopt;
+    ready_key = listed->ready_key;
+  }
+  List list = ready_.find(ready_key);
+  return list ? std::optional(Found{access::CacheResult::stale, std::move(list)}) : std::nullopt;
+}
+
+runtime::Task<Result<std::vector<Referrer>>> Referrers::read(std::string_view upstream,
+                                                             std::shared_ptr<const std::string> index) {
+  const auto parse = [index]() -> Result<ReadReferrers> { return parse_referrers(*index); };
+  Result<ReadReferrers> read{Errc::internal};
+  if (index->size() <= kReadInPlace) {
+    read = parse();
+  } else {
+    read = co_await runtime::offload(pool_, parse);
+  }
+  if (!read) co_return read.error();
+  if (read->left_out > 0) {
+    log_.write(log::Level::warn, "referrers", std::string(upstream),
+               fmt::format("a list of referrers from {} has entries without a valid digest, which are left out: {}",
+                           upstream, read->left_out));
+  }
+  co_return std::move(read->referrers);
 }
 
 // Of an index that is at rest, parsed once for all who ask.
@@ -94,7 +135,8 @@ runtime::Task<Result<Referrers::List>> Referrers::parse_stored(oci::Digest index
   if (List ready = ready_.find(key)) co_return ready;
   Result<std::string> body = co_await store_.read_small(index, oci::kMaxManifestBytes);
   if (!body) co_return body.error();
-  const Result<std::vector<Referrer>> referrers = co_await read(std::make_shared<const std::string>(std::move(*body)));
+  const Result<std::vector<Referrer>> referrers =
+      co_await read("the store", std::make_shared<const std::string>(std::move(*body)));
   if (!referrers) co_return referrers.error();
   List list = std::make_shared<const ReferrerList>(*referrers);
   ready_.insert(key, list, list->bytes());
@@ -116,7 +158,8 @@ runtime::Task<Result<Referrers::List>> Referrers::ask(access::Route route, oci::
     }
     const bool moves = answer->next != what;
     what = moves ? std::move(answer->next) : std::string();
-    Result<std::vector<Referrer>> some = co_await read(std::make_shared<const std::string>(std::move(answer->body)));
+    Result<std::vector<Referrer>> some =
+        co_await read(route.registry->name(), std::make_shared<const std::string>(std::move(answer->body)));
     if (!some) co_return page == 0 ? some.error() : of_later_page(some.error());
     all.insert(all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
   }
@@ -163,6 +206,7 @@ runtime::Task<void> Referrers::note_empty(access::Route route, oci::Digest subje
   {
     const std::scoped_lock lock(mutex_);
     empty_.insert(key_of(route, subject), clock_.now());
+    listed_.erase(key_of(route, subject));
   }
   const std::string name = record_name(subject);
   const bool known = store_.catalog().membership(route.scope, subject).has_value() ||
@@ -194,30 +238,82 @@ runtime::Task<bool> Referrers::refers_to(std::shared_ptr<const ReadyObject> mani
   co_return co_await runtime::offload(pool_, look);
 }
 
+// How far the manifests of an index under the tag have been looked at. Used by one flight at a time; `waiting` by all.
+struct Referrers::Look {
+  std::atomic<int> waiting{0};
+  std::size_t upto = 0;                                  // of the index's manifests
+  std::vector<std::uint32_t> found;                      // those of them that refer to the subject
+  bool complete = true;                                  // upstream has had all
+  std::optional<Clock::Monotonic> until = std::nullopt;  // upstream is asked for none of them again before that
+  std::chrono::milliseconds pause{0};
+};
+
+// Clients choose the subjects and name no end of them: a look that was forgotten begins again.
+std::shared_ptr<Referrers::Look> Referrers::look_at(const std::string& key) {
+  const std::scoped_lock lock(mutex_);
+  if (const std::shared_ptr<Look>* look = looks_.find(key)) return *look;
+  auto look = std::make_shared<Look>();
+  looks_.insert(key, look);
+  return look;
+}
+
+// Asks for the manifests of an index that have not been looked at. Errors: overloaded, these were not all, and the next
+// one goes on; the manifests'.
+runtime::Task<Result<void>> Referrers::look_on(access::Route route, oci::Digest subject,
+                                               const std::vector<Referrer>& listed, Look& look) {
+  for (std::size_t asked = 0; look.upto < listed.size(); ++look.upto) {
+    if (asked == kMaxAsked || look.waiting == 0) {
+      co_return Error{Errc::overloaded, "the tag names more referrers than are looked at for one request", kGoOnAfter};
+    }
+    // Of an algorithm that nobody here can compute, so that nobody here can tell what it refers to.
+    if (!listed[look.upto].digest) continue;
+    const Result<ManifestService::Opened> opened =
+        co_await manifests_.open(route, oci::Reference(*listed[look.upto].digest), {}, false);
+    if (!opened && !is_unknown(opened.error().code)) co_return opened.error();
+    if (!opened || opened->result != access::CacheResult::hit) ++asked;
+    look.complete = look.complete && opened;
+    if (opened && co_await refers_to(opened->object, subject)) {
+      look.found.push_back(static_cast<std::uint32_t>(look.upto));
+    }
+  }
+  co_return Result<void>{};
+}
+
 // The manifests of an index under the tag that name `subject` as theirs. Some registries keep the image itself there,
 // and its platforms are no referrers.
 runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route, oci::Digest subject,
-                                                            std::shared_ptr<const ReadyObject> index) {
+                                                            std::shared_ptr<const ReadyObject> index,
+                                                            std::shared_ptr<Look> look) {
   const std::shared_ptr<const std::string> body(index, &index->body);
-  Result<std::vector<Referrer>> listed = co_await read(body);
-  if (!listed) co_return none_;
+  Result<std::vector<Referrer>> listed = co_await read(route.registry->name(), body);
+  if (!listed) co_return listed.error();
   if (listed->size() > kMaxChecked) {
     co_return Error{Errc::upstream_failed, "the tag names more referrers than can be looked at"};
   }
-  bool complete = true;
-  std::vector<Referrer> referrers;
-  for (Referrer& candidate : *listed) {
-    const Result<ManifestService::Opened> opened =
-        co_await manifests_.open(route, oci::Reference(candidate.digest), {}, false);
-    if (!opened && !is_unknown(opened.error().code)) co_return opened.error();
-    complete = complete && opened;
-    if (!opened) continue;
-    if (co_await refers_to(opened->object, subject)) referrers.push_back(std::move(candidate));
+  if (look->until && clock_.now() >= *look->until) {
+    look->upto = 0;
+    look->found.clear();
+    look->complete = true;
+    look->until.reset();
   }
+  const Result<void> looked = co_await look_on(route, subject, *listed, *look);
+  if (!looked) co_return looked.error();
+  std::vector<Referrer> referrers;
+  for (const std::uint32_t at : look->found) referrers.push_back(std::move((*listed)[at]));
   // One of its own also where it is empty: the cache drops a key when nobody holds its list any more.
   List list = std::make_shared<const ReferrerList>(referrers);
   if (!list->empty()) forget_empty(route, subject);
-  if (complete) ready_.insert(index->etag + subject.to_string(), list, list->bytes());
+  const std::string ready_key = index->etag + subject.to_string();
+  if (look->complete) {
+    ready_.insert(ready_key, list, list->bytes());
+    const std::scoped_lock lock(mutex_);
+    listed_.insert(key_of(route, subject), Listed{ready_key, clock_.now()});
+    looks_.erase(key_of(route, subject) + " " + index->etag);
+  } else if (!look->until) {
+    // What is missing may be on its way, or gone for good.
+    look->pause = std::clamp(2 * look->pause, params_.empty_ttl, kMostPauses * params_.empty_ttl);
+    look->until = clock_.now() + look->pause;
+  }
   co_return list;
 }
 
@@ -231,18 +327,31 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, o
     co_return Found{access::CacheResult::miss, none_};
   }
   if (!opened) co_return opened.error();
-  // Something else under that tag is no list of referrers.
-  if (!oci::is_index(opened->object->media_type)) co_return Found{opened->result, none_};
-  if (List ready = ready_.find(opened->object->etag + subject.to_string())) {
+  const std::shared_ptr<const ReadyObject>& index = opened->object;
+  if (!oci::is_index(index->media_type)) {
+    if (!oci::names_manifest_type(index->media_type)) {
+      co_return Error{Errc::upstream_protocol, "what stands under the tag of the referrers is no manifest"};
+    }
+    // Something else under that tag is no list of referrers.
+    co_return Found{opened->result, none_};
+  }
+  if (List ready = ready_.find(index->etag + subject.to_string())) {
     co_return Found{opened->result, std::move(ready)};
   }
-  const runtime::SingleFlight<std::string, List>::Work work =
-      [this, all = access::for_all(route), subject, index = opened->object] { return check_tag(all, subject, index); };
-  auto outcome =
-      co_await access::wait_for(route, flights_.run(key_of(route, subject) + " " + opened->object->etag, work));
+  const std::string key = key_of(route, subject) + " " + index->etag;
+  const std::shared_ptr<Look> look = look_at(key);
+  ++look->waiting;
+  const std::shared_ptr<void> waits(nullptr, [look](void*) { --look->waiting; });
+  const runtime::SingleFlight<std::string, List>::Work work = [this, all = access::for_all(route), subject, index,
+                                                               look] { return check_tag(all, subject, index, look); };
+  auto outcome = co_await access::wait_for(route, flights_.run(key, work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
-  if (others && !outcome.result && is_about_login(outcome.result.error().code))
-    outcome.result = co_await access::in_time(route, work());
+  if (others && !outcome.result && is_about_login(outcome.result.error().code)) {
+    // Not from where the other one's look has come to, which he may still be at.
+    const auto own = std::make_shared<Look>();
+    ++own->waiting;
+    outcome.result = co_await access::in_time(route, check_tag(access::for_all(route), subject, index, own));
+  }
   if (!outcome.result) co_return outcome.result.error();
   co_return Found{opened->result, *outcome.result};
 }
@@ -257,9 +366,7 @@ runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const access::Rou
       if (list) co_return Found{access::CacheResult::stale, *list};
     }
   }
-  constexpr std::chrono::hours kForEver{24 * 365 * 100};
-  const std::chrono::milliseconds within = for_ever ? kForEver : params_.tag_ttl + params_.stale_for;
-  if (was_empty(key_of(route, subject), within)) co_return Found{access::CacheResult::stale, none_};
+  if (was_empty(key_of(route, subject), stale_within())) co_return Found{access::CacheResult::stale, none_};
   co_return std::nullopt;
 }
 
@@ -267,7 +374,8 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag_or_kept(access::Route 
   Result<Found> found = co_await by_tag(route, subject, Absent::is_empty);
   if (found || !is_no_answer(found.error().code)) co_return found;
   if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
-  co_return cannot_be_listed(found.error());
+  if (std::optional<Found> last = last_listed(route, subject)) co_return std::move(*last);
+  co_return unlisted(route, found.error());
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci::Digest subject) {
@@ -303,8 +411,8 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
     const Result<Found> found = co_await by_tag(route, subject, Absent::is_no_answer);
     if (found && (!is_odd_answer(error.code) || !found->list->empty())) co_return *found;
   }
-  co_return cannot_be_listed(
-      Error(error.code, fmt::format("{}: {}", route.registry->name(), error.message), error.retry_after));
+  if (std::optional<Found> last = last_listed(route, subject)) co_return std::move(*last);
+  co_return unlisted(route, error);
 }
 
 }  // namespace sluice::pull

@@ -8,6 +8,9 @@
 //                                      because an empty list would say "unsigned"
 //     it answers with no list      ──▶ the same; also the tag's, where it is not empty
 //
+// Of an index under the tag upstream is asked for a hundred manifests at most per request, and where it does not have
+// one of them, not again for empty_ttl, and each time twice as long.
+//
 // A list is parsed once and then one shared object. An answer of the API is stored like a manifest, and stands in the
 // tag table under a name that no tag can have; an empty one, which clients can ask for without end, only where the
 // repository is known to have the subject, and is remembered in memory alone otherwise.
@@ -21,9 +24,11 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/recurring_log.hpp"
 #include "base/shared_cache.hpp"
 #include "base/sieve_map.hpp"
 #include "pull/list_json.hpp"
@@ -64,7 +69,14 @@ class Referrers {
 
  private:
   runtime::Task<Result<List>> ask(access::Route route, oci::Digest subject);
-  runtime::Task<Result<std::vector<Referrer>>> read(std::shared_ptr<const std::string> index);
+  struct Look;
+  struct Listed {
+    std::string ready_key;  // in ready_
+    Clock::Monotonic at;
+  };
+
+  runtime::Task<Result<std::vector<Referrer>>> read(std::string_view upstream,
+                                                    std::shared_ptr<const std::string> index);
   runtime::Task<Result<List>> keep(access::Route route, oci::Digest subject, std::vector<Referrer> referrers);
   runtime::Task<Result<List>> stored(oci::Digest index);
   runtime::Task<Result<List>> parse_stored(oci::Digest index);
@@ -72,7 +84,12 @@ class Referrers {
   enum class Absent : std::uint8_t { is_empty, is_no_answer };
   runtime::Task<Result<Found>> by_tag(access::Route route, oci::Digest subject, Absent absent);
   runtime::Task<Result<List>> check_tag(access::Route route, oci::Digest subject,
-                                        std::shared_ptr<const ReadyObject> index);
+                                        std::shared_ptr<const ReadyObject> index, std::shared_ptr<Look> look);
+  runtime::Task<Result<void>> look_on(access::Route route, oci::Digest subject, const std::vector<Referrer>& listed,
+                                      Look& look);
+  std::shared_ptr<Look> look_at(const std::string& key);
+  std::optional<Found> last_listed(const access::Route& route, const oci::Digest& subject);
+  [[nodiscard]] std::chrono::milliseconds stale_within() const;
   runtime::Task<bool> refers_to(std::shared_ptr<const ReadyObject> manifest, oci::Digest subject);
   runtime::Task<Result<Found>> by_tag_or_kept(access::Route route, oci::Digest subject);
   runtime::Task<std::optional<Found>> kept(const access::Route& route, const oci::Digest& subject);
@@ -89,9 +106,13 @@ class Referrers {
   const List none_ = std::make_shared<const ReferrerList>();
   const oci::Digest empty_index_;
   access::NegativeCache missing_;
-  std::mutex mutex_;                               // guards empty_
+  RecurringLog log_;
+  std::mutex mutex_;                               // guards the next three
   SieveMap<std::string, Clock::Monotonic> empty_;  // when upstream said so
-  SharedCache<std::string, ReferrerList> ready_;   // by the digest of the index; of a tag's with the subject
+  SieveMap<std::string, Listed> listed_{10'000};   // what tags have said
+  // How far indexes under tags have been looked at that name what upstream does not have.
+  SieveMap<std::string, std::shared_ptr<Look>> looks_{1'000};
+  SharedCache<std::string, ReferrerList> ready_;  // by the digest of the index; of a tag's with the subject
   runtime::SingleFlight<std::string, List> flights_;
 };
 

@@ -1,4 +1,5 @@
 // Tags, referrers and the catalog: from upstream while it answers, from what is here while it does not.
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "client.hpp"
 #include "fixture.hpp"
 #include "oci/media_type.hpp"
+#include "support/captured_log.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -553,6 +555,122 @@ TEST_CASE("Referrers: nonsense is never an empty list", "[proxy]") {
     CHECK(stale.status == 200);
     CHECK(json::parse(stale.body)["manifests"].size() == 1);
   }
+}
+
+TEST_CASE("Referrers: one bad entry does not hide the others", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string mine = add_referrer(cache.hub(), subject, "a/b");
+  const std::string other = some_digest("other").to_string();
+  // And whether a client that may ask the API sees it: what it refers to cannot be told by the tag.
+  const auto [entry, is_kept] = GENERATE_COPY(table<std::string, bool>(
+      {{"null", false},
+       {"[5]", false},
+       {R"({"mediaType":"a/b","size":1})", false},
+       {R"({"mediaType":"a/b","digest":"sha256:zz","size":1})", false},
+       {R"({"digest":"md5:00112233445566778899aabbccddeeff","mediaType":"a/b","size":1})", true},
+       {R"({"digest":")" + other + R"(","mediaType":"a/b"})", true},
+       {R"({"digest":")" + other + R"(","mediaType":"a/b","size":-1})", true},
+       {R"({"digest":")" + other + R"(","mediaType":"a/b","size":1.0})", true},
+       {R"({"digest":")" + other + R"(","mediaType":null,"size":1})", true},
+       {R"({"annotations":{"by":"Ren)"
+        "\xe9"
+        R"("},"digest":")" +
+            other + R"("})",
+        true}}));
+  INFO(entry);
+  const std::string listed = index_of({entry, mine});
+  const auto count = [](const std::string& body) {
+    std::string ascii = body;
+    std::replace(ascii.begin(), ascii.end(), '\xe9', '?');
+    return json::parse(ascii)["manifests"].size();
+  };
+  SECTION("the API has it") {
+    cache.hub().set_referrers("library/app", subject, listed);
+    for (int i = 0; i < 2; ++i) {
+      const Response response = get(cache.port(), referrers_path(subject));
+      CHECK(response.status == 200);
+      CHECK(response.body.find(mine) != std::string::npos);
+      CHECK((response.body.find(entry) != std::string::npos) == is_kept);
+      CHECK(count(response.body) == (is_kept ? 2 : 1));
+      cache.clock().advance(i == 0 ? 0s : 61s);
+    }
+  }
+  SECTION("the tag has it") {
+    cache.hub().add_manifest("library/app", tag_of(subject), listed, kOciIndex);
+    for (int i = 0; i < 2; ++i) {
+      const Response response = get(cache.port(), referrers_path(subject));
+      CHECK(response.status == 200);
+      CHECK(json::parse(response.body)["manifests"] == json::parse("[" + mine + "]"));
+    }
+  }
+}
+
+TEST_CASE("Referrers: a bad entry is told once", "[proxy]") {
+  CapturedLog log;
+  Fixture cache;
+  cache.hub().set_referrers("library/app", some_digest("a"), index_of({"null", referrer(some_digest("x"), "a/b")}));
+  cache.hub().set_referrers("library/app", some_digest("b"), index_of({"5", referrer(some_digest("x"), "a/b")}));
+  for (const char* subject : {"a", "b"}) CHECK(get(cache.port(), referrers_path(some_digest(subject))).status == 200);
+  CHECK(log.lines_with("without a valid digest") == 1);
+}
+
+TEST_CASE("Referrers: half an index under the tag is no empty list", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string mine = add_referrer(cache.hub(), subject, "a/b");
+  const std::string whole = index_of({mine});
+  const std::string half = whole.substr(0, whole.size() - 5);
+  SECTION("nothing is known of it") {
+    cache.hub().add_manifest("library/app", tag_of(subject), half, kOciIndex);
+    for (int i = 0; i < 2; ++i) {
+      const Response response = get(cache.port(), referrers_path(subject));
+      CHECK(response.status == 503);
+      CHECK(response.body.find("docker.io") != std::string::npos);
+    }
+  }
+  SECTION("it was known") {
+    cache.hub().add_manifest("library/app", tag_of(subject), whole, kOciIndex);
+    REQUIRE(get(cache.port(), referrers_path(subject)).status == 200);
+    cache.hub().add_manifest("library/app", tag_of(subject), half, kOciIndex);
+    cache.clock().advance(61s);
+    const Response stale = get(cache.port(), referrers_path(subject));
+    CHECK(stale.status == 200);
+    CHECK(stale.field("warning").starts_with("110 "));
+    CHECK(json::parse(stale.body)["manifests"].size() == 1);
+  }
+}
+
+TEST_CASE("Referrers: of what upstream does not have a bounded number is asked for, and not again soon", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  std::vector<std::string> listed;
+  for (int i = 0; i < 120; ++i) listed.push_back(referrer(some_digest("gone" + std::to_string(i)), "a/b"));
+  listed.push_back(add_referrer(cache.hub(), subject, "a/b"));
+  cache.hub().add_manifest("library/app", tag_of(subject), index_of(listed), kOciIndex);
+  const Response part = get(cache.port(), referrers_path(subject));
+  CHECK(part.status == 503);
+  CHECK_FALSE(part.field("retry-after").empty());
+  CHECK(part.body.find("docker.io") != std::string::npos);
+  CHECK(cache.hub().seen().manifests() == 1 + 100);
+  for (int i = 0; i < 3; ++i) {
+    const Response rest = get(cache.port(), referrers_path(subject));
+    CHECK(rest.status == 200);
+    CHECK(json::parse(rest.body)["manifests"].size() == 1);
+    CHECK(cache.hub().seen().manifests() == 1 + 121);
+  }
+  // Again after descriptors.negative_ttl, then after twice as long.
+  const auto asked_after = [&](std::chrono::milliseconds pause) {
+    cache.clock().advance(pause);
+    const std::size_t before = cache.hub().seen().manifests();
+    static_cast<void>(get(cache.port(), referrers_path(subject)));
+    static_cast<void>(get(cache.port(), referrers_path(subject)));
+    return cache.hub().seen().manifests() - before;
+  };
+  CHECK(asked_after(4s) == 0);
+  CHECK(asked_after(2s) == 120);
+  CHECK(asked_after(6s) == 0);
+  CHECK(asked_after(5s) == 120);
 }
 
 TEST_CASE("Referrers: an API that is not there in any way leaves the tag", "[proxy]") {

@@ -137,8 +137,9 @@ TEST_CASE("Lists: upstream's referrers are checked, and filtered", "[pull]") {
   };
   const auto referrers = parse_referrers(index(one("a/sig") + "," + one("a/sbom")));
   REQUIRE(referrers.has_value());
-  REQUIRE(referrers->size() == 2);
-  const ReferrerList list(*referrers);
+  REQUIRE(referrers->referrers.size() == 2);
+  CHECK(referrers->left_out == 0);
+  const ReferrerList list(referrers->referrers);
   const auto body_of = [&list](std::string_view type) {
     const ReferrerList::Page page = list.page(type, "", 1'000'000);
     std::string pieces;
@@ -159,13 +160,10 @@ TEST_CASE("Lists: upstream's referrers are checked, and filtered", "[pull]") {
   REQUIRE(some["manifests"].size() == 1);
   CHECK(some["manifests"][0]["artifactType"] == "a/sbom");
   CHECK(body_of("a/none")["manifests"].empty());
-  CHECK(parse_referrers(index("")).value().empty());
+  CHECK(parse_referrers(index("")).value().referrers.empty());
 
-  for (const std::string& bad :
-       {std::string("<html>"), std::string("{}"), std::string(R"({"tags":[]})"), index(R"({"digest":"x"})"),
-        index(R"({"mediaType":"a/b","digest":"sha256:12","size":1})"),
-        index(R"({"mediaType":"a/b","digest":")" + digest + R"(","size":-1})"),
-        index(R"({"digest":")" + digest + R"(","size":1})"), index("5")}) {
+  for (const std::string& bad : {std::string("<html>"), std::string("{}"), std::string(R"({"tags":[]})"),
+                                 index(one("a/sig")).substr(0, 200), index("") + "x"}) {
     INFO(bad);
     CHECK(test::code_of(parse_referrers(bad)) == "upstream_protocol");
   }
@@ -176,7 +174,8 @@ TEST_CASE("Lists: referrers in pages, filtered or not", "[pull]") {
   for (int i = 0; i < 100; ++i) {
     const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, std::to_string(i));
     const std::string type = i % 3 == 0 ? "a/sbom" : i % 3 == 1 ? "a/sig" : "";
-    referrers.push_back({R"({"digest":")" + digest.to_string() + R"(","n":)" + std::to_string(i) + "}", type, digest});
+    referrers.push_back(
+        {R"({"digest":")" + digest.to_string() + R"(","n":)" + std::to_string(i) + "}", type, digest.to_string()});
   }
   const ReferrerList list(referrers);
   CHECK(list.count() == 100);
@@ -216,7 +215,42 @@ TEST_CASE("Lists: what a client asked by stands in the answer as valid JSON", "[
 }
 
 TEST_CASE("Lists: a null is an empty list", "[pull]") {
-  CHECK(parse_referrers(R"({"schemaVersion":2,"manifests":null})").value().empty());
+  CHECK(parse_referrers(R"({"schemaVersion":2,"manifests":null})").value().referrers.empty());
+}
+
+TEST_CASE("Lists: a referrer that is no descriptor is left out alone", "[pull]") {
+  const std::string good = R"({"digest":"sha256:)" + std::string(64, 'a') + R"(","size":5})";
+  const auto read = [&good](const std::string& entry) {
+    return parse_referrers(R"({"manifests":[)" + entry + "," + good + "]}").value();
+  };
+  for (const std::string entry : {"null", "5", "\"x\"", "[[{}],{}]", "{}", R"({"digest":null})", R"({"digest":5})",
+                                  R"({"digest":"sha256:zz"})", R"({"digest":"x"})"}) {
+    INFO(entry);
+    const ReadReferrers some = read(entry);
+    CHECK(some.left_out == 1);
+    REQUIRE(some.referrers.size() == 1);
+    CHECK(some.referrers.front().descriptor == good);
+  }
+  // What is odd in another way is kept as it is, bytes that are not UTF-8 among it.
+  const std::string sha1 = R"({"digest":"sha1:)" + std::string(40, 'a') + R"("})";
+  const std::string latin = R"({"annotations":{"by":"Ren)"
+                            "\xe9"
+                            R"("},"digest":"sha256:)" +
+                            std::string(64, 'b') + "\"}";
+  for (const std::string& entry :
+       {sha1, latin, R"({"digest":"sha256:)" + std::string(64, 'c') + R"(","size":1.0})",
+        R"({"digest":"sha256:)" + std::string(64, 'c') + R"(","mediaType":null,"size":-1})",
+        R"({"annotations":{"by":"Ren\u00e9é"},"digest":"sha256:)" + std::string(64, 'c') + "\"}"}) {
+    INFO(entry);
+    const ReadReferrers all = read(entry);
+    CHECK(all.left_out == 0);
+    REQUIRE(all.referrers.size() == 2);
+    if (entry.find("u00e9") == std::string::npos) CHECK(all.referrers.front().descriptor == entry);
+  }
+  CHECK(test::code_of(parse_referrers(R"({"manifests":[null,{"digest":"x"}]})")) == "upstream_protocol");
+  const ReadReferrers marked = parse_referrers("\xef\xbb\xbf{\"manifests\":[" + latin + "]}").value();
+  REQUIRE(marked.referrers.size() == 1);
+  CHECK(marked.referrers.front().descriptor == latin);
 }
 
 TEST_CASE("Lists: which tags stand for what is attached to an image", "[pull]") {

@@ -26,6 +26,11 @@ std::string key_of(const Scope& scope, const oci::Digest& digest) {
   return key;
 }
 
+std::chrono::milliseconds given_for(std::chrono::milliseconds ttl) {
+  constexpr std::chrono::milliseconds kMost = 10min;
+  return ttl.count() == 0 ? kMost : std::min(ttl, kMost);
+}
+
 metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
   return registry.counter("sluice_membership_checks_total",
                           "Checks of memberships older than descriptors.ttl: renewed or revoked by upstream, or stale "
@@ -107,6 +112,7 @@ BlobAccess::BlobAccess(Params params, descriptors::BlobDescriptorCacheProvider& 
       stale_(checks(registry, "stale")),
       negative_(params.negative, clock),
       pauses_({.ttl = params.retry_pause, .max_entries = 10'000}, clock),
+      given_({.ttl = given_for(params.ttl)}, clock),
       flights_(group) {}
 
 bool BlobAccess::is_fresh(const Entry& entry) const {
@@ -412,6 +418,7 @@ void BlobAccess::forget_upstream(std::string_view name) {
   // Those of others too, which costs them a look into the catalog, or a question for what upstream does not have.
   front_.forget_all();
   negative_.clear();
+  given_.clear();
   pauses_.clear();
   versions_.all_changed();
 }
@@ -431,6 +438,7 @@ runtime::Task<Result<void>> BlobAccess::forget(Scope scope, oci::Digest digest) 
   const std::string key = key_of(scope, digest);
   revocations_.revoke(key);
   negative_.erase(key);
+  given_.erase(key);
   const Result<void> dropped = co_await drop(scope, digest);
   if (!dropped) co_return dropped;
   // Whoever has read the catalog after the front was cleared, and before the catalog was, may have put it into the
@@ -449,6 +457,16 @@ runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {
   static_cast<void>(front);
   const Result<void> catalog = co_await catalog_.clear(digest);
   static_cast<void>(catalog);
+}
+
+void BlobAccess::remember_given(const Scope& scope, const oci::Digest& digest, const Revocations::Ticket& ticket) {
+  const std::string key = key_of(scope, digest);
+  given_.add(key);
+  if (revocations_.revoked(ticket, key)) given_.erase(key);
+}
+
+bool BlobAccess::is_given(const Route& route, const oci::Digest& digest) {
+  return !is_over(route) && given_.contains(key_of(route.scope, digest));
 }
 
 void BlobAccess::remember_unknown(const Route& route, const oci::Digest& digest) {

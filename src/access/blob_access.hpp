@@ -125,6 +125,11 @@ class BlobAccess {
   runtime::Task<void> remember_named(descriptors::Scope scope, oci::Descriptor descriptor,
                                      const Revocations::Ticket& ticket);
 
+  // Upstream has begun to send that blob for that very repository, and tells no size that remember() could take.
+  // Believed for ttl, and not for long.
+  void remember_given(const descriptors::Scope& scope, const oci::Digest& digest, const Revocations::Ticket& ticket);
+  [[nodiscard]] bool is_given(const Route& route, const oci::Digest& digest);
+
   // --- For whoever revalidates by another question than HEAD of the blob.
 
   [[nodiscard]] bool is_fresh(const descriptors::Entry& entry) const;
@@ -192,6 +197,7 @@ class BlobAccess {
   metrics::Counter& stale_;
   NegativeCache negative_;
   NegativeCache pauses_;  // by repository and digest; by repository alone, once it was logged
+  NegativeCache given_;
   Revocations revocations_;
   Versions versions_;  // of what the front says, by digest
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;

@@ -1,15 +1,32 @@
 #include "access/membership_check.hpp"
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
+
+#include "access/patience.hpp"
 #include "base/errc_kind.hpp"
 #include "oci/media_type.hpp"
+#include "runtime/within.hpp"
 #include "store/media_types.hpp"
 
 namespace sluice::access {
+namespace {
+
+// How often whoever waits for upstream's word looks whether a fill has told it.
+constexpr std::chrono::milliseconds kLookPause{200};
+
+// An odd answer; the last step of the question may also have been cut short by the client's time.
+Error odd_or_late(const Route& route, const Error& odd) {
+  if (std::chrono::steady_clock::now() < route.answer_by) return odd;
+  return unanswered(route.scope, not_in_time(route));
+}
+
+}  // namespace
 
 runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of(Route route, oci::Digest digest) {
   Result<BlobAccess::Known> known = co_await ask(route, digest);
@@ -26,8 +43,30 @@ std::optional<BlobAccess::Known> MembershipCheck::peek(const Route& route, const
   return BlobAccess::Known{std::move(*peeked)};
 }
 
+// What may be said without asking.
+std::optional<Result<BlobAccess::Known>> MembershipCheck::look(const Route& route, const oci::Digest& digest) {
+  if (std::optional<BlobAccess::Known> peeked = peek(route, digest)) return std::move(*peeked);
+  if (!access_.is_given(route, digest)) return std::nullopt;
+  return Error{Errc::unsupported, "upstream sends the blob, and tells no size of it"};
+}
+
 runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask(Route route, oci::Digest digest) {
-  if (std::optional<BlobAccess::Known> peeked = peek(route, digest)) co_return std::move(*peeked);
+  if (std::optional<Result<BlobAccess::Known>> seen = look(route, digest)) co_return std::move(*seen);
+  using namespace boost::asio::experimental::awaitable_operators;
+  auto ended = co_await (ask_anew(route, digest) || learn(route, digest));
+  if (ended.index() == 0) co_return std::get<0>(std::move(ended));
+  co_return std::get<1>(std::move(ended));
+}
+
+// For as long as nobody says it.
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::learn(Route route, oci::Digest digest) {
+  for (;;) {
+    co_await runtime::sleep_until(std::chrono::steady_clock::now() + kLookPause);
+    if (std::optional<Result<BlobAccess::Known>> seen = look(route, digest)) co_return std::move(*seen);
+  }
+}
+
+runtime::Task<Result<BlobAccess::Known>> MembershipCheck::ask_anew(Route route, oci::Digest digest) {
   Result<BlobAccess::Known> known = co_await access_.stat(route, digest);
   if (!known || oci::noted_manifest_type(known->descriptor.media_type).empty()) co_return known;
   // That the repository has a manifest does not say that upstream gives it out as a blob.
@@ -46,17 +85,24 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
   if (known) co_return known;
   const bool has_it = has_without_size(known.error().code);
   if (!has_it && !is_odd_answer(known.error().code)) co_return known;
-  if (!has_it && !co_await gives_out(route, digest)) co_return known;
+  if (!has_it && !co_await gives_out(route, digest)) co_return odd_or_late(route, known.error());
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
   co_await access_.remember(route.scope, out.descriptor, ticket);
   co_return out;
 }
 
 runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest digest) {
+  const Revocations::Ticket ticket = access_.begin(route);
   const Result<BlobAccess::Known> known = co_await of(route, digest);
-  if (known || has_without_size(known.error().code)) co_return Result<void>{};
-  if (is_odd_answer(known.error().code) && co_await gives_out(route, digest)) co_return Result<void>{};
-  co_return known.error();
+  if (known) co_return Result<void>{};
+  const Error error = known.error();
+  if (!has_without_size(error.code)) {
+    if (!is_odd_answer(error.code)) co_return error;
+    if (!co_await gives_out(route, digest)) co_return odd_or_late(route, error);
+  }
+  // Who has to ask for the blob again need not put the question again.
+  access_.remember_given(route.scope, digest, ticket);
+  co_return Result<void>{};
 }
 
 runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route, oci::Digest digest,
@@ -70,7 +116,7 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route,
 // Whether upstream begins to send the blob to who asks with that route. The connection is closed at once.
 runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest) {
   const Result<std::unique_ptr<upstream::BlobBody>> body =
-      co_await route.registry->open_blob(route.repository, digest, 0);
+      co_await in_time(route, route.registry->open_blob(route.repository, digest, 0));
   co_return body.has_value();
 }
 

@@ -1,7 +1,8 @@
 // MembershipCheck: whether a client that comes by a route may have a blob, as upstream tells it.
 //
 // What is remembered (BlobAccess) is believed; else upstream is asked, by HEAD and, where it answers that oddly, by the
-// beginning of a GET. Threads: all functions may be called from any loop.
+// beginning of a GET. Whoever waits for that looks again and again whether a fill has told it meanwhile. All of it ends
+// by the route's answer_by. Threads: all functions may be called from any loop.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,9 @@ class MembershipCheck {
 
  private:
   std::optional<BlobAccess::Known> peek(const Route& route, const oci::Digest& digest);
+  std::optional<Result<BlobAccess::Known>> look(const Route& route, const oci::Digest& digest);
+  runtime::Task<Result<BlobAccess::Known>> ask_anew(Route route, oci::Digest digest);
+  runtime::Task<Result<BlobAccess::Known>> learn(Route route, oci::Digest digest);
 
   BlobAccess& access_;
 };

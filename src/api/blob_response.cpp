@@ -230,6 +230,12 @@ runtime::Task<Result<void>> send_from_unknown(http::Exchange& exchange, streamca
   co_return sent;
 }
 
+std::uint64_t lowest(const std::vector<http::ByteRange>& ranges) {
+  std::uint64_t first = UINT64_MAX;
+  for (const http::ByteRange& range : ranges) first = std::min(first, range.first);
+  return first;
+}
+
 bool go_forward(const std::vector<http::ByteRange>& ranges) {
   return std::adjacent_find(ranges.begin(), ranges.end(), [](const auto& left, const auto& right) {
            return right.first <= left.last;
@@ -355,6 +361,12 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
   if (selected.kind == http::RangeSelection::Kind::unsatisfiable) {
     co_await send_unsatisfiable(exchange, *size, extra_fields);
     co_return Result<void>{};
+  }
+  // A head that no byte follows would say that the client has something.
+  if (stream.cut_off() || stream.finished() || stream.stored_end() != UINT64_MAX) {
+    const bool is_part = selected.kind == http::RangeSelection::Kind::partial;
+    const Result<std::uint64_t> first = co_await stream.wait_readable(is_part ? lowest(selected.ranges) : 0);
+    if (!first) co_return first.error();
   }
   // What passes through memory cannot be gone back in, and the whole is a right answer to several ranges too (RFC 9110
   // section 14.2).

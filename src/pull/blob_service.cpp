@@ -63,14 +63,16 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, 
     if (known) known = co_await membership_.with_size(route, digest, *known);
     const bool untold = !known && access::has_without_size(known.error().code);
     const bool odd = !known && is_odd_answer(known.error().code);
-    if (untold || (odd && co_await membership_.gives_out(std::move(route), digest))) {
-      co_return Stat{std::nullopt, access::CacheResult::miss, canonical};
+    if (untold || (odd && co_await membership_.gives_out(route, digest))) {
+      co_return Stat{std::nullopt, access::CacheResult::miss, canonical, fills_.told_type(route, digest)};
     }
   }
   if (!known) co_return known.error();
+  std::string type(manifest_type(stored ? &*stored : nullptr, known->descriptor));
+  // As a GET has it, which joins the fill.
+  if (!stored && type.empty()) type = fills_.told_type(route, digest);
   co_return Stat{stored ? stored->size : known->descriptor.size,
-                 known->asked_upstream ? access::CacheResult::miss : result_of(*known), canonical,
-                 std::string(manifest_type(stored ? &*stored : nullptr, known->descriptor)),
+                 known->asked_upstream ? access::CacheResult::miss : result_of(*known), canonical, std::move(type),
                  stored && known->asked_upstream};
 }
 
@@ -155,13 +157,10 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(access::Route route
     if (!passed) co_return passed.error();
     if (*passed) {
       const std::uint64_t size = (*passed)->ranges->size();
-      co_return Opened{access::CacheResult::range,
-                       nullptr,
-                       nullptr,
-                       size,
-                       access_.canonical(digest),
-                       std::move((*passed)->ranges),
-                       std::move((*passed)->manifest_type)};
+      std::string type = std::move((*passed)->manifest_type);
+      if (type.empty()) type = fills_.told_type(route, digest);
+      co_return Opened{access::CacheResult::range,   nullptr,        nullptr, size, access_.canonical(digest),
+                       std::move((*passed)->ranges), std::move(type)};
     }
     Result<Opened> opened = co_await in_flight(route, digest);
     if (opened) co_return opened;
@@ -201,6 +200,8 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route 
   if (!lookup->created) {
     const Result<void> let_in = co_await membership_.of_joined(route, digest);
     if (!let_in) co_return let_in.error();
+    // While that was asked the fill did not wait: what is not stored has gone by.
+    if (lookup->stream->cut_off()) co_return Error{Errc::superseded, "the fill was over before its reader was let in"};
   }
   co_return Opened{lookup->created ? access::CacheResult::miss : access::CacheResult::join,
                    nullptr,

@@ -153,6 +153,8 @@ runtime::Task<void> Download::tell_size() {
   if (const std::optional<std::uint64_t> size = machine_.size()) {
     co_await shared_.access.remember(route_.scope, {digest_, *size, std::string(oci::media_type::kOctetStream)},
                                      ticket_);
+  } else {
+    shared_.access.remember_given(route_.scope, digest_, ticket_);
   }
   writer_.set_size(machine_.size());
 }

@@ -226,6 +226,8 @@ class Stream {
 
   // The producer has ended, well or not.
   [[nodiscard]] bool finished() const noexcept;
+  // This reader was too slow: what it has not read is gone.
+  [[nodiscard]] bool cut_off() const noexcept { return cut_off_; }
 
   // Leaves the pipe. Idempotent; must not be called while another call on this stream is suspended.
   void close();

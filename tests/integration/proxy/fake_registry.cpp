@@ -36,7 +36,7 @@ class FakeRegistry::Body final : public upstream::BlobBody {
   [[nodiscard]] std::uint64_t offset() const override { return offset_; }
   [[nodiscard]] bool is_redirected() const override { return plan_.redirected; }
   [[nodiscard]] bool is_guess() const override { return plan_.guessed; }
-  [[nodiscard]] std::string_view media_type() const override { return oci::media_type::kOctetStream; }
+  [[nodiscard]] std::string_view media_type() const override { return plan_.media_type; }
 
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override {
     const std::uint64_t end = std::min({std::uint64_t{content_->size()}, end_, plan_.break_at.value_or(kEverything)});

@@ -44,6 +44,7 @@ class FakeRegistry final : public upstream::Registry {
     bool guessed = false;                             // to be the blob
     std::optional<std::uint64_t> announced = {};      // instead of the real size
     std::shared_ptr<const std::string> content = {};  // instead of the real bytes
+    std::string media_type = "application/octet-stream";
   };
 
   struct Seen {

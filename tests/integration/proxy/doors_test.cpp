@@ -470,7 +470,7 @@ TEST_CASE("Ranges: a cold blob whose length upstream does not tell", "[proxy]") 
   }
 }
 
-// A registry of his own is all that it takes to announce a blob as large as the store, and to send a byte of it.
+// A registry of his own is all that it takes to announce a blob nearly as large as the store, and to send a byte of it.
 TEST_CASE("Doors: what a registry announces makes nobody else's blobs go", "[proxy][doors]") {
   Fixture cache({.max_size = {std::uint64_t{40} << 20, 0}});
   std::vector<oci::Digest> stored;
@@ -482,7 +482,7 @@ TEST_CASE("Doors: what a registry announces makes nobody else's blobs go", "[pro
   REQUIRE(cache.wait_idle());
   const std::string some = content(2'000'000);
   const oci::Digest large = cache.quay().add_blob("evil/app", some);
-  cache.quay().plan(large, {.announced = std::uint64_t{39} << 20});
+  cache.quay().plan(large, {.announced = std::uint64_t{30} << 20});
   cache.quay().hold(large, 100'000);
   Client reader(cache.port());
   reader.send("GET", blob_path("evil/app", large) + "?ns=quay.io");

@@ -72,7 +72,7 @@ bool counts_for_breaker(Cause cause) {
 const Promise::Line kOutage{Level::warn, "; serving from cache"};
 const Promise::Line kOdd{Level::warn, "upstream: origin.test sends answers that cannot be used: "};
 const Promise::Line kBehind{Level::warn, "leads to another server, which failed: "};
-const Promise::Line kMismatch{Level::error, "nothing of it is kept"};
+const Promise::Line kMismatch{Level::error, " upstream sent bytes that do not have the digest "};
 const Promise::Line kFillEnded{Level::warn, " ended after "};
 const Promise::Line kResumed{Level::info, "; going on from byte "};
 const Promise::Line kUnchecked{Level::info, "access: cannot revalidate "};
@@ -121,8 +121,7 @@ Promise broken_off(Cause cause) {
   Promise promise;
   promise.bytes = Bytes::cut;
   promise.stored = false;
-  promise.lines.push_back(kFillEnded);
-  if (cause == Cause::damage) promise.lines.push_back(kMismatch);
+  promise.lines.push_back(cause == Cause::damage ? kMismatch : kFillEnded);
   return promise;
 }
 
@@ -259,12 +258,6 @@ void believe_length(Promise& promise) {
 
 void renew(Promise& promise) { promise = served(head_tag); }
 
-void show_none(Promise& promise) {
-  promise = served(referrers);
-  promise.bytes = Bytes::empty_list;
-  promise.lines = {kOdd};
-}
-
 // What a HEAD says of the digest is passed on.
 void believe_digest(Promise& promise) {
   promise = served(head_tag);
@@ -283,7 +276,6 @@ const std::vector<Exception>& exceptions() {
   constexpr std::string_view kLength = "a HEAD's 200 with a length is used (docs/upstreams.md)";
   constexpr std::string_view kDigest = "of a tag's HEAD the digest counts, and that is right";
   constexpr std::string_view kInside = "whether a list is one is found out by its reader, who answers and logs nothing";
-  constexpr std::string_view kNoApi = "a registry without the referrers API may show a page in its place";
   constexpr std::string_view kAsked = "upstream's word on the length decides a 416, and is not kept";
   constexpr std::string_view kPage = "before its digest is known a page is not told from a blob of that type";
   static const std::vector<Exception> list = {
@@ -323,8 +315,6 @@ const std::vector<Exception>& exceptions() {
       {"length: one less", referrers_expired, kInside, be_silent},
       {"length: zero", referrers, kInside, be_silent},
       {"length: zero", referrers_expired, kInside, be_silent},
-      {"type: HTML", referrers, kNoApi, show_none},
-      {"type: HTML", referrers_expired, kNoApi, show_none},
       {"a login page", range, kAsked,
        [](Promise& promise) {
          promise.status = 416;

@@ -143,6 +143,9 @@ class FaultProxy:
             await asyncio.sleep(self._next_free - now)
 
     async def _serve(self, reader, writer):
+        if self._server is None:  # accepted in the moment before refuse()
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         self._tasks.add(task)
         # Small buffers: what counts as sent should have been wanted by the other side.

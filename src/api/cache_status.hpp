@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "api/access_log.hpp"
+#include "access/cache_result.hpp"
 
 namespace sluice::api {
 

@@ -6,16 +6,11 @@
 
 #include <fmt/format.h>
 
+#include "base/ascii.hpp"
 #include "http/client_framing.hpp"
 
 namespace sluice::api {
 namespace {
-
-std::string_view trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
 
 // Cuts the first entry off: what stands in front of the next comma outside a comment.
 std::string_view take_entry(std::string_view& via) {
@@ -31,14 +26,14 @@ std::string_view take_entry(std::string_view& via) {
   end = std::min(end, via.size());
   const std::string_view entry = via.substr(0, end);
   via.remove_prefix(std::min(end + 1, via.size()));
-  return trimmed(entry);
+  return trim(entry);
 }
 
 // protocol and received-by of an entry; empty where it has no received-by.
 std::pair<std::string_view, std::string_view> parts_of(std::string_view entry) {
   const std::string_view protocol = entry.substr(0, entry.find_first_of(" \t"));
   entry.remove_prefix(protocol.size());
-  entry = trimmed(entry);
+  entry = trim(entry);
   return {protocol, entry.substr(0, entry.find_first_of(" \t("))};
 }
 

@@ -10,6 +10,8 @@
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 
+#include "base/ascii.hpp"
+
 namespace sluice::http {
 
 namespace beast_http = boost::beast::http;
@@ -35,12 +37,6 @@ bool starts_with_no_case(std::string_view text, std::string_view prefix) noexcep
 
 bool equals_no_case(std::string_view text, std::string_view lower_case) noexcept {
   return text.size() == lower_case.size() && starts_with_no_case(text, lower_case);
-}
-
-std::string_view trim(std::string_view text) noexcept {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
 }
 
 std::string_view view(BeastView text) noexcept { return {text.data(), text.size()}; }

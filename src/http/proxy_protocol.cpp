@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 
+#include "base/ascii.hpp"
+
 namespace sluice::http {
 namespace {
 
@@ -91,13 +93,6 @@ ProxyHeader parse_v2(std::string_view bytes) {
   }
 }
 
-std::string_view trimmed(std::string_view text) {
-  const auto is_space = [](char c) { return c == ' ' || c == '\t'; };
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 std::optional<IpAddress> address_of(std::string_view entry) {
   if (entry.starts_with('[')) {
     const std::size_t close = entry.find(']');
@@ -126,7 +121,7 @@ std::optional<IpAddress> forwarded_client(std::string_view value, const NetworkL
   std::optional<IpAddress> out;
   for (;;) {
     const std::size_t comma = value.rfind(',');
-    const std::string_view entry = trimmed(comma == std::string_view::npos ? value : value.substr(comma + 1));
+    const std::string_view entry = trim(comma == std::string_view::npos ? value : value.substr(comma + 1));
     const std::optional<IpAddress> address = address_of(entry);
     if (!address) return out;
     out = address;

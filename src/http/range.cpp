@@ -4,16 +4,12 @@
 #include <charconv>
 #include <limits>
 
+#include "base/ascii.hpp"
+
 namespace sluice::http {
 namespace {
 
 constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
-
-std::string_view trim(std::string_view text) noexcept {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
 
 // 1*DIGIT. A number beyond 64 bits lies beyond every representation, and so does the largest that fits.
 std::optional<std::uint64_t> parse_number(std::string_view text) noexcept {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <optional>
 
+#include "base/ascii.hpp"
+
 namespace sluice::oci {
 namespace {
 
@@ -25,14 +27,6 @@ constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cas
 
 bool equal_nocase(std::string_view a, std::string_view b) noexcept {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
-
-constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t'; }  // OWS, RFC 9110 section 5.6.3
-
-std::string_view trim(std::string_view text) noexcept {
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
-  return text;
 }
 
 // RFC 9110 section 5.6.2

@@ -47,6 +47,12 @@ constexpr bool is_verdict(Errc code) noexcept {
          code == Errc::manifest_unknown || code == Errc::name_unknown;
 }
 
+// Upstream has no such manifest or list.
+constexpr bool is_unknown(Errc code) noexcept { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
+
+// Upstream has the blob that it was asked about, and tells no size of it.
+constexpr bool has_without_size(Errc code) noexcept { return code == Errc::unsupported; }
+
 // Upstream's word on one client's login. It says nothing to another client that waited for the same answer.
 constexpr bool is_about_login(Errc code) noexcept { return code == Errc::unauthorized || code == Errc::denied; }
 

@@ -1,5 +1,7 @@
 #include "base/recurring_log.hpp"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 namespace sluice {
@@ -7,16 +9,16 @@ namespace sluice {
 std::optional<std::size_t> RecurringLog::due(const std::string& kind) {
   const std::scoped_lock lock(mutex_);
   const Clock::Monotonic now = clock_.now();
-  std::size_t left_out = 0;
-  if (Told* const told = told_.find(kind)) {
-    if (now - told->at < kQuiet) {
-      ++told->left_out;
-      return std::nullopt;
-    }
-    left_out = told->left_out;
+  Told* const told = told_.find(kind);
+  if (told == nullptr) {
+    told_.insert(kind, Told{now, 0});
+    return 0;
   }
-  told_.insert(kind, Told{now, 0});
-  return left_out;
+  if (now - told->at < kQuiet) {
+    ++told->left_out;
+    return std::nullopt;
+  }
+  return std::exchange(*told, Told{now, 0}).left_out;
 }
 
 void RecurringLog::write(log::Level level, std::string_view component, const std::string& kind,

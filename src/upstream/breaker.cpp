@@ -101,7 +101,7 @@ bool Breaker::count(Failure failure, Thing thing, bool nothing_since) {
     if (failed_.size() < kMaxFailed) failed_.insert(thing);
     if (failure == Failure::silence && nothing_since) silent_.insert(thing);
   }
-  // Where things have failed besides, a Check decides.
+  // Failures by answers are left to a Check.
   if (silent_.size() < params_.silent_limit && unconnected_ < params_.threshold) return false;
   spares_others_ = silent_.size() >= params_.silent_limit;
   return open();

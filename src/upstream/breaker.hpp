@@ -56,7 +56,7 @@ class Breaker {
   using Thing = std::size_t;
   static Thing thing(std::string_view path) noexcept { return std::hash<std::string_view>{}(path); }
 
-  // The doubt whether the endpoint is down, in the hands of one who asks it. It outlives no Breaker. One that is
+  // The doubt whether the endpoint is down, in the hands of one who asks it. The Breaker outlives it. One that is
   // dropped without an outcome leaves the doubt to the next.
   class Check {
    public:
@@ -134,8 +134,8 @@ class Breaker {
 
   // A probe has failed, and yet the endpoint answers otherwise. True when this has closed it.
   bool absolve();
-  // Where as many things have failed as are a reason to open it, and not by connections alone: to be asked for after
-  // each failure. Nothing while another one has it, or for a first pause after the last one.
+  // To be asked for after each failure. The Check, where enough has failed to open the breaker and bad answers alone
+  // must not; nothing while another one has it, or for a first pause after one that was answered.
   [[nodiscard]] std::optional<Check> begin_check();
   // A failure that no Permit stands for any more: a body that broke.
   void note_failure(Thing thing);

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/ascii.hpp"
 #include "oci/media_type.hpp"
 
 namespace sluice::upstream {
@@ -59,13 +60,6 @@ bool is_html(const http::ReceivedHead& head) {
   return http::same_field_name(type, "text/html") || http::same_field_name(type, "application/xhtml+xml");
 }
 
-std::string_view without_spaces(std::string_view text) {
-  constexpr std::string_view kSpaces = " \t";
-  const std::size_t first = text.find_first_not_of(kSpaces);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpaces) - first + 1);
-}
-
 }  // namespace
 
 Result<void> check_content(const http::ReceivedHead& head) {
@@ -89,7 +83,7 @@ std::vector<std::string_view> codings_named(const http::ReceivedHead& head) {
     if (!http::same_field_name(name, "Content-Encoding")) continue;
     for (std::string_view rest = value; !rest.empty();) {
       const std::size_t comma = std::min(rest.find(','), rest.size());
-      const std::string_view coding = without_spaces(rest.substr(0, comma));
+      const std::string_view coding = trim(rest.substr(0, comma));
       if (!coding.empty() && !http::same_field_name(coding, "identity")) out.push_back(coding);
       rest.remove_prefix(std::min(comma + 1, rest.size()));
     }

@@ -35,7 +35,7 @@ Result<void> check_content(const http::ReceivedHead& head);
 std::string oddity(const http::ReceivedHead& head, const std::optional<oci::Digest>& asked);
 
 // What all fields of Content-Encoding name together, in order, without `identity`: several fields are one list (RFC
-// 9110 section 5.3). Lives as long as the head.
+// 9110 section 5.3). The views live as long as the head.
 std::vector<std::string_view> codings_named(const http::ReceivedHead& head);
 
 // Content-Type without parameters; empty when missing.

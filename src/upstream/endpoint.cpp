@@ -20,9 +20,6 @@ std::string prefix_of(const http::Url& base) {
   return path;
 }
 
-// How often it is told above the level of debugging: clients choose how often it happens.
-constexpr std::chrono::minutes kSparedWarningInterval{10};
-
 // A token, or that it did not come by then. Whoever else waits for the same one goes on.
 Task<Result<std::string>> in_time(Task<Result<std::string>> token,
                                   std::optional<std::chrono::steady_clock::time_point> until) {
@@ -117,7 +114,8 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
         return std::make_shared<Authenticator>(params, url, transport_, clock_, metrics_,
                                                Authenticator::Behind{base_, anonymous});
       }),
-      http_redirects_(params.http_redirects) {
+      http_redirects_(params.http_redirects),
+      log_(clock) {
   up_.set(1);
 }
 
@@ -156,10 +154,8 @@ void Endpoint::answers_otherwise() {
 void Endpoint::check_passed(Breaker::Check check, const Error& last) {
   check.answers();
   spared_.add();
-  const Clock::Monotonic now = clock_.now();
-  const bool warn = now >= next_spared_warning_.load();
-  if (warn) next_spared_warning_ = now + kSparedWarningInterval;
-  log::write(warn ? log::Level::warn : log::Level::debug, "upstream",
+  // Clients choose how often it happens.
+  log_.write(log::Level::warn, "upstream", "spared",
              fmt::format("{}: several requests in a row failed at {}, which answers at /v2/; requests go on; the last "
                          "failure: {}",
                          name_, base_.authority(), last.message));

@@ -4,7 +4,6 @@
 // Threads: all functions from tasks on any loop. Owned by an Exchange.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/recurring_log.hpp"
 #include "upstream/authenticator.hpp"
 #include "upstream/breaker.hpp"
 #include "upstream/http_registry.hpp"
@@ -156,7 +156,7 @@ class Endpoint {
   Breaker breaker_;
   const std::function<std::shared_ptr<Authenticator>(const http::Url&, bool anonymous)> make_behind_;
   const bool http_redirects_;
-  std::atomic<Clock::Monotonic> next_spared_warning_{Clock::Monotonic::min()};
+  RecurringLog log_;
   mutable std::mutex cause_mutex_;  // guards cause_
   std::string cause_;
   std::mutex behind_mutex_;  // guards behind_

@@ -235,8 +235,9 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::judge(std::size_t en
   tried.error = co_await refuse(std::move(answer), request.wanted);
   tried.elsewhere = down || status == 429;
   tried.wait = tried.error->retry_after;
-  // What upstream says to one client's login is about that one.
-  if (status == 429 && !request.client_authorization) throttled_.note(request.path, tried.wait);
+  // Of manifests, which are looked up there. What upstream says to one client's login is about that one.
+  if (status == 429 && request.wanted == Wanted::manifest && !request.client_authorization)
+    throttled_.note(request.path, tried.wait);
   if (request.is_hint) {
     tried.again = false;
   } else if (status == 429) {

@@ -43,7 +43,7 @@ class HttpRegistry::Exchange {
   runtime::Task<Result<Hint>> hint(Request request, std::function<bool(const http::ClientResponse&)> is_usable);
 
   // For how long that path is not to be asked for again, as a 429 has said; zero where none has.
-  [[nodiscard]] std::chrono::milliseconds throttled_for(std::string_view path) { return throttled_.left(path); }
+  [[nodiscard]] std::chrono::milliseconds throttled_for(const std::string& path) { return throttled_.left(path); }
 
   // The error of an answer that ask() let through; reads its body for what upstream says.
   runtime::Task<Error> refuse(Transport::Answer answer, Wanted wanted);

@@ -56,11 +56,13 @@ Task<void> HttpRegistry::Exchange::settle_doubt(std::size_t endpoint, Request re
 
 HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& request) const {
   std::string hosts;
+  bool is_down = false;
   auto pause = std::chrono::nanoseconds::max();
   for (const std::size_t i : order(request)) {
     const std::chrono::nanoseconds left = endpoints_[i]->pause_left(request.thing());
     if (left.count() == 0) continue;
-    const std::string cause = endpoints_[i]->cause();
+    is_down = is_down || endpoints_[i]->is_down();
+    const std::string cause = endpoints_[i]->is_down() ? endpoints_[i]->cause() : std::string();
     hosts += fmt::format("{}{}{}", hosts.empty() ? "" : ", ", endpoints_[i]->base().authority(),
                          cause.empty() ? std::string() : fmt::format(" ({})", cause));
     pause = std::min(pause, left);
@@ -69,10 +71,16 @@ HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& re
   Tried tried;
   tried.wait = std::chrono::ceil<milliseconds>(pause);
   const auto again = std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1));
-  tried.error = Error(Errc::upstream_down,
-                      fmt::format("{} is down: {} failed a moment ago and is asked again in {} s", params.name,
-                                  hosts.empty() ? "the registry" : hosts, again.count()),
-                      again);
+  std::string why;
+  if (is_down) {
+    why = fmt::format("{} is down: {} gave no usable answer a moment ago; asked again in {} s", params.name, hosts,
+                      again.count());
+  } else {
+    // The endpoints are well, and what was asked for alone has to wait; or they answer again in this very moment.
+    why = fmt::format("{}: what was asked for did not come in time a moment ago; asked again in {} s", params.name,
+                      again.count());
+  }
+  tried.error = Error(Errc::upstream_down, std::move(why), again);
   tried.again = request.patient || hosts.empty();
   return tried;
 }

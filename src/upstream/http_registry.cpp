@@ -94,7 +94,7 @@ bool is_of_empty(const oci::Digest& digest) { return digest == oci::digest_of(di
 // Whether the answer to a HEAD tells a length that the content can have. An encoding's length is not the content's.
 bool tells_length(const http::ClientResponse& response) {
   return is_whole(response.status()) && response.content_length() && *response.content_length() != 0 &&
-         response.find("Content-Encoding") == nullptr;
+         codings_named(response.head()).empty();
 }
 
 bool is_other(const std::optional<oci::Digest>& named, const oci::Digest& asked) {
@@ -335,7 +335,7 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
       if (!reference.is_digest() && read.manifest->has_named_digest) exchange_->tag_digests.was_useful();
       co_return std::move(read.manifest);
     }
-    // A registry that names other digests than its manifests have, again and again, is as one that names none.
+    // Where a mismatch has proved to be the registry's habit, another one is believed at once.
     if (read.doubtful && !exchange_->tag_digests.are_useful()) co_return std::move(*read.doubtful);
     // What comes twice was not changed on the way: upstream means it, and its head says something else.
     if (before && read.doubtful && before->body == read.doubtful->body) {

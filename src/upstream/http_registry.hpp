@@ -151,9 +151,6 @@ class HttpRegistry final : public Registry {
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
   runtime::Task<Result<oci::Descriptor>> stat_encoded(oci::Repository repository, oci::Digest digest,
                                                       std::uint64_t told, std::chrono::steady_clock::time_point until);
-  // Of a list, once. `name` is upstream's of the repository; `broke` is set to whether the connection broke in the
-  // body.
-  runtime::Task<Result<ListAnswer>> fetch_page(std::string name, std::string path, bool* broke);
   // `tries_before`: as in Endpoint::Request.
   runtime::Task<Result<ManifestAnswer>> fetch_manifest(oci::Repository repository, oci::Reference reference,
                                                        std::string accept, std::size_t tries_before);

@@ -91,56 +91,51 @@ Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atom
 Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::string what) {
   const std::string name = exchange_->upstream_name(repository);
   const std::string path = what.starts_with('/') ? std::move(what) : fmt::format("/v2/{}/{}", name, what);
-  bool broke = false;
-  Result<ListAnswer> page = co_await fetch_page(name, path, &broke);
-  // As a manifest, it is asked for once more when the connection broke under it.
-  if (broke) page = co_await fetch_page(name, path, &broke);
-  co_return page;
-}
-
-Task<Result<ListAnswer>> HttpRegistry::fetch_page(std::string name, std::string path, bool* broke) {
   Exchange::Request request{
       "GET",
       path,
-      std::move(name),
+      name,
       {{"Accept", fmt::format("{}, application/json", oci::media_type::kOciIndex)}, {"Accept-Encoding", "identity"}},
       Wanted::manifest,
       true,
       client_authorization_};
   request.via = via_;
-  Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
-  if (!answer) co_return answer.error();
-  http::ClientResponse& response = *answer->response;
-  if (response.status() != 200) {
+  for (bool again = false;; again = true) {
+    Result<Exchange::Answer> answer = co_await exchange_->ask(request);
+    if (!answer) co_return answer.error();
+    http::ClientResponse& response = *answer->response;
     if (response.status() / 100 != 2) {
       const bool no_api = is_no_api(response.status()) && is_referrers(path);
       Error error = co_await exchange_->refuse(std::move(*answer), Wanted::manifest);
       if (no_api) error.code = Errc::unsupported;
       co_return error;
     }
-    const Error why(Errc::upstream_protocol, fmt::format("status {} for a list", response.status()));
-    co_return exchange_->useless(*answer, why);
+    if (const auto whole = check_whole(response.head(), response.content_length()); !whole) {
+      co_return exchange_->useless(*answer, whole.error());
+    }
+    if (const Result<void> fits = check_content(response.head()); !fits) {
+      co_return exchange_->useless(*answer, fits.error());
+    }
+    ListAnswer out;
+    if (const std::string next = next_link(response.head()); !next.empty()) {
+      // A Link of no use is no reason to throw this page away.
+      Result<std::string> followed = exchange_->next_path(*answer, path, next);
+      out.next_is_unusable = !followed;
+      if (followed) out.next = std::move(*followed);
+    }
+    out.media_type = media_type_of(response.head());
+    const bool tags = path_of(path).ends_with("/tags/list");
+    Result<std::string> body =
+        co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
+    // As a manifest, it is asked for once more when the connection broke under it.
+    if (!body && body.error().code == Errc::upstream_unreachable && !again) continue;
+    if (const std::optional<Coding> coding = coding_of(response.head()); body && coding) {
+      body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
+    }
+    if (!body) co_return exchange_->useless(*answer, body.error());
+    out.body = std::move(*body);
+    co_return out;
   }
-  if (const Result<void> fits = check_content(response.head()); !fits) {
-    co_return exchange_->useless(*answer, fits.error());
-  }
-  const std::optional<Coding> coding = coding_of(response.head());
-  ListAnswer out;
-  if (const std::string next = next_link(response.head()); !next.empty()) {
-    // A Link of no use is no reason to throw this page away.
-    Result<std::string> followed = exchange_->next_path(*answer, path, next);
-    out.next_is_unusable = !followed;
-    if (followed) out.next = std::move(*followed);
-  }
-  out.media_type = media_type_of(response.head());
-  const bool tags = path_of(path).ends_with("/tags/list");
-  Result<std::string> body =
-      co_await read_list(response, tags ? kMaxTagListBytes : kMaxListBytes, exchange_->large_lists);
-  *broke = !body && body.error().code == Errc::upstream_unreachable;
-  if (body && coding) body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
-  if (!body) co_return exchange_->useless(*answer, body.error());
-  out.body = std::move(*body);
-  co_return out;
 }
 
 }  // namespace sluice::upstream

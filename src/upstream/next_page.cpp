@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/ascii.hpp"
+
 namespace sluice::upstream {
 namespace {
 
@@ -32,19 +34,16 @@ std::string_view take_up_to(std::string_view& text, std::string_view ends) {
   return taken;
 }
 
-std::string_view without(std::string_view text, std::string_view around) {
-  const std::size_t first = std::min(text.find_first_not_of(around), text.size());
-  text.remove_prefix(first);
-  return text.substr(0, text.find_last_not_of(around) + 1);
-}
-
 // Of the parameters of one link, `;rel="prev next";title=…`. The first `rel` counts (RFC 8288 section 3.3).
 bool is_next(std::string_view parameters) {
   while (!parameters.empty()) {
     std::string_view value = take_up_to(parameters, ";");
-    const std::string_view name = without(take_up_to(value, "="), " \t");
+    const std::string_view name = trim(take_up_to(value, "="));
     if (!http::same_field_name(name, "rel")) continue;
-    for (value = without(value, " \t\""); !value.empty();) {
+    value = trim(value);
+    if (value.starts_with('"')) value.remove_prefix(1);
+    if (value.ends_with('"')) value.remove_suffix(1);
+    while (!value.empty()) {
       if (http::same_field_name(take_up_to(value, " \t"), "next")) return true;
     }
     return false;

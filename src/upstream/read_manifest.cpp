@@ -54,8 +54,9 @@ ReadManifest read_by_tag(ManifestAnswer answer, const std::optional<oci::Digest>
 }  // namespace
 
 Task<ReadManifest> read_manifest(http::ClientResponse& response, oci::Reference reference) {
-  const auto length = check_whole(response.head(), response.content_length());
-  if (!length) co_return ReadManifest{length.error()};
+  if (const auto whole = check_whole(response.head(), response.content_length()); !whole) {
+    co_return ReadManifest{whole.error()};
+  }
   Result<std::string> body = co_await response.read_all(oci::kMaxManifestBytes);
   if (!body) co_return ReadManifest{body.error()};
   if (body->empty()) co_return ReadManifest{Error(Errc::upstream_protocol, "an empty manifest")};

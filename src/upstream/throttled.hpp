@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <mutex>
 #include <string>
-#include <string_view>
 
 #include "base/clock.hpp"
 #include "base/sieve_map.hpp"
@@ -24,14 +23,14 @@ class Throttled {
   explicit Throttled(const Clock& clock) : clock_(clock) {}
 
   // Zero is no time at all.
-  void note(std::string_view path, std::chrono::milliseconds wait) {
+  void note(const std::string& path, std::chrono::milliseconds wait) {
     if (wait.count() <= 0) return;
     const std::scoped_lock lock(mutex_);
-    until_.insert(std::string(path), clock_.now() + std::min<std::chrono::milliseconds>(wait, kLongest));
+    until_.insert(path, clock_.now() + std::min<std::chrono::milliseconds>(wait, kLongest));
   }
-  [[nodiscard]] std::chrono::milliseconds left(std::string_view path) {
+  [[nodiscard]] std::chrono::milliseconds left(const std::string& path) {
     const std::scoped_lock lock(mutex_);
-    const Clock::Monotonic* const until = until_.find(std::string(path));
+    const Clock::Monotonic* const until = until_.find(path);
     const Clock::Monotonic now = clock_.now();
     if (until == nullptr || *until <= now) return std::chrono::milliseconds(0);
     return std::chrono::ceil<std::chrono::milliseconds>(*until - now);

@@ -219,7 +219,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
       co_return response.error().in(where);
     }
     metrics_.count_status((*response)->status());
-    if (const int status = (*response)->status(); status >= 400) {
+    if (const int status = (*response)->status(); status >= 400 && log::enabled(log::Level::debug)) {
       log_failure(name_, where, fmt::format("status {}", status), sent);
     }
     if (!ask.is_download || (*response)->status() / 100 != 2) (*response)->end_by(body_ends_by(ask));

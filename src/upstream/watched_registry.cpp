@@ -19,7 +19,6 @@ using runtime::Task;
 
 // An upstream that comes and goes does not fill the log.
 constexpr std::chrono::minutes kQuiet{1};
-constexpr std::chrono::minutes kLoginQuiet{10};
 
 // Reads on from the name of the upstream.
 std::string outage_text(const Error& error) {
@@ -41,9 +40,10 @@ class WatchedRegistry::Watch {
         params_(std::move(params)),
         up_(metrics.gauge("sluice_upstream_up", "0 while upstream gives no usable answers: none, 5xx or 429",
                           {{"upstream", name_}})),
-        login_refused_(metrics.gauge("sluice_upstream_login_refused",
-                                     "1 while upstream's last answer to a request with our login was 401 or 403",
-                                     {{"upstream", name_}})),
+        login_refused_(
+            metrics.gauge("sluice_upstream_login_refused",
+                          "1 from a 401 or 403 to a request with our login until one brings what it asks for",
+                          {{"upstream", name_}})),
         login_refusals_(metrics.counter("sluice_upstream_login_refusals_total",
                                         "Questions with our login that upstream answered with 401 or 403",
                                         {{"upstream", name_}})) {}
@@ -51,8 +51,10 @@ class WatchedRegistry::Watch {
   void show(bool shown) {
     const std::scoped_lock lock(mutex_);
     shown_ = shown;
-    if (!shown) login_refused_.set(0);
-    if (!shown) return;
+    if (!shown) {
+      login_refused_.set(0);
+      return;
+    }
     up_.set(down_since_ ? 0 : 1);
     login_refused_.set(refused_ ? 1 : 0);
   }
@@ -60,18 +62,24 @@ class WatchedRegistry::Watch {
   // `rights`: with which the question was put.
   template <class T>
   void see(const Result<T>& answer, Rights rights) {
-    if (rights == Rights::own_login) see_login(answer ? std::nullopt : std::optional<Error>(answer.error()));
-    if (!answer && is_ours(answer.error().code)) return;
-    if (!answer && is_outage(answer.error().code)) {
-      failed(answer.error());
-    } else if (!answer && is_odd_answer(answer.error().code)) {
-      puzzled(answer.error());
+    if (!answer) return see_error(answer.error(), rights);
+    if (rights == Rights::own_login) login_accepted();
+    if (down_.load(std::memory_order_relaxed)) answered();
+  }
+
+ private:
+  void see_error(const Error& error, Rights rights) {
+    if (rights == Rights::own_login && is_about_login(error.code)) login_refused(error);
+    if (is_ours(error.code)) return;
+    if (is_outage(error.code)) {
+      failed(error);
+    } else if (is_odd_answer(error.code)) {
+      puzzled(error);
     } else if (down_.load(std::memory_order_relaxed)) {
       answered();
     }
   }
 
- private:
   void failed(const Error& error) {
     const std::scoped_lock lock(mutex_);
     if (down_since_) return;
@@ -102,31 +110,26 @@ class WatchedRegistry::Watch {
                                       format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(lasted))));
   }
 
-  // Nothing: what was asked for came.
-  void see_login(const std::optional<Error>& error) {
-    if (error && is_about_login(error->code)) {
-      login_refused(*error);
-    } else if (!error && refused_.load(std::memory_order_relaxed)) {
-      const std::scoped_lock lock(mutex_);
-      if (!refused_.exchange(false, std::memory_order_relaxed) || !shown_) return;
-      login_refused_.set(0);
-      if (params_.on_login) params_.on_login({});
-      log::info("upstream", fmt::format("{} accepts our login again", name_));
-    }
+  void login_accepted() {
+    if (!refused_.load(std::memory_order_relaxed)) return;
+    const std::scoped_lock lock(mutex_);
+    if (!refused_.exchange(false, std::memory_order_relaxed) || !shown_) return;
+    login_refused_.set(0);
+    if (params_.on_login) params_.on_login({});
+    log::info("upstream", fmt::format("{} accepts our login again", name_));
   }
 
   void login_refused(const Error& error) {
     login_refusals_.add();
-    const std::scoped_lock lock(mutex_);
-    refused_.store(true, std::memory_order_relaxed);
-    if (!shown_) return;
-    login_refused_.set(1);
     const std::string why = "refused our login: " + error.message;
-    if (params_.on_login) params_.on_login(why);
-    const Clock::Monotonic now = clock_.now();
-    const bool warn = !last_refused_ || now - *last_refused_ >= kLoginQuiet;
-    if (warn) last_refused_ = now;
-    log::write(warn ? log::Level::warn : log::Level::debug, "upstream",
+    {
+      const std::scoped_lock lock(mutex_);
+      refused_.store(true, std::memory_order_relaxed);
+      if (!shown_) return;
+      login_refused_.set(1);
+      if (params_.on_login) params_.on_login(why);
+    }
+    log_.write(log::Level::warn, "upstream", "login",
                fmt::format("{} {}; check {}, and whether this account may read that repository", name_, why,
                            params_.login_setting));
   }
@@ -150,8 +153,7 @@ class WatchedRegistry::Watch {
   bool shown_ = false;
   std::optional<Clock::Monotonic> down_since_;
   std::optional<Clock::Monotonic> last_told_;  // of an outage
-  std::optional<Clock::Monotonic> last_refused_;
-  bool told_ = false;  // the outage that there is
+  bool told_ = false;                          // the outage that there is
 };
 
 WatchedRegistry::WatchedRegistry(std::unique_ptr<Registry> registry, const Clock& clock, metrics::Registry& metrics,
@@ -166,59 +168,50 @@ WatchedRegistry::~WatchedRegistry() = default;
 
 void WatchedRegistry::show(bool shown) { watch_->show(shown); }
 
-Task<Result<oci::Descriptor>> WatchedRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
-  const Rights rights = registry_->rights(repository);
-  Result<oci::Descriptor> answer = co_await registry_->stat_blob(std::move(repository), digest);
+// The answer, which is looked at as it passes.
+template <class T>
+Task<Result<T>> WatchedRegistry::told(Rights rights, Task<Result<T>> question) {
+  Result<T> answer = co_await std::move(question);
   watch_->see(answer, rights);
   co_return answer;
+}
+
+Task<Result<oci::Descriptor>> WatchedRegistry::stat_blob(oci::Repository repository, oci::Digest digest) {
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->stat_blob(std::move(repository), digest));
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> WatchedRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                    std::uint64_t offset) {
-  const Rights rights = registry_->rights(repository);
-  Result<std::unique_ptr<BlobBody>> answer = co_await registry_->open_blob(std::move(repository), digest, offset);
-  watch_->see(answer, rights);
-  co_return answer;
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->open_blob(std::move(repository), digest, offset));
 }
 
 Task<Result<std::unique_ptr<BlobBody>>> WatchedRegistry::open_blob_range(oci::Repository repository, oci::Digest digest,
                                                                          std::uint64_t first, std::uint64_t last) {
-  const Rights rights = registry_->rights(repository);
-  Result<std::unique_ptr<BlobBody>> answer =
-      co_await registry_->open_blob_range(std::move(repository), digest, first, last);
-  watch_->see(answer, rights);
-  co_return answer;
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->open_blob_range(std::move(repository), digest, first, last));
 }
 
 Task<Result<ManifestAnswer>> WatchedRegistry::get_manifest(oci::Repository repository, oci::Reference reference,
                                                            std::string accept) {
-  const Rights rights = registry_->rights(repository);
-  Result<ManifestAnswer> answer =
-      co_await registry_->get_manifest(std::move(repository), std::move(reference), std::move(accept));
-  watch_->see(answer, rights);
-  co_return answer;
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->get_manifest(std::move(repository), std::move(reference), std::move(accept)));
 }
 
 Task<Result<ManifestHead>> WatchedRegistry::stat_manifest(oci::Repository repository, oci::Reference reference,
                                                           std::string accept) {
-  const Rights rights = registry_->rights(repository);
-  Result<ManifestHead> answer =
-      co_await registry_->stat_manifest(std::move(repository), std::move(reference), std::move(accept));
-  watch_->see(answer, rights);
-  co_return answer;
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->stat_manifest(std::move(repository), std::move(reference), std::move(accept)));
 }
 
 Task<Result<ListAnswer>> WatchedRegistry::list(oci::Repository repository, std::string what) {
-  const Rights rights = registry_->rights(repository);
-  Result<ListAnswer> answer = co_await registry_->list(std::move(repository), std::move(what));
-  watch_->see(answer, rights);
-  co_return answer;
+  const Rights with = registry_->rights(repository);
+  return told(with, registry_->list(std::move(repository), std::move(what)));
 }
 
 Task<Result<void>> WatchedRegistry::ping() {
-  Result<void> answer = co_await registry_->ping();
-  watch_->see(answer, Rights::anonymous);  // no login is sent
-  co_return answer;
+  return told(Rights::anonymous, registry_->ping());  // no login is sent
 }
 
 std::shared_ptr<Registry> WatchedRegistry::on_behalf_of(std::string authorization) {

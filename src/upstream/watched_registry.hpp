@@ -2,9 +2,9 @@
 // each, and a gauge (`sluice_upstream_up`); what happens in between is upstream's other metrics.
 //
 // A refusal (401, 403) of a question that was put with a login of ours is told as well, by a counter, a gauge and a
-// line in the log, once in a while: whoever configured the login sees nothing of what clients get. It ends with any
-// answer to such a question. Clients choose the question, so it may also be about a repository that this login may not
-// read.
+// line in the log, once in a while: whoever configured the login sees nothing of what clients get. It ends when what
+// was asked for with that login comes; a 404 or an outage says nothing of the login. Clients choose the question, so it
+// may also be about a repository that this login may not read.
 //
 // An outage begins with a question that upstream gave no usable answer to, after all its retries: out of reach, timed
 // out, 5xx, 429. It ends with any answer, a refusal too. An answer that is none of what was asked for (another digest,
@@ -27,7 +27,7 @@ namespace sluice::upstream {
 class WatchedRegistry final : public Registry {
  public:
   // Called on some thread and under a lock. `why` reads on from the name of the upstream ("does not answer: …"); it is
-  // empty when that is over.
+  // empty when that is over. `on_login` is called again with each further refusal, whose reason may be another.
   using OnChange = std::function<void(const std::string& why)>;
   struct Params {
     OnChange on_outage = {};
@@ -70,6 +70,8 @@ class WatchedRegistry final : public Registry {
 
  private:
   class Watch;
+  template <class T>
+  runtime::Task<Result<T>> told(Rights rights, runtime::Task<Result<T>> question);
   [[nodiscard]] std::shared_ptr<Registry> watched(std::shared_ptr<Registry> registry) const;
   WatchedRegistry(std::shared_ptr<Registry> registry, std::shared_ptr<Watch> watch);
 

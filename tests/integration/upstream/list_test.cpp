@@ -77,6 +77,21 @@ TEST_CASE("list: the next page is the first link of that relation", "[upstream]"
   CHECK_FALSE(got->next_is_unusable);
 }
 
+TEST_CASE("list: any answer that has the whole", "[upstream]") {
+  Bench bench;
+  Reply reply = page(R"({"tags":["a"]})");
+  reply.status = 203;
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list")->body == R"({"tags":["a"]})");
+  reply.status = 206;
+  reply.fields.emplace_back("Content-Range", "bytes 0-13/14");
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list")->body == R"({"tags":["a"]})");
+  reply.fields.back().second = "bytes 0-13/20";
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list").error().code == Errc::upstream_protocol);
+}
+
 TEST_CASE("list: a Link of no use costs the next page, not this one", "[upstream]") {
   const std::string link = GENERATE("http://[", "/somewhere/else?x", "ftp://a/b", "/v2/app/tags/list");
   INFO(link);

@@ -65,6 +65,16 @@ TEST_CASE("stat_blob: whatever a HEAD comes to, a GET decides", "[upstream]") {
   }
 }
 
+TEST_CASE("stat_blob: a HEAD that names no coding but identity is of use", "[upstream]") {
+  Bench bench;
+  const std::string name = bench.origin.add_blob("app", content_of(5000));
+  Reply reply;
+  reply.raw = "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nContent-Encoding: identity\r\n\r\n";
+  bench.origin.script(Bench::blob(name), reply);
+  CHECK(bench.stat(name)->size == 5000);
+  CHECK(bench.origin.requests().size() == 1);
+}
+
 TEST_CASE("stat_blob: a registry whose HEADs are of no use is asked by GET for a while", "[upstream]") {
   Bench bench;
   const std::string name = bench.origin.add_blob("app", content_of(5000));

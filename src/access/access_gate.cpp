@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "access/membership_check.hpp"
 #include "access/patience.hpp"
 #include "base/errc_kind.hpp"
 

@@ -294,7 +294,7 @@ runtime::Task<bool> BlobAccess::outlives(Route route, oci::Digest digest, Error 
     co_return true;
   }
   // What upstream says to a client's own credentials is about the client, and not about the repository.
-  const bool of_client = route.on_behalf && (error.code == Errc::unauthorized || error.code == Errc::denied);
+  const bool of_client = route.on_behalf && is_about_login(error.code);
   if (is_verdict(error.code) && !of_client) {
     revoked_.add();
     const Result<void> forgotten = co_await forget(route.scope, digest);
@@ -461,6 +461,7 @@ runtime::Task<void> BlobAccess::forget_globally(oci::Digest digest) {
 
 void BlobAccess::remember_given(const Scope& scope, const oci::Digest& digest, const Revocations::Ticket& ticket) {
   const std::string key = key_of(scope, digest);
+  negative_.erase(key);
   given_.add(key);
   if (revocations_.revoked(ticket, key)) given_.erase(key);
 }
@@ -470,7 +471,10 @@ bool BlobAccess::is_given(const Route& route, const oci::Digest& digest) {
 }
 
 void BlobAccess::remember_unknown(const Route& route, const oci::Digest& digest) {
-  if (!is_over(route)) negative_.add(key_of(route.scope, digest));
+  if (is_over(route)) return;
+  const std::string key = key_of(route.scope, digest);
+  given_.erase(key);
+  negative_.add(key);
 }
 
 bool BlobAccess::known_unknown(const Scope& scope, const oci::Digest& digest) {

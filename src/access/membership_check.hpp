@@ -16,15 +16,13 @@
 
 namespace sluice::access {
 
-// Whether the answer to a question about a blob was that upstream has it, and tells no size.
-constexpr bool has_without_size(Errc code) noexcept { return code == Errc::unsupported; }
-
 class MembershipCheck {
  public:
   explicit MembershipCheck(BlobAccess& access) : access_(access) {}
 
   // Errors of all: upstream's (upstream::Registry::stat_blob); upstream_unreachable and its like where it is out and
-  // nothing is remembered (unanswered). Of `unsupported`, which says that upstream has it, see has_without_size.
+  // nothing is remembered (unanswered). Of `unsupported`, which says that upstream has it, see has_without_size
+  // (base/errc_kind.hpp).
 
   runtime::Task<Result<BlobAccess::Known>> of(Route route, oci::Digest digest);
   // The same for a blob of `size` bytes that is at rest. An upstream that does not tell how long it is, and begins to

@@ -61,7 +61,7 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, 
   } else {
     known = co_await membership_.of(route, digest);
     if (known) known = co_await membership_.with_size(route, digest, *known);
-    const bool untold = !known && access::has_without_size(known.error().code);
+    const bool untold = !known && has_without_size(known.error().code);
     const bool odd = !known && is_odd_answer(known.error().code);
     if (untold || (odd && co_await membership_.gives_out(route, digest))) {
       co_return Stat{std::nullopt, access::CacheResult::miss, canonical, fills_.told_type(route, digest)};
@@ -146,7 +146,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(access::Route route
       // It may be here under another name. Asking which costs one HEAD, not asking perhaps a download.
       const Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
       // An upstream that tells no size may give the blob all the same, which a download finds out.
-      if (!known && !is_odd_answer(known.error().code) && !access::has_without_size(known.error().code)) {
+      if (!known && !is_odd_answer(known.error().code) && !has_without_size(known.error().code)) {
         co_return known.error();
       }
       const std::optional<oci::Digest> claimed = known && known->claimed ? known->claimed : access_.claimed(digest);
@@ -189,10 +189,14 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route 
     if (!lookup->created && is_verdict(error.code)) {
       // Upstream refused the repository that started the fill. Ours may be another.
       const Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
-      if (!known && !access::has_without_size(known.error().code)) co_return known.error();
+      if (!known && !has_without_size(known.error().code)) co_return known.error();
       co_return Error{Errc::superseded, error.message};
     }
-    if (error.code == Errc::blob_unknown) access_.remember_unknown(route, digest);
+    if (error.code == Errc::blob_unknown) {
+      const Result<void> forgotten = co_await access_.forget(route.scope, digest);
+      static_cast<void>(forgotten);  // else it is believed until it is asked about again
+      access_.remember_unknown(route, digest);
+    }
     if (is_outage(error.code)) co_return access::unanswered(route.scope, error);
     co_return error;
   }

@@ -80,9 +80,9 @@ runtime::Task<Result<bool>> CanonicalNames::hash(oci::Digest digest, oci::Digest
     verified_.add();
   } else {
     refuted_.add();
-    log_.write(
-        log::Level::warn, "names", "rejected",
-        fmt::format("digest alias rejected: stored {} does not hash to {}", claimed.to_string(), digest.to_string()));
+    log_.write(log::Level::warn, "names", claimed.to_string(),
+               fmt::format("{} was said to be another name of the stored {}; it is not", digest.to_string(),
+                           claimed.to_string()));
   }
   co_return same;
 }

@@ -44,7 +44,7 @@ FillMachine::Step FillMachine::refused(const Error& error) {
 FillMachine::Step FillMachine::sized(const Result<std::uint64_t>& size) {
   assert(state_ == State::sizing);
   // Upstream has the blob, no byte of it behind the part, and does not tell its size: the digest of the part does.
-  const bool untold = !size && size.error().code == Errc::unsupported;
+  const bool untold = !size && has_without_size(size.error().code);
   if (!size && !untold) return fail(size.error());
   if (!untold && *size != part_bytes_) return drop({Errc::size_mismatch, "longer than the blob"});
   state_ = State::checking;

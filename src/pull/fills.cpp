@@ -96,14 +96,14 @@ runtime::Task<Result<void>> Fills::run(access::Route route, oci::Digest digest,
   if (received) received = co_await verify(route, digest, *writer, verifier);
   if (!received) {
     report_failure(received.error(), route, digest, writer->position());
-    // The length that was remembered when it began is that of something else.
     const Errc code = received.error().code;
+    if (FillMachine::keeps_part(code) && !unwanted(room, route, digest)) {
+      co_await storage_.keep_part(digest, *writer, room.reservation);
+    }
+    // Its size was remembered when upstream began to send, and what upstream sent was something else.
     if (code == Errc::digest_mismatch || code == Errc::size_mismatch) {
       const Result<void> forgotten = co_await access_.forget(route.scope, digest);
       static_cast<void>(forgotten);  // no worse than before: the next whole download corrects it
-    }
-    if (FillMachine::keeps_part(received.error().code) && !unwanted(room, route, digest)) {
-      co_await storage_.keep_part(digest, *writer, room.reservation);
     }
     co_await storage_.remove(*writer);
     co_return received;

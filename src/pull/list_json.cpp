@@ -218,15 +218,16 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
-// Nothing where it is no descriptor: without a digest there is nothing that it could describe. What else may be wrong
-// with it is for the client to judge. Errors: upstream_protocol, for one that is too large.
-Result<std::optional<Referrer>> read_referrer(std::string_view text) {
+// `ascii`: the same text with as_ascii() applied, or itself. Nothing where it is no descriptor: without a digest there
+// is nothing that it could describe. What else may be wrong with it is for the client to judge. Errors:
+// upstream_protocol, for one that is too large.
+Result<std::optional<Referrer>> read_referrer(std::string_view text, std::string_view ascii) {
   Result<json> parsed = oci::parse_json(text, kDescriptorBounds);
   const bool is_utf8 = parsed.has_value();
-  if (!is_utf8 && std::any_of(text.begin(), text.end(), is_high)) {
-    parsed = oci::parse_json(as_ascii(text), kDescriptorBounds);
+  if (!is_utf8 && text.data() != ascii.data()) parsed = oci::parse_json(ascii, kDescriptorBounds);
+  if (!parsed || !parsed->is_object()) {
+    return no_list("its list of referrers has a descriptor that is too large, too deep or holds too many values");
   }
-  if (!parsed || !parsed->is_object()) return no_list("its list of referrers has a descriptor that is too large");
   Referrer referrer;
   referrer.digest_text = text_of(*parsed, "digest");
   const Result<oci::Digest> digest = oci::Digest::parse(referrer.digest_text);
@@ -274,7 +275,8 @@ Result<ReadReferrers> parse_referrers(std::string_view body) {
   out.left_out = finder.others;
   out.referrers.reserve(finder.found.size());
   for (const std::string_view descriptor : finder.found) {
-    Result<std::optional<Referrer>> referrer = read_referrer(descriptor);
+    const auto at = static_cast<std::size_t>(descriptor.data() - body.data());
+    Result<std::optional<Referrer>> referrer = read_referrer(descriptor, walked.substr(at, descriptor.size()));
     if (!referrer) return referrer.error();
     if (*referrer) {
       out.referrers.push_back(std::move(**referrer));

@@ -22,8 +22,6 @@ constexpr std::chrono::minutes kMisleadingFor{10};
 // Images have at most some hundred layers. What names more is asked for blob by blob.
 constexpr std::size_t kMaxVouched = 1000;
 
-bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
-
 template <class Found>
 TagCheck tag_check(const Result<Found>& found, bool known, bool moved) {
   if (found) return moved ? TagCheck::moved : known ? TagCheck::unchanged : TagCheck::added;
@@ -425,9 +423,8 @@ bool ManifestService::peek_digest(const access::Route& route, const oci::Digest&
   return hit.object && hit.object->media_type == media_type && store_.find(digest, access::origin_name(route));
 }
 
-bool ManifestService::peek_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class,
-                               ReadyHit& hit) {
-  const std::optional<store::TagRecord> record = tags_.find(route, tag, accept_class);
+bool ManifestService::peek_tag(const access::Route& route, const oci::Tag& tag, ReadyHit& hit) {
+  const std::optional<store::TagRecord> record = tags_.find(route, tag, oci::kAllManifests);
   if (!record || !tags_.is_fresh(*record)) return false;
   hit.until = std::min(hit.until, record->checked_at + params_.tag_ttl);
   return peek_digest(route, record->digest, hit);
@@ -439,7 +436,7 @@ std::optional<ReadyHit> ManifestService::peek(const access::Route& route, const 
   if (reference.is_digest()) return peek_digest(route, reference.digest(), hit) ? std::optional(hit) : std::nullopt;
   const oci::Tag& tag = reference.tag();
   hit.watches[2] = store_.catalog().watch_tag(route.scope, tag.str());
-  if (!peek_tag(route, tag, oci::kAllManifests, hit)) return std::nullopt;
+  if (!peek_tag(route, tag, hit)) return std::nullopt;
   const oci::ManifestClass accepted = accept.manifest_class();
   // A client that gets another form of the tag is answered the long way.
   if (accepted != 0 && !accept.accepts(hit.object->media_type)) return std::nullopt;

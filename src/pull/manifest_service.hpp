@@ -97,7 +97,7 @@ class ManifestService {
                                        bool head_only, std::optional<store::TagRecord> seen);
   [[nodiscard]] bool may_have_moved_to(const access::Route& route, const store::TagRecord& record, const Found& found);
   [[nodiscard]] bool is_here(const access::Route& route, const oci::Digest& digest);
-  bool peek_tag(const access::Route& route, const oci::Tag& tag, oci::ManifestClass accept_class, ReadyHit& hit);
+  bool peek_tag(const access::Route& route, const oci::Tag& tag, ReadyHit& hit);
   bool peek_digest(const access::Route& route, const oci::Digest& digest, ReadyHit& hit);
 
   runtime::Task<void> remember_references(access::Route route, oci::ManifestInfo info,

@@ -76,8 +76,8 @@ runtime::Task<Result<std::optional<PassThrough::Opened>>> PassThrough::open(acce
   Result<access::BlobAccess::Known> known = co_await membership_.of(route, digest);
   if (known) known = co_await membership_.with_size(route, digest, *known);
   // Upstream has answered, but does not tell the length: a download of the whole finds out what there is.
-  if (!known && access::has_without_size(known.error().code)) untold_.add(name);
-  if (!known && (is_odd_answer(known.error().code) || access::has_without_size(known.error().code))) co_return out;
+  if (!known && has_without_size(known.error().code)) untold_.add(name);
+  if (!known && (is_odd_answer(known.error().code) || has_without_size(known.error().code))) co_return out;
   if (!known) co_return known.error();
   std::uint64_t size = known->descriptor.size;
   http::RangeSelection selected = http::select_ranges(asked, size);

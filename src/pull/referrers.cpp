@@ -32,9 +32,7 @@ constexpr std::chrono::seconds kGoOnAfter{1};
 constexpr int kMostPauses = 64;
 
 // A registry without the API: what is at its path is nothing, or not for GET.
-bool has_no_api(Errc code) {
-  return code == Errc::manifest_unknown || code == Errc::name_unknown || code == Errc::unsupported;
-}
+bool has_no_api(Errc code) { return is_unknown(code) || code == Errc::unsupported; }
 
 // A part of the list would say that the rest is not there. Without the API there is no first page.
 Error of_later_page(Error error) {
@@ -45,8 +43,6 @@ Error of_later_page(Error error) {
 Error unlisted(const access::Route& route, const Error& why) {
   return cannot_be_listed(Error(why.code, fmt::format("{}: {}", route.registry->name(), why.message), why.retry_after));
 }
-
-bool is_unknown(Errc code) { return code == Errc::manifest_unknown || code == Errc::name_unknown; }
 
 }  // namespace
 
@@ -156,8 +152,7 @@ runtime::Task<Result<Referrers::List>> Referrers::ask(access::Route route, oci::
     if (page == params_.max_pages || bytes > oci::kMaxManifestBytes || answer->next_is_unusable) {
       co_return Error{Errc::upstream_failed, "upstream lists more referrers than can be handed on"};
     }
-    const bool moves = answer->next != what;
-    what = moves ? std::move(answer->next) : std::string();
+    what = std::move(answer->next);
     Result<std::vector<Referrer>> some =
         co_await read(route.registry->name(), std::make_shared<const std::string>(std::move(answer->body)));
     if (!some) co_return page == 0 ? some.error() : of_later_page(some.error());
@@ -262,7 +257,8 @@ std::shared_ptr<Referrers::Look> Referrers::look_at(const std::string& key) {
 runtime::Task<Result<void>> Referrers::look_on(access::Route route, oci::Digest subject,
                                                const std::vector<Referrer>& listed, Look& look) {
   for (std::size_t asked = 0; look.upto < listed.size(); ++look.upto) {
-    if (asked == kMaxAsked || look.waiting == 0) {
+    if (look.waiting == 0) co_return Error{Errc::overloaded, "nobody waits for these referrers any more", kGoOnAfter};
+    if (asked == kMaxAsked) {
       co_return Error{Errc::overloaded, "the tag names more referrers than are looked at for one request", kGoOnAfter};
     }
     // Of an algorithm that nobody here can compute, so that nobody here can tell what it refers to.
@@ -284,6 +280,11 @@ runtime::Task<Result<void>> Referrers::look_on(access::Route route, oci::Digest 
 runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route, oci::Digest subject,
                                                             std::shared_ptr<const ReadyObject> index,
                                                             std::shared_ptr<Look> look) {
+  const std::string ready_key = index->etag + subject.to_string();
+  const std::string part_key = ready_key + " part";  // of a list of which upstream does not have all
+  if (look->until && clock_.now() < *look->until) {
+    if (List part = ready_.find(part_key)) co_return part;
+  }
   const std::shared_ptr<const std::string> body(index, &index->body);
   Result<std::vector<Referrer>> listed = co_await read(route.registry->name(), body);
   if (!listed) co_return listed.error();
@@ -303,16 +304,18 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route,
   // One of its own also where it is empty: the cache drops a key when nobody holds its list any more.
   List list = std::make_shared<const ReferrerList>(referrers);
   if (!list->empty()) forget_empty(route, subject);
-  const std::string ready_key = index->etag + subject.to_string();
   if (look->complete) {
     ready_.insert(ready_key, list, list->bytes());
     const std::scoped_lock lock(mutex_);
     listed_.insert(key_of(route, subject), Listed{ready_key, clock_.now()});
     looks_.erase(key_of(route, subject) + " " + index->etag);
-  } else if (!look->until) {
+  } else {
+    ready_.insert(part_key, list, list->bytes());
     // What is missing may be on its way, or gone for good.
-    look->pause = std::clamp(2 * look->pause, params_.empty_ttl, kMostPauses * params_.empty_ttl);
-    look->until = clock_.now() + look->pause;
+    if (!look->until) {
+      look->pause = std::clamp(2 * look->pause, params_.empty_ttl, kMostPauses * params_.empty_ttl);
+      look->until = clock_.now() + look->pause;
+    }
   }
   co_return list;
 }
@@ -349,7 +352,7 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, o
   if (others && !outcome.result && is_about_login(outcome.result.error().code)) {
     // Not from where the other one's look has come to, which he may still be at.
     const auto own = std::make_shared<Look>();
-    ++own->waiting;
+    own->waiting = 1;
     outcome.result = co_await access::in_time(route, check_tag(access::for_all(route), subject, index, own));
   }
   if (!outcome.result) co_return outcome.result.error();
@@ -359,9 +362,8 @@ runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, o
 // What stands in while upstream is out.
 runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const access::Route& route, const oci::Digest& subject) {
   if (access::is_over(route)) co_return std::nullopt;
-  const bool for_ever = params_.stale_for.count() == 0;
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
-    if (for_ever || clock_.wall() - record->checked_at <= params_.tag_ttl + params_.stale_for) {
+    if (clock_.wall() - record->checked_at <= stale_within()) {
       const Result<List> list = co_await stored(record->digest);
       if (list) co_return Found{access::CacheResult::stale, *list};
     }

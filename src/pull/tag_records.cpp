@@ -34,8 +34,8 @@ bool TagRecords::is_fresh(const store::TagRecord& record) const {
 }
 
 // Nothing from before a removal counts.
-std::string TagRecords::unmet_key(const access::Route& route, const oci::Tag& tag, oci::ManifestClass asked) const {
-  return fmt::format("{} {} {}", tag_key(route.scope, tag.str()), asked, access_.revocations().epoch());
+std::string TagRecords::unmet_key(const access::Route& route, const oci::Tag& tag) const {
+  return fmt::format("{} {}", tag_key(route.scope, tag.str()), access_.revocations().epoch());
 }
 
 std::optional<store::TagRecord> TagRecords::find(const access::Route& route, const oci::Tag& tag,
@@ -58,7 +58,9 @@ std::optional<store::TagRecord> TagRecords::find_unmet(const access::Route& rout
   std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), kUnmet);
   if (!record) return std::nullopt;
   const std::scoped_lock lock(mutex_);
-  if (const store::TagRecord* const of_these = unmet_.find(unmet_key(route, tag, asked))) return *of_these;
+  if (const auto* const of_tag = unmet_.find(unmet_key(route, tag))) {
+    if (const auto of_these = of_tag->find(asked); of_these != of_tag->end()) return of_these->second;
+  }
   // Upstream's word on other types: never fresh.
   record->checked_at -= ttl_;
   return record;
@@ -75,8 +77,14 @@ void TagRecords::note(const access::Route& route, const oci::Tag& tag, oci::Mani
   const oci::ManifestClass noted_as = record_class(asked, media_type);
   store_.catalog().set_tag(route.scope, tag.str(), noted_as, digest);
   if (noted_as == kUnmet) {
+    const store::TagRecord record{digest, kUnmet, clock_.wall()};
+    const std::string key = unmet_key(route, tag);
     const std::scoped_lock lock(mutex_);
-    unmet_.insert(unmet_key(route, tag, asked), store::TagRecord{digest, kUnmet, clock_.wall()});
+    if (auto* const of_tag = unmet_.find(key)) {
+      of_tag->insert_or_assign(asked, record);
+    } else {
+      unmet_.insert(key, {{asked, record}});
+    }
   }
   if (revoked()) store_.catalog().clear_tag(route.scope, tag.str());
 }
@@ -85,10 +93,14 @@ runtime::Task<void> TagRecords::take_back(const access::Route& route, const oci:
                                           const store::TagRecord& record, const Error& error) {
   // What upstream says to a client's own credentials is about the client.
   const bool refused = is_about_login(error.code) && !route.on_behalf;
-  if (!refused && error.code != Errc::manifest_unknown && error.code != Errc::name_unknown) co_return;
+  if (!refused && !is_unknown(error.code)) co_return;
   const std::optional<store::TagRecord> now = find(route, tag, asked);
   if (!now || now->digest != record.digest || now->checked_at != record.checked_at) co_return;
   store_.catalog().clear_tag(route.scope, tag.str());
+  {
+    const std::scoped_lock lock(mutex_);
+    unmet_.erase(unmet_key(route, tag));
+  }
   if (!refused) co_return;  // the manifest may have other tags, and be asked for by its digest
   const Result<void> forgotten = co_await access_.forget(route.scope, record.digest);
   if (!forgotten) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -56,7 +57,7 @@ class TagRecords {
   bool forget(const descriptors::Scope& scope, std::string_view tag);
 
  private:
-  [[nodiscard]] std::string unmet_key(const access::Route& route, const oci::Tag& tag, oci::ManifestClass asked) const;
+  [[nodiscard]] std::string unmet_key(const access::Route& route, const oci::Tag& tag) const;
   [[nodiscard]] std::optional<store::TagRecord> find_unmet(const access::Route& route, const oci::Tag& tag,
                                                            oci::ManifestClass asked) const;
 
@@ -65,8 +66,8 @@ class TagRecords {
   store::BlobStore& store_;
   const Clock& clock_;
   mutable std::mutex mutex_;  // guards unmet_
-  // What upstream gave in answer to types of which it has no form, by tag, types and removals.
-  mutable SieveMap<std::string, store::TagRecord> unmet_{10'000};
+  // What upstream gave in answer to types of which it has no form, by tag and removals, and by these types.
+  mutable SieveMap<std::string, std::map<oci::ManifestClass, store::TagRecord>> unmet_{10'000};
 };
 
 }  // namespace sluice::pull

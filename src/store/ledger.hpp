@@ -82,7 +82,7 @@ class Ledger {
   // Makes `reservation` at least as large as a file of `size_bytes`. May suspend while blobs are evicted. Errors:
   // no_space (all that could be evicted would not do; the reservation is as before), shutting_down.
   runtime::Task<Result<void>> grow(Reservation& reservation, std::uint64_t size_bytes);
-  // Whether a file of that size can ever get room, if all that is at rest and idle were evicted for it.
+  // Whether so many bytes more can ever get room, if all that is at rest and idle were evicted for them.
   [[nodiscard]] bool can_hold(std::uint64_t size_bytes) const;
   // What grow() says of one that cannot.
   [[nodiscard]] static Error no_room_for(std::uint64_t size_bytes);
@@ -133,7 +133,7 @@ class Ledger {
     std::function<void(Verdict)> resume;  // posts
   };
 
-  // These seven under the lock.
+  // Under the lock:
   [[nodiscard]] std::uint64_t used() const noexcept { return at_rest_ + idle_ + reserved_ + overhead_; }
   [[nodiscard]] bool fits(std::uint64_t bytes) const noexcept;
   [[nodiscard]] bool could_fit(std::uint64_t bytes) const noexcept;

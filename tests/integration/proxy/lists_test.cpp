@@ -522,7 +522,7 @@ TEST_CASE("Referrers: nonsense is never an empty list", "[proxy]") {
   const auto say = [&] {
     cache.hub().script_lists([nonsense, is_page](const std::string&) -> Answered {
       if (is_page) return Error{Errc::upstream_protocol, "a web page"};
-      return upstream::ListAnswer{nonsense, "application/json"};
+      return upstream::ListAnswer{nonsense, "application/json", {}};
     });
   };
   SECTION("nothing is known of it") {

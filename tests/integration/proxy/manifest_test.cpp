@@ -450,6 +450,23 @@ TEST_CASE("Proxy: what a client of other types gets is its own, also where upstr
   CHECK(cache.hub().seen().manifests() == asked + 2);
 }
 
+TEST_CASE("Proxy: a tag that was gone takes back what clients of all types got of it", "[proxy]") {
+  Fixture cache;
+  const Fields some{{"Accept", kOciManifest}};
+  const Fields others{{"Accept", kSchema2}};
+  const std::string before = index_manifest(oci::digest_of(oci::Algorithm::sha256, "before"), 6);
+  const std::string after = index_manifest(oci::digest_of(oci::Algorithm::sha256, "after"), 5);
+  cache.hub().add_manifest("library/app", "latest", before, kOciIndex);
+  REQUIRE(get(cache.port(), kLatest, some).body == before);
+  cache.hub().fail_all(Error{Errc::manifest_unknown, "gone"});
+  CHECK(get(cache.port(), kLatest, others).status == 404);
+  cache.hub().fail_all(std::nullopt);
+  cache.hub().add_manifest("library/app", "latest", after, kOciIndex);
+  cache.clock().advance(6s);  // that it was unknown is forgotten
+  CHECK(get(cache.port(), kLatest, others).body == after);
+  CHECK(get(cache.port(), kLatest, some).body == after);
+}
+
 TEST_CASE("Proxy: a client that has the manifest gets 304", "[proxy]") {
   Fixture cache;
   const std::string manifest = image_manifest(1, kOciManifest);

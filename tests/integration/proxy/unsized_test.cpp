@@ -161,3 +161,17 @@ TEST_CASE("Unsized: a manifest that is on its way as a blob has one type for HEA
   CHECK(head(cache.port(), path).field("content-type") == type);
   CHECK(get(cache.port(), path).field("content-type") == type);
 }
+
+TEST_CASE("Unsized: what upstream has given and no longer has is unknown, to HEAD too", "[proxy]") {
+  Fixture cache;
+  const std::string blob = content(100'000);
+  const oci::Digest digest = cache.hub().add_blob("library/app", blob);
+  const std::string path = blob_path("library/app", digest);
+  cache.hub().hide_sizes(true);
+  refuse_writes(cache);
+  CHECK(get(cache.port(), path).complete);
+  REQUIRE(cache.wait_idle());
+  cache.hub().fail_all(Error{Errc::blob_unknown, "gone"});
+  CHECK(get(cache.port(), path).status == 404);
+  CHECK(head(cache.port(), path).status == 404);
+}

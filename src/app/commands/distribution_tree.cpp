@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <optional>
 #include <set>
+#include <string>
 #include <system_error>
 #include <utility>
 

@@ -62,7 +62,8 @@ Table blob_table() { return Table({"DIGEST", ">SIZE", "STATE", "TYPE", "LAST USE
 // Blobs that no repository is known to have, as after the catalog was lost.
 std::string no_repositories(Runner& runner, Source& source) {
   const Result<Document> blobs = ask(runner, source, "GET", "/api/v1/blobs?limit=1");
-  if (!blobs || blobs->json.value("blobs", json::array()).empty()) return "nothing is stored yet\n";
+  if (!blobs) return "no repository is known yet\n";
+  if (blobs->json.value("blobs", json::array()).empty()) return "nothing is stored yet\n";
   return "no repository is known yet, but blobs are stored; \"sluice ls --blobs\" lists them\n";
 }
 

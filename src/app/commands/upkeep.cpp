@@ -130,12 +130,8 @@ int reload_command(Runner& runner, const std::string& admin, const CommandOption
                    const std::string& mistakes) {
   const auto show_mistakes = [&mistakes] { std::fputs((mistakes + "\n").c_str(), stderr); };
   const Result<std::unique_ptr<Source>> source = remote_source(runner, admin);
-  Result<Document> reloaded = Error(Errc::internal);
-  if (source) {
-    reloaded = ask(runner, **source, "POST", "/api/v1/reload");
-  } else {
-    reloaded = source.error();
-  }
+  const Result<Document> reloaded =
+      source ? ask(runner, **source, "POST", "/api/v1/reload") : Result<Document>(source.error());
   // Where the running one refuses, it has the same to say of the file.
   const bool refused = !reloaded && source && reloaded.error().code == Errc::config_invalid;
   if (!mistakes.empty() && !reloaded && !refused) show_mistakes();

@@ -19,6 +19,8 @@
 #include "app/commands/text.hpp"
 #include "app/exit_status.hpp"
 #include "app/version.hpp"
+#include "base/address_kind.hpp"
+#include "base/network.hpp"
 #include "base/units.hpp"
 #include "http/url.hpp"
 #include "oci/error_code.hpp"
@@ -379,7 +381,8 @@ int warm_command(Runner& runner, const WarmTarget& target, const CommandOptions&
   const Result<http::Url> url = server_url(server);
   if (!url) return fail(url.error());
 
-  const bool local = url->host.starts_with("127.") || url->host == "::1" || url->host == "localhost";
+  const std::optional<IpAddress> address = IpAddress::parse(url->host);
+  const bool local = url->host == "localhost" || (address && kind_of(*address) == AddressKind::loopback);
   if (!target.authorization.empty() && !url->is_tls() && !local) {
     std::fputs(fmt::format("sluice: the password goes to {} in the clear\n", url->authority()).c_str(), stderr);
   }

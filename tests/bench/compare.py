@@ -547,6 +547,8 @@ def main():
         if not options.pid or not options.path:
             parser.error("--target takes --pid and --path")
         return measure_target(options, options.binaries)
+    if options.write and options.part:
+        parser.error("--write replaces all tables, so it takes no --part")
 
     enter_namespace()
     congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()

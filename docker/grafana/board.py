@@ -107,17 +107,20 @@ def answer():
              f"min({left} / clamp_min(-deriv({left}[1h]), 1e-6))", steps(RED, (3600, YELLOW), (21600, GREEN))),
         stat("Upstreams down", "Upstreams that do not answer. What is cached is served all the same; everything else fails "
              "until they are back. See docs/runbooks/SluiceUpstreamDown.md.", "short",
-             f"sum(sluice_upstream_up{{{U}}} == bool 0)", steps(GREEN, (1, RED)), width=6),
+             f"sum(sluice_upstream_up{{{U}}} == bool 0)", steps(GREEN, (1, RED)), width=5),
+        stat("Logins refused", "Upstreams that refuse the login that sluice has configured for them. Clients get 401 or 403 "
+             "for what is private there. See docs/runbooks/SluiceLoginRefused.md.", "short",
+             f"sum(sluice_upstream_login_refused{{{U}}})", steps(GREEN, (1, RED)), width=5),
         stat("Stale answers", "Tags that were served without asking upstream, which did not answer. Anything above 0 means "
              "that clients may get an older image than the registry has.", "reqps",
              f'sum(rate(sluice_manifest_requests_total{{{U}, result="stale"}}[{R}]))',
-             steps(GREEN, (0.001, YELLOW)), width=6),
+             steps(GREEN, (0.001, YELLOW)), width=5),
         stat("Requests", "Pulls as the cache sees them. 0 for an hour: no client is configured to use it, or all of them "
              "silently go past it. See docs/runbooks/SluiceNotUsed.md.", "reqps",
              f"sum(rate(sluice_blob_requests_total{{{U}}}[{R}])) + sum(rate(sluice_manifest_requests_total{{{U}}}[{R}]))",
-             width=6),
+             width=5),
         stat("Version", "What runs, by instance. More than one version: a roll-out is not finished.", "short",
-             f"count by (version) (sluice_build_info{{{S}}})", width=6),
+             f"count by (version) (sluice_build_info{{{S}}})", width=4),
     ]
 
 

@@ -58,6 +58,8 @@ CASES = {
          "process_start_time_seconds{}": "0x200"}), {}),
     "SluiceUpstreamDown": ("10m", simple("sluice_upstream_up", "0x30", "1x30", 'upstream="docker.io"'),
                            {"upstream": "docker.io"}),
+    "SluiceLoginRefused": ("20m", simple("sluice_upstream_login_refused", "1x30", "0x30", 'upstream="docker.io"'),
+                           {"upstream": "docker.io"}),
     "SluiceServingStale": ("30m", simple("sluice_manifest_requests_total", "0+1x60", "4x60",
                                          'upstream="docker.io", result="stale"'), {"upstream": "docker.io"}),
     "SluiceHubBudgetLow": ("30m", (
@@ -105,7 +107,11 @@ MORE = [("SluiceHubBudgetLow", "60m", (
     {f"sluice_upstream_ratelimit_remaining{{{HUB}}}": "80x90", f"sluice_upstream_ratelimit_limit{{{HUB}}}": "100x90"}),
     {"upstream": "docker.io", "source": "me"}),
     ("SluiceCertificateExpires", "5m",
-     simple("sluice_tls_certificate_expires_seconds", "86400x20", "864000x20"), {})]
+     simple("sluice_tls_certificate_expires_seconds", "86400x20", "864000x20"), {}),
+    # A client that asks for what the account may not read, and pulls that go well before and after: no alert.
+    ("SluiceLoginRefused", "30m",
+     simple("sluice_upstream_login_refused", "0x10 1x30", "0x10 1x5 0x30", 'upstream="docker.io"'),
+     {"upstream": "docker.io"})]
 
 
 def of_instance(series, instance):

@@ -12,6 +12,7 @@
 #include "app/signals.hpp"
 #include "app/version.hpp"
 #include "base/log.hpp"
+#include "base/mask.hpp"
 #include "config/load.hpp"
 
 namespace {
@@ -23,13 +24,16 @@ void print(std::FILE* to, std::string_view text) {
   std::fflush(to);
 }
 
+// Messages may hold settings: the name of a file, for example.
+void print_error(std::string_view text) { print(stderr, mask_userinfo(text)); }
+
 int check_config(const config::Settings& settings) {
   if (const std::string wrong = app::wrong_files(settings); !wrong.empty()) {
-    print(stderr, wrong);
+    print_error(wrong);
     return app::kExitBadConfig;
   }
   print(stdout, config::describe(settings));
-  for (const std::string& warning : settings.warnings) print(stderr, "warning: " + warning + "\n");
+  for (const std::string& warning : settings.warnings) print_error("warning: " + warning + "\n");
   return app::kExitOk;
 }
 
@@ -56,7 +60,7 @@ int run(const app::CommandLine& line) {
     return app::reload_despite(line, config::load_readable(params), settings.error().message);
   }
   if (!settings) {
-    print(stderr, settings.error().message + "\n");
+    print_error(settings.error().message + "\n");
     return app::kExitBadConfig;
   }
   switch (line.command) {
@@ -74,10 +78,10 @@ int main(int argc, char** argv) {
   try {
     const app::ParsedCommandLine parsed = app::parse_command_line(argc, argv);
     print(stdout, parsed.to_stdout);
-    print(stderr, parsed.to_stderr);
+    print_error(parsed.to_stderr);
     return parsed.command ? run(*parsed.command) : parsed.exit_status;
   } catch (const std::exception& error) {
-    print(stderr, std::string("sluice: ") + error.what() + "\n");
+    print_error(std::string("sluice: ") + error.what() + "\n");
     return app::kExitFailure;
   }
 }

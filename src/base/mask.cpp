@@ -56,4 +56,10 @@ std::string mask_userinfo(std::string_view text) {
   return out;
 }
 
+std::string mask_userinfo_of(std::string_view value) {
+  std::string out;
+  append_masked(out, value);
+  return out;
+}
+
 }  // namespace sluice

@@ -10,4 +10,7 @@ namespace sluice {
 // scheme. Digests behind a name (`app@sha256:…`) stay.
 std::string mask_userinfo(std::string_view text);
 
+// The same where all of `value` may be one URL, so that its password may hold spaces, quotes and commas.
+std::string mask_userinfo_of(std::string_view value);
+
 }  // namespace sluice

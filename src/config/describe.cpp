@@ -54,12 +54,8 @@ void upstream_lines(std::string& out, const Upstream& upstream) {
 std::vector<std::string> changed_keys(const Settings& from, const Settings& to) {
   std::vector<std::string> out;
   for (const auto& field : settings_fields()) {
-    bool changed = field.show(from) != field.show(to);
-    // What is not shown.
-    if (field.key == "redis.password") changed = from.redis.password != to.redis.password;
-    if (field.key == "proxy.https") changed = from.proxy.https != to.proxy.https;
-    if (field.key == "proxy.http") changed = from.proxy.http != to.proxy.http;
-    if (changed) out.emplace_back(field.key);
+    const bool same = field.same ? field.same(from, to) : field.show(from) == field.show(to);
+    if (!same) out.emplace_back(field.key);
   }
   const std::size_t settings = out.size();
   for (const auto& [name, upstream] : to.upstreams) {

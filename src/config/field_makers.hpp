@@ -53,13 +53,15 @@ inline std::string exact_duration(Duration duration) {
 
 template <class Owner, class Get>
 Field<Owner> text(std::string_view key, std::string expected, Get get) {
-  return {key, std::move(expected),
-          [get](Owner& owner, std::string_view value) {
-            if (value.empty() || value.find('\0') != std::string_view::npos) return false;
-            get(owner) = std::string(value);
-            return true;
-          },
-          [get](const Owner& owner) { return in_quotes(std::string(get(owner))); }};
+  Field<Owner> out{key, std::move(expected),
+                   [get](Owner& owner, std::string_view value) {
+                     if (value.empty() || value.find('\0') != std::string_view::npos) return false;
+                     get(owner) = std::string(value);
+                     return true;
+                   },
+                   [get](const Owner& owner) { return in_quotes_masked(std::string(get(owner))); }};
+  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
+  return out;
 }
 
 template <class Owner, class Get>
@@ -177,19 +179,21 @@ Field<Settings> size_limit(std::string_view key, std::uint64_t low, Get get) {
 // A proxy's URL; `off` is a value of its own.
 template <class Owner, class Get>
 Field<Owner> proxy(std::string_view key, Get get) {
-  return {key, "a proxy such as http://proxy.example.com:3128, or off",
-          [get](Owner& owner, std::string_view value) {
-            const std::optional<std::string> parsed =
-                value == "off" ? std::optional<std::string>(value) : parse_proxy_url(value);
-            if (!parsed) return false;
-            get(owner) = *parsed;
-            return true;
-          },
-          [get](const Owner& owner) {
-            const std::string& url = get(owner);
-            return url == "off" ? url : in_quotes(masked_proxy_url(url));
-          },
-          true};
+  Field<Owner> out{key, "a proxy such as http://proxy.example.com:3128, or off",
+                   [get](Owner& owner, std::string_view value) {
+                     const std::optional<std::string> parsed =
+                         value == "off" ? std::optional<std::string>(value) : parse_proxy_url(value);
+                     if (!parsed) return false;
+                     get(owner) = *parsed;
+                     return true;
+                   },
+                   [get](const Owner& owner) {
+                     const std::string& url = get(owner);
+                     return url == "off" ? url : in_quotes_masked(url);
+                   },
+                   true};
+  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
+  return out;
 }
 
 // `is_item` says whether a text may stand in the list.
@@ -211,11 +215,12 @@ Field<Owner> list(std::string_view key, std::string expected, bool (*is_item)(st
                    [get](const Owner& owner) {
                      std::string items;
                      for (const std::string& item : get(owner)) {
-                       items += (items.empty() ? "" : ", ") + in_quotes(item);
+                       items += (items.empty() ? "" : ", ") + in_quotes_masked(item);
                      }
                      return "[" + items + "]";
                    }};
   out.list = true;
+  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
   return out;
 }
 

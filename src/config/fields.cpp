@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/mask.hpp"
 #include "base/network.hpp"
 #include "base/units.hpp"
 #include "config/field_makers.hpp"
@@ -371,5 +372,7 @@ std::string in_quotes(std::string_view text) {
   log::append_json_escaped(out, text);
   return out + '"';
 }
+
+std::string in_quotes_masked(std::string_view value) { return in_quotes(mask_userinfo_of(value)); }
 
 }  // namespace sluice::config

@@ -17,10 +17,12 @@ struct Field {
   std::string expected;  // completes "expected …"
   // Sets the field; false when `text` is not what is expected, and then nothing has changed.
   std::function<bool(Owner&, std::string_view text)> set;
-  // The value as a YAML scalar or flow list that `set` takes again.
+  // The value as a YAML scalar or flow list that `set` takes again, with secrets and passwords in URLs masked.
   std::function<std::string(const Owner&)> show;
   bool secret = false;  // its text, which is or may hold a secret, as a URL does, never stands in a message
   bool list = false;    // a YAML list; `set` takes its items joined by commas
+  // Whether both have the same value. Null: whether both show the same, because nothing is masked.
+  std::function<bool(const Owner&, const Owner&)> same = nullptr;
 };
 
 // All keys but those below `upstreams`, in the order in which people read them.
@@ -34,5 +36,8 @@ const std::vector<Field<CredentialRule>>& credential_fields();
 
 // A double-quoted YAML scalar.
 std::string in_quotes(std::string_view text);
+
+// The same of a value that may be a URL, with its password masked (base/mask.hpp).
+std::string in_quotes_masked(std::string_view value);
 
 }  // namespace sluice::config

@@ -101,14 +101,6 @@ std::optional<std::string> parse_proxy_url(std::string_view text) {
   return std::string(kScheme) + std::string(user) + authority;
 }
 
-std::string masked_proxy_url(std::string_view url) {
-  const std::size_t at = url.rfind('@');
-  const std::size_t user = url.find("//") + 2;
-  const std::size_t colon = url.find(':', std::min(user, url.size()));
-  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) return std::string(url);
-  return std::string(url.substr(0, colon)) + ":***" + std::string(url.substr(at));
-}
-
 bool is_no_proxy(std::string_view text) {
   return !text.empty() && text.find_first_of(" \t,\"\\") == std::string_view::npos && text.size() <= 253;
 }

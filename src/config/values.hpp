@@ -18,9 +18,6 @@ std::string_view url_authority(std::string_view url);
 // is taken off. Nothing for anything else: proxies that are spoken to with TLS or SOCKS are not known here.
 std::optional<std::string> parse_proxy_url(std::string_view text);
 
-// Such a URL without its password.
-std::string masked_proxy_url(std::string_view url);
-
 // What may stand in NO_PROXY: "*", a host or a domain, an address, a network in CIDR notation, some with a port.
 bool is_no_proxy(std::string_view text);
 

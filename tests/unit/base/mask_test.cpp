@@ -17,6 +17,12 @@ TEST_CASE("mask_userinfo: passwords in URLs, wherever they stand", "[base]") {
   CHECK(mask_userinfo("http://:pw@h") == "http://:***@h");
 }
 
+TEST_CASE("mask_userinfo_of: a value that is one URL, whatever its password holds", "[base]") {
+  CHECK(sluice::mask_userinfo_of("http://alice:a, 'b' (c)@proxy") == "http://alice:***@proxy");
+  CHECK(sluice::mask_userinfo_of("/srv/blobs") == "/srv/blobs");
+  CHECK(sluice::mask_userinfo_of("").empty());
+}
+
 TEST_CASE("mask_userinfo: the rest stays", "[base]") {
   for (const char* plain :
        {"", "@", "a@b", "no at all", "https://host/path?x=1", "docker.io/library/app@sha256:0123", "app:1@sha512:ab",

@@ -36,6 +36,34 @@ TEST_CASE("Printout: secrets are masked", "[config]") {
   CHECK(printed.find("password: \"***\"") != std::string::npos);
 }
 
+TEST_CASE("Printout: passwords in URLs are masked in every text and list", "[config]") {
+  for (const std::string password : {"hunter2", "hunter2\\hunter2", "hunter2@hunter2", "hunter2, 'hunter2'"}) {
+    CAPTURE(password);
+    Settings settings;
+    settings.data = "/srv/me:" + password + "@host";
+    settings.proxy.no_proxy = {"me:" + password + "@intern.example", "http://" + password + "@other.example"};
+    settings.auth.htpasswd_file = "https://me:" + password + "@host/\"logins\"";
+    settings.upstreams["quay.io"].ca_file = "me:" + password + "@host/ca.pem";
+    const std::string printed = describe(settings);
+    CHECK(printed.find("hunter2") == std::string::npos);
+    CHECK(printed.find("/srv/me:***@host") != std::string::npos);
+    CHECK(printed.find("[\"me:***@intern.example\", \"http://***@other.example\"]") != std::string::npos);
+  }
+}
+
+TEST_CASE("Printout: a change of what is masked is a change", "[config]") {
+  Settings from;
+  from.proxy.no_proxy = {"me:one@intern.example"};
+  from.proxy.https = "http://me:one@proxy.example:3128";
+  from.redis.password = "one";
+  Settings to = from;
+  CHECK(changed_keys(from, to).empty());
+  to.proxy.no_proxy = {"me:two@intern.example"};
+  to.proxy.https = "http://me:two@proxy.example:3128";
+  to.redis.password = "two";
+  CHECK(changed_keys(from, to) == std::vector<std::string>{"redis.password", "proxy.https", "proxy.no_proxy"});
+}
+
 TEST_CASE("Printout: Redis's password is masked, and what is not set is left out", "[config]") {
   CHECK(describe(Settings{}).find("addresses") == std::string::npos);
   CHECK(describe(Settings{}).find("password") == std::string::npos);

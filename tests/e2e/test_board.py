@@ -1,14 +1,18 @@
 """The dashboard of docker/grafana and the rules of docker/prometheus against a real Prometheus that scrapes a sluice
 under pulls and faults; and the dashboard's model against the rules that linters of dashboards check."""
 
+import functools
 import json
 import math
+import os
 import pathlib
+import random
 import re
+import threading
 import time
 
 from harness import case as cases
-from harness import faults, images, origin, prometheus, sluice
+from harness import faults, images, origin, picture, prometheus, sluice
 from test_alerts import RULES, rules
 from test_metrics import Metered
 from test_redis import Redis
@@ -28,8 +32,8 @@ def panels():
     return [panel for panel in board()["panels"] if panel["type"] != "row"]
 
 
-def substituted(expression):
-    for name, value in {"$__rate_interval": "1m", "$__range": "1m", "$price_per_gb": "0.09", "$job": ".+",
+def substituted(expression, interval="1m"):
+    for name, value in {"$__rate_interval": interval, "$__range": "1m", "$price_per_gb": "0.09", "$job": ".+",
                         "$instance": ".+", "$upstream": ".+"}.items():
         expression = expression.replace(name, value)
     assert "$" not in expression, f"a variable that the dashboard does not have: {expression}"
@@ -84,6 +88,36 @@ def pull(case, cache, proxy, metered):
     cases.poll("the outage is noticed", lambda: cache.metrics()['sluice_upstream_up{upstream="docker.io"}'] == 0)
 
 
+def traffic(case, cache, metered, seconds):
+    """For a picture that is worth looking at: clients that pull, some images more often than others, for so long."""
+    if not seconds:
+        return
+    blobs = [("metered.example/some/app", digest) for number in range(40)
+             for digest in metered.add("some/app", bytes([100 + number]) * (4 << 20))]
+    blobs += [(image.repository, layer) for image in (case.images["test/layers:1"], case.images["test/oci:1"])
+              for layer in image.layers]
+    tags = [case.images[name] for name in ("test/layers:1", "test/oci:1", "test/docker:1", "test/zstd:1")]
+    end = time.monotonic() + seconds
+
+    def client(seed):
+        choice = random.Random(seed)
+        while time.monotonic() < end:
+            image = choice.choice(tags)
+            cache.get(f"/v2/{image.repository}/manifests/{image.tag}", {"Accept": images.ACCEPT})
+            for _ in range(choice.randrange(6)):
+                cache.blob(*blobs[min(int(choice.expovariate(1 / 8)), len(blobs) - 1)])
+            if choice.random() < 0.1:
+                cache.get(f"/v2/{image.repository}/tags/list")
+            # More of them at some times than at others.
+            time.sleep(choice.uniform(0.1, 0.6) * (1.5 + math.sin(time.monotonic() / 8)))
+
+    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(4)]
+    for each in clients:
+        each.start()
+    for each in clients:
+        each.join()
+
+
 def check_data(server, where, expression, nan=False):
     found = server.query(expression)
     if not found:
@@ -99,6 +133,8 @@ def test_every_expression_has_data(case):
     proxy, metered = faults.FaultProxy(case, registry.port), Metered(case)
     cache = sluice.Sluice(case, config=config(redis, proxy.url, metered.url))
     server = prometheus.Prometheus(case, {"sluice": cache.admin_port}, sorted(RULES.glob("*.yml")))
+    started = time.time()
+    traffic(case, cache, metered, float(os.environ.get("SLUICE_E2E_BOARD_SECONDS", "0")))
     pull(case, cache, proxy, metered)
     now = time.time()
     cases.poll("what happened was scraped and evaluated", lambda: server.scraped_since("sluice", now), interval=0.2)
@@ -122,12 +158,30 @@ def test_every_expression_has_data(case):
         wrong += [check_data(server, f"alert {name}", selector) for selector in selectors]
     wrong = [text for text in wrong if text]
     assert not wrong, "\n".join(wrong)
+    draw(case, server, started, time.time())
     case.say(f"{count} expressions of {len(panels())} panels, {len(rules('alert'))} alerts")
 
     wanted = {"SluiceDigestMismatch": "firing", "SluiceUpstreamDown": "pending", "SluiceDown": "inactive",
               "SluiceReloadRefused": "inactive"}
     cases.poll("the alerts are in their states", lambda: wanted.items() <= {
         name: rule["state"] for name, rule in evaluated(server).items() if "state" in rule}.items(), interval=0.2)
+
+
+def draw(case, server, start, end):
+    """The board as a picture, and its first rows alone, which are docs/dashboard.svg; fails where a panel has nothing to
+    show."""
+    step = max(1, (end - start) / 60)
+
+    @functools.cache  # for both pictures
+    def ask(expression):
+        return server.query_range(substituted(expression, f"{max(10, int(4 * step))}s"), start, end, step)
+
+    for name, rows in (("dashboard", None), ("dashboard-first-rows", 2)):
+        drawing = picture.Picture(ask, start, end)
+        path = case.fixtures / f"{name}.svg"
+        path.write_text(drawing.draw(board(), rows))
+        assert set(drawing.empty) <= ONLY_WITH_TLS, f"empty: {drawing.empty}"
+        case.say(f"{path}: {path.stat().st_size} bytes")
 
 
 def evaluated(server):

@@ -1,6 +1,7 @@
 """Debian's Prometheus, scraping what a test runs."""
 
 import json
+import math
 import shutil
 import urllib.error
 import urllib.parse
@@ -50,6 +51,13 @@ class Prometheus:
         if data["resultType"] == "scalar":
             return [{"metric": {}, "value": data["result"]}]
         return data["result"]
+
+    def query_range(self, expression, start, end, step):
+        """[(labels, [(moment, value)…])…]; what is not a number is left out."""
+        found = self.api("query_range", query=expression, start=start, end=end, step=step)["result"]
+        return [({name: value for name, value in series["metric"].items() if name != "__name__"},
+                 [(moment, float(value)) for moment, value in series["values"] if math.isfinite(float(value))])
+                for series in found]
 
     def scraped_since(self, job, moment):
         """Whether a scrape that began after `moment` (seconds since 1970) is there, and was evaluated."""

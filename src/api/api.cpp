@@ -308,18 +308,18 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
   answered.asked = true;
   if (request.has_header("Accept")) accept = oci::Accept::parse(request.joined("Accept"));
   const Result<pull::ManifestService::Opened> opened =
-      co_await parts_.manifests.open(*answered.route, std::move(*parsed), std::move(accept), request.is_head());
+      co_await parts_.manifests.open_to_send(*answered.route, std::move(*parsed), std::move(accept), request.is_head());
   if (!opened) co_return opened.error();
   answered.cache = opened->result;
   extra_fields += cache_fields(opened->result);
   if (is_negotiated(answered.target)) extra_fields += kVary;
   const pull::ReadyObject& object = *opened->object;
   std::string head;
-  std::string_view body = object.body;
+  bool has_body = !request.is_head();
   if (request.has_header("If-None-Match") && http::if_none_match(request.joined("If-None-Match"), object.etag)) {
     head =
         http::ResponseHead(304).add("ETag", object.etag).add("Docker-Content-Digest", opened->digest.to_string()).str();
-    body = {};
+    has_body = false;
   } else {
     head = object.head;
     if (parts_.prefetcher != nullptr && !request.is_head()) {
@@ -327,11 +327,25 @@ runtime::Task<Result<void>> Api::serve_manifest(http::Exchange& exchange, Answer
     }
   }
   head += extra_fields;
-  const Result<void> sent = co_await exchange.send(head, request.is_head() ? std::string_view{} : body);
-  static_cast<void>(sent);
+  if (has_body && object.file) {
+    co_await send_manifest_file(exchange, head, object, opened->stored_as);
+  } else {
+    const Result<void> sent =
+        co_await exchange.send(head, has_body ? std::string_view(object.body) : std::string_view());
+    static_cast<void>(sent);
+  }
   if (opened->result == access::CacheResult::hit)
     metrics_.of(*answered.route).cache_bytes.add(exchange.body_bytes_sent());
   co_return Result<void>{};
+}
+
+// As BlobResponder does: whether the file is to blame for a body that ends early is looked at.
+runtime::Task<void> Api::send_manifest_file(http::Exchange& exchange, std::string_view head,
+                                            const pull::ReadyObject& object, const oci::Digest& stored_as) {
+  Result<void> sent = co_await exchange.begin(head);
+  if (sent) sent = co_await exchange.send_file(object.file->file, 0, object.size, http::Pages::unknown);
+  if (sent) sent = co_await exchange.end();
+  if (!sent && (sent.error().code == Errc::io || sent.error().code == Errc::corrupt)) parts_.blobs.suspect(stored_as);
 }
 
 runtime::Task<Result<void>> Api::serve_tags(http::Exchange& exchange, Answered& answered, std::string ns,

@@ -67,6 +67,9 @@ class Api final : public http::Handler {
                                          std::string extra_fields);
   runtime::Task<Result<void>> serve_manifest(http::Exchange& exchange, Answered& answered, std::string reference,
                                              std::string extra_fields);
+  // A 200 whose body is the file of a manifest.
+  runtime::Task<void> send_manifest_file(http::Exchange& exchange, std::string_view head,
+                                         const pull::ReadyObject& object, const oci::Digest& stored_as);
   runtime::Task<Result<void>> serve_removal(http::Exchange& exchange, Answered& answered);
   runtime::Task<Result<void>> serve_ping(http::Exchange& exchange, access::Named named);
   // Replaces the route by one that asks for the client.

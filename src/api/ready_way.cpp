@@ -126,7 +126,7 @@ ReadyWay::Answer::Answer(const ReadyWay& way, const http::Request& request, cons
       cache_bytes_(way.metrics_.of(route).cache_bytes),
       first_byte_(of_hits(way.metrics_.first_byte, content_of(target))),
       duration_(of_hits(way.metrics_.request_duration, content_of(target))) {
-  if (hit.object->file) digest_ = *oci::Digest::parse(target.reference);
+  if (hit.object->file) digest_ = hit.digest;
 }
 
 bool ReadyWay::Answer::holds(Clock::Wall now) const noexcept {

@@ -1,5 +1,7 @@
 #include "pull/blob_service.hpp"
 
+#include <span>
+
 #include <fmt/format.h>
 
 #include "access/patience.hpp"
@@ -35,6 +37,7 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
     : in_memory_bytes_(params.in_memory_bytes),
       access_(access),
       store_(store),
+      filesystem_(filesystem),
       objects_(params.memory_bytes),
       names_(access, store, pool, filesystem, clock, group, metrics),
       membership_(access),
@@ -100,12 +103,22 @@ runtime::Task<Result<std::shared_ptr<const ReadyObject>>> BlobService::at_rest(o
   co_return made;
 }
 
+Result<std::string> BlobService::read_whole(const store::OpenBlob& blob) const {
+  std::string bytes(blob.size, '\0');
+  const Result<std::size_t> size =
+      filesystem_.read_at(blob.file, 0, std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
+  if (!size) return size.error();
+  if (*size != bytes.size()) return Error(Errc::corrupt, "its file is shorter than it was");
+  return bytes;
+}
+
 std::optional<ReadyHit> BlobService::peek(const access::Route& route, const oci::Digest& digest, bool head_only) {
   // Others may lie under another name.
   if (digest.algorithm() != oci::Algorithm::sha256) return std::nullopt;
   const std::optional<access::BlobAccess::Lasting> known = access_.peek_lasting(route.scope, digest);
   if (!known || !access::BlobAccess::believes(route, known->entry)) return std::nullopt;
   ReadyHit hit;
+  hit.digest = digest;
   hit.until = known->until;
   hit.watches[0] = known->watch;
   hit.watches[1] = store_.watch(digest);

@@ -111,6 +111,9 @@ class BlobService {
   // An answer from the store broke off because the file could not be read.
   void suspect(const oci::Digest& digest) { store_.suspect(digest); }
 
+  // All of an open blob, not hashed again. Blocks. Errors: io, corrupt (it is shorter than it was).
+  [[nodiscard]] Result<std::string> read_whole(const store::OpenBlob& blob) const;
+
   // Lets go of what is in memory of a blob that is at rest no longer. Any thread.
   void forget(const oci::Digest& digest) { objects_.erase(digest); }
 
@@ -122,6 +125,7 @@ class BlobService {
   const std::size_t in_memory_bytes_;
   access::BlobAccess& access_;
   store::BlobStore& store_;
+  runtime::Filesystem& filesystem_;
   ObjectCache objects_;
   CanonicalNames names_;
   access::MembershipCheck membership_;

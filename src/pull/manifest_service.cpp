@@ -62,13 +62,38 @@ ManifestService::ManifestService(Params params, access::BlobAccess& access, stor
       clock_(clock),
       metrics_(metrics),
       tags_(params_.tag_ttl, access, store, clock),
-      stored_(params_.memory_bytes, store, group),
+      stored_(params_.memory_bytes, store, pool, clock, group),
       negative_(params_.negative, clock),
       misleading_({.ttl = kMisleadingFor, .max_entries = 10'000}, clock),
       flights_(group) {}
 
 runtime::Task<Result<ManifestService::Opened>> ManifestService::open(access::Route route, oci::Reference reference,
                                                                      oci::Accept accept, bool head_only) {
+  for (bool again = false;; again = true) {
+    Result<Opened> opened = co_await open_any(route, reference, accept, head_only);
+    if (!opened || head_only) co_return opened;
+    Object object =
+        co_await stored_.in_memory(opened->digest, access_.stored_name(route.scope, opened->digest), opened->object);
+    if (object) opened->object = std::move(object);
+    if (opened->object->in_memory) co_return opened;
+    // It was opened and has gone from the store since, so the next time it is fetched.
+    if (again) co_return Error{Errc::io, fmt::format("{} cannot be read", opened->digest.to_string())};
+  }
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open_to_send(access::Route route,
+                                                                             oci::Reference reference,
+                                                                             oci::Accept accept, bool head_only) {
+  const descriptors::Scope scope = route.scope;
+  Result<Opened> opened = co_await open_any(std::move(route), std::move(reference), std::move(accept), head_only);
+  if (!opened) co_return opened;
+  opened->stored_as = access_.stored_name(scope, opened->digest);
+  if (!head_only) opened->object = co_await stored_.to_send(opened->digest, opened->stored_as, opened->object);
+  co_return opened;
+}
+
+runtime::Task<Result<ManifestService::Opened>> ManifestService::open_any(access::Route route, oci::Reference reference,
+                                                                         oci::Accept accept, bool head_only) {
   // By digest there is only one form, whatever the client says that it accepts.
   if (reference.is_digest()) {
     const oci::Digest digest = reference.digest();
@@ -403,7 +428,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::keep(access::Rout
     static_cast<void>(removed);
     co_return Found{std::move(object), digest};
   }
-  if (!is_signed) object = stored_.share(digest, std::move(object));
+  if (!is_signed) object = stored_.share(digest, std::move(object), stored.has_value());
   co_return Found{std::move(object), digest};
 }
 
@@ -419,8 +444,10 @@ bool ManifestService::peek_digest(const access::Route& route, const oci::Digest&
   hit.watches[0] = known->watch;
   hit.watches[1] = store_.watch(digest);
   hit.until = std::min(hit.until, known->until);
-  hit.object = stored_.find(digest);
-  return hit.object && hit.object->media_type == media_type && store_.find(digest, access::origin_name(route));
+  hit.digest = digest;
+  const std::optional<store::Stored> stored = store_.find(digest, access::origin_name(route));
+  if (stored) hit.object = stored_.peek(digest, media_type, stored->size);
+  return hit.object != nullptr;
 }
 
 bool ManifestService::peek_tag(const access::Route& route, const oci::Tag& tag, ReadyHit& hit) {

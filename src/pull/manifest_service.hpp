@@ -53,6 +53,7 @@ class ManifestService {
     access::CacheResult result = access::CacheResult::none;
     std::shared_ptr<const ReadyObject> object;  // only its head when it was opened for a HEAD
     oci::Digest digest;
+    oci::Digest stored_as = {};  // under which an open file of the object lies in the store
   };
 
   // Large manifests are parsed on `pool`.
@@ -61,10 +62,14 @@ class ManifestService {
 
   // `head_only`: the bytes are not needed, so none are fetched for it.
   // Errors: those of upstream::Registry::get_manifest; manifest_invalid for what is no manifest.
+  // The bytes are in memory.
   runtime::Task<Result<Opened>> open(access::Route route, oci::Reference reference, oci::Accept accept, bool head_only);
+  // The same, to be sent to a client: a large manifest that is stored is an open file.
+  runtime::Task<Result<Opened>> open_to_send(access::Route route, oci::Reference reference, oci::Accept accept,
+                                             bool head_only);
 
-  // What open() would answer from memory now, with CacheResult::hit; nothing where it would do anything else. Counts
-  // and notes nothing.
+  // What open_to_send() would answer from memory now, with CacheResult::hit; nothing where it would do anything else.
+  // Counts nothing; notes the use of a file that is open.
   [[nodiscard]] std::optional<ReadyHit> peek(const access::Route& route, const oci::Reference& reference,
                                              const oci::Accept& accept);
 
@@ -84,6 +89,9 @@ class ManifestService {
     oci::Digest digest;
   };
 
+  // Either form.
+  runtime::Task<Result<Opened>> open_any(access::Route route, oci::Reference reference, oci::Accept accept,
+                                         bool head_only);
   runtime::Task<std::optional<Opened>> open_known(access::Route route, descriptors::Entry known, oci::Digest digest,
                                                   bool head_only, access::CacheResult result);
   runtime::Task<Result<Opened>> open_digest(access::Route route, oci::Digest digest, bool head_only);

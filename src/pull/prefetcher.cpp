@@ -59,7 +59,7 @@ runtime::Executor Prefetcher::next_loop() {
 
 void Prefetcher::offer(const access::Route& route, const oci::Digest& digest,
                        std::shared_ptr<const ReadyObject> manifest) {
-  if ((!fetches_for(route) && route.equal_rights) || !manifest->in_memory) return;
+  if ((!fetches_for(route) && route.equal_rights) || (!manifest->in_memory && !manifest->file)) return;
   std::string key = route.scope.str();
   key.append("@").append(digest.to_string());
   if (seen_.contains(key)) return;
@@ -71,11 +71,14 @@ void Prefetcher::offer(const access::Route& route, const oci::Digest& digest,
 runtime::Task<void> Prefetcher::plan(access::Route route, oci::Digest digest,
                                      std::shared_ptr<const ReadyObject> manifest) {
   Result<oci::ManifestInfo> info{Errc::internal};
-  if (manifest->body.size() <= kParsedInPlace) {
+  if (manifest->in_memory && manifest->size <= kParsedInPlace) {
     info = oci::parse_manifest(manifest->body, manifest->media_type);
   } else {
-    info = co_await runtime::offload(pool_, [manifest]() -> Result<oci::ManifestInfo> {
-      return oci::parse_manifest(manifest->body, manifest->media_type);
+    info = co_await runtime::offload(pool_, [this, manifest]() -> Result<oci::ManifestInfo> {
+      if (manifest->in_memory) return oci::parse_manifest(manifest->body, manifest->media_type);
+      const Result<std::string> body = blobs_.read_whole(*manifest->file);
+      if (!body) return body.error();
+      return oci::parse_manifest(*body, manifest->media_type);
     });
   }
   if (!info) co_return;

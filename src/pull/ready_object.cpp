@@ -62,6 +62,13 @@ std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std
   return object;
 }
 
+std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type,
+                                                  std::shared_ptr<const store::OpenBlob> file) {
+  auto object = manifest_object(digest, std::move(media_type), file->size);
+  object->file = std::move(file);
+  return object;
+}
+
 std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest, std::string media_type,
                                                        std::uint64_t size) {
   return manifest_object(digest, std::move(media_type), size);

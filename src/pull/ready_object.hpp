@@ -35,6 +35,7 @@ struct ReadyHit {
   std::shared_ptr<const ReadyObject> object;
   Clock::Wall until = Clock::Wall::max();
   std::array<Version::Watch, 3> watches;  // of the membership, the bytes, and the tag
+  oci::Digest digest = {};                // under which the bytes lie in the store
 };
 
 // Ready objects by digest: of one that anybody holds there is one, and others are kept within a bound of bytes.
@@ -56,10 +57,12 @@ class ObjectCache {
   SharedCache<oci::Digest, ReadyObject> objects_;
 };
 
-// The objects themselves. `body` is all of the content; the other blob form answers from `file`. A blob that is a
-// manifest has its type.
+// The objects themselves. `body` is all of the content; the other forms answer from `file`. A blob that is a manifest
+// has its type.
 std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type, std::string body,
                                                   std::string upstream = {});
+std::shared_ptr<const ReadyObject> ready_manifest(const oci::Digest& digest, std::string media_type,
+                                                  std::shared_ptr<const store::OpenBlob> file);
 std::shared_ptr<const ReadyObject> ready_manifest_head(const oci::Digest& digest, std::string media_type,
                                                        std::uint64_t size);
 std::shared_ptr<const ReadyObject> ready_blob(const oci::Digest& digest, std::string body,

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -121,6 +123,42 @@ TEST_CASE("Proxy: a client that reads nothing costs at most 16 KiB beyond what a
   INFO(what);
   REQUIRE(get(cache.port(), target).status == 200);  // so that it is at rest
   const std::int64_t each = cost_of_each(cache, target);
+  WARN(what << ": " << each << " bytes for each client");
+  CHECK(each <= 16 * 1024);
+}
+
+TEST_CASE("Proxy: a client that reads nothing of a manifest that nobody else reads costs at most 16 KiB", "[proxy]") {
+  constexpr std::size_t kClients = 60;
+  constexpr std::size_t kSize = 1 << 20;
+  const std::string what = GENERATE("warm", "cold", "prefetched");
+  // The sockets take less than one of them.
+  Fixture cache({.prefetch = what == "prefetched" ? access::Prefetch::layers : access::Prefetch::none});
+  std::vector<std::string> targets;
+  for (std::size_t i = 0; i < kClients + 20; ++i) {
+    const std::string manifest = R"({"schemaVersion":2,"mediaType":")" + kManifest + R"(","config":)" +
+                                 descriptor("config") + R"(,"layers":[],"annotations":{"a":")" + std::to_string(i) +
+                                 std::string(kSize, 'x') + "\"}}";
+    const oci::Digest digest = cache.hub().add_manifest("library/app", "t" + std::to_string(i), manifest, kManifest);
+    targets.push_back(manifest_path("library/app", digest.to_string()));
+  }
+  INFO(what);
+  if (what == "warm") {
+    for (const std::string& target : targets) REQUIRE(get(cache.port(), target).status == 200);
+  }
+  std::vector<IdleClient> clients;
+  clients.reserve(targets.size());
+  // Some bring what the program makes once.
+  for (std::size_t i = 0; i < 20; ++i) clients.emplace_back(cache.port(), targets[i], "");
+  const std::int64_t before = heap();
+  for (std::size_t i = 20; i < targets.size(); ++i) clients.emplace_back(cache.port(), targets[i], "");
+  for (const IdleClient& client : clients) REQUIRE(client.answered());
+  // What fetches and reads them ends a moment after the client's first byte.
+  std::int64_t each = 0;
+  for (int i = 0; i < 200; ++i) {
+    each = (heap() - before) / static_cast<std::int64_t>(kClients);
+    if (each <= 16 * 1024) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
   WARN(what << ": " << each << " bytes for each client");
   CHECK(each <= 16 * 1024);
 }

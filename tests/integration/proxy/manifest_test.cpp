@@ -1,4 +1,7 @@
 // Manifests: by digest, by tag, while upstream answers and while it does not.
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -75,6 +78,57 @@ TEST_CASE("Proxy: a manifest that is in the store is read from there", "[proxy]"
   std::filesystem::remove(cache.store().layout().blob(digest));
   CHECK(get(cache.port(), kLatest).body == manifest);
   CHECK(get(cache.port(), manifest_path("library/app", digest)).body == manifest);
+}
+
+TEST_CASE("Proxy: a large manifest is answered from its file, and hashed before that", "[proxy]") {
+  Fixture cache;
+  std::string manifest = image_manifest(1, kOciManifest);
+  manifest.insert(manifest.rfind('}'), std::string(100'000, ' '));
+  const oci::Digest digest = cache.hub().add_manifest("library/app", "latest", manifest, kOciManifest);
+  const std::string path = manifest_path("library/app", digest);
+  CHECK((get(cache.port(), path).body == manifest));
+  const Response again = get(cache.port(), path, {{"If-None-Match", '"' + digest.to_string() + '"'}});
+  CHECK(again.status == 304);
+  CHECK(again.body.empty());
+  CHECK(cache.hub().seen().manifests() == 1);
+  const runtime::Path file = cache.store().layout().blob(digest);
+  const auto damage = [&] { std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(50'000) << 'x'; };
+  SECTION("damaged, and not hashed lately") {
+    cache.clock().advance(11min);
+    damage();
+    CHECK((get(cache.port(), path).body == manifest));
+    CHECK(cache.hub().seen().manifests() == 2);
+  }
+  SECTION("cut short") {
+    std::filesystem::resize_file(file, 50'000);
+    CHECK((get(cache.port(), path).body == manifest));
+    CHECK(cache.hub().seen().manifests() == 2);
+  }
+  SECTION("damaged, and hashed lately: as a blob, found by the scrubber") {
+    damage();
+    CHECK(get(cache.port(), path).body.size() == manifest.size());
+    CHECK(cache.hub().seen().manifests() == 1);
+    cache.store().suspect(digest);
+    cache.store().scrub();
+    CHECK_FALSE(cache.store().find(digest).has_value());
+    CHECK((get(cache.port(), path).body == manifest));
+    CHECK(cache.hub().seen().manifests() == 2);
+  }
+}
+
+TEST_CASE("Proxy: a large manifest that the store refuses is served from memory", "[proxy]") {
+  Fixture cache;
+  cache.filesystem().set_rule([](runtime::FaultyFilesystem::Operation operation, const runtime::Path&) {
+    return operation == runtime::FaultyFilesystem::Operation::create ? ENOSPC : 0;
+  });
+  std::string manifest = image_manifest(1, kOciManifest);
+  manifest.insert(manifest.rfind('}'), std::string(100'000, ' '));
+  const oci::Digest digest = cache.hub().add_manifest("library/app", "latest", manifest, kOciManifest);
+  for (int round = 0; round < 3; ++round) {
+    CHECK((get(cache.port(), manifest_path("library/app", digest)).body == manifest));
+  }
+  CHECK_FALSE(cache.store().find(digest).has_value());
+  CHECK(cache.hub().seen().manifests() == 1);
 }
 
 TEST_CASE("Proxy: a cold HEAD of a manifest makes only a HEAD upstream", "[proxy]") {

@@ -104,6 +104,12 @@ std::map<std::string, double> counts(const Fixture& cache) {
   return out;
 }
 
+// Answered from its file.
+std::string large_manifest() {
+  std::string manifest = image_manifest(4, kOciManifest);
+  return manifest.insert(manifest.rfind('}'), std::string(40'000, ' '));
+}
+
 struct Corpus {
   explicit Corpus(Fixture& cache);
   std::vector<Asked> requests;
@@ -115,6 +121,7 @@ Corpus::Corpus(Fixture& cache) {
   const oci::Digest digest = hub.add_manifest("library/app", "latest", manifest, kOciManifest);
   const oci::Digest other = hub.add_manifest("team/tool", "v1", image_manifest(2, kSchema2), kSchema2);
   const oci::Digest quay = cache.quay().add_manifest("team/tool", "v1", image_manifest(3, kOciManifest), kOciManifest);
+  const oci::Digest large = hub.add_manifest("team/tool", "large", large_manifest(), kOciManifest);
   std::string escaped = digest.to_string();
   escaped.replace(escaped.find(':'), 1, "%3A");
   std::vector<std::string> targets{manifest_path("library/app", "latest"),
@@ -125,6 +132,8 @@ Corpus::Corpus(Fixture& cache) {
                                    manifest_path("library/app", digest),
                                    manifest_path("library/app", escaped),
                                    manifest_path("team/tool", other),
+                                   manifest_path("team/tool", large),
+                                   manifest_path("team/tool", "large"),
                                    manifest_path("quay.io/team/tool", quay),
                                    manifest_path("team/tool", "v1") + "?ns=quay.io",
                                    "/v2/",
@@ -255,8 +264,10 @@ TEST_CASE("Ready answers: what is taken out is not given any more", "[ready]") {
       cache.hub().add_manifest("library/app", "latest", image_manifest(1, kOciManifest), kOciManifest);
   const oci::Digest small = cache.hub().add_blob("library/app", content(500));
   const oci::Digest large = cache.hub().add_blob("library/app", content(100'000));
+  const oci::Digest index = cache.hub().add_manifest("library/app", "large", large_manifest(), kOciManifest);
   const std::vector<std::string> paths{manifest_path("library/app", "latest"), manifest_path("library/app", digest),
-                                       blob_path("library/app", small), blob_path("library/app", large)};
+                                       blob_path("library/app", small),        blob_path("library/app", large),
+                                       manifest_path("library/app", "large"),  manifest_path("library/app", index)};
   const std::string method = GENERATE("GET", "HEAD");
   for (const std::string& path : paths) {
     REQUIRE(conversation.get(path).status == 200);

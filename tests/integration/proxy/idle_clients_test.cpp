@@ -129,7 +129,7 @@ TEST_CASE("Proxy: a client that reads nothing costs at most 16 KiB beyond what a
 
 TEST_CASE("Proxy: a client that reads nothing of a manifest that nobody else reads costs at most 16 KiB", "[proxy]") {
   constexpr std::size_t kClients = 60;
-  constexpr std::size_t kSize = 1 << 20;
+  constexpr std::size_t kSize = 256 << 10;
   const std::string what = GENERATE("warm", "cold", "prefetched");
   // The sockets take less than one of them.
   Fixture cache({.prefetch = what == "prefetched" ? access::Prefetch::layers : access::Prefetch::none});

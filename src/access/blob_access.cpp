@@ -31,6 +31,12 @@ std::chrono::milliseconds given_for(std::chrono::milliseconds ttl) {
   return ttl.count() == 0 ? kMost : std::min(ttl, kMost);
 }
 
+std::string claim_key(const Route& route, const oci::Digest& digest) {
+  std::string key(origin_name(route));
+  key.append(" ").append(digest.to_string());
+  return key;
+}
+
 metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
   return registry.counter("sluice_membership_checks_total",
                           "Checks of memberships older than descriptors.ttl: renewed or revoked by upstream, or stale "
@@ -146,9 +152,9 @@ BlobAccess::Known BlobAccess::known(const oci::Digest& digest, Entry entry) cons
   return out;
 }
 
-std::optional<oci::Digest> BlobAccess::claimed(const oci::Digest& digest) {
+std::optional<oci::Digest> BlobAccess::claimed(const Route& route, const oci::Digest& digest) {
   const std::scoped_lock lock(claims_mutex_);
-  const oci::Digest* found = claims_.find(digest);
+  const oci::Digest* found = claims_.find(claim_key(route, digest));
   return found == nullptr ? std::nullopt : std::optional(*found);
 }
 
@@ -323,7 +329,7 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   if (outcome.result && outcome.result->digest != digest) {
     // Kept apart from what is known: a HEAD has it told, and the GET that follows wants to know.
     const std::scoped_lock lock(claims_mutex_);
-    claims_.insert(digest, outcome.result->digest);
+    claims_.insert(claim_key(route, digest), outcome.result->digest);
   }
   co_return std::move(outcome.result);
 }

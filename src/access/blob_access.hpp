@@ -147,8 +147,8 @@ class BlobAccess {
   // has the digest of its payload, and lies under the sha256 of all its bytes. That is this repository's own: what
   // others have under the same digest may have other signatures, or none.
   [[nodiscard]] oci::Digest stored_name(const descriptors::Scope& scope, const oci::Digest& digest) const;
-  // What upstream has lately said that it is; nothing for a sha256.
-  [[nodiscard]] std::optional<oci::Digest> claimed(const oci::Digest& digest);
+  // What the upstream of that route has lately said that it is; nothing for a sha256.
+  [[nodiscard]] std::optional<oci::Digest> claimed(const Route& route, const oci::Digest& digest);
   // Both were computed of the same bytes. `size` in bytes.
   void set_canonical(const oci::Digest& digest, const oci::Digest& canonical, std::uint64_t size);
 
@@ -202,7 +202,7 @@ class BlobAccess {
   Versions versions_;  // of what the front says, by digest
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
   std::mutex claims_mutex_;  // guards claims_
-  SieveMap<oci::Digest, oci::Digest> claims_{1000};
+  SieveMap<std::string, oci::Digest> claims_{1000};  // by upstream and digest
 };
 
 }  // namespace sluice::access

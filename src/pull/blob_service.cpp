@@ -162,9 +162,9 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(access::Route route
       if (!known && !is_odd_answer(known.error().code) && !has_without_size(known.error().code)) {
         co_return known.error();
       }
-      const std::optional<oci::Digest> claimed = known && known->claimed ? known->claimed : access_.claimed(digest);
-      if (claimed && store_.find(*claimed, access::origin_name(route)) && co_await names_.verify(digest, *claimed))
-        continue;
+      const std::optional<oci::Digest> claimed =
+          known && known->claimed ? known->claimed : access_.claimed(route, digest);
+      if (claimed && co_await names_.verify(route, digest, *claimed)) continue;
     }
     Result<std::optional<PassThrough::Opened>> passed = co_await pass_through_.open(route, digest, asked);
     if (!passed) co_return passed.error();

@@ -1,7 +1,10 @@
 // Two names of one blob: its sha256, under which it lies, and a sha512 or sha384 that it is asked for by.
+#include <atomic>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <catch2/catch.hpp>
 
@@ -146,6 +149,50 @@ TEST_CASE("Names: upstream's word alone gives no other bytes", "[proxy]") {
   }
   // The file was hashed once, not for each request.
   CHECK(cache.metric("sluice_blob_names_total", {{"result", "refuted"}}) == 2);
+}
+
+TEST_CASE("Names: an upstream whose claims are false is not believed for a while", "[proxy][doors]") {
+  constexpr std::size_t kNames = 12;
+  Fixture cache;
+  const std::string stored = content(100'000, 1);
+  const oci::Digest victim = cache.hub().add_blob("library/app", stored);
+  REQUIRE((get(cache.port(), blob_path("library/app", victim)).body == stored));
+  REQUIRE(cache.wait_idle());
+  const auto add_false = [&](std::size_t i) {
+    const oci::Digest name = oci::digest_of(oci::Algorithm::sha512, std::to_string(i));
+    cache.quay().add_wrong_blob("evil/app", name, "x");
+    cache.quay().plan(name, {.refuse = Error{Errc::blob_unknown, "no"}});
+    cache.quay().claim(name, victim);
+    return blob_path("quay.io/evil/app", name);
+  };
+  const auto refuted = [&] { return cache.metric("sluice_blob_names_total", {{"result", "refuted"}}); };
+  std::atomic<std::size_t> reads{0};
+  cache.filesystem().set_rule([&reads](runtime::FaultyFilesystem::Operation operation, const std::filesystem::path&) {
+    reads += operation == runtime::FaultyFilesystem::Operation::read_at ? 1 : 0;
+    return 0;
+  });
+
+  // All at once.
+  std::vector<std::unique_ptr<Client>> clients;
+  for (std::size_t i = 0; i < kNames; ++i) {
+    clients.push_back(std::make_unique<Client>(cache.port()));
+    clients.back()->send("GET", add_false(i));
+  }
+  for (const auto& client : clients) CHECK(client->read_head().status == 404);
+  CHECK(refuted() == 3);
+  // One piece for each: what does not have the digest that was asked for need not be held against its own.
+  CHECK(reads == 3);
+
+  // What others say of the same blob is looked at.
+  const oci::Digest other = cache.hub().add_blob("library/app", stored, oci::Algorithm::sha512);
+  cache.hub().claim(other, victim);
+  CHECK((get(cache.port(), blob_path("library/app", other)).body == stored));
+  CHECK(cache.metric("sluice_blob_names_total", {{"result", "verified"}}) == 1);
+
+  cache.clock().advance(11min);
+  CHECK(get(cache.port(), add_false(kNames)).status == 404);
+  CHECK(refuted() == 4);
+  cache.filesystem().set_rule(nullptr);
 }
 
 TEST_CASE("Names: bytes that do not have the sha512 that they were asked by are never kept", "[proxy]") {

@@ -125,7 +125,7 @@ Result<void> AccessGate::ping_in_vain(const std::string& upstream, const std::st
 }
 
 runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream, std::string authorization,
-                                             std::string via) {
+                                             upstream::Asker asker) {
   const std::string name(upstream.registry->name());
   const std::string term = std::to_string(upstream.term ? upstream.term->number : 0);
   const bool anonymous = authorization.empty();
@@ -133,10 +133,8 @@ runtime::Task<Result<void>> AccessGate::ping(const Upstreams::Upstream& upstream
   if (is_granted(key)) co_return Result<void>{};
   std::shared_ptr<upstream::Registry> registry = upstream.registry->on_behalf_of(std::move(authorization));
   if (!registry) co_return Result<void>{};
-  if (!via.empty()) {
-    if (std::shared_ptr<upstream::Registry> passing_on = registry->passing_on(std::move(via))) {
-      registry = std::move(passing_on);
-    }
+  if (std::shared_ptr<upstream::Registry> asking = registry->asking_for(std::move(asker))) {
+    registry = std::move(asking);
   }
   const std::chrono::milliseconds timeout = upstream.options.request_timeout;
   const auto until =

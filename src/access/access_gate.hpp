@@ -49,9 +49,10 @@ class AccessGate {
   runtime::Task<Result<Route>> admit(Route route, std::string authorization, Wants wants, std::string reference);
 
   // What `GET /v2/` says to that client: nothing, or unauthorized with upstream's challenges. An upstream that is out
-  // is no reason to refuse; its last challenges are. `via`: what upstream is told of where the request has come
+  // is no reason to refuse; its last challenges are. `asker`: what upstream is told of where the request has come
   // through; may be empty.
-  runtime::Task<Result<void>> ping(const Upstreams::Upstream& upstream, std::string authorization, std::string via);
+  runtime::Task<Result<void>> ping(const Upstreams::Upstream& upstream, std::string authorization,
+                                   upstream::Asker asker);
 
   // Grants that are kept, expired ones included; for tests.
   [[nodiscard]] std::size_t grants() const;

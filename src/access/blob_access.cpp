@@ -325,7 +325,21 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   runtime::SingleFlight<std::string, oci::Descriptor>::Work work = [route, digest] {
     return route.registry->stat_blob(route.repository, digest);
   };
-  auto outcome = co_await wait_for(route, flights_.run(std::move(key), std::move(work)));
+  std::optional<upstream::Urgencies::Listed> listed;
+  std::optional<upstream::Urgencies::Wanted> wanted;
+  if (route.urgency) {
+    listed.emplace(ahead_, key, route.urgency);
+  } else {
+    wanted.emplace(ahead_, key);
+  }
+  auto outcome = co_await wait_for(route, flights_.run(key, work));
+  const auto has_failed = [&outcome] { return !outcome.result && is_no_answer(outcome.result.error().code); };
+  // What was asked ahead had less time left than we have, and was not tried where upstream's health was in doubt.
+  const bool joined_one_ahead = outcome.joined && wanted && wanted->found();
+  if (joined_one_ahead && has_failed() && std::chrono::steady_clock::now() < route.answer_by) {
+    outcome = co_await wait_for(route, flights_.run(std::move(key), std::move(work)));
+  }
+  if (route.urgency && has_failed()) co_return Error{Errc::overloaded, outcome.result.error().message};
   if (outcome.result && outcome.result->digest != digest) {
     // Kept apart from what is known: a HEAD has it told, and the GET that follows wants to know.
     const std::scoped_lock lock(claims_mutex_);

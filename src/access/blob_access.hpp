@@ -46,6 +46,7 @@
 #include "oci/descriptor.hpp"
 #include "runtime/single_flight.hpp"
 #include "store/catalog_descriptor_service.hpp"
+#include "upstream/urgencies.hpp"
 
 namespace sluice::access {
 
@@ -108,7 +109,8 @@ class BlobAccess {
   // Whether what is known lets a client with that route in.
   [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
 
-  // Upstream alone; not remembered.
+  // Upstream alone; not remembered. With a route that has an `urgency` it is asked behind all others, until somebody
+  // asks the same; that it gave no answer is `overloaded` then, since an outage shows in what was waited for.
   runtime::Task<Result<oci::Descriptor>> ask_upstream(Route route, oci::Digest digest);
 
   // Before upstream is asked with that route. Nothing is remembered for it where the rights with which the route was
@@ -199,9 +201,10 @@ class BlobAccess {
   NegativeCache pauses_;  // by repository and digest; by repository alone, once it was logged
   NegativeCache given_;
   Revocations revocations_;
-  Versions versions_;  // of what the front says, by digest
+  Versions versions_;          // of what the front says, by digest
+  upstream::Urgencies ahead_;  // of questions that nobody waits for, by the keys of their flights
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
-  std::mutex claims_mutex_;  // guards claims_
+  std::mutex claims_mutex_;                          // guards claims_
   SieveMap<std::string, oci::Digest> claims_{1000};  // by upstream and digest
 };
 

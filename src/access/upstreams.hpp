@@ -53,8 +53,8 @@ struct Route {
   // Every client of the cache may read all that the cache may read of that upstream: it is open, and no rule keeps
   // repositories apart.
   bool equal_rights = false;
-  // Of a download that nobody has asked for: `registry` is `behind`, which it keeps, and asks behind all others. Null:
-  // somebody has.
+  // Of a download, or a question about a blob, that nobody has asked for: `registry` is `behind`, which it keeps, and
+  // asks behind all others. Null: somebody has.
   std::shared_ptr<upstream::Urgency> urgency = nullptr;
   std::shared_ptr<upstream::Registry> behind = nullptr;
   // What `registry` belongs to (an Upstreams::Upstream); null where it lives for ever, in tests.
@@ -63,8 +63,8 @@ struct Route {
   const RightsTerm* term = nullptr;
   // Of that upstream; lives as long as `upstream`. Null in tests that count nothing by upstream.
   const UpstreamMetrics* metrics = nullptr;
-  // `registry`, where it passes on the Via of a client's request.
-  std::shared_ptr<upstream::Registry> passing_on = nullptr;
+  // `registry`, where it knows for which client it asks.
+  std::shared_ptr<upstream::Registry> asking_for = nullptr;
   // When whoever waits for upstream's word must have an answer, be it an error; what has been asked goes on.
   std::chrono::steady_clock::time_point answer_by = std::chrono::steady_clock::time_point::max();
   // Of the upstream; 0: there is no such time.

@@ -76,6 +76,13 @@ IpAddress address_of(std::string_view peer) {
   return IpAddress::parse(peer).value_or(IpAddress());
 }
 
+upstream::Asker asker_of(const http::Request& request) {
+  upstream::Asker out;
+  out.address = address_of(request.peer()).client_key();
+  if (request.has_header("Via")) out.via = plain_via(request.joined("Via"));
+  return out;
+}
+
 // A client's own request id is taken where it can stand in a log line.
 bool is_usable_id(std::string_view id) {
   if (id.empty() || id.size() > 64) return false;
@@ -227,10 +234,8 @@ runtime::Task<Result<void>> Api::dispatch(http::Exchange& exchange, Answered& an
   Result<access::Route> route = parts_.upstreams.resolve(named, target.name);
   if (!route) co_return route.error();
   answered.route = std::move(*route);
-  if (request.has_header("Via")) {
-    answered.route->passing_on = answered.route->registry->passing_on(plain_via(request.joined("Via")));
-    if (answered.route->passing_on) answered.route->registry = answered.route->passing_on.get();
-  }
+  answered.route->asking_for = answered.route->registry->asking_for(asker_of(request));
+  if (answered.route->asking_for) answered.route->registry = answered.route->asking_for.get();
   if (parts_.rules != nullptr && !parts_.rules->permits(answered.route->scope.str())) {
     co_return Error{Errc::denied, "this cache does not serve that repository"};
   }
@@ -261,8 +266,8 @@ runtime::Task<Result<void>> Api::serve_ping(http::Exchange& exchange, access::Na
   if (upstream && (*upstream)->options.passthrough && parts_.gate != nullptr) {
     Result<std::string> authorization = authorization_of(exchange.request());
     if (!authorization) co_return authorization.error();
-    std::string via = plain_via(exchange.request().joined("Via"));
-    const Result<void> pinged = co_await parts_.gate->ping(**upstream, std::move(*authorization), std::move(via));
+    upstream::Asker asker = asker_of(exchange.request());
+    const Result<void> pinged = co_await parts_.gate->ping(**upstream, std::move(*authorization), std::move(asker));
     if (!pinged) co_return pinged.error();
   }
   const Result<void> sent = co_await exchange.send(ping_head(), kPingBody);

@@ -47,10 +47,17 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
           pool, filesystem, clock, group, metrics),
       pass_through_(params.ranges, params.transfer, access, membership_, fills_, clock, group, metrics) {}
 
-runtime::Task<void> BlobService::ask_ahead(access::Route route, oci::Digest digest) {
-  if (access::is_over(route) || !store_.find(access_.canonical(digest), access::origin_name(route))) co_return;
+runtime::Task<bool> BlobService::ask_ahead(access::Route route, oci::Digest digest) {
+  if (access::is_over(route)) co_return false;
+  if (!store_.find(access_.canonical(digest), access::origin_name(route))) co_return true;
+  route.urgency = std::make_shared<upstream::Urgency>();
+  route.behind = route.registry->behind_others(route.urgency);
+  if (!route.behind) co_return false;  // not to be asked without need
+  route.registry = route.behind.get();
+  route.answer_by = std::chrono::steady_clock::time_point::max();
   const Result<access::BlobAccess::Known> known = co_await membership_.ask(std::move(route), digest);
-  static_cast<void>(known);  // remembered, or asked for again by whoever wants it
+  // Remembered, or asked for again by whoever wants it.
+  co_return known || (known.error().code != Errc::overloaded && known.error().code != Errc::cancelled);
 }
 
 runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, oci::Digest digest) {

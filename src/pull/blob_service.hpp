@@ -103,8 +103,10 @@ class BlobService {
   [[nodiscard]] oci::Digest canonical(const oci::Digest& digest) const { return access_.canonical(digest); }
 
   // Asks upstream whether that repository has a blob that is at rest, where it is not known yet, so that whoever asks
-  // for the blob a moment later waits for less. Nothing is asked about what is not here: fetching it tells.
-  runtime::Task<void> ask_ahead(access::Route route, oci::Digest digest);
+  // for the blob a moment later waits for less. It is asked behind all that somebody waits for, until somebody asks for
+  // that blob. Nothing is asked about what is not here: fetching it tells. False where upstream has no time for such
+  // questions.
+  runtime::Task<bool> ask_ahead(access::Route route, oci::Digest digest);
 
   // While blobs cannot be stored: looks whether they can be again. To be called now and then.
   runtime::Task<void> try_store() { return fill_storage_.try_again(); }

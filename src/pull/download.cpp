@@ -45,7 +45,7 @@ Download::~Download() = default;
 
 runtime::Task<Result<void>> Download::run() {
   try {
-    std::optional<Urgencies::Listed> listed;
+    std::optional<upstream::Urgencies::Listed> listed;
     if (!route_.urgency) {
       route_.urgency = std::make_shared<upstream::Urgency>();
       route_.urgency->raise();

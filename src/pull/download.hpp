@@ -22,10 +22,10 @@
 #include "pull/resume.hpp"
 #include "pull/told_types.hpp"
 #include "pull/trailing_verifier.hpp"
-#include "pull/urgencies.hpp"
 #include "runtime/task.hpp"
 #include "streamcache/cache.hpp"
 #include "upstream/registry.hpp"
+#include "upstream/urgencies.hpp"
 
 namespace sluice::pull {
 
@@ -39,7 +39,7 @@ class Download {
     TransferParams params;
     access::BlobAccess& access;
     FillStorage& storage;
-    Urgencies& urgencies;
+    upstream::Urgencies& urgencies;
     ToldTypes& told_types;
     RecurringLog& log;  // of what upstreams send, by name and kind
     const Metrics& metrics;

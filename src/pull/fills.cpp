@@ -233,7 +233,7 @@ runtime::Task<Result<Fills::Ahead>> Fills::fetch_ahead(access::Route route, oci:
   if (access_.known_unknown(route.scope, digest)) co_return Error{Errc::blob_unknown, "upstream does not have it"};
   // Before the fill can be joined, so that whoever joins finds whom to hurry. Several may be listed for a blob, of
   // which one has the fill.
-  const Urgencies::Listed listed(urgencies_, fill_key(upstream, canonical), route.urgency);
+  const upstream::Urgencies::Listed listed(urgencies_, fill_key(upstream, canonical), route.urgency);
   Result<streamcache::Lookup> lookup = co_await join_or_start(route, digest);
   if (!lookup) co_return lookup.error();
   if (!lookup->created) co_return Ahead::present;

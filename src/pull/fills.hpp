@@ -34,12 +34,12 @@
 #include "pull/fill_storage.hpp"
 #include "pull/metrics.hpp"
 #include "pull/told_types.hpp"
-#include "pull/urgencies.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/filesystem.hpp"
 #include "runtime/task_group.hpp"
 #include "store/blob_store.hpp"
 #include "streamcache/cache.hpp"
+#include "upstream/urgencies.hpp"
 
 namespace sluice::pull {
 
@@ -116,7 +116,7 @@ class Fills {
   runtime::Filesystem& filesystem_;
   runtime::TaskGroup& group_;
   const Metrics metrics_;
-  Urgencies urgencies_;
+  upstream::Urgencies urgencies_;
   ToldTypes told_types_;
   RecurringLog log_;
   const Download::Shared shared_;

@@ -18,6 +18,8 @@ namespace {
 constexpr std::size_t kParsedInPlace = 64 * 1024;
 // Images have at most some hundred layers.
 constexpr std::size_t kMostAsked = 256;
+// Of one manifest's.
+constexpr std::size_t kAskedAtOnce = 4;
 
 bool fetches_for(const access::Route& route) {
   return route.prefetch != access::Prefetch::none && route.passthrough == nullptr;
@@ -105,9 +107,28 @@ runtime::Task<void> Prefetcher::plan(access::Route route, oci::Digest digest,
   start_next();
 }
 
+// What one manifest names.
+struct Prefetcher::Questions {
+  Questions(const access::Route& by, const std::vector<oci::Descriptor>& blobs) : route(by) {
+    for (const oci::Descriptor& blob : blobs | std::views::take(kMostAsked)) digests.push_back(blob.digest);
+  }
+  const access::Route route;
+  std::vector<oci::Digest> digests;
+  std::atomic<std::size_t> next{0};
+};
+
 void Prefetcher::ask(const access::Route& route, const std::vector<oci::Descriptor>& blobs) {
-  for (const oci::Descriptor& blob : blobs | std::views::take(kMostAsked)) {
-    group_.spawn(next_loop(), blobs_.ask_ahead(route, blob.digest));
+  const auto questions = std::make_shared<Questions>(route, blobs);
+  for (std::size_t i = 0; i < std::min(kAskedAtOnce, questions->digests.size()); ++i) {
+    group_.spawn(next_loop(), ask_some(questions));
+  }
+}
+
+runtime::Task<void> Prefetcher::ask_some(std::shared_ptr<Questions> questions) {
+  for (;;) {
+    const std::size_t i = questions->next.fetch_add(1);
+    if (i >= questions->digests.size()) co_return;
+    if (!co_await blobs_.ask_ahead(questions->route, questions->digests[i])) co_return;
   }
 }
 

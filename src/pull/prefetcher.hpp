@@ -7,8 +7,8 @@
 // fast as upstream gives it, but only where it can be stored.
 //
 // Where a manifest's word does not let its repository have a blob (Route::equal_rights), what is at rest already is
-// asked about ahead instead: all of it side by side, while the client reads the manifest. That is one HEAD for a blob
-// that another repository has brought, and none again before descriptors.ttl.
+// asked about ahead instead, a few blobs at a time and behind all that somebody waits for, while the client reads the
+// manifest. That is one HEAD for a blob that another repository has brought, and none again before descriptors.ttl.
 //
 // Nothing is fetched for an index, because nobody has said which platform he wants; nothing that may lie elsewhere
 // (layers with `urls`); nothing from an upstream with passthrough, since a client's login is for what the client asks;
@@ -78,10 +78,12 @@ class Prefetcher {
     oci::Descriptor blob;
   };
   class Running;
+  struct Questions;
 
   runtime::Task<void> plan(access::Route route, oci::Digest digest, std::shared_ptr<const ReadyObject> manifest);
   runtime::Task<void> fetch(Job job);
   void ask(const access::Route& route, const std::vector<oci::Descriptor>& blobs);
+  runtime::Task<void> ask_some(std::shared_ptr<Questions> questions);
   void start_next();
   [[nodiscard]] std::vector<Job> take_startable();
   [[nodiscard]] runtime::Executor next_loop();

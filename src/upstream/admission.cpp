@@ -75,11 +75,14 @@ std::chrono::nanoseconds AdmissionRules::until_next(Clock::Monotonic now) {
 
 // Its timer is touched on its own loop alone; the flags under the lock.
 struct Admission::Waiter {
-  Waiter(const runtime::Executor& on, Lane waits_in, std::shared_ptr<Urgency> of)
-      : executor(on), timer(on), urgency(std::move(of)), lane(waits_in) {}
+  Waiter(const runtime::Executor& on, Lane waits_in, Lane when_raised, std::shared_ptr<Urgency> of,
+         const IpAddress& for_client)
+      : executor(on), timer(on), urgency(std::move(of)), client(for_client), raised(when_raised), lane(waits_in) {}
   const runtime::Executor executor;
   runtime::Timer timer;
   const std::shared_ptr<Urgency> urgency;
+  const IpAddress client;
+  const Lane raised;  // where it waits when it is raised
   Lane lane;
   bool granted = false;
   bool woken = false;  // on its loop's thread
@@ -96,15 +99,20 @@ Admission::Admission(const Params& params, const Clock& clock, metrics::Histogra
 Admission::~Admission() = default;
 
 // Under the lock.
-bool Admission::begin(Lane lane, const std::shared_ptr<Urgency>& urgency) {
+bool Admission::begin(Lane lane, Lane raised, const std::shared_ptr<Urgency>& urgency) {
   const bool others_wait = (lane != Lane::light && !queues_[index(Lane::light)].empty()) ||
                            (lane != Lane::heavy && !queues_[index(Lane::heavy)].empty());
   if (!rules_.begin(lane, others_wait, clock_.now())) return false;
   if (lane == Lane::ahead) {
     urgency->yield_.store(false, std::memory_order_release);
-    ahead_.push_back(urgency);
+    ahead_.push_back({urgency, raised == Lane::heavy});
   }
   return true;
+}
+
+// Under the lock.
+std::vector<Admission::Ahead>::iterator Admission::find_ahead(const std::shared_ptr<Urgency>& urgency) {
+  return std::find_if(ahead_.begin(), ahead_.end(), [&](const Ahead& ahead) { return ahead.urgency == urgency; });
 }
 
 void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
@@ -116,7 +124,7 @@ void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
 
 // Under the lock. One that was lowered meanwhile is counted as one ahead.
 void Admission::end(Lane lane, const std::shared_ptr<Urgency>& urgency) {
-  const auto at = urgency ? std::find(ahead_.begin(), ahead_.end(), urgency) : ahead_.end();
+  const auto at = urgency ? find_ahead(urgency) : ahead_.end();
   rules_.end(at != ahead_.end() ? Lane::ahead : lane);
   if (at != ahead_.end()) ahead_.erase(at);
 }
@@ -124,17 +132,18 @@ void Admission::end(Lane lane, const std::shared_ptr<Urgency>& urgency) {
 // Without the lock.
 Admission::Turn Admission::make_turn(Lane lane, const std::shared_ptr<Urgency>& urgency) {
   // It is called while it holds the turn alone, so as long as `urgency` lives.
-  if (urgency) urgency->hold([this, of = std::weak_ptr(urgency)] { lower(of.lock()); }, lane != Lane::ahead);
+  if (urgency)
+    urgency->hold([this, lane, of = std::weak_ptr(urgency)] { lower(of.lock(), lane); }, lane != Lane::ahead);
   return Turn(*this, lane, urgency);
 }
 
-// Nobody waits any more for what a turn is used for. Called with the lock of its Urgency.
-void Admission::lower(const std::shared_ptr<Urgency>& urgency) {
+// Nobody waits any more for what a turn of that lane is used for. Called with the lock of its Urgency.
+void Admission::lower(const std::shared_ptr<Urgency>& urgency, Lane lane) {
   if (!urgency) return;
   const std::scoped_lock lock(mutex_);
-  if (std::find(ahead_.begin(), ahead_.end(), urgency) == ahead_.end()) {
-    rules_.move(Lane::heavy, Lane::ahead);
-    ahead_.push_back(urgency);
+  if (find_ahead(urgency) == ahead_.end()) {
+    rules_.move(lane, Lane::ahead);
+    ahead_.push_back({urgency, lane == Lane::heavy});
   }
   urgency->yield_.store(false, std::memory_order_release);
   for (const Lane waiting : {Lane::light, Lane::heavy}) {
@@ -146,20 +155,17 @@ void Admission::lower(const std::shared_ptr<Urgency>& urgency) {
 void Admission::ask_to_yield(Lane lane) {
   if (lane == Lane::ahead || rules_.has_slot(lane)) return;
   for (auto at = ahead_.rbegin(); at != ahead_.rend(); ++at) {
-    if ((*at)->ask_to_yield()) return;
+    if (at->yields && at->urgency->ask_to_yield()) return;
   }
 }
 
 // A request ahead that waits is waited for now. Called with the lock of its Urgency.
 void Admission::hurry(const std::shared_ptr<Waiter>& waiter) {
   const std::scoped_lock lock(mutex_);
-  Queue& ahead = queues_[index(Lane::ahead)];
-  const auto at = std::find(ahead.begin(), ahead.end(), waiter);
-  if (waiter->granted || at == ahead.end()) return;
-  Queue& heavy = queues_[index(Lane::heavy)];
-  heavy.splice(heavy.end(), ahead, at);
-  waiter->lane = Lane::heavy;
-  ask_to_yield(Lane::heavy);
+  if (waiter->granted || !queues_[index(Lane::ahead)].erase(waiter->client, waiter)) return;
+  queues_[index(waiter->raised)].push(waiter->client, waiter);
+  waiter->lane = waiter->raised;
+  ask_to_yield(waiter->lane);
   wake_next();
   // It looks at its new lane, if it has not been let in.
   asio::post(waiter->executor, [waiter] { waiter->timer.cancel(); });
@@ -182,9 +188,9 @@ void Admission::wake_next() {
     bool begun = false;
     for (const Lane lane : {first, second, Lane::ahead}) {
       Queue& queue = queues_[index(lane)];
-      if (queue.empty() || !begin(lane, queue.front()->urgency)) continue;
-      const std::shared_ptr<Waiter> waiter = std::move(queue.front());
-      queue.pop_front();
+      if (queue.empty() || !begin(lane, queue.front()->raised, queue.front()->urgency)) continue;
+      const std::shared_ptr<Waiter> waiter = queue.front();
+      queue.pop();
       waiter->granted = true;
       asio::post(waiter->executor, [waiter] {
         waiter->woken = true;
@@ -206,7 +212,7 @@ class Admission::Membership {
   ~Membership() {
     if (waiter_->urgency) waiter_->urgency->listen(nullptr);
     const std::scoped_lock lock(owner_.mutex_);
-    if (!waiter_->granted) std::erase(owner_.queues_[index(waiter_->lane)], waiter_);
+    if (!waiter_->granted) owner_.queues_[index(waiter_->lane)].erase(waiter_->client, waiter_);
     if (waiter_->granted && !taken_) owner_.end(waiter_->lane, waiter_->urgency);
     if (!taken_) owner_.wake_next();
   }
@@ -216,7 +222,7 @@ class Admission::Membership {
     std::chrono::nanoseconds pause{0};
     {
       const std::scoped_lock lock(owner_.mutex_);
-      owner_.queues_[index(waiter_->lane)].push_back(waiter_);
+      owner_.queues_[index(waiter_->lane)].push(waiter_->client, waiter_);
       // Who has left since it was refused has woken nobody.
       owner_.wake_next();
       if (!waiter_->granted) owner_.ask_to_yield(waiter_->lane);
@@ -236,19 +242,21 @@ class Admission::Membership {
 };
 
 runtime::Task<Result<Admission::Turn>> Admission::enter(Lane lane, std::shared_ptr<Urgency> urgency,
-                                                        std::optional<steady_clock::time_point> latest) {
+                                                        std::optional<steady_clock::time_point> latest,
+                                                        IpAddress client) {
   const Clock::Monotonic came = clock_.now();
+  const Lane raised = lane;
   if (urgency && !urgency->raised()) lane = Lane::ahead;
   bool begun = false;
   {
     const std::scoped_lock lock(mutex_);
-    begun = queues_[index(lane)].empty() && begin(lane, urgency);
+    begun = queues_[index(lane)].empty() && begin(lane, raised, urgency);
   }
   if (begun) {
     if (wait_seconds_ != nullptr) wait_seconds_->observe(0);
     co_return make_turn(lane, urgency);
   }
-  const auto waiter = std::make_shared<Waiter>(co_await asio::this_coro::executor, lane, urgency);
+  const auto waiter = std::make_shared<Waiter>(co_await asio::this_coro::executor, lane, raised, urgency, client);
   Membership member(*this, waiter);
   std::optional<metrics::GaugeGuard> counted;
   if (waiting_ != nullptr) counted.emplace(*waiting_);

@@ -1,10 +1,10 @@
 // Admission: how many requests one upstream gets at a time, and how many a second, and who waits in the meantime.
 //
 // There are three lanes: heavy requests carry blobs and last, light ones are HEADs and manifests that somebody waits
-// for; those ahead carry blobs that nobody waits for yet. A part of the slots is never given to heavy ones, and where
-// both wait the light ones come first, but for every fourth turn. Those ahead get at most half of the slots, only while
-// nobody waits in another lane, and are asked to give them back when somebody has to. Within a lane it is first come,
-// first served.
+// for; those ahead carry blobs, or ask about them, and nobody waits for them yet. A part of the slots is never given to
+// heavy ones, and where both wait the light ones come first, but for every fourth turn. Those ahead get at most half of
+// the slots, only while nobody waits in another lane, and are asked to give them back when somebody has to, where they
+// carry blobs. Within a lane the clients for whom requests are made take turns (fair_queue.hpp).
 //
 // Threads: all functions are thread-safe; enter() from tasks on any loop. Outlives all Turns and waits.
 #pragma once
@@ -13,7 +13,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,8 +21,10 @@
 
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
+#include "base/network.hpp"
 #include "base/result.hpp"
 #include "runtime/task.hpp"
+#include "upstream/fair_queue.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::upstream {
@@ -108,25 +109,34 @@ class Admission {
   Admission(const Admission&) = delete;
   Admission& operator=(const Admission&) = delete;
 
-  // With an `urgency` that is not raised it is a request ahead, whatever the lane, until it is raised; `patience`
-  // counts anew then. One that is lowered while it has its turn goes on as one ahead. Who asks for somebody that waits
-  // until a certain time waits no longer than that. Errors: overloaded, when the turn did not come in time; cancelled.
+  // With an `urgency` that is not raised it is a request ahead, whatever the lane, until it is raised: then it waits in
+  // `lane`, and `patience` counts anew. One that is lowered while it has its turn goes on as one ahead. Who asks for
+  // somebody that waits until a certain time waits no longer than that. `client`: for whom it is, as in
+  // IpAddress::client_key. Errors: overloaded, when the turn did not come in time; cancelled.
   runtime::Task<Result<Turn>> enter(Lane lane, std::shared_ptr<Urgency> urgency = nullptr,
-                                    std::optional<std::chrono::steady_clock::time_point> latest = std::nullopt);
+                                    std::optional<std::chrono::steady_clock::time_point> latest = std::nullopt,
+                                    IpAddress client = {});
 
  private:
   struct Waiter;
   class Membership;
-  using Queue = std::list<std::shared_ptr<Waiter>>;
+  using Queue = FairQueue<std::shared_ptr<Waiter>>;
+  // One ahead that holds a turn.
+  struct Ahead {
+    std::shared_ptr<Urgency> urgency;
+    bool yields;  // it looks at must_yield(): a download does, a question ends soon
+  };
 
   void leave(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void end(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void wake_next();
-  [[nodiscard]] bool begin(Lane lane, const std::shared_ptr<Urgency>& urgency);
+  // `raised`: the lane in which it is when it is raised.
+  [[nodiscard]] bool begin(Lane lane, Lane raised, const std::shared_ptr<Urgency>& urgency);
+  [[nodiscard]] std::vector<Ahead>::iterator find_ahead(const std::shared_ptr<Urgency>& urgency);
   void ask_to_yield(Lane lane);
   void hurry(const std::shared_ptr<Waiter>& waiter);
   Turn make_turn(Lane lane, const std::shared_ptr<Urgency>& urgency);
-  void lower(const std::shared_ptr<Urgency>& urgency);
+  void lower(const std::shared_ptr<Urgency>& urgency, Lane lane);
   [[nodiscard]] std::chrono::nanoseconds next_look();
 
   const Params params_;
@@ -136,8 +146,8 @@ class Admission {
 
   std::mutex mutex_;  // guards what is below
   AdmissionRules rules_;
-  std::array<Queue, kLanes> queues_;             // by lane
-  std::vector<std::shared_ptr<Urgency>> ahead_;  // of those ahead that hold a turn, oldest first
+  std::array<Queue, kLanes> queues_;  // by lane
+  std::vector<Ahead> ahead_;          // oldest first
 };
 
 }  // namespace sluice::upstream

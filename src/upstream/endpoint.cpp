@@ -208,7 +208,8 @@ Transport::Ask Endpoint::ask_for(const Request& request, std::string authorizati
   ask.fresh_connection = request.fresh_connection;
   ask.connected = request.connected;
   ask.waited = request.waited;
-  ask.via = request.via;
+  ask.via = request.asker.via;
+  ask.client = request.asker.address;
   ask.follows_to_http = http_redirects_ && request.verified;
   if (!request.authenticate) return ask;
   ask.authorize_behind = [this, repository = request.repository, anonymous = request.client_authorization.has_value(),
@@ -259,7 +260,7 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
 
 Task<Result<Endpoint::Answer>> Endpoint::ask_plain(const Request& of) {
   Request request{"GET", "/v2/", {}, {}, Wanted::registry, false};
-  request.via = of.via;
+  request.asker = of.asker;
   request.patience = of.patience;
   request.turn_until = of.turn_until;
   request.until = of.until;

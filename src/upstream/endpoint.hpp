@@ -56,10 +56,9 @@ class Endpoint {
     // A HEAD whose outcome is settled by a GET unless it can be used: it is not tried again, is given less time, and
     // its failures are not told to the breaker. A refusal behind a redirect is handed on.
     bool is_hint = false;
-    // Of a download that nobody waits for yet; null: somebody does.
+    // Of a download, or a question about a blob, that nobody waits for yet; null: somebody does.
     std::shared_ptr<Urgency> urgency = nullptr;
-    // What a client's Via said; may be empty.
-    std::string via = {};
+    Asker asker = {};
     // The bytes are held against a digest before anybody gets the last of them.
     bool verified = false;
     // The answer to one that has brought no head in time is worth a longer wait.

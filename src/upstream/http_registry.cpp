@@ -24,24 +24,24 @@ HttpRegistry::HttpRegistry(Params params, http::Client& client, Clock& clock, me
     : exchange_(std::make_shared<Exchange>(std::move(params), client, clock, metrics)) {}
 
 HttpRegistry::HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
-                           std::shared_ptr<Urgency> urgency, std::string via)
+                           std::shared_ptr<Urgency> urgency, Asker asker)
     : exchange_(std::move(exchange)),
       client_authorization_(std::move(client_authorization)),
       urgency_(std::move(urgency)),
-      via_(std::move(via)) {}
+      asker_(std::move(asker)) {}
 
 HttpRegistry::~HttpRegistry() = default;
 
 std::shared_ptr<Registry> HttpRegistry::on_behalf_of(std::string authorization) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization), urgency_, via_));
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, std::move(authorization), urgency_, asker_));
 }
 
 std::shared_ptr<Registry> HttpRegistry::behind_others(std::shared_ptr<Urgency> urgency) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, std::move(urgency), via_));
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, std::move(urgency), asker_));
 }
 
-std::shared_ptr<Registry> HttpRegistry::passing_on(std::string via) {
-  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, urgency_, std::move(via)));
+std::shared_ptr<Registry> HttpRegistry::asking_for(Asker asker) {
+  return std::shared_ptr<Registry>(new HttpRegistry(exchange_, client_authorization_, urgency_, std::move(asker)));
 }
 
 std::string_view HttpRegistry::name() const { return exchange_->params.name; }
@@ -144,7 +144,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   const std::string name = exchange_->upstream_name(repository);
   Exchange::Request request{"HEAD", blob_path(name, digest), name, {kIdentity}, Wanted::blob,
                             true,   client_authorization_};
-  request.via = via_;
+  request.asker = asker_;
+  request.urgency = urgency_;
   request.verified = true;
   HeadHints& heads = exchange_->blob_heads;
   const bool by_head = heads.are_useful();
@@ -268,7 +269,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
   } else if (offset > 0) {
     request.fields.emplace_back("Range", fmt::format("bytes={}-", offset));
   }
-  request.via = via_;
+  request.asker = asker_;
   // No byte of a range can be held against the digest.
   request.verified = !last;
   if (last && exchange_->params.http_redirects) {
@@ -316,7 +317,7 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
   Exchange::Request request{
       "GET", manifest_path(name, reference), name, {{"Accept", std::move(accept)}, kIdentity}, Wanted::manifest,
       true,  client_authorization_};
-  request.via = via_;
+  request.asker = asker_;
   request.verified = reference.is_digest();
   request.tries_before = tries_before;
   std::optional<oci::Digest> asked;
@@ -363,7 +364,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
     Exchange::Request request{
         "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
         true,   client_authorization_};
-    request.via = via_;
+    request.asker = asker_;
     request.verified = reference.is_digest();
     auto asked = co_await exchange_->hint(std::move(request), [reference](const http::ClientResponse& response) {
       return is_usable_manifest_head(response, reference);
@@ -388,7 +389,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
 
 Task<Result<void>> HttpRegistry::ping() {
   Exchange::Request request{"GET", "/v2/", {}, {}, Wanted::registry, false, client_authorization_};
-  request.via = via_;
+  request.asker = asker_;
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;

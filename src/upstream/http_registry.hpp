@@ -140,12 +140,12 @@ class HttpRegistry final : public Registry {
   // Shares connections and metrics with this one, which it may outlive; Client, Clock and metrics registry it may not.
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;
-  [[nodiscard]] std::shared_ptr<Registry> passing_on(std::string via) override;
+  [[nodiscard]] std::shared_ptr<Registry> asking_for(Asker asker) override;
 
  private:
   class Exchange;  // what all of them share: exchange.hpp
   HttpRegistry(std::shared_ptr<Exchange> exchange, std::optional<std::string> client_authorization,
-               std::shared_ptr<Urgency> urgency, std::string via);
+               std::shared_ptr<Urgency> urgency, Asker asker);
   // From `offset` to the end, or to `last`.
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download(oci::Repository repository, oci::Digest digest,
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
@@ -163,8 +163,8 @@ class HttpRegistry final : public Registry {
   const std::shared_ptr<Exchange> exchange_;
   // The client's, in place of our credentials; nothing: ours.
   const std::optional<std::string> client_authorization_;
-  const std::shared_ptr<Urgency> urgency_;  // of downloads; null: somebody waits for them
-  const std::string via_;                   // of the client's request; empty: it had none
+  const std::shared_ptr<Urgency> urgency_;  // of downloads and of stat_blob; null: somebody waits for them
+  const Asker asker_;
 };
 
 }  // namespace sluice::upstream

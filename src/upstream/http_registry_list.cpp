@@ -99,7 +99,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
       Wanted::manifest,
       true,
       client_authorization_};
-  request.via = via_;
+  request.asker = asker_;
   for (bool again = false;; again = true) {
     Result<Exchange::Answer> answer = co_await exchange_->ask(request);
     if (!answer) co_return answer.error();

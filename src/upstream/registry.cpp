@@ -21,7 +21,7 @@ std::chrono::milliseconds Registry::throttled_for(const oci::Repository&, const 
   return std::chrono::milliseconds(0);
 }
 
-std::shared_ptr<Registry> Registry::passing_on(std::string) { return nullptr; }
+std::shared_ptr<Registry> Registry::asking_for(Asker) { return nullptr; }
 
 void Registry::note_claimed_size(const oci::Digest&, std::uint64_t) {}
 void Registry::note_mismatch(const oci::Digest&) {}

@@ -30,6 +30,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/network.hpp"
 #include "base/result.hpp"
 #include "base/rights.hpp"
 #include "oci/descriptor.hpp"
@@ -107,6 +108,15 @@ class BlobBody {
   virtual runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) = 0;
 };
 
+// The client for whom upstream is asked.
+struct Asker {
+  // What its request's Via says, which goes on upstream in front of our own entry (RFC 9110 section 7.6.3); may be
+  // empty.
+  std::string via = {};
+  // As in IpAddress::client_key: clients take turns where requests have to wait. `::`: it is for nobody.
+  IpAddress address = {};
+};
+
 class Registry {
  public:
   virtual ~Registry() = default;
@@ -160,7 +170,8 @@ class Registry {
   // handed on: an error with upstream's challenges, also from ping(). Null from a Registry that cannot do that.
   [[nodiscard]] virtual std::shared_ptr<Registry> on_behalf_of(std::string authorization);
 
-  // The same upstream, whose downloads come behind all other requests until `urgency` is raised. Null from a Registry
+  // The same upstream, whose downloads and questions about blobs come behind all other requests until `urgency` is
+  // raised, and the latter then with the questions of others. One `urgency` for each. Null from a Registry
   // that cannot do that, or is not to be asked without need.
   [[nodiscard]] virtual std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency);
 
@@ -172,9 +183,8 @@ class Registry {
   [[nodiscard]] virtual std::chrono::milliseconds throttled_for(const oci::Repository& repository,
                                                                 const oci::Reference& reference) const;
 
-  // The same upstream, asked for a client whose request came through proxies: `via` is what its Via says, which goes on
-  // upstream in front of our own entry (RFC 9110 section 7.6.3). Null from a Registry that asks nobody.
-  [[nodiscard]] virtual std::shared_ptr<Registry> passing_on(std::string via);
+  // The same upstream, asked for that client. Null from a Registry that asks nobody.
+  [[nodiscard]] virtual std::shared_ptr<Registry> asking_for(Asker asker);
 };
 
 }  // namespace sluice::upstream

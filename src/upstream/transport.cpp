@@ -169,7 +169,7 @@ Task<Result<Transport::Answer>> Transport::send(Ask ask) {
   const std::string asked = fmt::format("{} {}{}", ask.method, url.authority(), url.path());
   if (ask.lane) {
     const auto began = std::chrono::steady_clock::now();
-    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency, ask.turn_until);
+    Result<Admission::Turn> entered = co_await admission_.enter(*ask.lane, ask.urgency, ask.turn_until, ask.client);
     if (!entered) co_return entered.error().in(asked);
     turn = std::move(*entered);
     // The endpoint's time begins with the turn.

@@ -73,6 +73,8 @@ class Transport {
     std::chrono::steady_clock::duration* waited = nullptr;
     // What a client's Via said; our own entry comes behind it.
     std::string via = {};
+    // As in Admission::enter.
+    IpAddress client = {};
     // A redirect from https to http is followed: what comes from there is held against its digest.
     bool follows_to_http = false;
     // What to send as Authorization to a registry that the redirects lead to; empty: nothing. May be null. Called and

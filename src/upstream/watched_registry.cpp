@@ -222,8 +222,8 @@ std::shared_ptr<Registry> WatchedRegistry::behind_others(std::shared_ptr<Urgency
   return watched(registry_->behind_others(std::move(urgency)));
 }
 
-std::shared_ptr<Registry> WatchedRegistry::passing_on(std::string via) {
-  return watched(registry_->passing_on(std::move(via)));
+std::shared_ptr<Registry> WatchedRegistry::asking_for(Asker asker) {
+  return watched(registry_->asking_for(std::move(asker)));
 }
 
 std::shared_ptr<Registry> WatchedRegistry::watched(std::shared_ptr<Registry> registry) const {

@@ -66,7 +66,7 @@ class WatchedRegistry final : public Registry {
   }
   [[nodiscard]] std::shared_ptr<Registry> on_behalf_of(std::string authorization) override;
   [[nodiscard]] std::shared_ptr<Registry> behind_others(std::shared_ptr<Urgency> urgency) override;
-  [[nodiscard]] std::shared_ptr<Registry> passing_on(std::string via) override;
+  [[nodiscard]] std::shared_ptr<Registry> asking_for(Asker asker) override;
 
  private:
   class Watch;

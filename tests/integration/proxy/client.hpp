@@ -29,8 +29,8 @@ struct Response {
 
 class Client {
  public:
-  // `receive_buffer` of 0 leaves it to the kernel.
-  explicit Client(std::uint16_t port, int receive_buffer = 0);
+  // `receive_buffer` of 0 leaves it to the kernel. It comes from 127.0.0.`host`.
+  explicit Client(std::uint16_t port, int receive_buffer = 0, std::uint8_t host = 1);
   Client(Client&& other) noexcept;
   Client& operator=(Client&&) = delete;
   ~Client();

@@ -1,6 +1,9 @@
 // Who may read what: attacks on what is at rest, through manifests, other upstreams, and outages.
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -11,6 +14,7 @@
 #include "fixture.hpp"
 #include "oci/media_type.hpp"
 #include "support/scripted_origin.hpp"
+#include "upstream/urgency.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
@@ -176,6 +180,90 @@ TEST_CASE("Doors: a shared layer costs a repository one HEAD for each descriptor
   pull("team/b");
   pull("team/b");
   CHECK(cache.quay().seen().blob_heads == 2 * kShared + 1);  // its own configuration as well
+}
+
+TEST_CASE("Doors: what is asked about ahead comes a few at a time, behind others, until it is wanted",
+          "[proxy][doors]") {
+  constexpr std::size_t kLayers = 40;
+  constexpr std::size_t kAtOnce = 4;
+  Fixture cache;
+  cache.rules().set({{}, {"docker.io/secret/**"}});
+  std::vector<oci::Digest> layers;
+  std::vector<nlohmann::json> named;
+  for (unsigned i = 0; i < kLayers; ++i) {
+    const std::string bytes = content(1000, 10 + i);
+    layers.push_back(cache.hub().add_blob("team/a", bytes));
+    cache.hub().add_blob("team/b", bytes);
+    named.push_back(descriptor(layers.back(), bytes.size(), std::string(oci::media_type::kOciLayerGzip)));
+  }
+  const oci::Digest config = cache.hub().add_blob("team/b", "{}");
+  const std::string text = manifest_of(descriptor(config, 2, std::string(oci::media_type::kOciConfig)), named);
+  const oci::Digest manifest = cache.hub().add_manifest("team/b", "v1", text, kOciManifest);
+  // Nothing that it names is here yet, so nothing is asked.
+  REQUIRE(get(cache.port(), manifest_path("team/b", manifest)).status == 200);
+  for (const oci::Digest& layer : layers) REQUIRE(get(cache.port(), blob_path("team/a", layer)).status == 200);
+  REQUIRE(cache.wait_idle());
+  cache.clock().advance(11min);  // it is looked at again
+  REQUIRE(cache.hub().seen().blob_heads == 0);
+
+  cache.hub().hold_questions();
+  REQUIRE(get(cache.port(), manifest_path("team/b", manifest)).status == 200);
+  REQUIRE(cache.hub().wait_until([](const auto& seen) { return seen.blob_heads == kAtOnce; }));
+  // Somebody wants one that has not been asked about yet,
+  Client other(cache.port());
+  other.send("GET", blob_path("team/b", layers.back()));
+  REQUIRE(cache.hub().wait_until([](const auto& seen) { return seen.blob_heads > kAtOnce; }));
+  CHECK(cache.hub().seen().blob_heads == kAtOnce + 1);
+  const auto ahead = cache.hub().seen().urgencies;
+  const auto raised = [&ahead] {
+    return std::count_if(ahead.begin(), ahead.end(), [](const auto& urgency) { return urgency->raised(); });
+  };
+  REQUIRE(ahead.size() == kAtOnce);
+  CHECK(raised() == 0);
+  // and one that has been: that question is no other one's from now on.
+  Client joined(cache.port());
+  joined.send("GET", blob_path("team/b", layers.front()));
+  const auto until = std::chrono::steady_clock::now() + 20s;
+  while (raised() == 0 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  CHECK(raised() == 1);
+  CHECK(cache.hub().seen().blob_heads == kAtOnce + 1);
+
+  cache.hub().let_questions();
+  CHECK(other.read_response().status == 200);
+  CHECK(joined.read_response().status == 200);
+  CHECK(cache.hub().wait_until([](const auto& seen) { return seen.blob_heads == kLayers; }));
+}
+
+TEST_CASE("Doors: a question ahead that failed does not decide the answer of who has joined it", "[proxy][doors]") {
+  Fixture cache;
+  cache.rules().set({{}, {"docker.io/secret/**"}});
+  const std::string bytes = content(1000);
+  const oci::Digest layer = cache.hub().add_blob("team/a", bytes);
+  cache.hub().add_blob("team/b", bytes);
+  const oci::Digest config = cache.hub().add_blob("team/b", "{}");
+  const oci::Digest manifest = cache.hub().add_manifest(
+      "team/b", "v1", image_manifest(config, 2, layer, bytes.size(), kOciManifest), kOciManifest);
+  REQUIRE(get(cache.port(), manifest_path("team/b", manifest)).status == 200);
+  REQUIRE(get(cache.port(), blob_path("team/a", layer)).status == 200);
+  REQUIRE(cache.wait_idle());
+  cache.clock().advance(11min);
+  cache.hub().hold_questions();
+  REQUIRE(get(cache.port(), manifest_path("team/b", manifest)).status == 200);
+  REQUIRE(cache.hub().wait_until([](const auto& seen) { return seen.urgencies.size() == 1 && seen.blob_heads == 1; }));
+  const auto ahead = cache.hub().seen().urgencies.front();
+  Client client(cache.port());
+  client.send("GET", blob_path("team/b", layer));
+  const auto until = std::chrono::steady_clock::now() + 20s;
+  while (!ahead->raised() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  REQUIRE(ahead->raised());
+  // That one is not told.
+  cache.hub().fail_all(Error{Errc::upstream_timeout, "too late"});
+  cache.hub().let_questions();
+  CHECK(client.read_response().status == 504);
+  CHECK(cache.hub().wait_until([](const auto& seen) { return seen.blob_heads == 2; }));
+  // Nor was it an outage for what is known.
+  cache.hub().fail_all(std::nullopt);
+  CHECK(get(cache.port(), blob_path("team/b", layer)).status == 200);
 }
 
 // ------------------------------------------------------------------------------------------ one upstream and another

@@ -467,6 +467,11 @@ class FakeRegistry::OnBehalf final : public upstream::Registry {
     if (const auto refused = registry_.check(authorization_, {})) co_return *refused;
     co_return co_await registry_.ping();
   }
+  // As FakeRegistry's; whoever asks for it keeps this.
+  [[nodiscard]] std::shared_ptr<upstream::Registry> behind_others(std::shared_ptr<upstream::Urgency> urgency) override {
+    const std::shared_ptr<upstream::Registry> noted = registry_.behind_others(std::move(urgency));
+    return {noted, this};
+  }
 
  private:
   FakeRegistry& registry_;

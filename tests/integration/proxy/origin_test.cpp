@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -422,6 +423,44 @@ TEST_CASE("Proxy and origin: seventy large downloads whose clients have left", "
   CHECK(cache.metric("sluice_fills_failed_total") == 0);
   CHECK(cache.metric("sluice_fills_completed_total") <= 1);
   REQUIRE(cache.stop());
+}
+
+TEST_CASE("Proxy and origin: a client that asks for much waits for itself", "[proxy][doors]") {
+  constexpr std::size_t kMany = 40;
+  ScriptedOrigin origin;
+  Fixture cache({.origin_url = origin.url(), .origin_connections = 2, .origin_patience = 20s});
+  const std::string type(oci::media_type::kOciManifest);
+  const auto gate = std::make_shared<Gate>();
+  const auto path = [](const std::string& tag) { return "/library/app/manifests/" + tag; };
+  const auto add = [&](const std::string& tag) {
+    Reply reply;
+    reply.body = image_manifest(static_cast<unsigned>(std::hash<std::string>()(tag)), type);
+    reply.fields = {{"Content-Type", type}};
+    reply.head_gate = gate;
+    origin.respond("/v2" + path(tag), [reply](const Request&) { return reply; });
+  };
+  std::vector<std::unique_ptr<Client>> clients;
+  for (std::size_t i = 0; i < kMany; ++i) {
+    const std::string tag = "t" + std::to_string(i);
+    add(tag);
+    clients.push_back(std::make_unique<Client>(cache.port()));
+    clients.back()->send("GET", "/v2/origin.test" + path(tag));
+  }
+  const metrics::Labels labels{{"upstream", "origin.test"}};
+  REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kMany - 2, labels));
+  add("late");
+  Client late(cache.port(), 0, 2);
+  late.send("GET", "/v2/origin.test" + path("late"));
+  REQUIRE(cache.wait_for_metric("sluice_upstream_waiting", kMany - 1, labels));
+  gate->open();
+  CHECK(late.read_response().status == 200);
+  for (const auto& client : clients) CHECK(client->read_response().status == 200);
+  const std::vector<Request> requests = origin.requests();
+  const auto at = std::find_if(requests.begin(), requests.end(),
+                               [&](const Request& request) { return request.target.ends_with("/late"); });
+  REQUIRE(at != requests.end());
+  // Behind the two that ran and the one that had its turn before; some others may overtake it on the way.
+  CHECK(static_cast<std::size_t>(at - requests.begin()) < kMany / 2);
 }
 
 TEST_CASE("Proxy and origin: a client is answered in time, and joins what it has begun", "[proxy]") {

@@ -128,6 +128,87 @@ TEST_CASE("Admission: what nobody waits for makes room, and waits until it is ra
   loops.stop();
 }
 
+TEST_CASE("Admission: a question that nobody waits for comes behind others, until it is raised", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  const auto until_waiting = [&](std::int64_t count) {
+    while (waiting.value() != count) std::this_thread::yield();
+  };
+  Admission admission({{.slots = 4}, 20s}, clock, nullptr, &waiting);
+  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(lane, std::move(urgency));
+  };
+  std::vector<Result<Admission::Turn>> turns;
+  for (int i = 0; i < 4; ++i) turns.push_back(loops.run(enter(&admission, Lane::light, nullptr)));
+  const auto urgency = std::make_shared<Urgency>();
+  auto question = loops.start(enter(&admission, Lane::light, urgency));
+  until_waiting(1);
+  auto client = loops.start(enter(&admission, Lane::light, nullptr));
+  until_waiting(2);
+  turns[0] = Error(Errc::closed);
+  auto served = client.get();
+  REQUIRE(served);
+  until_waiting(1);
+  // With the other questions now, which come before blobs.
+  auto blob = loops.start(enter(&admission, Lane::heavy, nullptr));
+  until_waiting(2);
+  urgency->raise();
+  turns[1] = Error(Errc::closed);
+  auto raised = question.get();
+  REQUIRE(raised);
+  until_waiting(1);
+  turns[2] = Error(Errc::closed);
+  auto downloads = blob.get();
+  REQUIRE(downloads);
+  for (Result<Admission::Turn>* turn : {&turns[3], &served, &raised, &downloads}) *turn = Error(Errc::closed);
+
+  // A download makes room, and not a question, which does not look.
+  const auto download = std::make_shared<Urgency>();
+  const auto asking = std::make_shared<Urgency>();
+  auto first = loops.run(enter(&admission, Lane::heavy, download));
+  auto second = loops.run(enter(&admission, Lane::light, asking));
+  REQUIRE((first && second));
+  for (const std::size_t i : {0U, 1U}) turns[i] = loops.run(enter(&admission, Lane::light, nullptr));
+  client = loops.start(enter(&admission, Lane::light, nullptr));
+  while (!download->must_yield()) std::this_thread::yield();
+  CHECK_FALSE(asking->must_yield());
+  first = Error(Errc::closed);
+  CHECK(client.get());
+  loops.stop();
+}
+
+TEST_CASE("Admission: clients take turns", "[upstream]") {
+  test::LoopRunner loops;
+  SystemClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  Admission admission({{.slots = 1}, 20s}, clock, nullptr, &waiting);
+  const auto enter = [](Admission* in, IpAddress client) -> Task<Result<Admission::Turn>> {
+    co_return co_await in->enter(Lane::light, nullptr, std::nullopt, client);
+  };
+  const IpAddress many = *IpAddress::parse("10.0.0.1");
+  const IpAddress one = *IpAddress::parse("10.0.0.2");
+  auto held = loops.run(enter(&admission, many));
+  std::vector<std::future<Result<Admission::Turn>>> queued;
+  for (std::int64_t i = 1; i <= 50; ++i) {
+    queued.push_back(loops.start(enter(&admission, many)));
+    while (waiting.value() != i) std::this_thread::yield();
+  }
+  auto late = loops.start(enter(&admission, one));
+  while (waiting.value() != 51) std::this_thread::yield();
+  held = Error(Errc::closed);
+  held = queued.front().get();
+  held = Error(Errc::closed);
+  held = late.get();
+  CHECK(held);
+  CHECK(waiting.value() == 49);
+  held = Error(Errc::closed);
+  for (std::size_t i = 1; i < queued.size(); ++i) CHECK(queued[i].get());
+  loops.stop();
+}
+
 TEST_CASE("Admission: what nobody waits for any more makes room, until somebody does again", "[upstream]") {
   test::LoopRunner loops;
   SystemClock clock;

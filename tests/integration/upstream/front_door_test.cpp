@@ -261,10 +261,10 @@ TEST_CASE("Via: each request says who asks, behind those who asked us", "[upstre
   bench.params.pseudonym = "cache-1";
   CHECK(bench.get(name).bytes == "content");
   for (const Request& request : bench.origin.requests()) CHECK(request.field("Via") == "1.1 cache-1");
-  const auto passing_on = bench.registry().passing_on("1.0 squid (proxy), 1.1 edge");
-  CHECK(bench.loops.run(download(*passing_on, repository("app"), digest(name), 0, 100)).bytes == "content");
+  const auto asking_for = bench.registry().asking_for({.via = "1.0 squid (proxy), 1.1 edge"});
+  CHECK(bench.loops.run(download(*asking_for, repository("app"), digest(name), 0, 100)).bytes == "content");
   CHECK(bench.origin.requests().back().field("Via") == "1.0 squid (proxy), 1.1 edge, 1.1 cache-1");
-  CHECK(bench.loops.run(passing_on->on_behalf_of("Basic x")->stat_blob(repository("app"), digest(name))).error().code ==
+  CHECK(bench.loops.run(asking_for->on_behalf_of("Basic x")->stat_blob(repository("app"), digest(name))).error().code ==
         Errc::unauthorized);
   CHECK(bench.origin.requests().back().field("Via") == "1.0 squid (proxy), 1.1 edge, 1.1 cache-1");
   // A loop is no outage, and not worth another try.

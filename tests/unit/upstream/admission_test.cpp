@@ -1,7 +1,11 @@
 #include "upstream/admission.hpp"
 
+#include <string>
+#include <vector>
+
 #include <catch2/catch.hpp>
 
+#include "upstream/fair_queue.hpp"
 #include "upstream/rate_limit.hpp"
 
 namespace sluice::upstream {
@@ -91,6 +95,28 @@ TEST_CASE("Admission rules: light ones first, but for every fourth turn", "[upst
     order += lane == Lane::light ? 'l' : 'H';
   }
   CHECK(order == "lllHlllHl");
+}
+
+TEST_CASE("Fair queue: clients take turns, and each one's are in order", "[upstream]") {
+  const auto client = [](int number) { return *IpAddress::parse("10.0.0." + std::to_string(number)); };
+  FairQueue<int> queue;
+  for (const int item : {10, 11, 12, 13}) queue.push(client(1), item);
+  queue.push(client(2), 20);
+  queue.push(client(3), 30);
+  queue.push(client(2), 21);
+  CHECK_FALSE(queue.erase(client(2), 12));
+  CHECK_FALSE(queue.erase(client(4), 12));
+  CHECK(queue.erase(client(1), 12));
+  CHECK(queue.erase(client(3), 30));
+  std::vector<int> order;
+  const auto take = [&] {
+    order.push_back(queue.front());
+    queue.pop();
+  };
+  take();
+  queue.push(client(4), 40);
+  while (!queue.empty()) take();
+  CHECK(order == std::vector<int>{10, 20, 11, 40, 21, 13});
 }
 
 TEST_CASE("Rate limit: Docker Hub's fields", "[upstream]") {

@@ -147,6 +147,7 @@ def test_wrong_values_are_refused(case):
     chart = helm.Helm(case)
     for values in ({"kind": "Deployment"}, {"drain": {"dealy": 3}}, {"config": {"server": {"listen": ":80"}}},
                    {"persistence": {"size": "many"}}, {"nodes": {"mirror": "cache:5000"}}, {"replica": 2},
+                   {"nodes": {"dialTimeout": "2 seconds"}},
                    {"nodes": {"registries": []}}, {"image": {"pullPolicy": "Sometimes"}}):
         done = chart.render(values, check=False)
         assert done.returncode != 0 and "schema" in done.stdout, f"{values}: {done.stdout[-500:]}"
@@ -190,7 +191,8 @@ def test_nodes_files_come_and_go(case):
     assert nodes.run("status", check=False).returncode == 1
     nodes.run("apply")
     assert 'server = "https://registry-1.docker.io"' in nodes.file("docker.io").read_text()
-    assert '[host."http://127.0.0.1:5000"]' in nodes.file("ghcr.io").read_text()
+    assert '[host."http://127.0.0.1:5000"]\n' in nodes.file("ghcr.io").read_text()
+    assert 'dial_timeout = "2s"\n' in nodes.file("ghcr.io").read_text()
     assert nodes.file("own.example:5000").read_text() == own, "a registry that is not listed was touched"
     assert "ghcr.io: uses http://127.0.0.1:5000" in nodes.run("status").stdout
     assert nodes.file("docker.io").stat().st_mode & 0o777 == 0o644
@@ -198,9 +200,10 @@ def test_nodes_files_come_and_go(case):
     assert nodes.run("apply").stdout == "" and nodes.file("docker.io").stat().st_mtime_ns == stamp, "written in vain"
 
     # Another mirror, a registry at an address of its own, one through a link, and one that leaves the list.
-    nodes.run("apply", MIRROR="https://cache:5000", CA="/etc/ca.pem",
+    nodes.run("apply", MIRROR="https://cache:5000", CA="/etc/ca.pem", DIAL_TIMEOUT="none",
               REGISTRIES="docker.io linked.example new.example=http://10.0.0.1:80")
     assert 'ca = "/etc/ca.pem"' in nodes.file("docker.io").read_text()
+    assert "dial_timeout" not in nodes.file("docker.io").read_text()
     assert 'server = "http://10.0.0.1:80"' in nodes.file("new.example").read_text()
     assert nodes.file("ghcr.io").read_text() == own, "it has not got back what it had, or was written through the link"
     nodes.run("restore")

@@ -10,6 +10,8 @@
 # REGISTRIES  names with spaces between them; name=URL where the registry is not at https:// and its name
 # ROOT        containerd's config_path: /etc/containerd/certs.d
 # FOREIGN     what becomes of a hosts.toml that somebody else has written: replace (a copy is kept), or keep
+# DIAL_TIMEOUT  how long containerd 2.1 and later try to reach a mirror that is down: 2s; none leaves the line out, and
+#             then it is 30 s for each request. Earlier ones ignore it
 # CA          a file with the authority of an https mirror, as containerd sees it
 # INTERVAL    seconds: 60
 # RESTORE_ON_STOP=true: watch ends with restore
@@ -21,6 +23,7 @@ set -u
 ROOT=${ROOT:-/etc/containerd/certs.d}
 FOREIGN=${FOREIGN:-replace}
 INTERVAL=${INTERVAL:-60}
+DIAL_TIMEOUT=${DIAL_TIMEOUT:-2s}
 BACKUP=$ROOT/.sluice-backup
 MARK='# Written by sluice nodes; changes are lost.'
 failed=0
@@ -48,6 +51,7 @@ text_for() { # entry
   echo
   echo "[host.\"$MIRROR\"]"
   echo '  capabilities = ["pull", "resolve"]'
+  [ "$DIAL_TIMEOUT" = none ] || echo "  dial_timeout = \"$DIAL_TIMEOUT\""
   [ -z "${CA:-}" ] || echo "  ca = \"$CA\""
 }
 

@@ -105,7 +105,7 @@ const http::ByteRange& DirectRanges::question_for(std::uint64_t position, std::u
 
 runtime::Task<Result<void>> DirectRanges::ask(http::ByteRange question, std::uint64_t position, Until until) {
   if (question.size() <= kShortBytes) co_return co_await ask_short(question, until);
-  co_return co_await ask_long(question, position);
+  co_return co_await access::in_time(route_, ask_long(question, position), until);
 }
 
 runtime::Task<Result<void>> DirectRanges::ask_short(http::ByteRange question, Until until) {
@@ -136,9 +136,15 @@ runtime::Task<Result<void>> DirectRanges::ask_long(http::ByteRange question, std
   if (const Result<void> fits = check_size(**body, size_); !fits) co_return fits.error();
   if (buffer_.empty()) buffer_.resize(std::min(shared_.params.read_bytes, kBufferBytes));
   body_ = std::move(*body);
+  taking_ = std::chrono::nanoseconds(0);
   body_at_ = position;
   body_end_ = question.last + 1;
   co_return Result<void>{};
+}
+
+// Who takes little at a time keeps a connection that others wait for as one does who takes nothing.
+bool DirectRanges::is_too_slow() const {
+  return shared_.params.patience.count() > 0 && taking_ >= shared_.params.patience && body_->is_wanted();
 }
 
 // What stands at `position` of the running answer, at the front of the buffer.
@@ -160,6 +166,8 @@ runtime::Task<Result<std::size_t>> DirectRanges::receive(std::uint64_t position,
 
 runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64_t position, std::uint64_t end) {
   idle_->disarm();
+  if (body_) taking_ += std::chrono::steady_clock::now() - given_at_;
+  if (body_ && is_too_slow()) body_.reset();
   const http::ByteRange question = question_for(position, end);
   for (;;) {
     Error broken{Errc::internal};
@@ -176,6 +184,7 @@ runtime::Task<Result<std::span<const std::byte>>> DirectRanges::read(std::uint64
           body_.reset();
         } else {
           idle_->arm(shared_.params.patience);
+          given_at_ = std::chrono::steady_clock::now();
         }
         co_return std::span<const std::byte>(buffer_).first(*n);
       }

@@ -178,10 +178,15 @@ runtime::Task<Download::Step> Download::move_bytes() {
   runtime::Loop& loop = runtime::Loop::of(co_await asio::this_coro::executor);
   runtime::Deadline idle(loop, [this] { body_.reset(); });
   runtime::Deadline pauses(loop, [this] { writer_.show(); });  // of upstream: readers get what there is
+  std::chrono::nanoseconds taking{0};                          // how long readers have kept it waiting in all
   for (;;) {
+    const auto before = std::chrono::steady_clock::now();
     idle.arm(patience);
     if (const Result<void> room = co_await writer_.wait_window(); !room) co_return machine_.broke(room.error());
     idle.disarm();
+    taking += std::chrono::steady_clock::now() - before;
+    // Those who take little at a time keep a connection that others wait for as those do who take nothing.
+    if (body_ && patience.count() > 0 && taking >= patience && body_->is_wanted()) body_.reset();
     if (!body_) co_return machine_.let_go();
     const Result<std::size_t> n = co_await body_->read(buffer_);
     if (!n) co_return machine_.broke(n.error());

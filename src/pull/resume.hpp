@@ -23,8 +23,8 @@ struct TransferParams {
   std::size_t attempts = 5;
   // The first wait before that; doubled each time, with jitter, up to 5 s.
   std::chrono::milliseconds backoff{200};
-  // How long clients that take nothing keep a connection to upstream, of which there are few. When they go on, upstream
-  // is asked for the rest. 0: for ever.
+  // How long clients that take nothing keep a connection to upstream, of which there are few; and how long in all,
+  // while others wait for one, those that take little. When they go on, upstream is asked for the rest. 0: for ever.
   std::chrono::milliseconds patience{10'000};
 };
 

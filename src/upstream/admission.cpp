@@ -115,6 +115,11 @@ std::vector<Admission::Ahead>::iterator Admission::find_ahead(const std::shared_
   return std::find_if(ahead_.begin(), ahead_.end(), [&](const Ahead& ahead) { return ahead.urgency == urgency; });
 }
 
+bool Admission::is_wanted(Lane lane) {
+  const std::scoped_lock lock(mutex_);
+  return !queues_[index(Lane::light)].empty() || (lane != Lane::light && !queues_[index(lane)].empty());
+}
+
 void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
   if (urgency) urgency->hold(nullptr, false);
   const std::scoped_lock lock(mutex_);

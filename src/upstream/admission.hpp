@@ -94,6 +94,9 @@ class Admission {
       if (owner_ != nullptr) owner_->leave(lane_, urgency_);
     }
 
+    // Whether somebody waits for what this one has. False of one that is empty.
+    [[nodiscard]] bool is_wanted() const { return owner_ != nullptr && owner_->is_wanted(lane_); }
+
    private:
     friend class Admission;
     Turn(Admission& owner, Lane lane, std::shared_ptr<Urgency> urgency) noexcept
@@ -127,6 +130,7 @@ class Admission {
     bool yields;  // it looks at must_yield(): a download does, a question ends soon
   };
 
+  [[nodiscard]] bool is_wanted(Lane lane);
   void leave(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void end(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void wake_next();

@@ -23,6 +23,7 @@ class HttpBlobBody final : public BlobBody {
   [[nodiscard]] std::uint64_t offset() const override { return extent_.offset; }
   [[nodiscard]] std::string_view media_type() const override { return media_type_; }
   [[nodiscard]] bool is_redirected() const override { return redirected_; }
+  [[nodiscard]] bool is_wanted() const override { return turn_.is_wanted(); }
   runtime::Task<Result<std::size_t>> read(std::span<std::byte> into) override;
 
  private:

@@ -95,6 +95,8 @@ class BlobBody {
 
   // The bytes come from another server than the registry, to which it has redirected us.
   [[nodiscard]] virtual bool is_redirected() const { return false; }
+  // Others wait for a connection to that upstream, and for this one to end.
+  [[nodiscard]] virtual bool is_wanted() const { return false; }
   // Whether the bytes are the blob, or stand for it in a coding, was only guessed (encoded_body.hpp). None of them
   // should reach a client before all of them have the digest.
   [[nodiscard]] virtual bool is_guess() const { return false; }

@@ -73,6 +73,10 @@ Error unanswered(const Scope& scope, Error outage) {
   return outage;
 }
 
+Error said_unknown(Errc code, const Scope& scope, std::string_view what) {
+  return {code, fmt::format("upstream said a moment ago that {} does not have {}", scope.str(), what)};
+}
+
 // The end of the chain. It keeps nothing: what stands before it does, unless the answer counts no more when it comes.
 class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorService {
  public:
@@ -213,7 +217,7 @@ runtime::Task<Result<Entry>> BlobAccess::stat_known(Scope scope, oci::Digest dig
 
 runtime::Task<Result<BlobAccess::Known>> BlobAccess::stat(Route route, oci::Digest digest) {
   if (known_unknown(route.scope, digest)) {
-    co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
+    co_return said_unknown(Errc::blob_unknown, route.scope, digest.to_string());
   }
   if (is_over(route)) co_return co_await ask_alone(std::move(route), digest);
   Result<Views> in = views(route.scope);

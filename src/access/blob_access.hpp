@@ -54,6 +54,9 @@ namespace sluice::access {
 // here or not, so that an outage does not tell what others have pulled.
 Error unanswered(const descriptors::Scope& scope, Error outage);
 
+// Upstream's word that `scope` does not have that, which is remembered.
+Error said_unknown(Errc code, const descriptors::Scope& scope, std::string_view what);
+
 class BlobAccess {
  public:
   struct Params {

@@ -10,6 +10,7 @@
 #include "http/conditional.hpp"
 #include "oci/error_code.hpp"
 #include "pull/blob_head.hpp"
+#include "runtime/within.hpp"
 #include "streamcache/memory_budget.hpp"
 
 namespace sluice::api {
@@ -112,13 +113,22 @@ std::optional<http::ByteRange> closed_range(const http::RequestedRanges& asked) 
   return http::ByteRange{*range.first, *range.last};
 }
 
-// Of what is arriving and has no known length: waits for that range, else for all of it. How many bytes are here, from
-// the beginning of the range on; nothing where that cannot be waited for. Who asks for a range gets that range (nydus
-// takes a 200 for the 206).
+Error not_here_in_time() {
+  return {Errc::upstream_timeout, "the bytes have not come in time; the download goes on, so try again"};
+}
+
+// Of what is arriving and has no known length: waits for that range, else for all of it, until the client needs an
+// answer. How many bytes are here, from the beginning of the range on; nothing where that cannot be waited for. Who
+// asks for a range gets that range or an error (nydus takes a 200 for the 206); who asks for all from some byte on can
+// skip what comes before it (containerd does).
 runtime::Task<Result<std::optional<std::uint64_t>>> wait_for_range(streamcache::Stream& stream,
-                                                                   std::optional<http::ByteRange> range) {
-  Result<std::optional<std::uint64_t>> have = co_await wait_stored(stream, range ? range->last + 1 : UINT64_MAX);
-  if (!have || *have || !range || range->size() > kPassedRangeBytes) co_return have;
+                                                                   std::optional<http::ByteRange> range,
+                                                                   std::chrono::steady_clock::time_point until) {
+  using Have = Result<std::optional<std::uint64_t>>;
+  std::optional<Have> have = co_await runtime::within(wait_stored(stream, range ? range->last + 1 : UINT64_MAX), until);
+  if (!have && range) co_return not_here_in_time();
+  if (!have) co_return std::optional<std::uint64_t>();
+  if (!*have || **have || !range || range->size() > kPassedRangeBytes) co_return *have;
   stream.advance(range->first);
   const Result<std::uint64_t> passed = co_await stream.wait_beyond(range->last);
   if (!passed) co_return passed.error();
@@ -261,6 +271,7 @@ runtime::Task<Result<access::CacheResult>> BlobResponder::respond(http::Exchange
     co_await send_too_many(exchange, extra_fields);
     co_return access::CacheResult::none;
   }
+  const std::chrono::steady_clock::time_point until = route.answer_by;
   Result<pull::BlobService::Opened> opened = co_await service_.open(route, digest, std::move(asked));
   if (!opened) co_return opened.error();
   const access::CacheResult result = opened->result;
@@ -274,7 +285,7 @@ runtime::Task<Result<access::CacheResult>> BlobResponder::respond(http::Exchange
     metrics_.of(route).cache_bytes.add(exchange.body_bytes_sent());
   } else {
     const Result<void> responded = co_await respond_in_flight(
-        exchange, *opened->stream, opened->size, {digest, opened->canonical, or_octets(opened->manifest_type)},
+        exchange, *opened->stream, opened->size, {digest, opened->canonical, or_octets(opened->manifest_type)}, until,
         std::move(extra_fields));
     if (!responded) co_return responded.error();
   }
@@ -330,6 +341,7 @@ runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, con
 
 runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                              std::optional<std::uint64_t> size, Names names,
+                                                             std::chrono::steady_clock::time_point until,
                                                              std::string extra_fields) {
   const http::Request& request = exchange.request();
   const oci::Digest& digest = names.asked;
@@ -341,7 +353,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
   const http::RequestedRanges asked = requested_ranges(request, names);
   if (!size && (request.version() < 11 || asked.kind != http::RequestedRanges::Kind::whole)) {
     const std::optional<http::ByteRange> range = closed_range(asked);
-    const Result<std::optional<std::uint64_t>> have = co_await wait_for_range(stream, range);
+    const Result<std::optional<std::uint64_t>> have = co_await wait_for_range(stream, range, until);
     if (!have) co_return have.error();
     if (*have && range && **have > range->last) {
       const Result<void> sent = co_await send_from_unknown(exchange, stream, names, *range, std::move(extra_fields));
@@ -351,6 +363,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     size = *have;  // it has ended, so its length is known now
     // HTTP/1.0 knows no chunks: a body without a length is complete when the connection ends, however it ends.
     if (!size && request.version() < 11) {
+      if (std::chrono::steady_clock::now() >= until) co_return not_here_in_time();
       co_return Error(Errc::no_space, "no room to hold the blob until its length is known");
     }
     // Else nobody can say where the range ends, so it is ignored (RFC 9110 section 14.2).

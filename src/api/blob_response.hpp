@@ -3,6 +3,7 @@
 // Threads: any loop; the tasks are awaited at once by whoever serves the exchange.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,10 +41,10 @@ class BlobResponder {
                                                           oci::Digest digest, std::string extra_fields);
   runtime::Task<void> respond_at_rest(http::Exchange& exchange, const pull::ReadyObject& object, Names names,
                                       std::string extra_fields);
-  // Errors: the fill's, before anything was sent.
+  // Errors: the fill's, before anything was sent; upstream_timeout, where a range has not come `until` then.
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                 std::optional<std::uint64_t> size, Names names,
-                                                std::string extra_fields);
+                                                std::chrono::steady_clock::time_point until, std::string extra_fields);
   runtime::Task<void> respond_direct(http::Exchange& exchange, pull::DirectRanges& direct, Names names,
                                      std::string extra_fields);
 

@@ -192,7 +192,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::open(access::Route route
 
 runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route route, oci::Digest digest) {
   if (access_.known_unknown(route.scope, digest)) {
-    co_return Error{Errc::blob_unknown, "upstream said a moment ago that it does not have " + digest.to_string()};
+    co_return access::said_unknown(Errc::blob_unknown, route.scope, digest.to_string());
   }
   Result<streamcache::Lookup> lookup = co_await fills_.join_or_start(route, digest);
   if (!lookup) co_return lookup.error();

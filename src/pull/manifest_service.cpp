@@ -338,8 +338,7 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(acce
   const std::uint64_t epoch = access_.revocations().epoch();
   const std::string unknown = unknown_key(route, reference, accept_class, epoch);
   if (negative_.contains(unknown)) {
-    co_return Error{Errc::manifest_unknown,
-                    fmt::format("upstream said a moment ago that it does not have {}", reference.to_string())};
+    co_return access::said_unknown(Errc::manifest_unknown, route.scope, reference.to_string());
   }
   const runtime::SingleFlight<std::string, Found>::Work work = [this, route, reference, accept_class, head_only, seen] {
     if (!reference.is_digest()) return ask_tag(route, reference.tag(), accept_class, head_only, seen);
@@ -349,7 +348,9 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::fetch_shared(acce
   auto outcome = co_await access::wait_for(
       route, flights_.run(flight_key(route, reference, accept_class, head_only, epoch), work));
   const bool others = outcome.joined && route.on_behalf != nullptr;
-  if (others && !outcome.result && is_about_login(outcome.result.error().code)) outcome.result = co_await work();
+  if (others && !outcome.result && is_about_login(outcome.result.error().code)) {
+    outcome.result = co_await access::in_time(route, work());
+  }
   if (!outcome.result) {
     if (is_unknown(outcome.result.error().code)) negative_.add(unknown);
     co_return outcome.result.error();

@@ -76,6 +76,12 @@ class ManifestService {
   // Forgets what the tag was, whoever asks; false where it was not known. What is on its way is not remembered.
   bool forget_tag(const descriptors::Scope& scope, std::string_view tag) { return tags_.forget(scope, tag); }
 
+  // Whoever relies on that tag does so for no longer than `age`: where it was compared with upstream before that, the
+  // next open() compares it. Whether that is so.
+  bool doubt_tag(const access::Route& route, const oci::Tag& tag, std::chrono::milliseconds age) {
+    return tags_.doubt(route, tag, age);
+  }
+
   // What is kept here of tags of any upstream and is no record: an upstream's rights have changed. Any thread.
   void forget_upstream() { misleading_.clear(); }
 

@@ -321,10 +321,21 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route,
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::by_tag(access::Route route, oci::Digest subject, Absent absent) {
-  Result<oci::Tag> tag = oci::Tag::parse(tag_of(subject));
+  const Result<oci::Tag> tag = oci::Tag::parse(tag_of(subject));
   if (!tag) co_return tag.error();
+  Result<Found> found = co_await look_by_tag(route, *tag, subject, absent);
+  // That nothing refers to it is believed for less long than what a tag is.
+  const bool is_empty = found && found->result == access::CacheResult::hit && found->list->empty();
+  if (is_empty && manifests_.doubt_tag(route, *tag, params_.empty_ttl)) {
+    found = co_await look_by_tag(std::move(route), *tag, std::move(subject), absent);
+  }
+  co_return found;
+}
+
+runtime::Task<Result<Referrers::Found>> Referrers::look_by_tag(access::Route route, oci::Tag tag, oci::Digest subject,
+                                                               Absent absent) {
   const Result<ManifestService::Opened> opened =
-      co_await manifests_.open(route, oci::Reference(std::move(*tag)), {}, false);
+      co_await manifests_.open(route, oci::Reference(std::move(tag)), {}, false);
   if (!opened && opened.error().code == Errc::manifest_unknown && absent == Absent::is_empty) {
     co_await note_empty(std::move(route), subject);
     co_return Found{access::CacheResult::miss, none_};
@@ -407,13 +418,13 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
   // The API's answer before the tag's.
   if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
   // Nonsense at the API's path (a web page, a document of errors with a 200) may mean that there is no API: the tag
-  // counts where it has referrers. That it has none does not make the nonsense an empty list.
+  // counts where it has referrers. That it has none makes neither nonsense nor an outage an empty list.
   const bool tag_is_known = store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests).has_value();
   if (is_odd_answer(error.code) || tag_is_known) {
     const Result<Found> found = co_await by_tag(route, subject, Absent::is_no_answer);
-    if (found && (!is_odd_answer(error.code) || !found->list->empty())) co_return *found;
+    if (found && !found->list->empty()) co_return *found;
   }
-  if (std::optional<Found> last = last_listed(route, subject)) co_return std::move(*last);
+  if (std::optional<Found> last = last_listed(route, subject); last && !last->list->empty()) co_return std::move(*last);
   co_return unlisted(route, error);
 }
 

@@ -83,6 +83,7 @@ class Referrers {
   // What it means that there is no such tag.
   enum class Absent : std::uint8_t { is_empty, is_no_answer };
   runtime::Task<Result<Found>> by_tag(access::Route route, oci::Digest subject, Absent absent);
+  runtime::Task<Result<Found>> look_by_tag(access::Route route, oci::Tag tag, oci::Digest subject, Absent absent);
   runtime::Task<Result<List>> check_tag(access::Route route, oci::Digest subject,
                                         std::shared_ptr<const ReadyObject> index, std::shared_ptr<Look> look);
   runtime::Task<Result<void>> look_on(access::Route route, oci::Digest subject, const std::vector<Referrer>& listed,

@@ -41,7 +41,7 @@ std::string TagRecords::unmet_key(const access::Route& route, const oci::Tag& ta
 std::optional<store::TagRecord> TagRecords::find(const access::Route& route, const oci::Tag& tag,
                                                  oci::ManifestClass asked) const {
   if (access::is_over(route)) return std::nullopt;
-  if (asked == oci::kAllManifests) return store_.catalog().tag(route.scope, tag.str(), asked);
+  if (asked == oci::kAllManifests) return find_common(route, tag);
   std::optional<store::TagRecord> last;
   for (unsigned bit = 1; bit <= asked; bit <<= 1U) {
     if ((asked & bit) == 0) continue;
@@ -51,6 +51,24 @@ std::optional<store::TagRecord> TagRecords::find(const access::Route& route, con
   std::optional<store::TagRecord> unmet = find_unmet(route, tag, asked);
   const bool is_later = unmet && (!last || (is_fresh(*unmet) && unmet->checked_at > last->checked_at));
   return is_later ? unmet : last;
+}
+
+std::optional<store::TagRecord> TagRecords::find_common(const access::Route& route, const oci::Tag& tag) const {
+  std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), oci::kAllManifests);
+  if (!record || !any_doubted_.load(std::memory_order_acquire)) return record;
+  const std::scoped_lock lock(mutex_);
+  const Clock::Wall* const doubted = doubted_.find(tag_key(route.scope, tag.str()));
+  if (doubted != nullptr && *doubted == record->checked_at) record->checked_at -= ttl_;
+  return record;
+}
+
+bool TagRecords::doubt(const access::Route& route, const oci::Tag& tag, std::chrono::milliseconds age) {
+  const std::optional<store::TagRecord> record = find(route, tag, oci::kAllManifests);
+  if (!record || !is_fresh(*record) || clock_.wall() - record->checked_at < age) return false;
+  const std::scoped_lock lock(mutex_);
+  doubted_.insert(tag_key(route.scope, tag.str()), record->checked_at);
+  any_doubted_.store(true, std::memory_order_release);
+  return true;
 }
 
 std::optional<store::TagRecord> TagRecords::find_unmet(const access::Route& route, const oci::Tag& tag,

@@ -11,6 +11,7 @@
 // Threads: all functions may be called from any loop.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -43,6 +44,10 @@ class TagRecords {
                                                      oci::ManifestClass asked) const;
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;
 
+  // Where upstream's word on the tag, for clients that take all types, is older than `age`: from here on it is not
+  // fresh. Whether that is so.
+  bool doubt(const access::Route& route, const oci::Tag& tag, std::chrono::milliseconds age);
+
   // Upstream was asked for these types and has given that digest, of that type. Nothing is noted that was taken out
   // while upstream was asked.
   void note(const access::Route& route, const oci::Tag& tag, oci::ManifestClass asked, std::string_view media_type,
@@ -58,6 +63,7 @@ class TagRecords {
 
  private:
   [[nodiscard]] std::string unmet_key(const access::Route& route, const oci::Tag& tag) const;
+  [[nodiscard]] std::optional<store::TagRecord> find_common(const access::Route& route, const oci::Tag& tag) const;
   [[nodiscard]] std::optional<store::TagRecord> find_unmet(const access::Route& route, const oci::Tag& tag,
                                                            oci::ManifestClass asked) const;
 
@@ -65,9 +71,11 @@ class TagRecords {
   access::BlobAccess& access_;
   store::BlobStore& store_;
   const Clock& clock_;
-  mutable std::mutex mutex_;  // guards unmet_
+  mutable std::mutex mutex_;  // guards unmet_ and doubted_
   // What upstream gave in answer to types of which it has no form, by tag and removals, and by these types.
   mutable SieveMap<std::string, std::map<oci::ManifestClass, store::TagRecord>> unmet_{10'000};
+  std::atomic<bool> any_doubted_{false};
+  mutable SieveMap<std::string, Clock::Wall> doubted_{1'000};  // by tag: when that word came
 };
 
 }  // namespace sluice::pull

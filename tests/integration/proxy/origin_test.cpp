@@ -425,6 +425,89 @@ TEST_CASE("Proxy and origin: seventy large downloads whose clients have left", "
   REQUIRE(cache.stop());
 }
 
+TEST_CASE("Proxy and origin: clients that take little at a time leave their connections to who waits",
+          "[proxy][doors]") {
+  constexpr std::size_t kSlow = 3;  // as many as blobs have slots
+  const std::string blob = content(32 << 20);
+  ScriptedOrigin origin;
+  std::vector<std::string> paths;
+  for (std::size_t i = 0; i < kSlow; ++i) {
+    paths.push_back("/v2/origin.test/library/app/blobs/" + origin.add_blob("library/app", std::to_string(i) + blob));
+  }
+  const std::string wanted = origin.add_blob("library/app", content(1000, 3));
+  Fixture cache(
+      {.window_patience = 500ms, .origin_url = origin.url(), .origin_connections = 4, .origin_patience = 20s});
+  // One has a download, the others have ranges that are passed through.
+  const auto fields = [](std::size_t i) { return i == 0 ? Fields{} : Fields{{"Range", "bytes=20000000-27999999"}}; };
+  std::atomic<bool> served{false};
+  std::atomic<std::size_t> begun{0};
+  std::vector<Response> responses(kSlow);
+  std::vector<std::thread> slow;
+  for (std::size_t i = 0; i < kSlow; ++i) {
+    slow.emplace_back([&, i] {
+      Client client(cache.port(), 4096);
+      client.send("GET", paths[i], fields(i));
+      Response& response = responses[i];
+      response = client.read_head();
+      ++begun;
+      std::string taken;
+      while (!served && taken.size() < 4'000'000) {
+        taken += client.read_bytes(16 * 1024);
+        std::this_thread::sleep_for(20ms);
+      }
+      const std::size_t length = i == 0 ? blob.size() + 1 : 8'000'000;
+      response.body = taken + client.read_bytes(length - taken.size());
+    });
+  }
+  while (begun < kSlow) std::this_thread::yield();
+  const Response response = get(cache.port(), "/v2/origin.test/library/app/blobs/" + wanted);
+  served = true;
+  for (std::thread& thread : slow) thread.join();
+  CHECK(response.status == 200);
+  CHECK((response.body == content(1000, 3)));
+  for (std::size_t i = 0; i < kSlow; ++i) {
+    const std::string whole = std::to_string(i) + blob;
+    CHECK(responses[i].status == (i == 0 ? 200 : 206));
+    CHECK((responses[i].body == (i == 0 ? whole : whole.substr(20'000'000, 8'000'000))));
+  }
+}
+
+TEST_CASE("Proxy and origin: a range of what has no known length is waited for until the client needs an answer",
+          "[proxy]") {
+  const std::string blob = content(300'000);
+  ScriptedOrigin origin;
+  const auto line = std::make_shared<Gate>(1000);
+  const std::string digest = origin.add_blob("library/app", blob);
+  origin.respond(ScriptedOrigin::blob_path("library/app", digest), [&](const Request& request) {
+    Reply reply = origin.regular(request);
+    reply.framing = Framing::chunked;
+    reply.ranges = false;
+    if (request.method == "GET") reply.gate = line;
+    return reply;
+  });
+  Fixture cache({.origin_url = origin.url(), .origin_patience = 20s, .origin_request_timeout = 2s});
+  const std::string path = "/v2/origin.test/library/app/blobs/" + digest;
+  SECTION("all from some byte on: the whole, of which the client can skip what comes before") {
+    Client client(cache.port());
+    client.send("GET", path, {{"Range", "bytes=100-"}});
+    Response response = client.read_head();
+    line->open();
+    client.read_rest(response);
+    CHECK(response.status == 200);
+    CHECK(response.complete);
+    CHECK((response.body == blob));
+  }
+  SECTION("a part: an error, and the part when it has come") {
+    const Response late = get(cache.port(), path, {{"Range", "bytes=200000-200099"}});
+    CHECK(late.status == 504);
+    line->open();
+    REQUIRE(cache.wait_idle());
+    const Response response = get(cache.port(), path, {{"Range", "bytes=200000-200099"}});
+    CHECK(response.status == 206);
+    CHECK((response.body == blob.substr(200'000, 100)));
+  }
+}
+
 TEST_CASE("Proxy and origin: a client that asks for much waits for itself", "[proxy][doors]") {
   constexpr std::size_t kMany = 40;
   ScriptedOrigin origin;

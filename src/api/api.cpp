@@ -76,9 +76,11 @@ IpAddress address_of(std::string_view peer) {
   return IpAddress::parse(peer).value_or(IpAddress());
 }
 
+IpAddress client_of(const http::Request& request) { return address_of(request.peer()).client_key(); }
+
 upstream::Asker asker_of(const http::Request& request) {
   upstream::Asker out;
-  out.address = address_of(request.peer()).client_key();
+  out.address = client_of(request);
   if (request.has_header("Via")) out.via = plain_via(request.joined("Via"));
   return out;
 }
@@ -358,7 +360,7 @@ runtime::Task<Result<void>> Api::serve_tags(http::Exchange& exchange, Answered& 
   if (!list_responder_.has_listings()) co_return no_lists();
   const Result<pull::PageRequest> page = pull::parse_page(exchange.request().query());
   if (!page) co_return page.error();
-  ListResponder::Asked asked{std::move(ns), std::move(extra_fields), *page};
+  ListResponder::Asked asked{std::move(ns), std::move(extra_fields), *page, client_of(exchange.request())};
   answered.asked = true;
   const Result<access::CacheResult> result =
       co_await list_responder_.tags(exchange, *answered.route, std::string(answered.target.name), std::move(asked));
@@ -377,9 +379,12 @@ runtime::Task<Result<void>> Api::serve_catalog(http::Exchange& exchange, Answere
     if (!one) co_return one.error();
     only = *one;
   }
-  ListResponder::Asked asked{std::string(named.ns), {}, *page};
+  ListResponder::Asked asked{std::string(named.ns), {}, *page, client_of(exchange.request())};
   answered.asked = true;
-  answered.cache = co_await list_responder_.catalog(exchange, std::move(only), parts_.rules, std::move(asked));
+  const Result<access::CacheResult> listed =
+      co_await list_responder_.catalog(exchange, std::move(only), parts_.rules, std::move(asked));
+  if (!listed) co_return listed.error();
+  answered.cache = *listed;
   co_return Result<void>{};
 }
 
@@ -388,7 +393,7 @@ runtime::Task<Result<void>> Api::serve_referrers(http::Exchange& exchange, Answe
   if (!list_responder_.has_referrers()) co_return no_lists();
   Result<oci::Digest> subject = oci::Digest::parse(answered.target.reference);
   if (!subject) co_return subject.error();
-  ListResponder::Asked asked{std::move(ns), std::move(extra_fields)};
+  ListResponder::Asked asked{std::move(ns), std::move(extra_fields), {}, client_of(exchange.request())};
   answered.asked = true;
   const Result<access::CacheResult> result =
       co_await list_responder_.referrers(exchange, *answered.route, std::move(*subject), std::move(asked));

@@ -123,6 +123,8 @@ runtime::Task<Result<access::CacheResult>> ListResponder::tags(http::Exchange& e
                                                                std::string name, Asked asked) {
   const Result<pull::Listings::Listed> listed = co_await listings_->tags(std::move(route));
   if (!listed) co_return listed.error();
+  const Result<ListMemory::Held> held = memory_.hold(listed->names.get(), listed->names->bytes(), asked.client);
+  if (!held) co_return held.error();
   asked.extra_fields += cache_fields(listed->result);
   const pull::Page page = listed->names->page(asked.page, kMaxTagsOnAPage);
   asked.extra_fields += pull::link_field(exchange.request().path(), asked.ns, asked.page, page);
@@ -130,14 +132,17 @@ runtime::Task<Result<access::CacheResult>> ListResponder::tags(http::Exchange& e
   co_return listed->result;
 }
 
-runtime::Task<access::CacheResult> ListResponder::catalog(http::Exchange& exchange,
-                                                          std::shared_ptr<const access::Upstreams::Upstream> only,
-                                                          const access::RepositoryRules* rules, Asked asked) {
-  const pull::Listings::Listed listed = co_await listings_->repositories(std::move(only), rules);
-  const pull::Page page = listed.names->page(asked.page, kMaxRepositoriesOnAPage);
+runtime::Task<Result<access::CacheResult>> ListResponder::catalog(
+    http::Exchange& exchange, std::shared_ptr<const access::Upstreams::Upstream> only,
+    const access::RepositoryRules* rules, Asked asked) {
+  const Result<pull::Listings::Listed> listed = co_await listings_->repositories(std::move(only), rules);
+  if (!listed) co_return listed.error();
+  const Result<ListMemory::Held> held = memory_.hold(listed->names.get(), listed->names->bytes(), asked.client);
+  if (!held) co_return held.error();
+  const pull::Page page = listed->names->page(asked.page, kMaxRepositoriesOnAPage);
   asked.extra_fields += pull::link_field(exchange.request().path(), asked.ns, asked.page, page);
   co_await send_names(exchange, std::string(pull::kCatalogOpening), page, std::move(asked.extra_fields));
-  co_return listed.result;
+  co_return listed->result;
 }
 
 runtime::Task<Result<access::CacheResult>> ListResponder::referrers(http::Exchange& exchange, access::Route route,
@@ -145,6 +150,8 @@ runtime::Task<Result<access::CacheResult>> ListResponder::referrers(http::Exchan
   const std::string artifact_type = http::query_parameter(exchange.request().query(), "artifactType");
   const Result<pull::Referrers::Found> found = co_await referrers_->find(std::move(route), std::move(subject));
   if (!found) co_return found.error();
+  const Result<ListMemory::Held> held = memory_.hold(found->list.get(), found->list->bytes(), asked.client);
+  if (!held) co_return held.error();
   asked.extra_fields += cache_fields(found->result);
   if (!artifact_type.empty()) asked.extra_fields += "OCI-Filters-Applied: artifactType\r\n";
   const std::string last = http::query_parameter(exchange.request().query(), "last");

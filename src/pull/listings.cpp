@@ -1,9 +1,11 @@
 #include "pull/listings.hpp"
 
+#include <algorithm>
 #include <set>
 
 #include <fmt/format.h>
 
+#include "access/blob_access.hpp"
 #include "access/patience.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
@@ -44,7 +46,8 @@ Listings::Listings(Params params, const access::Upstreams& upstreams, store::Blo
       clock_(clock),
       kept_(params.memory_bytes == 0 ? 1 : params.memory_bytes),
       unknown_(params.negative, clock),
-      flights_(group) {}
+      flights_(group),
+      walks_(group) {}
 
 std::optional<Listings::Listed> Listings::fresh(const std::string& key) {
   const std::scoped_lock lock(mutex_);
@@ -135,7 +138,7 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(access::Route route) {
   const std::string key = fmt::format("{} {}", route.scope.str(), access::term_number(route));
   if (std::optional<Listed> known = fresh(key)) co_return std::move(*known);
   if (unknown_.contains(key)) {
-    co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + route.scope.str()};
+    co_return access::said_unknown(Errc::name_unknown, route.scope, "tags");
   }
   const runtime::SingleFlight<std::string, Asked>::Work work = [this, all = access::for_all(route)] {
     return ask(all);
@@ -161,25 +164,52 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(access::Route route) {
   co_return Listed{access::CacheResult::stale, std::make_shared<const NameList>(std::move(here))};
 }
 
-runtime::Task<Listings::Listed> Listings::repositories(std::shared_ptr<const access::Upstreams::Upstream> only,
-                                                       const access::RepositoryRules* rules) {
-  // Walks all there is, which can be much.
-  Names names = co_await runtime::offload(pool_, [this, only, rules]() -> Names {
-    NameList::Builder out;
-    for (const std::string& scope : store_.catalog().repositories()) {
-      const std::size_t slash = scope.find('/');
-      if (slash == std::string::npos) continue;
-      const std::string_view name = std::string_view(scope).substr(0, slash);
-      const std::shared_ptr<const access::Upstreams::Upstream> upstream = upstreams_.upstream(name);
-      if (upstream == nullptr || upstream->options.passthrough) continue;
-      if (only != nullptr && only != upstream) continue;
-      if (rules != nullptr && !rules->permits(scope)) continue;
-      const bool plain = only != nullptr || name == upstreams_.default_name();
-      out.add(plain ? std::string_view(scope).substr(slash + 1) : std::string_view(scope));
-    }
-    return std::make_shared<const NameList>(out.sorted());
-  });
-  co_return Listed{access::CacheResult::hit, std::move(names)};
+bool Listings::Repositories::unchanged() const noexcept {
+  return std::all_of(of.begin(), of.end(), [](const Version::Watch& watch) { return watch.unchanged(); });
+}
+
+// Walks all there is, which can be much.
+Listings::Repositories Listings::list_repositories(std::string_view only, const access::RepositoryRules* rules) const {
+  Repositories listed;
+  listed.of = {upstreams_.watch(), rules == nullptr ? Version::Watch() : rules->watch(),
+               store_.catalog().watch_repositories()};
+  NameList::Builder out;
+  for (const std::string& scope : store_.catalog().repositories()) {
+    const std::size_t slash = scope.find('/');
+    if (slash == std::string::npos) continue;
+    const std::string_view name = std::string_view(scope).substr(0, slash);
+    const std::shared_ptr<const access::Upstreams::Upstream> upstream = upstreams_.upstream(name);
+    if (upstream == nullptr || upstream->options.passthrough) continue;
+    if (!only.empty() && only != name) continue;
+    if (rules != nullptr && !rules->permits(scope)) continue;
+    const bool plain = !only.empty() || name == upstreams_.default_name();
+    out.add(plain ? std::string_view(scope).substr(slash + 1) : std::string_view(scope));
+  }
+  listed.names = std::make_shared<const NameList>(out.sorted());
+  return listed;
+}
+
+runtime::Task<Result<Listings::Repositories>> Listings::walk(std::string only, const access::RepositoryRules* rules) {
+  co_return co_await runtime::offload(
+      pool_, [this, only, rules]() -> Result<Repositories> { return list_repositories(only, rules); });
+}
+
+runtime::Task<Result<Listings::Listed>> Listings::repositories(std::shared_ptr<const access::Upstreams::Upstream> only,
+                                                               const access::RepositoryRules* rules) {
+  const std::string key(only == nullptr ? std::string_view() : only->registry->name());
+  {
+    const std::scoped_lock lock(mutex_);
+    const Repositories* kept = repositories_.find(key);
+    if (kept != nullptr && kept->unchanged()) co_return Listed{access::CacheResult::hit, kept->names};
+  }
+  const runtime::SingleFlight<std::string, Repositories>::Work work = [this, key, rules] { return walk(key, rules); };
+  auto outcome = co_await walks_.run(key, work);
+  // It may have begun before what the client knows of came.
+  if (outcome.result && outcome.joined && !outcome.result->unchanged()) outcome = co_await walks_.run(key, work);
+  if (!outcome.result) co_return outcome.result.error();
+  const std::scoped_lock lock(mutex_);
+  repositories_.insert(key, *outcome.result);
+  co_return Listed{access::CacheResult::hit, outcome.result->names};
 }
 
 }  // namespace sluice::pull

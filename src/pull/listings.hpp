@@ -14,12 +14,15 @@
 // Threads: all functions may be called from any loop. The task group must be empty before this is destroyed.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "access/cache_result.hpp"
 #include "access/negative_cache.hpp"
@@ -27,6 +30,7 @@
 #include "access/upstreams.hpp"
 #include "base/clock.hpp"
 #include "base/sieve_map.hpp"
+#include "base/version.hpp"
 #include "pull/name_list.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/single_flight.hpp"
@@ -63,10 +67,13 @@ class Listings {
   // As a client would pull them here: with the upstream's name in front, unless it is the default one. With `only`
   // those of that upstream, without its name. Those of upstreams with access: passthrough are left out: who may see
   // them is not known; so are those that `rules`, which may be null, do not permit.
-  runtime::Task<Listed> repositories(std::shared_ptr<const access::Upstreams::Upstream> only,
-                                     const access::RepositoryRules* rules = nullptr);
+  // One list is kept, and serves everybody until there is another repository, upstream or rule. Errors: shutting_down.
+  runtime::Task<Result<Listed>> repositories(std::shared_ptr<const access::Upstreams::Upstream> only,
+                                             const access::RepositoryRules* rules = nullptr);
 
  private:
+  static constexpr std::size_t kKeptRepositories = 2;  // lists; of half a million repositories each takes 26 MB
+
   struct Kept {
     Names names;
     bool whole = true;  // no page of it was broken
@@ -75,6 +82,11 @@ class Listings {
   struct Asked {
     Names names;
     bool whole = true;
+  };
+  struct Repositories {
+    Names names;
+    std::array<Version::Watch, 3> of = {};  // upstreams, rules, repositories
+    [[nodiscard]] bool unchanged() const noexcept;
   };
   // What the pages of a list gave, up to the first one that is no good.
   struct Pages {
@@ -91,16 +103,21 @@ class Listings {
   runtime::Task<Result<Asked>> ask(access::Route route);
   runtime::Task<Pages> ask_pages(access::Route route, std::string what);
   runtime::Task<void> read_page(std::string body, Pages& into);
+  // `only`: an upstream's name; empty: all.
+  [[nodiscard]] Repositories list_repositories(std::string_view only, const access::RepositoryRules* rules) const;
+  runtime::Task<Result<Repositories>> walk(std::string only, const access::RepositoryRules* rules);
 
   const Params params_;
   const access::Upstreams& upstreams_;
   store::BlobStore& store_;
   runtime::DiskPool& pool_;
   const Clock& clock_;
-  std::mutex mutex_;  // guards kept_
+  std::mutex mutex_;  // guards kept_ and repositories_
   SieveMap<std::string, Kept> kept_;
+  SieveMap<std::string, Repositories> repositories_{kKeptRepositories};
   access::NegativeCache unknown_;
   runtime::SingleFlight<std::string, Asked> flights_;
+  runtime::SingleFlight<std::string, Repositories> walks_;
 };
 
 }  // namespace sluice::pull

@@ -333,6 +333,8 @@ std::vector<NamedTag> Catalog::tag_records(const Scope& scope) const { return me
 
 std::vector<std::string> Catalog::repositories() const { return memory_->repositories(); }
 
+Version::Watch Catalog::watch_repositories() const noexcept { return memory_->watch_repositories(); }
+
 void Catalog::put_blob(const BlobRow& row) { writer_->enqueue(put_change(row)); }
 
 void Catalog::found_blob(const BlobRow& row) {

@@ -139,6 +139,8 @@ class Catalog {
 
   // Every scope that has a membership or a tag, sorted, without the global one.
   [[nodiscard]] std::vector<std::string> repositories() const;
+  // Over when there is another one, or one fewer.
+  [[nodiscard]] Version::Watch watch_repositories() const noexcept;
 
   // --- For the store.
 

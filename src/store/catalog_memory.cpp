@@ -39,7 +39,10 @@ std::int64_t Catalog::Memory::newest(const Forms& forms) {
 
 void Catalog::Memory::place(Shard& in, const Change& change) {
   const auto [space, new_space] = in.spaces.try_emplace(change.scope);
-  if (new_space) count(in, cost_of_space(change.scope));
+  if (new_space) {
+    count(in, cost_of_space(change.scope));
+    repositories_version_.changed();
+  }
   if (change.kind == Change::Kind::put_tag) {
     if (!space->second.tags) space->second.tags = std::make_unique<Tags>();
     const auto [tag, new_tag] = space->second.tags->try_emplace(change.tag);
@@ -224,6 +227,7 @@ void Catalog::Memory::drop_if_empty(Shard& in, Spaces::iterator space) {
   if (!space->second.empty()) return;
   count(in, -cost_of_space(space->first));
   in.spaces.erase(space);
+  repositories_version_.changed();
 }
 
 std::size_t Catalog::Memory::forget_tags(std::chrono::milliseconds age) {
@@ -361,7 +365,10 @@ bool Catalog::Memory::forget_scopes(std::string_view prefix) {
       return true;
     });
   }
-  if (any) tag_versions_.all_changed();
+  if (any) {
+    tag_versions_.all_changed();
+    repositories_version_.changed();
+  }
   return any;
 }
 
@@ -453,6 +460,7 @@ void Catalog::Memory::clear() {
     bytes_.fetch_sub(in.bytes, std::memory_order_relaxed);
     in.members = in.tags = in.bytes = 0;
   }
+  repositories_version_.changed();
   tag_versions_.all_changed();
 }
 

@@ -66,6 +66,8 @@ class Catalog::Memory {
   [[nodiscard]] std::vector<std::string> tags(const std::string& scope) const;
   [[nodiscard]] std::vector<NamedTag> tag_records(const std::string& scope) const;
   [[nodiscard]] std::vector<std::string> repositories() const;
+  // Over when there is another one, or one fewer.
+  [[nodiscard]] Version::Watch watch_repositories() const noexcept { return repositories_version_.watch(); }
   // Forgets the tags that are older by `age` than what their upstream has confirmed last, so that none goes while it is
   // out. How many. Walks all there is.
   std::size_t forget_tags(std::chrono::milliseconds age);
@@ -139,6 +141,7 @@ class Catalog::Memory {
   Enqueue enqueue_;
   mutable std::array<Shard, kShards> shards_;
   Versions tag_versions_;  // by scope and tag
+  Version repositories_version_;
 };
 
 }  // namespace sluice::store

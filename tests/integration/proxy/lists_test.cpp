@@ -316,6 +316,14 @@ TEST_CASE("Lists: the catalog has what a client can pull, by the name it pulls i
   CHECK(get(cache.port(), "/v2/_catalog?ns=evil.test").status == 404);
   CHECK(get(cache.port(), "/v2/_catalog?n=x").status == 400);
   CHECK(cache.hub().seen().lists.empty());
+  // One that is gone is gone at once, and another one is there at once.
+  CHECK(cache.store().catalog().forget_upstream("quay.io"));
+  CHECK(repositories_of(get(cache.port(), "/v2/_catalog?ns=quay.io")).empty());
+  cache.hub().fail_all(std::nullopt);
+  cache.hub().add_manifest("library/another", "v1", image_manifest(9, kOciManifest), kOciManifest);
+  REQUIRE(get(cache.port(), manifest_path("library/another", "v1")).status == 200);
+  const std::vector<std::string> now = repositories_of(get(cache.port(), "/v2/_catalog"));
+  CHECK(std::count(now.begin(), now.end(), "library/another") == 1);
 }
 
 TEST_CASE("Referrers: upstream's answer, filtered, kept, and stale while it is out", "[proxy]") {
@@ -493,6 +501,12 @@ TEST_CASE("Referrers: an outage is never an empty list", "[proxy]") {
     cache.hub().add_manifest("library/app", tag_of(subject), index_of({mine}), kOciIndex);
     REQUIRE(get(cache.port(), manifest_path("library/app", tag_of(subject))).status == 200);
     cache.hub().fail_all(Error{outage, "out"});
+    CHECK(get(cache.port(), referrers_path(subject)).status == 503);
+  }
+  SECTION("the tag is known, and names none") {
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({}), kOciIndex);
+    REQUIRE(get(cache.port(), manifest_path("library/app", tag_of(subject))).status == 200);
+    cache.hub().script_lists([outage](const std::string&) -> Answered { return Error{outage, "out"}; });
     CHECK(get(cache.port(), referrers_path(subject)).status == 503);
   }
   SECTION("a page of the list") {
@@ -724,6 +738,35 @@ TEST_CASE("Referrers: an empty list lives for seconds, and is kept for outages",
   CHECK(json::parse(listed().body)["manifests"].size() == 1);
 }
 
+TEST_CASE("Referrers: that a tag names none is believed for seconds, as an empty list is", "[proxy]") {
+  Fixture cache;
+  const std::string manifest = image_manifest(1, kOciManifest);
+  const oci::Digest subject = cache.hub().add_manifest("library/app", "v1", manifest, kOciManifest);
+  const std::string others = add_referrer(cache.hub(), some_digest("another"), "a/c");
+  SECTION("the image itself stands there") {
+    cache.hub().add_manifest("library/app", tag_of(subject), manifest, kOciManifest);
+  }
+  SECTION("those of others stand there") {
+    cache.hub().add_manifest("library/app", tag_of(subject), index_of({others}), kOciIndex);
+  }
+  const auto listed = [&] { return get(cache.port(), referrers_path(subject)); };
+  CHECK(json::parse(listed().body)["manifests"].empty());
+  const std::size_t asked = cache.hub().seen().all();
+  cache.clock().advance(4s);
+  CHECK(json::parse(listed().body)["manifests"].empty());
+  CHECK(cache.hub().seen().all() == asked);
+  // Signed meanwhile.
+  const std::string signature = add_referrer(cache.hub(), subject, "a/signature");
+  cache.hub().add_manifest("library/app", tag_of(subject), index_of({others, signature}), kOciIndex);
+  cache.clock().advance(2s);
+  CHECK(json::parse(listed().body)["manifests"].size() == 1);
+  // That there are some is believed as long as the tag is.
+  const std::size_t later = cache.hub().seen().all();
+  cache.clock().advance(50s);
+  CHECK(json::parse(listed().body)["manifests"].size() == 1);
+  CHECK(cache.hub().seen().all() == later);
+}
+
 TEST_CASE("Referrers: a long list is parsed once, shared, and cut into pages", "[proxy]") {
   Fixture cache;
   const oci::Digest subject = some_digest("subject");
@@ -782,4 +825,35 @@ TEST_CASE("Routes: a host that fits the pattern names the upstream", "[proxy]") 
   CHECK(error_code(unknown.body) == "NAME_UNKNOWN");
   CHECK(get(cache.port(), "/v2/", {{"Host", "evil.test.cache.example"}}).status == 200);
   CHECK(cache.quay().seen().manifests() == 1);
+}
+
+TEST_CASE("Lists: a client that reads nothing of many long lists leaves room for others", "[proxy][doors]") {
+  Fixture cache;
+  // Lists of tags that take 18 MB each, of which one client may have three.
+  std::string tags;
+  for (int i = 0; i < 140'000; ++i) tags += (i == 0 ? "\"" : ",\"") + std::string(115, 'a') + std::to_string(i) + "\"";
+  cache.hub().script_lists([&tags](const std::string&) -> Answered {
+    return upstream::ListAnswer{R"({"name":"x","tags":[)" + tags + "]}", "application/json", {}};
+  });
+  const auto list = [](int i) { return "/v2/library/app" + std::to_string(i) + "/tags/list"; };
+  std::vector<Client> stalled;
+  for (int i = 0; i < 3; ++i) {
+    stalled.emplace_back(cache.port(), 4096);
+    stalled.back().send("GET", list(i));
+    REQUIRE(stalled.back().read_head().status == 200);
+  }
+  const Response refused = get(cache.port(), list(3));
+  CHECK(refused.status == 503);
+  CHECK_FALSE(refused.field("retry-after").empty());
+  Client other(cache.port(), 0, 2);
+  other.send("GET", list(3));
+  CHECK(other.read_response().status == 200);
+  // When it reads, or leaves, it is served.
+  stalled.pop_back();
+  unsigned status = 503;
+  for (int tries = 0; status == 503 && tries < 2000; ++tries) {
+    status = get(cache.port(), list(4)).status;
+    std::this_thread::sleep_for(10ms);
+  }
+  CHECK(status == 200);
 }

@@ -57,6 +57,8 @@ def pull_in_all_ways(case, make):
     world.pull(client)
     time.sleep(1.5)
     world.pull(client)
+    world.cache.stop()
+    return client
 
 
 def test_docker(case):

@@ -1,9 +1,11 @@
 """What clients do that are newer than this machine's; their root file systems come from SLUICE_E2E_ROOTS."""
 
 import os
+import shutil
 import time
 
 from harness import clients, faults, images, later, origin, sluice
+from test_habits import pull_in_all_ways
 from test_upstreams import config
 
 
@@ -71,7 +73,7 @@ class ChunkedPodman:
 
     def __init__(self, case, root):
         self.case, self.root = case, root
-        self.home = case.folder("podman")
+        self.home = case.folder(f"podman-{root.path.name}")
         (self.home / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         (self.home / "storage.conf").write_text("\n".join([
             "[storage]", 'driver = "overlay"', f'graphroot = "{self.home}/storage"', f'runroot = "{self.home}/run"',
@@ -95,7 +97,7 @@ class ChunkedPodman:
 
 def chunked_images(case, root, registry):
     """Two images in zstd:chunked that differ in a few files. Returns {tag: {path: content}}."""
-    layout = images.Layout(case.folder("chunked") / "oci")
+    layout = images.Layout(case.folder(f"chunked-{registry.port}") / "oci")
     first = {f"srv/{number:03}": os.urandom(100_000) for number in range(120)}
     second = first | {f"srv/{number:03}": os.urandom(100_000) for number in range(5, 120, 23)}
     for tag, files in (("one", first), ("two", second)):
@@ -109,9 +111,11 @@ def chunked_images(case, root, registry):
 
 
 def test_podman_pulls_the_new_parts_of_a_zstd_chunked_layer(case):
-    """From an origin that refuses several ranges in one header, through the cache."""
+    """From an origin that refuses several ranges in one header, through the cache. From podman 5 on."""
     for root in later.roots(case, "podman", "skopeo"):
-        registry = origin.Registry(case, storage=case.folder("chunked-registry"), writable=True)
+        version = root.run("podman", "--version").stdout.split()[-1]
+        assert int(version.partition(".")[0]) >= 5, f"podman {version} takes no parts of layers"
+        registry = origin.Registry(case, storage=case.folder(f"chunked-registry-{root.path.name}"), writable=True)
         contents = chunked_images(case, root, registry)
         proxy = faults.FaultProxy(case, registry.port)
         proxy.one_range_only = True
@@ -124,7 +128,7 @@ def test_podman_pulls_the_new_parts_of_a_zstd_chunked_layer(case):
             log = podman.pull(name)
             took = time.monotonic() - started
             asked = proxy.bytes_sent("/blobs/") - before
-            case.say(f"Debian {root.name}, {tag}: {took:.1f} s, {asked} bytes of blobs from upstream, "
+            case.say(f"Debian {root.name}, podman {version}, {tag}: {took:.1f} s, {asked} bytes of blobs from upstream, "
                      f"of {sum(map(len, files.values()))} in files")
             expected = {path: images.sha256(content) for path, content in files.items()}
             assert podman.files(name) == expected, "not the files of the image"
@@ -132,3 +136,102 @@ def test_podman_pulls_the_new_parts_of_a_zstd_chunked_layer(case):
                 assert "Retrieved partial blob" in log, "podman did not pull in parts"
                 assert asked < sum(map(len, files.values())) / 2, f"{asked} bytes were fetched"
         assert not [r for r in proxy.requests if r.status == 501], "upstream was asked for several ranges at once"
+
+
+class DockerByAddress(later.Docker):
+    """Without a mirror: `docker pull 127.0.0.1:5000/NAME`."""
+
+    def named(self, image):
+        return f"{self.address}/{image.name}"
+
+    def pull(self, image):
+        return self.run("pull", self.named(image))
+
+    def verify(self, image, files):
+        self.verify_pulled(self.named(image), image, files)
+
+    def wipe(self):
+        names = self.run("image", "ls", "--quiet", "--no-trunc").stdout.split()
+        if names:
+            self.run("image", "rm", "--force", *set(names))
+
+
+class Skopeo:
+    """skopeo of a root. What it has copied is held against its digests."""
+
+    def __init__(self, case, port, root):
+        self.case, self.root, self.port = case, root, port
+        self.folder = case.folder(f"skopeo-{port}") / "copied"
+
+    def pull(self, image):
+        self.root.run("skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", "--src-tls-verify=false",
+                      f"docker://127.0.0.1:{self.port}/{image.name}", f"dir:{self.folder}")
+
+    def verify(self, image, files):
+        blobs = [path for path in self.folder.iterdir() if len(path.name) == 64]
+        assert {f"sha256:{path.name}" for path in blobs} == set(image.blobs), blobs
+        for path in [*blobs, self.folder / "manifest.json"]:
+            digest = images.sha256(path.read_bytes())
+            assert digest in (f"sha256:{path.name}", *image.manifests), f"{path} is {digest}"
+
+    def wipe(self):
+        shutil.rmtree(self.folder)
+
+
+class Podman(Skopeo):
+    """podman of a root."""
+
+    def __init__(self, case, port, root):
+        super().__init__(case, port, root)
+        home = case.folder(f"podman-{port}")
+        self.storage = home / "storage"
+        (home / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        (home / "storage.conf").write_text("\n".join([
+            "[storage]", 'driver = "vfs"', f'graphroot = "{self.storage}"', f'runroot = "{home}/run"', ""]))
+        self.policy = home / "policy.json"
+        self.environment = {"PATH": clients.PATH, "HOME": str(home), "TMPDIR": str(home),
+                            "CONTAINERS_STORAGE_CONF": str(home / "storage.conf")}
+
+    def run(self, *arguments):
+        return self.root.run("podman", *arguments, environment=self.environment).stdout
+
+    def pull(self, image):
+        self.run("pull", "-q", "--tls-verify=false", "--signature-policy", str(self.policy),
+                 f"127.0.0.1:{self.port}/{image.name}")
+
+    def verify(self, image, files):
+        digests = self.run("image", "inspect", "--format", "{{.Digest}}", f"127.0.0.1:{self.port}/{image.name}").split()
+        assert digests[-1:] and digests[-1] in (image.digest, *image.manifests), digests
+        assert clients.in_some_layer(self.storage / "vfs/dir", files), "not the files of the image"
+
+    def wipe(self):
+        self.run("rmi", "--all", "--force")
+
+
+def in_all_ways(case, make, *programs):
+    """From a registry with all bad habits at once, as test_habits does with the clients of this machine."""
+    for root in later.roots(case, *programs):
+        case.say(f"Debian {root.name}")
+        client = pull_in_all_ways(case, lambda case, port: make(case, port, root))
+        if hasattr(client, "daemon"):
+            later.stop(client)
+
+
+def test_bad_habits_and_docker(case):
+    in_all_ways(case, lambda case, port, root: DockerByAddress(case, port, root, False), "dockerd", "docker")
+
+
+def test_bad_habits_and_docker_with_containerds_store(case):
+    in_all_ways(case, lambda case, port, root: DockerByAddress(case, port, root, True), "dockerd", "docker")
+
+
+def test_bad_habits_and_containerd(case):
+    in_all_ways(case, later.Containerd, "containerd", "ctr")
+
+
+def test_bad_habits_and_podman(case):
+    in_all_ways(case, Podman, "podman")
+
+
+def test_bad_habits_and_skopeo(case):
+    in_all_ways(case, Skopeo, "skopeo")

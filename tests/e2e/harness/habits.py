@@ -53,9 +53,7 @@ def chunked(request, body):
 
 
 def stored(request, body):
-    """Its HEAD has no length. The bytes are at a place whose address is good for GET alone."""
-    if request.command == "HEAD":
-        return request.say(200, [("Connection", "close")])
+    """The bytes are at a place whose address is good for GET alone: a HEAD that is led there ends with 403."""
     return request.say(307, [("Location", f"{request.storage}/{images.sha256(body)}?signature=get"), *length_of(b"")])
 
 
@@ -68,9 +66,9 @@ def typed(request, body):
 
 
 def compressed(request, body):
-    """Its HEAD is 403. Compresses what it was asked for as it is."""
+    """Its HEAD is 429. Compresses what it was asked for as it is."""
     if request.command == "HEAD":
-        return request.say(403, length_of(b""))
+        return request.say(429, length_of(b""))
     sent = gzip.compress(body)
     return request.say(200, [("Content-Encoding", "gzip"), *length_of(sent)], sent)
 

@@ -1,5 +1,6 @@
 """The container image: what docker/Dockerfile's last stage makes of the program under test, built with buildah and run
-as it will be. The first stage compiles, from a base image and with packages of Debian: it is what `./dev build` does."""
+as it will be. The first stage compiles, from a base image and with packages of Debian: it is what `./dev build` does.
+./dev image compiles outside, and packs what is there with the last stage alone."""
 
 import json
 import os
@@ -8,20 +9,19 @@ import re
 import shutil
 
 from harness import case as cases
-from harness import client, compose, origin, sluice
+from harness import client, compose, images, origin, sluice
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 USER = 65532
 
 
 def last_stage(case):
-    """A folder that buildah can build: the last stage of the Dockerfile, and its root folder."""
+    """A folder that buildah can build, as ./dev image makes it: the last stage of the Dockerfile, and its root folder."""
     context = case.folder("context")
-    case.run(ROOT / "docker/rootfs.sh", sluice.binary(), context / "rootfs")
+    case.run(ROOT / "docker/context.sh", sluice.binary(), context)
     stages = re.split(r"^(?=FROM )", (ROOT / "docker/Dockerfile").read_text(), flags=re.M)
     assert len(stages) == 3 and "./dev build release sluice" in stages[1] and "docker/rootfs.sh" in stages[1]
-    (context / "data").mkdir()
-    (context / "Dockerfile").write_text(stages[2].replace("--from=build ", ""))
+    assert (context / "Dockerfile").read_text() == stages[2].replace("--from=build ", "")
     return context
 
 
@@ -59,6 +59,52 @@ def test_runs_as_nobody_on_a_root_that_cannot_be_written(case):
     data = root / "var/lib/sluice"
     assert data.stat().st_uid == USER
     run(case, root, config)
+
+
+def tree(root):
+    """{path: bytes} of the files of an image's root folder, but for the program."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*")
+            if path.is_file() and path.name != "sluice"}
+
+
+def test_libraries_are_found_without_running_anything(case):
+    """What cannot run here (a program for another machine) gets the same libraries as if it could."""
+    case.run(ROOT / "docker/rootfs.sh", sluice.binary(), case.tmp / "by-running")
+    if not shutil.which("llvm-strip-19"):
+        case.skip("llvm-19 is not installed")
+    case.run(ROOT / "docker/rootfs.sh", sluice.binary(), case.tmp / "by-reading", "/")
+    expected, found = tree(case.tmp / "by-running"), tree(case.tmp / "by-reading")
+    assert len([path for path in expected if ".so" in path]) > 5 and set(expected) == set(found), set(expected) ^ set(found)
+    assert expected == found, [path for path in expected if expected[path] != found[path]]
+    missing = case.run(ROOT / "docker/rootfs.sh", sluice.binary(), case.tmp / "none", case.folder("empty"), check=False)
+    assert missing.returncode != 0 and "which is not in" in missing.stdout, missing.stdout
+
+
+def test_arm64(case):
+    """What ./dev image arm64 has compiled on this machine serves, in an emulator."""
+    built, emulator = ROOT / "build/arm64/image", shutil.which("qemu-aarch64-static")
+    if not (built / "rootfs/usr/bin/sluice").exists():
+        case.skip("./dev image arm64 has not been run: it compiles everything once more")
+    if not emulator:
+        case.skip("qemu-user-static is not installed")
+    root, registry, image = built / "rootfs", origin.Registry(case), case.images["test/oci:1"]
+    program = [emulator, "-L", root, root / "usr/bin/sluice"]
+    case.say(case.run(*program, "--version", environment={}).stdout.strip())
+    port, admin = case.port(), case.port()
+    process = case.spawn("arm64", [
+        *program, "serve", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--data", case.folder("data"),
+        "--upstream", registry.url], {})
+    process.wait_for_port(port, 60)
+    for _ in range(2):
+        answer = client.request(port, f"/v2/{image.repository}/blobs/{image.layers[0]}")
+        assert answer.status == 200 and images.sha256(answer.body) == image.layers[0]
+    health = case.run(*program, "health", "--admin", f"127.0.0.1:{admin}", environment={}).stdout
+    assert health.startswith("ready"), health
+    assert process.stop() == 0
+    assert list((case.tmp / "data").rglob(image.layers[0].partition(":")[2])), "nothing was stored"
+    buildah = Buildah(case)
+    buildah("bud", "--quiet", "--platform", "linux/arm64", "--tag", "sluice", built)
+    assert json.loads(buildah("inspect", "--type", "image", "sluice"))["OCIv1"]["architecture"] == "arm64"
 
 
 def run(case, root, config):

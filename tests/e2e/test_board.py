@@ -192,6 +192,46 @@ def evaluated(server):
     return found
 
 
+# --- how Grafana comes to it -----------------------------------------------------------------------------------------
+
+
+def mounted(service, path):
+    """The file or folder of docker/ that the service sees as `path`."""
+    for volume in service["volumes"]:
+        source, target, *_ = volume.split(":")
+        if source.startswith("./") and pathlib.PurePath(path).is_relative_to(target):
+            return ROOT / "docker" / source / pathlib.PurePath(path).relative_to(target)
+    raise AssertionError(f"{path} is not mounted")
+
+
+def test_grafana_is_led_to_the_board(case):
+    """compose.yml and the provisioning agree with one another. Grafana itself is not here: Debian has no package of it."""
+    try:
+        import yaml
+    except ImportError:
+        case.skip("python3-yaml is not installed")
+    services = yaml.safe_load((ROOT / "docker/compose.yml").read_text())["services"]
+    grafana = services["grafana"]
+    home = mounted(grafana, grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert home.samefile(BOARD), home
+    # Where Grafana looks by itself.
+    provisioned = mounted(grafana, "/etc/grafana/provisioning")
+    provider, = yaml.safe_load((provisioned / "dashboards/sluice.yml").read_text())["providers"]
+    assert provider["type"] == "file" and mounted(grafana, provider["options"]["path"]).samefile(BOARD.parent), provider
+    source, = yaml.safe_load((provisioned / "datasources/prometheus.yml").read_text())["datasources"]
+    assert source["type"] == "prometheus" and source["isDefault"], source
+    url = grafana["environment"][re.fullmatch(r"\$\{(\w+)\}", source["url"])[1]]
+    assert re.fullmatch(r"http://(\w+):9090", url)[1] in services, url
+
+    scraping = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())
+    # $__rate_interval is four times that: with another value the panels have holes.
+    assert source["jsonData"]["timeInterval"] == scraping["global"]["scrape_interval"]
+    job, = [each for each in scraping["scrape_configs"] if each["job_name"] == "sluice"]
+    (name, port), = [target.split(":") for target in job["static_configs"][0]["targets"]]
+    settings = services[name]["environment"]
+    assert settings["SLUICE_ADMIN_LISTEN"] == f":{port}" and settings["SLUICE_ADMIN_HOSTS"] == name, settings
+
+
 # --- the model -------------------------------------------------------------------------------------------------------
 
 

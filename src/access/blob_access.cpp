@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "access/patience.hpp"
+#include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/media_type.hpp"
@@ -62,20 +63,6 @@ class Changing {
 };
 
 }  // namespace
-
-Error unanswered(const Scope& scope, Error outage) {
-  std::string why = "it is not reached";
-  if (outage.code == Errc::upstream_down) why = outage.message;
-  if (outage.code == Errc::upstream_timeout) why = "it does not answer in time";
-  if (outage.code == Errc::upstream_failed) why = "it answers with an error of its own";
-  if (outage.code == Errc::throttled) why = "it limits our requests";
-  outage.message = fmt::format("upstream cannot be asked what {} has: {}", scope.str(), why);
-  return outage;
-}
-
-Error said_unknown(Errc code, const Scope& scope, std::string_view what) {
-  return {code, fmt::format("upstream said a moment ago that {} does not have {}", scope.str(), what)};
-}
 
 // The end of the chain. It keeps nothing: what stands before it does, unless the answer counts no more when it comes.
 class BlobAccess::UpstreamStatter final : public descriptors::BlobDescriptorService {

@@ -50,13 +50,6 @@
 
 namespace sluice::access {
 
-// Upstream is out, and nothing says that `scope` may have what was asked for. The same words whether that is stored
-// here or not, so that an outage does not tell what others have pulled.
-Error unanswered(const descriptors::Scope& scope, Error outage);
-
-// Upstream's word that `scope` does not have that, which is remembered.
-Error said_unknown(Errc code, const descriptors::Scope& scope, std::string_view what);
-
 class BlobAccess {
  public:
   struct Params {

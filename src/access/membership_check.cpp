@@ -9,6 +9,7 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
 #include "access/patience.hpp"
+#include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
 #include "oci/media_type.hpp"
 #include "runtime/within.hpp"

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
-#include "access/blob_access.hpp"
 #include "access/patience.hpp"
+#include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "pull/list_json.hpp"

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "access/patience.hpp"
+#include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "oci/manifest.hpp"

@@ -15,6 +15,8 @@ LINK = re.compile(r"\bsluice::([a-z_]+)\b")
 # folder → what it must not include although the order would allow it, and why.
 FORBIDDEN = {
     "oci": {"runtime": "oci is pure: it parses and prints, without I/O"},
+    "doctor": {room: "the doctor reads files of clients, with base and the pure parts of http" for room in
+               ("runtime", "oci", "descriptors", "streamcache", "store", "upstream", "config")},
     "admin": {room: "the admin listener does not depend on the API that it watches" for room in ("access", "pull", "api")},
 }
 

@@ -98,6 +98,20 @@ constexpr const char* kHealthFooter =
     "Asks /readyz of the admin listener, for health checks of containers that have no shell and no curl. Prints what\n"
     "is not ready. Exit status: 0 it serves, 1 it does not serve, or does not answer.";
 
+constexpr const char* kDoctorFooter =
+    "Reads the configuration of docker, containerd, podman, buildah, skopeo, CRI-O, BuildKit, k3s and RKE2, and says "
+    "for\n"
+    "each client and each registry that the cache serves whether the client asks the cache: used; partly; unused; "
+    "falls\n"
+    "back (it goes to the registry without a word); fails. Then it asks for a manifest by each way that is used, as "
+    "that\n"
+    "client does, and looks up in the cache whether the request has arrived. Nothing is changed.\n"
+    "Exit status: 0 nothing is wrong, 1 something is, or no client uses the cache.\n\n"
+    "Examples:\n"
+    "  sluice doctor                                    this machine, and the cache on it\n"
+    "  sluice doctor --server 192.0.2.7:5000 --admin 192.0.2.7:5001\n"
+    "  sluice doctor --root /mnt --server 192.0.2.7:5000  the files of another machine; no request is sent";
+
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
               const std::string& help) {
@@ -115,7 +129,7 @@ bool is_command(const CLI::App& app, std::string_view word) {
 }
 
 constexpr std::string_view kCommands =
-    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, health, help and version";
+    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, health, doctor, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -165,6 +179,19 @@ CLI::Option* one_name(CLI::App& app, CommandOptions& options, const char* help, 
       .add_option_function<std::string>(
           "name", [&options](const std::string& name) { options.names = {name}; }, help)
       ->type_name(placeholder);
+}
+
+void add_doctor(CLI::App& app, CommandLine& line) {
+  CommandOptions& options = line.options;
+  CLI::App* doctor = app.add_subcommand("doctor", "Check whether the clients on this machine use the cache");
+  doctor->footer(kDoctorFooter);
+  optional(*doctor, "--server", options.server, "ADDR:PORT", "Where clients reach the cache [127.0.0.1:5000]");
+  optional(*doctor, "--admin", options.admin, "ADDR:PORT", "Its admin listener [127.0.0.1:5001]");
+  optional(*doctor, "-c,--config", line.config, "FILE", "Take both from this configuration (or SLUICE_CONFIG)");
+  optional(*doctor, "--root", options.root, "DIR", "Read the files below this folder; no request is sent");
+  doctor->add_flag("--canary", options.canary, "With --root: send the requests all the same");
+  doctor->add_flag("--offline", options.offline, "Read files alone, and send no request");
+  doctor->add_flag("--json", options.json, "One JSON document on standard output");
 }
 
 void add_commands(CLI::App& app, CommandLine& line) {
@@ -225,6 +252,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
   health->add_flag("--json", options.json, "One JSON document on standard output");
   health->add_flag("-q,--quiet", options.quiet, "The exit status alone");
 
+  add_doctor(app, line);
+
   CLI::App* warm = app.add_subcommand("warm", "Pull images through the cache, so that they are there");
   warm->footer(kWarmFooter);
   warm->add_option("image", options.names, "Images, named as docker names them")->type_name("IMAGE")->required();
@@ -249,7 +278,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
 CommandLine::Command command_of(const CLI::App& app) {
   using enum CommandLine::Command;
-  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 12> kByName{
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 13> kByName{
       {{"serve", serve},
        {"check-config", check_config},
        {"version", version},
@@ -261,7 +290,8 @@ CommandLine::Command command_of(const CLI::App& app) {
        {"warm", warm},
        {"import", take_over},
        {"reload", reload},
-       {"health", health}}};
+       {"health", health},
+       {"doctor", doctor}}};
   for (const auto& [name, command] : kByName) {
     if (app.get_subcommand(std::string(name))->parsed()) return command;
   }
@@ -295,7 +325,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
 
   for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
   for (const char* name : {"ls", "stat", "rm", "warm", "import"}) app.get_subcommand(name)->group("What is stored");
-  for (const char* name : {"gc", "verify", "reload", "health"}) app.get_subcommand(name)->group("Upkeep");
+  for (const char* name : {"gc", "verify", "reload", "health", "doctor"}) app.get_subcommand(name)->group("Upkeep");
   for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
   // Later it would be that of the command that was given.
   const std::string overview = app.help();

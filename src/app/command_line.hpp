@@ -11,7 +11,21 @@
 namespace sluice::app {
 
 struct CommandLine {
-  enum class Command { serve, check_config, version, list, stat, remove, gc, verify, warm, take_over, reload, health };
+  enum class Command {
+    serve,
+    check_config,
+    version,
+    list,
+    stat,
+    remove,
+    gc,
+    verify,
+    warm,
+    take_over,
+    reload,
+    health,
+    doctor
+  };
   Command command = Command::serve;
   std::optional<std::filesystem::path> config;
   config::Overrides overrides;

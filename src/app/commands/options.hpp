@@ -27,6 +27,9 @@ struct CommandOptions {
   std::optional<std::string> ca_file;   // whose certificates are trusted
   std::optional<std::string> upstream;  // import: whose repositories they are
   bool dry_run = false;
+  std::optional<std::string> root;  // doctor: below which the files of clients are
+  bool offline = false;             // sends no request
+  bool canary = false;              // sends them although there is a root
 };
 
 }  // namespace sluice::app

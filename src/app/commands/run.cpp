@@ -5,6 +5,7 @@
 #include <string>
 
 #include "app/commands/command.hpp"
+#include "app/commands/doctor.hpp"
 #include "app/commands/health.hpp"
 #include "app/signals.hpp"
 #include "config/load.hpp"
@@ -75,6 +76,10 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   if (line.command == Command::warm) return warm(runner, line, settings);
   if (line.command == Command::reload) return reload(runner, line, settings, {});
   if (line.command == Command::health) return health(runner, line, settings);
+  if (line.command == Command::doctor) {
+    return doctor_command(runner, settings, line.options.admin.value_or(reachable(settings.admin.listen)),
+                          line.options);
+  }
   if (line.command == Command::take_over) return import_command(runner, settings, line.options);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
   const Result<std::unique_ptr<Source>> source = open_source(runner, where);

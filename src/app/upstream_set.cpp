@@ -85,6 +85,7 @@ UpstreamSet::Made UpstreamSet::make(const config::Settings& settings, const std:
   upstream::HttpRegistry::Params params =
       registry_params(settings, name, from, receive_buffer_bytes_, parts_.clock, parts_.registry);
   params.pseudonym = parts_.pseudonym;
+  params.background = &parts_.background;
   params.own_listeners = parts_.own_listeners;
   upstream::WatchedRegistry::Params told;
   told.on_outage = [&watch = parts_.watch, name](const std::string& why) { watch.tell(name, why); };

@@ -16,6 +16,7 @@
 #include "base/metrics.hpp"
 #include "config/settings.hpp"
 #include "http/client.hpp"
+#include "runtime/task_group.hpp"
 #include "upstream/watched_registry.hpp"
 
 namespace sluice::app {
@@ -30,7 +31,8 @@ class UpstreamSet {
     UpstreamWatch& watch;
     access::Upstreams& upstreams;
     std::shared_ptr<const http::OwnListeners> own_listeners;
-    std::string pseudonym = {};  // what Via calls us
+    runtime::TaskGroup& background;  // HttpRegistry::Params::background
+    std::string pseudonym = {};      // what Via calls us
   };
   // One of them, and what it was made of.
   struct Made {

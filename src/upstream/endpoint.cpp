@@ -110,6 +110,7 @@ Endpoint::Endpoint(const HttpRegistry::Params& params, const http::Url& base, ht
       transport_(params, base, client, clock, metrics, admission),
       authenticator_(params, base, transport_, clock, metrics),
       breaker_(params.breaker, clock),
+      silence_(params.breaker, clock),
       make_behind_([this, params](const http::Url& url, bool anonymous) {
         return std::make_shared<Authenticator>(params, url, transport_, clock_, metrics_,
                                                Authenticator::Behind{base_, anonymous});

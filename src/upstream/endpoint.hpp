@@ -17,6 +17,7 @@
 #include "upstream/breaker.hpp"
 #include "upstream/http_registry.hpp"
 #include "upstream/refusal.hpp"
+#include "upstream/silence.hpp"
 #include "upstream/transport.hpp"
 
 namespace sluice::upstream {
@@ -119,6 +120,8 @@ class Endpoint {
   void failed(Breaker::Permit permit, Breaker::Failure how, const Error& why);
   // A probe has failed, and yet the endpoint answers: what failed was the thing that the probe asked for.
   void answers_otherwise();
+  // What several endpoints of an upstream make of its silence.
+  [[nodiscard]] Silence& silence() noexcept { return silence_; }
   // A body that broke after its head was counted as a success.
   void body_broke(Breaker::Thing thing) { breaker_.note_failure(thing); }
   // Whether the endpoint is down is in doubt, and the caller finds out (Breaker::Check).
@@ -153,6 +156,7 @@ class Endpoint {
   Transport transport_;
   Authenticator authenticator_;
   Breaker breaker_;
+  Silence silence_;
   const std::function<std::shared_ptr<Authenticator>(const http::Url&, bool anonymous)> make_behind_;
   const bool http_redirects_;
   RecurringLog log_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include <fmt/format.h>
@@ -31,6 +32,19 @@ Task<bool> sleep_for(milliseconds duration) {
   timer.expires_after(duration);
   const auto [interrupted] = co_await timer.async_wait(runtime::kAwaitTuple);
   co_return !interrupted;
+}
+
+// The answer, or nothing where the endpoint is found silent meanwhile. `silence` may be null.
+Task<std::optional<Result<Transport::Answer>>> unless_found(Task<Result<Transport::Answer>> answer, Silence* silence) {
+  if (silence == nullptr) co_return co_await std::move(answer);
+  using namespace asio::experimental::awaitable_operators;
+  auto ended = co_await (std::move(answer) || silence->found());
+  if (ended.index() != 0) {
+    const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
+    if (state.cancelled() != asio::cancellation_type::none) co_return Error(Errc::cancelled);
+    co_return std::nullopt;
+  }
+  co_return std::optional<Result<Transport::Answer>>(std::get<0>(std::move(ended)));
 }
 
 // As they stand in the head, for a client that answers them itself.
@@ -111,7 +125,7 @@ Task<Error> HttpRegistry::Exchange::refuse_client(std::size_t endpoint, const Re
 }
 
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t endpoint, const Request& request,
-                                                                    Breaker::Permit permit) {
+                                                                    Breaker::Permit permit, bool moves_on) {
   Tried tried;
   Course course;
   Request asked = request;
@@ -126,11 +140,24 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
     asked.patience = std::min<milliseconds>(doubled, params.headers_timeout);
   }
-  if (request.is_hint) {
+  // Another one is asked after this.
+  const bool is_trial = moves_on && endpoints_[endpoint]->silence().is_on_trial();
+  if (request.is_hint || is_trial) {
     asked.patience = std::min(asked.patience.value_or(params.headers_timeout), params.probe_timeout);
   }
-  Result<Transport::Answer> answer = co_await endpoints_[endpoint]->ask(asked);
+  Silence* const silence = moves_on ? &endpoints_[endpoint]->silence() : nullptr;
+  std::optional<Result<Transport::Answer>> ended = co_await unless_found(endpoints_[endpoint]->ask(asked), silence);
+  if (!ended) {
+    tried.error = Error(Errc::upstream_timeout,
+                        fmt::format("{} {}{}: no answer yet, and another request there got none in time",
+                                    request.method, endpoints_[endpoint]->base().authority(), request.path));
+    tried.again = !request.is_hint;
+    tried.elsewhere = true;
+    co_return tried;
+  }
+  Result<Transport::Answer>& answer = *ended;
   if (answer) {
+    endpoints_[endpoint]->silence().heard();
     tried = co_await judge(endpoint, request, std::move(*answer), std::move(permit));
   } else {
     const Errc code = answer.error().code;
@@ -139,6 +166,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
     tried.elsewhere =
         is_trouble(code) || code == Errc::upstream_protocol || code == Errc::throttled || code == Errc::overloaded;
     tell(endpoint, asked, answer.error(), course, std::move(permit), tried);
+    if (tried.timed_out) co_await found_silent(endpoint);
   }
   const bool may_be_well = tried.told_against && request.path != "/v2/";
   if (is_probe && may_be_well) {
@@ -165,11 +193,12 @@ void HttpRegistry::Exchange::tell(std::size_t endpoint, const Request& request, 
     return;
   }
   if (!is_trouble(error.code)) return;
+  tried.timed_out = error.code == Errc::upstream_timeout && course.waited >= fair;
   if (request.is_hint) return;  // where it was a probe, the GET that follows is the next one
   auto how = course.connected ? Breaker::Failure::answer : Breaker::Failure::no_connection;
   if (error.code == Errc::upstream_timeout) {
     // What was left of the time after a wait for a token may have been too little to be held against it.
-    if (course.waited < fair) return;
+    if (!tried.timed_out) return;
     how = course.connected ? Breaker::Failure::silence : Breaker::Failure::connect_timeout;
     if (course.connected && endpoint < 64) tried.silent |= std::uint64_t{1} << endpoint;
   }
@@ -277,7 +306,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
   std::optional<Error> unknown;
   std::optional<std::size_t> odd;  // the first one whose answer was
   bool all_asked = true;
-  const std::vector<std::size_t> endpoints = order(request);
+  const std::vector<std::size_t> endpoints = order_of_round(request);
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     // What nobody waits for is no probe: it would wait for its turn with the probe in its hands.
     const bool unasked = request.urgency && !request.urgency->raised();
@@ -297,7 +326,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
       request.turn_until = asked.until;
       request.until = is_final ? asked.until : std::min(*asked.until, steady_clock::now() + params.endpoint_timeout);
     }
-    Tried tried = co_await attempt(endpoints[i], request, std::move(*permit));
+    Tried tried = co_await attempt(endpoints[i], request, std::move(*permit), !is_last);
     if (tried.answer && tried.is_odd && !is_last) {
       if (!odd) odd = endpoints[i];
       co_await let_go(std::move(*tried.answer));

@@ -21,7 +21,7 @@
 
 namespace sluice::upstream {
 
-class HttpRegistry::Exchange {
+class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry::Exchange> {
  public:
   using Request = Endpoint::Request;
   struct Answer : Transport::Answer {
@@ -85,6 +85,7 @@ class HttpRegistry::Exchange {
     std::chrono::milliseconds wait{0};  // at least, before another try
     bool told_against = false;          // a bad answer was counted against the endpoint
     std::uint64_t silent = 0;           // the endpoints, by their bits, that took it and gave no head in time
+    bool timed_out = false;             // the endpoint gave no answer in a fair time, or could not be reached in it
   };
   // What one try at an endpoint has shown besides its answer.
   struct Course {
@@ -97,7 +98,9 @@ class HttpRegistry::Exchange {
   // A place among those that wait long for a first byte.
   class SlowPlace;
 
-  runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit);
+  // `moves_on`: ends at once when another request finds the endpoint silent, so that the next one is asked.
+  runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit,
+                               bool moves_on = false);
   runtime::Task<Tried> judge(std::size_t endpoint, const Request& request, Transport::Answer answer,
                              Breaker::Permit permit);
   // How an error is counted by the endpoint's breaker.
@@ -114,8 +117,16 @@ class HttpRegistry::Exchange {
   runtime::Task<std::optional<Result<void>>> ask_about_endpoint(std::size_t endpoint, Request request);
   // After a failure: where it leaves in doubt whether the endpoint is down, that is settled.
   runtime::Task<void> settle_doubt(std::size_t endpoint, Request request, Error last);
+  // An endpoint gave no answer in time: where there are others they come first, until it answers again.
+  runtime::Task<void> found_silent(std::size_t endpoint);
+  // Asks it in the background, as long as it is silent and somebody needs the Exchange.
+  static runtime::Task<void> ask_while_silent(std::weak_ptr<Exchange> exchange, std::size_t endpoint);
+  // Whether GET /v2/ is answered there; the breaker hears of it. `number`: how often it was asked so before.
+  runtime::Task<bool> answers_plain(std::size_t endpoint, std::size_t number);
   void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
+  // The same for a round, with those behind the others that are silent.
+  [[nodiscard]] std::vector<std::size_t> order_of_round(const Request& request) const;
   [[nodiscard]] Tried all_down(const Request& request) const;
   [[nodiscard]] std::chrono::milliseconds backoff(std::size_t retry) const;
 

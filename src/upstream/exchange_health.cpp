@@ -1,13 +1,24 @@
 // What Exchange makes of the state of its endpoints: doubts, pauses.
 #include <algorithm>
 
+#include <boost/asio/this_coro.hpp>
+
 #include <fmt/format.h>
 
 #include "base/errc_kind.hpp"
+#include "base/log.hpp"
+#include "runtime/every.hpp"
+#include "runtime/task_group.hpp"
 #include "upstream/exchange.hpp"
 #include "upstream/refusal.hpp"
 
 namespace sluice::upstream {
+
+namespace {
+
+constexpr std::string_view kPlain = "/v2/";
+
+}  // namespace
 
 using runtime::Task;
 using std::chrono::milliseconds;
@@ -52,6 +63,82 @@ Task<void> HttpRegistry::Exchange::settle_doubt(std::size_t endpoint, Request re
   } else {
     endpoints_[endpoint]->check_failed(std::move(*check), well->error());
   }
+}
+
+std::vector<std::size_t> HttpRegistry::Exchange::order_of_round(const Request& request) const {
+  std::vector<std::size_t> out = order(request);
+  if (out.size() < 2) return out;
+  std::vector<std::size_t> avoided;
+  std::erase_if(out, [&](std::size_t endpoint) {
+    const bool behind = endpoints_[endpoint]->silence().is_avoided();
+    if (behind) avoided.push_back(endpoint);
+    return behind;
+  });
+  out.insert(out.end(), avoided.begin(), avoided.end());
+  return out;
+}
+
+Task<void> HttpRegistry::Exchange::found_silent(std::size_t endpoint) {
+  if (endpoints_.size() < 2) co_return;
+  Silence& silence = endpoints_[endpoint]->silence();
+  const bool starts = silence.note();
+  const bool has_other =
+      std::any_of(endpoints_.begin(), endpoints_.end(), [](const auto& other) { return other->silence().is_well(); });
+  if (has_other) silence.wake();
+  if (!starts) co_return;
+  log::debug("upstream", fmt::format("{}: {} gave no answer in time; other endpoints are asked first", params.name,
+                                     endpoints_[endpoint]->base().authority()));
+  if (params.background == nullptr) {
+    // Nobody would find out that it answers again but a request.
+    silence.answers_plain();
+    static_cast<void>(silence.goes_on());
+    co_return;
+  }
+  const runtime::Executor executor = co_await runtime::asio::this_coro::executor;
+  params.background->spawn(executor, ask_while_silent(weak_from_this(), endpoint));
+}
+
+Task<void> HttpRegistry::Exchange::ask_while_silent(std::weak_ptr<Exchange> exchange, std::size_t endpoint) {
+  for (std::size_t number = 0;; ++number) {
+    std::chrono::nanoseconds pause{};
+    {
+      const std::shared_ptr<Exchange> self = exchange.lock();
+      if (!self) co_return;
+      Endpoint& asked = *self->endpoints_[endpoint];
+      if (!asked.silence().goes_on()) co_return;
+      if (co_await self->answers_plain(endpoint, number)) {
+        asked.silence().answers_plain();
+        continue;
+      }
+      pause = std::max<std::chrono::nanoseconds>(asked.pause_left(Breaker::thing(kPlain)),
+                                                 self->params.breaker.first_pause);
+    }
+    co_await runtime::sleep_for(pause);
+  }
+}
+
+Task<bool> HttpRegistry::Exchange::answers_plain(std::size_t endpoint, std::size_t number) {
+  Endpoint& asked = *endpoints_[endpoint];
+  const bool was_well = asked.is_well();
+  // An outage is silence about different things, and this is asked at different times.
+  const Breaker::Thing thing = Breaker::thing(fmt::format("{}{}", kPlain, number));
+  std::optional<Breaker::Permit> permit = was_well ? std::optional(asked.watch(thing)) : asked.enter(thing, true);
+  if (!permit) co_return false;
+  Request request{"GET", std::string(kPlain), {}, {}, Wanted::registry, false};
+  request.patience = params.probe_timeout;
+  const std::optional<Result<void>> answered = co_await ask_about_endpoint(endpoint, std::move(request));
+  if (!answered) co_return false;
+  if (*answered) {
+    // While the breaker is closed this answer says nothing about the things that were silent.
+    if (!was_well) asked.succeeded(std::move(*permit));
+    co_return true;
+  }
+  const Error& error = answered->error();
+  auto how = Breaker::Failure::answer;
+  if (error.code == Errc::upstream_timeout) how = Breaker::Failure::silence;
+  if (error.code == Errc::upstream_unreachable) how = Breaker::Failure::no_connection;
+  asked.failed(std::move(*permit), how, error);
+  co_return false;
 }
 
 HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& request) const {

@@ -20,6 +20,10 @@
 #include "upstream/credentials.hpp"
 #include "upstream/registry.hpp"
 
+namespace sluice::runtime {
+class TaskGroup;
+}  // namespace sluice::runtime
+
 namespace sluice::http {
 class Client;
 class OwnListeners;
@@ -98,6 +102,9 @@ class HttpRegistry final : public Registry {
     std::chrono::milliseconds probe_timeout{5'000};
     // Uniform in [0, 1); a wait is its backoff times (0.5 + jitter / 2). Thread-safe. Empty: a random one.
     std::function<double()> jitter;
+    // Where endpoints that were silent are asked in the background whether they answer again; outlives the registry and
+    // all that share its connections. Null: only clients' requests ask them.
+    runtime::TaskGroup* background = nullptr;
     // Suspends for so long; false when the task was cancelled. Empty: a timer.
     std::function<runtime::Task<bool>(std::chrono::milliseconds)> sleep;
 

@@ -12,6 +12,7 @@
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
 #include "http/client.hpp"
+#include "runtime/task_group.hpp"
 #include "support/catch_result.hpp"
 #include "support/loop_runner.hpp"
 #include "support/scripted_origin.hpp"
@@ -105,7 +106,11 @@ class Bench {
         loops(loop_count),
         client({.loops = loop_count}),
         params(params_for(origin)) {}
-  ~Bench() { loops.stop(); }
+  ~Bench() {
+    background.cancel();
+    background.wait_for(std::chrono::seconds(30));
+    loops.stop();
+  }
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
 
@@ -148,6 +153,7 @@ class Bench {
   metrics::Registry metrics;
   ManualClock clock;
   LoopRunner loops;
+  runtime::TaskGroup background{"upstream"};  // for params.background
   http::Client client;
   HttpRegistry::Params params;
 

@@ -1,6 +1,9 @@
 // Requests to which no head of an answer comes in time: what is tried, for how long, and what it means for others.
 #include "bench.hpp"
 
+#include <algorithm>
+#include <thread>
+
 namespace sluice::upstream {
 namespace {
 
@@ -128,6 +131,115 @@ TEST_CASE("Silence: the first of several endpoints leaves time for the others", 
   CHECK(since(begun) < 2500ms);
   CHECK(bench.origin.requests().size() == 1);
   CHECK(second.requests().size() == 1);
+}
+
+namespace {
+
+// Two endpoints; the first is silent from the start, at /v2/ as well.
+struct Mute : Impatient {
+  Mute() {
+    params.endpoint_timeout = 60s;
+    params.request_timeout = 120s;
+    params.headers_timeout = 60s;
+    // What a HEAD is given.
+    params.probe_timeout = 1s;
+    params.further = {*http::Url::parse(second.url("/"))};
+    params.background = &background;
+    second.add_manifest("app", "latest", "{}", std::string(kType));
+    origin.respond_everywhere([](const Request&) { return stuck(); });
+  }
+  // Of clients; /v2/ apart.
+  std::size_t asked() const {
+    const auto requests = origin.requests();
+    return static_cast<std::size_t>(std::count_if(requests.begin(), requests.end(),
+                                                  [](const Request& request) { return request.path() != "/v2/"; }));
+  }
+  // The clock moves, and somebody asks now and then.
+  bool comes_back() {
+    const auto limit = std::chrono::steady_clock::now() + 60s;
+    const std::size_t before = asked();
+    while (asked() == before) {
+      if (std::chrono::steady_clock::now() > limit || !manifest("latest")) return false;
+      clock.advance(1s);
+      std::this_thread::sleep_for(5ms);
+    }
+    return true;
+  }
+  ScriptedOrigin second;
+};
+
+}  // namespace
+
+TEST_CASE("Silence: who waits for an endpoint goes on when another has found it silent", "[upstream]") {
+  Mute bench;
+  std::vector<std::future<Download>> waiting;
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = bench.second.add_blob("app", "blob " + std::to_string(i));
+    waiting.push_back(bench.loops.start(download(bench.registry(), repository("app"), digest(name), 0, 100)));
+  }
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.requests.size() == 3; }));
+  // Long before their own time is over.
+  const auto begun = std::chrono::steady_clock::now();
+  CHECK(bench.manifest_head("latest"));
+  for (int i = 0; i < 3; ++i) {
+    CHECK(waiting[static_cast<std::size_t>(i)].get().bytes == "blob " + std::to_string(i));
+  }
+  CHECK(since(begun) < 40s);
+  CHECK(bench.asked() == 4);
+}
+
+TEST_CASE("Silence: in the background /v2/ is asked, not what clients want", "[upstream]") {
+  Mute bench;
+  bench.params.breaker.first_pause = 20ms;
+  CHECK(bench.manifest_head("latest"));
+  CHECK(bench.asked() == 1);
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.count("/v2/") >= 2; }));
+  for (int i = 0; i < 5; ++i) {
+    CHECK(bench.manifest("latest"));
+    CHECK(bench.get(bench.second.add_blob("app", "blob " + std::to_string(i))).bytes == "blob " + std::to_string(i));
+  }
+  CHECK(bench.asked() == 1);
+  // It is down, and clients did not find that out.
+  const auto limit = std::chrono::steady_clock::now() + 60s;
+  while (bench.metric("sluice_upstream_endpoint_up") != 0 && std::chrono::steady_clock::now() < limit) {
+    std::this_thread::sleep_for(5ms);
+  }
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 0);
+  bench.clock.advance(1min);
+  CHECK(bench.manifest("latest"));
+  CHECK(bench.asked() == 1);
+
+  bench.origin.respond_everywhere(nullptr);
+  CHECK(bench.comes_back());
+  CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
+  const std::size_t before = bench.second.requests().size();
+  for (int i = 0; i < 3; ++i) CHECK(bench.manifest("latest"));
+  CHECK(bench.second.requests().size() == before);
+}
+
+TEST_CASE("Silence: an endpoint that answers at /v2/ alone is given one request in a pause", "[upstream]") {
+  Mute bench;
+  bench.origin.respond("/v2/", [](const Request&) { return Reply{}; });
+  CHECK(bench.manifest_head("latest"));
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.count("/v2/") == 1; }));
+  // The trial, when the answer of /v2/ has been taken.
+  const auto limit = std::chrono::steady_clock::now() + 60s;
+  while (bench.asked() == 1 && std::chrono::steady_clock::now() < limit) CHECK(bench.manifest_head("latest"));
+  CHECK(bench.asked() == 2);
+  REQUIRE(bench.origin.wait_until([](const auto& seen) { return seen.count("/v2/") == 2; }));
+  for (int i = 0; i < 20; ++i) CHECK(bench.manifest_head("latest"));
+  CHECK(bench.asked() == 2);
+  CHECK(bench.comes_back());
+  CHECK(bench.asked() == 3);
+}
+
+TEST_CASE("Silence: what the other endpoint does not have is asked for where it was silent", "[upstream]") {
+  Mute bench;
+  const std::string name = bench.origin.add_blob("app", "only here");
+  CHECK(bench.manifest_head("latest"));
+  bench.origin.respond(Bench::blob(name), [&bench](const Request& request) { return bench.origin.regular(request); });
+  bench.clock.advance(1min);
+  CHECK(bench.get(name).bytes == "only here");
 }
 
 TEST_CASE("Silence: a slow blob is waited for by itself while others are served", "[upstream]") {

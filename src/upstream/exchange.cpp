@@ -72,6 +72,9 @@ bool is_answer(Errc code) { return !is_trouble(code) && !is_ours(code) && code !
 // What another registry behind a redirect says of what it has, and of who may have it.
 bool is_refusal(int status) { return status == 401 || status == 403 || status == 404 || status == 410; }
 
+// Different things whose HEADs were of no use: one may be a tag whose replicas lag, and GETs count against quotas.
+constexpr std::size_t kThingsOfHabit = 2;
+
 // What storage behind a redirect may answer. It speaks for nobody's access to the registry, and what else it says
 // concerns nobody. A 416 only tells how long the blob is.
 bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
@@ -79,9 +82,9 @@ bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
 }  // namespace
 
 HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& clock, metrics::Registry& registry)
-    : blob_heads(clock),
-      manifest_heads(clock),
-      tag_digests(clock),
+    : blob_heads(clock, kThingsOfHabit),
+      manifest_heads(clock, kThingsOfHabit),
+      tag_digests(clock, 1),
       params(std::move(settings)),
       clock_(clock),
       metrics_(registry, params.name),

@@ -148,7 +148,8 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   request.urgency = urgency_;
   request.verified = true;
   HeadHints& heads = exchange_->blob_heads;
-  const bool by_head = heads.are_useful();
+  const std::string path = request.path;
+  const bool by_head = heads.are_useful(path);
   Exchange::Hint hint;
   if (by_head) {
     auto asked = co_await exchange_->hint(
@@ -157,7 +158,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
     hint = std::move(*asked);
   }
   if (hint.answer) {
-    heads.was_useful();
+    heads.was_useful(path);
     co_return descriptor_of(hint.answer->response->head(), digest, *hint.answer->response->content_length());
   }
   request.method = "GET";
@@ -174,7 +175,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   const Result<std::uint64_t> size = size_by_range(response.head(), response.content_length());
   if (!size) {
-    if (by_head && size.error().code == Errc::unsupported) heads.was_useless(hint.passes);
+    if (by_head && size.error().code == Errc::unsupported) heads.was_useless(path, hint.passes);
     // Also behind a redirect it is an odd answer, and no outage: a download may bring the blob all the same.
     Error error = exchange_->useless(*answer, size.error());
     error.code = size.error().code;
@@ -182,13 +183,13 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   }
   if (coding_of(response.head())) {
     co_await let_go(std::move(*answer));
-    if (by_head) heads.was_useless(hint.passes);
+    if (by_head) heads.was_useless(path, hint.passes);
     co_return co_await stat_encoded(std::move(repository), digest, *size, until);
   }
   if (*size == 0 && !is_of_empty(digest)) {
     co_return exchange_->useless(*answer, Error(Errc::upstream_protocol, "a size of 0 for a blob that is not empty"));
   }
-  if (by_head) heads.was_useless(hint.passes);
+  if (by_head) heads.was_useless(path, hint.passes);
   const oci::Descriptor found = descriptor_of(response.head(), digest, *size);
   co_await response.drain();
   co_return found;
@@ -333,14 +334,14 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
     const std::size_t endpoint = answer->endpoint;
     ReadManifest read = co_await read_manifest(*answer->response, reference);
     if (read.manifest) {
-      if (!reference.is_digest() && read.manifest->has_named_digest) exchange_->tag_digests.was_useful();
+      if (!reference.is_digest() && read.manifest->has_named_digest) exchange_->tag_digests.was_useful(request.path);
       co_return std::move(read.manifest);
     }
     // Where a mismatch has proved to be the registry's habit, another one is believed at once.
-    if (read.doubtful && !exchange_->tag_digests.are_useful()) co_return std::move(*read.doubtful);
+    if (read.doubtful && !exchange_->tag_digests.are_useful(request.path)) co_return std::move(*read.doubtful);
     // What comes twice was not changed on the way: upstream means it, and its head says something else.
     if (before && read.doubtful && before->body == read.doubtful->body) {
-      exchange_->tag_digests.was_useless(false);
+      exchange_->tag_digests.was_useless(request.path, false);
       co_return std::move(*read.doubtful);
     }
     const Error useless = exchange_->useless(*answer, read.manifest.error());
@@ -358,12 +359,12 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   HeadHints& heads = exchange_->manifest_heads;
-  const bool by_head = heads.are_useful();
+  const std::string path = manifest_path(name, reference);
+  const bool by_head = heads.are_useful(path);
   Exchange::Hint hint;
   if (by_head) {
     Exchange::Request request{
-        "HEAD", manifest_path(name, reference), name, {{"Accept", accept}, kIdentity}, Wanted::manifest,
-        true,   client_authorization_};
+        "HEAD", path, name, {{"Accept", accept}, kIdentity}, Wanted::manifest, true, client_authorization_};
     request.asker = asker_;
     request.verified = reference.is_digest();
     auto asked = co_await exchange_->hint(std::move(request), [reference](const http::ClientResponse& response) {
@@ -373,7 +374,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
     hint = std::move(*asked);
   }
   if (hint.answer) {
-    heads.was_useful();
+    heads.was_useful(path);
     const http::ClientResponse& response = *hint.answer->response;
     co_return ManifestHead{digest_of(response.head()), response.content_length(), media_type_of(response.head())};
   }
@@ -381,7 +382,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   Result<ManifestAnswer> whole =
       co_await fetch_manifest(std::move(repository), std::move(reference), std::move(accept), hint.passes ? 1 : 0);
   if (!whole) co_return whole.error();
-  if (by_head) heads.was_useless(hint.passes);
+  if (by_head) heads.was_useless(path, hint.passes);
   ManifestHead head{whole->digest, whole->body.size(), whole->media_type};
   head.whole = std::make_shared<const ManifestAnswer>(std::move(*whole));
   co_return head;

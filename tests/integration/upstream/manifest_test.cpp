@@ -233,5 +233,50 @@ TEST_CASE("stat_manifest: one failure of a HEAD does not spend a quota of GETs",
   CHECK(bench.origin.count(path, "GET") == 5);
 }
 
+TEST_CASE("stat_manifest: a HEAD that a GET contradicts costs GETs of that tag alone, several those of all",
+          "[upstream]") {
+  Bench bench;
+  Reply unknown;
+  unknown.status = 404;
+  for (const std::string tag : {"bad-1", "bad-2", "bad-3", "good-1", "good-2"}) {
+    bench.origin.add_manifest("app", tag, kManifest, kType);
+    if (!tag.starts_with("bad")) continue;
+    bench.origin.respond(Bench::manifest_path(tag), [&bench, unknown](const Request& request) {
+      return request.method == "HEAD" ? unknown : bench.origin.regular(request);
+    });
+  }
+  const auto heads = [&](const std::string& tag) { return bench.origin.count(Bench::manifest_path(tag), "HEAD"); };
+  const auto gets = [&](const std::string& tag) { return bench.origin.count(Bench::manifest_path(tag), "GET"); };
+  for (int i = 0; i < 3; ++i) CHECK(bench.manifest_head("bad-1"));
+  CHECK(heads("bad-1") == 1);
+  CHECK(gets("bad-1") == 3);
+  // A quota counts GETs and not HEADs.
+  for (int i = 0; i < 3; ++i) CHECK(bench.manifest_head("good-1"));
+  CHECK(heads("good-1") == 3);
+  CHECK(gets("good-1") == 0);
+  CHECK(bench.manifest_head("bad-2"));
+  CHECK(bench.manifest_head("good-2"));
+  CHECK(gets("good-2") == 0);
+  // Two with none of use in between.
+  bench.clock.advance(std::chrono::minutes(1));
+  CHECK(bench.manifest_head("bad-1"));
+  CHECK(bench.manifest_head("bad-1"));
+  CHECK(bench.manifest_head("good-1"));
+  CHECK(gets("good-1") == 0);
+  CHECK(bench.manifest_head("bad-2"));
+  CHECK(bench.manifest_head("bad-3"));
+  CHECK(bench.manifest_head("good-1"));
+  CHECK(heads("good-1") == 4);
+  CHECK(gets("good-1") == 1);
+  // Once it is a habit, one more is enough.
+  bench.clock.advance(std::chrono::minutes(1));
+  CHECK(bench.manifest_head("bad-3"));
+  CHECK(bench.manifest_head("good-1"));
+  CHECK(gets("good-1") == 2);
+  bench.clock.advance(std::chrono::minutes(2));
+  CHECK(bench.manifest_head("good-1"));
+  CHECK(heads("good-1") == 5);
+}
+
 }  // namespace
 }  // namespace sluice::upstream

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <climits>
+#include <deque>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -15,6 +17,7 @@
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
+#include "base/log_recent.hpp"
 #include "base/mask.hpp"
 
 namespace sluice::log {
@@ -84,7 +87,39 @@ spdlog::logger& sink() {
   return *logger;
 }
 
+// The last lines of a level that somebody has to know about.
+class Recent {
+ public:
+  void note(Level level, std::string_view component, std::string_view message) {
+    RecentLine line{std::chrono::system_clock::now(), level, std::string(component), {}};
+    append_text_escaped(line.message, message.substr(0, kMaxRecentBytes));
+    const std::scoped_lock lock(mutex_);
+    if (!lines_.empty() && lines_.front().component == line.component && lines_.front().message == line.message) {
+      line.times = lines_.front().times + 1;
+      lines_.pop_front();
+    }
+    lines_.push_front(std::move(line));
+    if (lines_.size() > kRecentLines) lines_.pop_back();
+  }
+  [[nodiscard]] std::vector<RecentLine> lines() const {
+    const std::scoped_lock lock(mutex_);
+    return {lines_.begin(), lines_.end()};
+  }
+
+ private:
+  static constexpr std::size_t kMaxRecentBytes = 1024;
+  mutable std::mutex mutex_;  // guards lines_
+  std::deque<RecentLine> lines_;
+};
+
+Recent& recent_lines() {
+  static Recent lines;
+  return lines;
+}
+
 }  // namespace
+
+std::vector<RecentLine> recent() { return recent_lines().lines(); }
 
 void configure(const Params& params) {
   g_level = params.level;
@@ -99,9 +134,12 @@ void configure(const Params& params) {
 bool enabled(Level level) noexcept { return level >= g_level.load(std::memory_order_relaxed); }
 
 void write(Level level, std::string_view component, std::string_view message) {
-  if (!enabled(level)) return;
+  const bool alarming = level == Level::warn || level == Level::error;
+  if (!enabled(level) && !alarming) return;
   std::string masked;
   if (message.find('@') != std::string_view::npos) message = masked = mask_userinfo(message);
+  if (alarming) recent_lines().note(level, component, message);
+  if (!enabled(level)) return;
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == Format::json) {
     line = R"("component":")";

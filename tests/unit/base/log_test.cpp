@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "base/log.hpp"
+#include "base/log_recent.hpp"
 
 using namespace sluice;
 
@@ -104,5 +105,26 @@ TEST_CASE("Log: what is below the level is not written", "[base]") {
   log::configure({log::Level::off, log::Format::text});
   CHECK_FALSE(log::enabled(log::Level::error));
   log::error("test", "nobody sees this");
+  log::configure({log::Level::warn, log::Format::text});
+}
+
+TEST_CASE("Log: the last warnings and errors are kept, whatever is written", "[base]") {
+  log::configure({log::Level::off, log::Format::text});
+  log::info("test", "no warning");
+  log::warn("test", "first https://user:secret@host/");
+  log::error("test", "second\n");
+  log::error("test", "second\n");
+  const std::vector<log::RecentLine> lines = log::recent();
+  REQUIRE(lines.size() >= 2);
+  CHECK(lines[0].level == log::Level::error);
+  CHECK(lines[0].message == "second\\u000a");
+  CHECK(lines[0].times == 2);
+  CHECK(lines[1].component == "test");
+  CHECK(lines[1].level == log::Level::warn);
+  CHECK(lines[1].message.find("secret") == std::string::npos);
+  CHECK(lines[1].times == 1);
+  for (std::size_t i = 0; i < 2 * log::kRecentLines; ++i) log::warn("test", std::to_string(i));
+  CHECK(log::recent().size() == log::kRecentLines);
+  CHECK(log::recent()[0].message == std::to_string(2 * log::kRecentLines - 1));
   log::configure({log::Level::warn, log::Format::text});
 }

@@ -27,6 +27,12 @@ std::string fill_key(std::string_view upstream, const oci::Digest& digest) {
   return key.append(" ").append(digest.to_string());
 }
 
+std::pair<std::string_view, std::string_view> parts_of_fill_key(std::string_view key) {
+  const std::size_t space = key.rfind(' ');
+  if (space == std::string_view::npos) return {{}, key};
+  return {key.substr(0, space), key.substr(space + 1)};
+}
+
 Download::Download(const Shared& shared, std::string key, access::Route route, oci::Digest digest,
                    streamcache::Writer& writer, TrailingVerifier& verifier, store::Reservation& room,
                    const access::Revocations::Ticket& ticket)

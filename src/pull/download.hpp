@@ -31,6 +31,8 @@ namespace sluice::pull {
 
 // Under which the fill of a blob is known to the streaming cache.
 std::string fill_key(std::string_view upstream, const oci::Digest& digest);
+// Upstream and digest of such a key, which they live as long as.
+std::pair<std::string_view, std::string_view> parts_of_fill_key(std::string_view key);
 
 class Download {
  public:

@@ -270,6 +270,27 @@ void FileCache::remove_later(runtime::Path path) {
   });
 }
 
+std::vector<FileCache::InFlight> FileCache::in_flight(std::size_t most) const {
+  std::vector<std::shared_ptr<Entry>> entries;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [key, entry] : index_) {
+      if (!entry->pipe->ended()) entries.push_back(entry);
+    }
+  }
+  const auto older = [](const auto& a, const auto& b) { return a->created < b->created; };
+  const std::size_t count = std::min(most, entries.size());
+  std::partial_sort(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(count), entries.end(), older);
+  entries.resize(count);
+  std::vector<InFlight> out;
+  for (const std::shared_ptr<Entry>& entry : entries) {
+    const Pipe& pipe = *entry->pipe;
+    out.push_back({entry->key, clock_.now() - entry->created, pipe.written(), pipe.size(), pipe.readers(),
+                   pipe.window_full(), pipe.unstored()});
+  }
+  return out;
+}
+
 void FileCache::sweep() {
   const Clock::Monotonic cutoff = clock_.now() - params_.max_age;
   std::vector<std::shared_ptr<Entry>> evicted;

@@ -46,6 +46,19 @@ class FileCache final : public Cache {
   // Whether there is an entry of that key; joins nothing.
   [[nodiscard]] bool contains(std::string_view key) const;
 
+  // The fills that run, for people who look.
+  struct InFlight {
+    std::string key;
+    std::chrono::nanoseconds age{0};
+    std::uint64_t written_bytes = 0;  // those of a part that it goes on from included
+    std::optional<std::uint64_t> size_bytes;
+    std::size_t readers = 0;
+    bool waits_for_readers = false;  // the window is full: the fastest reader sets the pace, not upstream
+    bool unstored = false;
+  };
+  // The oldest first, at most `most`.
+  [[nodiscard]] std::vector<InFlight> in_flight(std::size_t most) const;
+
   // Evicts what is older than max_age; unlinking happens on the disk pool. Does not block.
   void sweep();
   // sweep() and Filestore::walk() every min(max_age, 1 minute), until stop() or a cancellation. To be spawned once,

@@ -142,6 +142,11 @@ void Pipe::leave(Stream& stream) {
 // Under the lock: the front-runner has had everything that can be seen before the end.
 bool Pipe::all_read() const { return size_ && mark_.position() >= minus(*size_, params_.hold_back_bytes); }
 
+std::optional<std::uint64_t> Pipe::size() const {
+  const std::scoped_lock lock(mutex_);
+  return size_;
+}
+
 std::size_t Pipe::readers() const {
   const std::scoped_lock lock(mutex_);
   return streams_.size();

@@ -270,6 +270,10 @@ class Pipe : public std::enable_shared_from_this<Pipe> {
   [[nodiscard]] bool ended() const noexcept;
   [[nodiscard]] bool given_up() const noexcept { return given_up_.position() != 0; }
   [[nodiscard]] bool unstored() const noexcept { return stored_end() != UINT64_MAX; }
+  // As set_size told it.
+  [[nodiscard]] std::optional<std::uint64_t> size() const;
+  // The writer would have to wait for a reader now.
+  [[nodiscard]] bool window_full() const { return mark_needed().has_value(); }
   // Suspends until finish(). Errors: cancelled.
   runtime::Task<Result<void>> wait_ended();
   // The storage, once open.

@@ -64,6 +64,36 @@ TEST_CASE("Cache: find joins, and creates nothing", "[streamcache]") {
   CHECK(t.read(**t.cache->find("key")) == "abcdef");
 }
 
+TEST_CASE("Cache: what is in flight, its readers, and whether it waits for them", "[streamcache]") {
+  CacheFixture t(cache_params(4));
+  CHECK(t.cache->in_flight(9).empty());
+  const auto gate = std::make_shared<Gate>();
+  const Lookup first = t.look_up("first", gated(gate, "abc", "def"));
+  t.clock.advance(std::chrono::seconds{3});
+  const auto joined = t.cache->find("first");
+  REQUIRE(joined);
+  const Lookup second = t.look_up("second", text("more than a window"));
+  t.settle();
+  const std::vector<FileCache::InFlight> fills = t.cache->in_flight(9);
+  REQUIRE(fills.size() == 2);
+  CHECK(fills[0].key == "first");
+  CHECK(fills[0].readers == 2);
+  CHECK(fills[0].written_bytes == 3);
+  CHECK(fills[0].age == std::chrono::seconds{3});
+  CHECK_FALSE(fills[0].size_bytes);
+  CHECK_FALSE(fills[0].waits_for_readers);
+  CHECK_FALSE(fills[0].unstored);
+  CHECK(fills[1].key == "second");
+  CHECK(fills[1].waits_for_readers);
+  CHECK(t.cache->in_flight(1).size() == 1);
+  gate->open();
+  CHECK(t.read(*first.stream) == "abcdef");
+  CHECK(t.read(**joined) == "abcdef");
+  CHECK(t.read(*second.stream) == "more than a window");
+  t.settle();
+  CHECK(t.cache->in_flight(9).empty());
+}
+
 TEST_CASE("Cache: a file that was deleted is made anew", "[streamcache]") {
   for (const auto& window : kWindows) {
     CacheFixture t(cache_params(window));

@@ -299,6 +299,7 @@ AccessLog::AccessLog(std::unique_ptr<State> state) : state_(std::move(state)) {}
 AccessLog::~AccessLog() { state_->flush(kLastPatience); }
 
 void AccessLog::write(const AccessRecord& record) {
+  if (state_->params.also) state_->params.also(record);
   if (!state_->params.enabled) return;
   Buffer& buffer = state_->buffer();
   const std::scoped_lock lock(buffer.mutex);

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string_view>
 
@@ -34,8 +35,9 @@ struct AccessRecord {
   std::uint64_t bytes = 0;  // of the body, sent
   bool complete = true;     // false: the client left, or the body had to be broken off
   access::CacheResult cache = access::CacheResult::none;
-  std::chrono::nanoseconds first_byte{0};  // from the end of the request's head to the first byte of the answer
-  std::chrono::nanoseconds total{0};       // to the last
+  std::chrono::nanoseconds first_byte{0};     // from the end of the request's head to the first byte of the answer
+  std::chrono::nanoseconds upstream_wait{0};  // after the first byte: waiting for more of upstream; not in the line
+  std::chrono::nanoseconds total{0};          // to the last
 };
 
 class AccessLog {
@@ -45,6 +47,8 @@ class AccessLog {
     log::Format format = log::Format::text;
     std::filesystem::path file = "-";      // "-": standard output
     std::size_t buffer_bytes = 16 * 1024;  // for each thread; what exceeds it is written at once
+    // Gets each record too, also where the log is not enabled. Called in write(), on its thread.
+    std::function<void(const AccessRecord&)> also = nullptr;
   };
 
   // Opens the file for appending, creating it with mode 0640. Errors: as errno_error.

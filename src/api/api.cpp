@@ -202,6 +202,7 @@ void Api::account(http::Exchange& exchange, const Answered& answered, Clock::Mon
   record.complete = exchange.complete();
   record.cache = answered.cache;
   record.first_byte = first_byte;
+  record.upstream_wait = answered.upstream_wait;
   record.total = total;
   parts_.access_log.write(record);
 }
@@ -299,8 +300,8 @@ runtime::Task<Result<void>> Api::serve_blob(http::Exchange& exchange, Answered& 
   const Result<oci::Digest> digest = oci::Digest::parse(reference);
   if (!digest) co_return digest.error();
   answered.asked = true;
-  const Result<access::CacheResult> result =
-      co_await blob_responder_.respond(exchange, *answered.route, *digest, std::move(extra_fields));
+  const Result<access::CacheResult> result = co_await blob_responder_.respond(
+      exchange, *answered.route, *digest, std::move(extra_fields), answered.upstream_wait);
   if (!result) co_return result.error();
   answered.cache = *result;
   co_return Result<void>{};

@@ -60,6 +60,7 @@ class Api final : public http::Handler {
     std::optional<access::Route> route;
     bool asked = false;  // the request was understood, and put to the cache
     access::CacheResult cache = access::CacheResult::none;
+    std::chrono::nanoseconds upstream_wait{0};  // while the body was being sent
   };
 
   runtime::Task<Result<void>> dispatch(http::Exchange& exchange, Answered& answered);

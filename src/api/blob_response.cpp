@@ -135,12 +135,32 @@ runtime::Task<Result<std::optional<std::uint64_t>>> wait_for_range(streamcache::
   co_return std::optional(*passed);
 }
 
+// Adds the time that it lives to `to`.
+class Waiting {
+ public:
+  explicit Waiting(std::chrono::nanoseconds& to) : to_(to) {}
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() { to_ += std::chrono::steady_clock::now() - since_; }
+
+ private:
+  std::chrono::nanoseconds& to_;
+  const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+};
+
+// As wait_readable.
+runtime::Task<Result<std::uint64_t>> wait_readable(streamcache::Stream& stream, std::uint64_t at,
+                                                   std::chrono::nanoseconds& upstream_wait) {
+  const Waiting waiting(upstream_wait);
+  co_return co_await stream.wait_readable(at);
+}
+
 // What is arriving, from `at` to `end` or, where that is not known, to its end. Errors: the exchange's, and the fill's,
 // whose reason is in its own log line.
 runtime::Task<Result<void>> send_arriving(http::Exchange& exchange, streamcache::Stream& stream, std::uint64_t at,
-                                          std::optional<std::uint64_t> end) {
+                                          std::optional<std::uint64_t> end, std::chrono::nanoseconds& upstream_wait) {
   while (!end || at < *end) {
-    const Result<std::uint64_t> readable = co_await stream.wait_readable(at);
+    const Result<std::uint64_t> readable = co_await wait_readable(stream, at, upstream_wait);
     if (!readable) co_return readable.error();
     if (*readable <= at) {
       if (!end) break;
@@ -171,21 +191,24 @@ class AtRest final : public RangeSource {
 
 class InFlight final : public RangeSource {
  public:
-  explicit InFlight(streamcache::Stream& stream) : stream_(stream) {}
+  InFlight(streamcache::Stream& stream, std::chrono::nanoseconds& upstream_wait)
+      : stream_(stream), upstream_wait_(upstream_wait) {}
   runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
-    co_return co_await send_arriving(exchange, stream_, range.first, range.last + 1);
+    co_return co_await send_arriving(exchange, stream_, range.first, range.last + 1, upstream_wait_);
   }
 
  private:
   streamcache::Stream& stream_;
+  std::chrono::nanoseconds& upstream_wait_;
 };
 
 class Direct final : public RangeSource {
  public:
-  explicit Direct(pull::DirectRanges& ranges) : ranges_(ranges) {}
+  Direct(pull::DirectRanges& ranges, std::chrono::nanoseconds& upstream_wait)
+      : ranges_(ranges), upstream_wait_(upstream_wait) {}
   runtime::Task<Result<void>> send(http::Exchange& exchange, http::ByteRange range) override {
     for (std::uint64_t at = range.first; at <= range.last;) {
-      const Result<std::span<const std::byte>> bytes = co_await ranges_.read(at, range.last + 1);
+      const Result<std::span<const std::byte>> bytes = co_await read(at, range.last + 1);
       if (!bytes) co_return bytes.error();
       if (Result<void> sent = co_await exchange.write(*bytes); !sent) co_return sent;
       at += bytes->size();
@@ -194,7 +217,13 @@ class Direct final : public RangeSource {
   }
 
  private:
+  runtime::Task<Result<std::span<const std::byte>>> read(std::uint64_t at, std::uint64_t end) {
+    const Waiting waiting(upstream_wait_);
+    co_return co_await ranges_.read(at, end);
+  }
+
   pull::DirectRanges& ranges_;
+  std::chrono::nanoseconds& upstream_wait_;
 };
 
 // A 206 with one range or several, of a blob of `size` bytes. After an error it has been begun and cannot be completed.
@@ -228,12 +257,12 @@ runtime::Task<Result<void>> send_whole(http::Exchange& exchange, RangeSource& so
 // A 206 of what is arriving and has no known length (RFC 9110 section 14.4: `*`). All of the range is here.
 runtime::Task<Result<void>> send_from_unknown(http::Exchange& exchange, streamcache::Stream& stream,
                                               BlobResponder::Names names, http::ByteRange range,
-                                              std::string extra_fields) {
+                                              std::string extra_fields, std::chrono::nanoseconds& upstream_wait) {
   http::ResponseHead head = pull::blob_head(206, names.asked, names.media_type);
   head.content_length(range.size());
   head.add("Content-Range", fmt::format("bytes {}-{}/*", range.first, range.last));
   const std::string text = head.str() + extra_fields;
-  InFlight source(stream);
+  InFlight source(stream, upstream_wait);
   Result<void> sent = co_await exchange.begin(text);
   if (sent) sent = co_await source.send(exchange, range);
   if (sent) sent = co_await exchange.end();
@@ -260,7 +289,8 @@ bool BlobResponder::Names::matched_by(std::string_view if_none_match) const {
 }
 
 runtime::Task<Result<access::CacheResult>> BlobResponder::respond(http::Exchange& exchange, access::Route route,
-                                                                  oci::Digest digest, std::string extra_fields) {
+                                                                  oci::Digest digest, std::string extra_fields,
+                                                                  std::chrono::nanoseconds& upstream_wait) {
   const http::Request& request = exchange.request();
   const Names names{digest, service_.canonical(digest)};
   if (request.is_head() || names.matched_by(request.joined("If-None-Match"))) {
@@ -278,7 +308,7 @@ runtime::Task<Result<access::CacheResult>> BlobResponder::respond(http::Exchange
   extra_fields += cache_fields(result);
   if (opened->direct) {
     co_await respond_direct(exchange, *opened->direct, {digest, digest, or_octets(opened->manifest_type)},
-                            std::move(extra_fields));
+                            std::move(extra_fields), upstream_wait);
   } else if (opened->object) {
     co_await respond_at_rest(exchange, *opened->object, {digest, opened->canonical, opened->object->media_type},
                              std::move(extra_fields));
@@ -286,7 +316,7 @@ runtime::Task<Result<access::CacheResult>> BlobResponder::respond(http::Exchange
   } else {
     const Result<void> responded = co_await respond_in_flight(
         exchange, *opened->stream, opened->size, {digest, opened->canonical, or_octets(opened->manifest_type)}, until,
-        std::move(extra_fields));
+        std::move(extra_fields), upstream_wait);
     if (!responded) co_return responded.error();
   }
   co_return result;
@@ -342,7 +372,8 @@ runtime::Task<void> BlobResponder::respond_at_rest(http::Exchange& exchange, con
 runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                              std::optional<std::uint64_t> size, Names names,
                                                              std::chrono::steady_clock::time_point until,
-                                                             std::string extra_fields) {
+                                                             std::string extra_fields,
+                                                             std::chrono::nanoseconds& upstream_wait) {
   const http::Request& request = exchange.request();
   const oci::Digest& digest = names.asked;
   if (size == 0) {
@@ -356,7 +387,8 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
     const Result<std::optional<std::uint64_t>> have = co_await wait_for_range(stream, range, until);
     if (!have) co_return have.error();
     if (*have && range && **have > range->last) {
-      const Result<void> sent = co_await send_from_unknown(exchange, stream, names, *range, std::move(extra_fields));
+      const Result<void> sent =
+          co_await send_from_unknown(exchange, stream, names, *range, std::move(extra_fields), upstream_wait);
       if (!sent) exchange.break_off();
       co_return Result<void>{};
     }
@@ -385,7 +417,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
   // section 14.2).
   const bool in_order = stream.stored_end() == UINT64_MAX || go_forward(selected.ranges);
   if (selected.kind == http::RangeSelection::Kind::partial && in_order) {
-    InFlight source(stream);
+    InFlight source(stream, upstream_wait);
     sent = co_await send_ranges(exchange, source, names, selected.ranges, *size, std::move(extra_fields));
   } else {
     // An end that is not known yet is told by the last chunk.
@@ -393,7 +425,7 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
                             : pull::blob_head(200, digest, names.media_type).chunked().str();
     head += extra_fields;
     sent = co_await exchange.begin(head);
-    if (sent) sent = co_await send_arriving(exchange, stream, 0, size);
+    if (sent) sent = co_await send_arriving(exchange, stream, 0, size, upstream_wait);
     if (sent) sent = co_await exchange.end();
   }
   // The client sees a body that ends early, and asks again.
@@ -402,12 +434,12 @@ runtime::Task<Result<void>> BlobResponder::respond_in_flight(http::Exchange& exc
 }
 
 runtime::Task<void> BlobResponder::respond_direct(http::Exchange& exchange, pull::DirectRanges& direct, Names names,
-                                                  std::string extra_fields) {
+                                                  std::string extra_fields, std::chrono::nanoseconds& upstream_wait) {
   if (direct.ranges().empty()) {
     co_await send_unsatisfiable(exchange, direct.size(), extra_fields);
     co_return;
   }
-  Direct source(direct);
+  Direct source(direct, upstream_wait);
   const Result<void> sent =
       co_await send_ranges(exchange, source, names, direct.ranges(), direct.size(), std::move(extra_fields));
   if (!sent) exchange.break_off();

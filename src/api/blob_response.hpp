@@ -31,9 +31,10 @@ class BlobResponder {
   };
 
   // Answers, and says how the cache came by it. `extra_fields` is added to the head, complete lines with CRLF.
-  // An error means that nothing has been sent yet; a body that cannot be completed is broken off instead.
+  // An error means that nothing has been sent yet; a body that cannot be completed is broken off instead. Adds to
+  // `upstream_wait` how long the body waited for upstream, while it was being sent.
   runtime::Task<Result<access::CacheResult>> respond(http::Exchange& exchange, access::Route route, oci::Digest digest,
-                                                     std::string extra_fields);
+                                                     std::string extra_fields, std::chrono::nanoseconds& upstream_wait);
 
  private:
   // HEAD, and a GET by a client that has the blob: what upstream says of it, and no download.
@@ -44,9 +45,10 @@ class BlobResponder {
   // Errors: the fill's, before anything was sent; upstream_timeout, where a range has not come `until` then.
   runtime::Task<Result<void>> respond_in_flight(http::Exchange& exchange, streamcache::Stream& stream,
                                                 std::optional<std::uint64_t> size, Names names,
-                                                std::chrono::steady_clock::time_point until, std::string extra_fields);
+                                                std::chrono::steady_clock::time_point until, std::string extra_fields,
+                                                std::chrono::nanoseconds& upstream_wait);
   runtime::Task<void> respond_direct(http::Exchange& exchange, pull::DirectRanges& direct, Names names,
-                                     std::string extra_fields);
+                                     std::string extra_fields, std::chrono::nanoseconds& upstream_wait);
 
   pull::BlobService& service_;
   const pull::Metrics metrics_;

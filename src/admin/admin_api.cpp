@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "admin/guard.hpp"
+#include "admin/overview_json.hpp"
 #include "admin/verify_options.hpp"
 #include "base/log.hpp"
 #include "base/units.hpp"
@@ -87,6 +88,11 @@ Task<Answer> AdminApi::answer(const http::Request& request) {
     if (!reads) co_return not_allowed("GET, HEAD");
     co_return co_await list(path, query);
   }
+  if ((path == "now" || path == "pulls") && parts_.overview != nullptr) {
+    if (!reads) co_return not_allowed("GET, HEAD");
+    if (path == "pulls") co_return pulls(query);
+    co_return co_await now();
+  }
   if (path == "stat") {
     if (!reads) co_return not_allowed("GET, HEAD");
     co_return co_await stat(http::query_parameter(query, "name"));
@@ -112,7 +118,8 @@ Task<Answer> AdminApi::answer(const http::Request& request) {
     if (!reloaded) co_return failed(reloaded.error());
     co_return Answer{200, std::move(*reloaded)};
   }
-  co_return failed({Errc::not_found, "there are repositories, tags, blobs, stat, content, gc, verify and reload"});
+  co_return failed(
+      {Errc::not_found, "there are now, pulls, repositories, tags, blobs, stat, content, gc, verify and reload"});
 }
 
 Answer AdminApi::about() const {
@@ -131,6 +138,17 @@ Answer AdminApi::about() const {
     out["store"]["max_bytes"] = limit;
   }
   return {200, out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"};
+}
+
+Task<Answer> AdminApi::now() {
+  co_await parts_.overview->refresh();
+  co_return Answer{200, to_json(parts_.overview->look())};
+}
+
+Answer AdminApi::pulls(std::string_view query) const {
+  const Result<PageAsked> asked = page_asked(query);
+  if (!asked) return failed(asked.error());
+  return {200, to_json(parts_.overview->pulls(asked->limit))};
 }
 
 Task<Answer> AdminApi::list(std::string_view what, std::string_view query) {

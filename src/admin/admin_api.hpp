@@ -11,6 +11,8 @@
 //   GET     /api/v1/verify
 //   DELETE  /api/v1/verify
 //   POST    /api/v1/reload
+//   GET     /api/v1/now
+//   GET     /api/v1/pulls                  ?limit=
 //
 // Threads: answer runs on the admin loop; what blocks is done on the disk pool, and verify on a thread of its own.
 // Owned by the composition root; outlives the admin server.
@@ -25,6 +27,7 @@
 #include "admin/guard.hpp"
 #include "admin/inventory.hpp"
 #include "admin/inventory_json.hpp"
+#include "admin/overview.hpp"
 #include "admin/verify_job.hpp"
 #include "base/clock.hpp"
 #include "http/request.hpp"
@@ -60,6 +63,7 @@ class AdminApi {
     runtime::DiskPool& pool;
     runtime::Filesystem& filesystem;
     const Clock& clock;
+    Overview* overview = nullptr;  // none: nothing is served, so there is nothing to watch
   };
 
   AdminApi(Params params, const Parts& parts, Actions actions)
@@ -78,6 +82,8 @@ class AdminApi {
 
  private:
   runtime::Task<Answer> list(std::string_view what, std::string_view query);
+  runtime::Task<Answer> now();
+  [[nodiscard]] Answer pulls(std::string_view query) const;
   runtime::Task<Answer> stat(std::string name);
   runtime::Task<Answer> remove(std::string name, bool all);
   runtime::Task<Result<Removed>> remove_planned(RemovalPlan plan);

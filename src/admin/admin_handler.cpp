@@ -1,6 +1,5 @@
 #include "admin/admin_handler.hpp"
 
-#include <chrono>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "admin/distribution_families.hpp"
 #include "admin/process_metrics.hpp"
 #include "admin/prometheus_text.hpp"
+#include "admin/status_assets.hpp"
 #include "admin/status_page.hpp"
 #include "http/request.hpp"
 #include "http/response_head.hpp"
@@ -23,7 +23,10 @@ constexpr std::string_view kJson = "application/json";
 }  // namespace
 
 AdminHandler::AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Params params)
-    : registry_(registry), readiness_(readiness), clock_(clock), params_(std::move(params)), started_(clock.now()) {
+    : registry_(registry),
+      readiness_(readiness),
+      params_(std::move(params)),
+      events_(params_.events, clock, [this] { return look(); }) {
   register_process_metrics(registry, params_.version);
 }
 
@@ -37,8 +40,8 @@ AdminHandler::Answer AdminHandler::answer(std::string_view path) const {
   if (path == "/metrics") return {200, kPrometheusContentType, metrics_text()};
   if (path == "/healthz") return {200, kText, "ok\n"};
   if (path == "/readyz") return ready();
-  if (path == "/") return page();
-  return {404, kText, "not found; there are /, /metrics, /healthz, /readyz and /api/v1\n"};
+  if (path == "/" && params_.overview != nullptr) return page();
+  return {404, kText, "not found; there are /, /events, /metrics, /healthz, /readyz and /api/v1\n"};
 }
 
 AdminHandler::Answer AdminHandler::ready() const {
@@ -56,10 +59,30 @@ AdminHandler::Answer AdminHandler::ready() const {
 }
 
 AdminHandler::Answer AdminHandler::page() const {
-  const std::vector<Readiness::Check> checks = readiness_.checks();
-  const std::vector<metrics::Family> families = registry_.collect();
-  const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(clock_.now() - started_);
-  return {200, kHtml, render(StatusPage{params_.version, uptime, checks, families})};
+  Answer out{200, kHtml, render(params_.overview->look())};
+  out.policy = status_policy();
+  return out;
+}
+
+runtime::Task<Sections> AdminHandler::look() {
+  co_await params_.overview->refresh();
+  co_return render_sections(params_.overview->look());
+}
+
+std::optional<AdminHandler::Answer> AdminHandler::refused(const http::Request& request) const {
+  if (!request.is_get() && !request.is_head()) return Answer{405, kText, "only GET and HEAD\n", "GET, HEAD"};
+  if (request.path() == "/events") {
+    // A seat is worth something: another page that a browser has open may take none.
+    const Guarded guarded{request.method(), request.host(), request.has_header("Origin"),
+                          request.header("Content-Type"), request.header("Sec-Fetch-Site")};
+    if (const std::optional<std::string> why = refusal(guarded, params_.hosts)) return Answer{403, kText, *why + "\n"};
+  }
+  // Whether it lives is no secret, and those who ask that have no name for it.
+  if (request.path() != "/healthz" && !is_readable(request.host(), params_.hosts)) {
+    return Answer{403, kText,
+                  "the Host is none of this listener's: use its IP address or localhost, or name it in admin.hosts\n"};
+  }
+  return std::nullopt;
 }
 
 runtime::Task<AdminHandler::Answer> AdminHandler::answer_request(const http::Request& request) {
@@ -67,21 +90,19 @@ runtime::Task<AdminHandler::Answer> AdminHandler::answer_request(const http::Req
     AdminApi::Answer out = co_await params_.api->answer(request);
     co_return Answer{out.status, kJson, std::move(out.body), out.allow};
   }
-  if (!request.is_get() && !request.is_head()) co_return Answer{405, kText, "only GET and HEAD\n", "GET, HEAD"};
-  // Whether it lives is no secret, and those who ask that have no name for it.
-  if (request.path() != "/healthz" && !is_readable(request.host(), params_.hosts)) {
-    co_return Answer{
-        403, kText,
-        "the Host is none of this listener's: use its IP address or localhost, or name it in admin.hosts\n"};
-  }
+  if (std::optional<Answer> refusal = refused(request)) co_return std::move(*refusal);
+  if (request.path() == "/" && params_.overview != nullptr) co_await params_.overview->refresh();
   co_return answer(request.path());
 }
 
 runtime::Task<void> AdminHandler::serve(http::Exchange& exchange) {
+  if (exchange.request().path() == "/events" && params_.overview != nullptr && !refused(exchange.request())) {
+    co_return co_await events_.serve(exchange);
+  }
   const Answer out = co_await answer_request(exchange.request());
   http::ResponseHead head(out.status);
   head.add("Content-Type", out.content_type).add("Cache-Control", "no-store").add("X-Content-Type-Options", "nosniff");
-  head.add("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+  head.add("Content-Security-Policy", out.policy).add("Referrer-Policy", "no-referrer");
   if (!out.allow.empty()) head.add("Allow", out.allow);
   head.content_length(out.body.size());
   // A client that went away is no concern of ours.

@@ -70,7 +70,8 @@ bool is_readable(std::string_view host, const OwnHosts& hosts) {
 }
 
 std::optional<std::string> refusal(const Guarded& request, const OwnHosts& hosts) {
-  if (request.has_origin) return "requests of web pages (with an Origin) are refused";
+  const bool is_foreign = request.fetch_site == "cross-site" || request.fetch_site == "same-site";
+  if (request.has_origin || is_foreign) return "requests of web pages of another origin are refused";
   if (!is_ours(request.host, hosts)) {
     return "the Host is none of this listener's: use its IP address or localhost, or name it in admin.hosts";
   }

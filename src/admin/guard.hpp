@@ -5,6 +5,9 @@
 // refused:
 //   Origin      browsers send it with every request that could change something; programs do not
 //   Host        of a name that leads here without being ours (DNS rebinding): only addresses and localhost count
+//   Sec-Fetch-Site: cross-site or same-site: a browser says so of what a page of another origin asks for, where that
+//   has
+//               no Origin (an <img>)
 //   POST        with Content-Type: application/json, which a page may not set without a preflight, which fails
 #pragma once
 
@@ -20,6 +23,7 @@ struct Guarded {
   std::string_view host;  // as sent, with its port
   bool has_origin = false;
   std::string_view content_type = {};
+  std::string_view fetch_site = {};  // Sec-Fetch-Site, where it counts
 };
 
 // What a Host may be.

@@ -1,290 +1,383 @@
 #include "admin/status_page.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <map>
+#include <ctime>
 #include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "admin/html.hpp"
+#include "admin/plot.hpp"
+#include "admin/status_assets.hpp"
 #include "base/units.hpp"
 
 namespace sluice::admin {
 namespace {
 
-constexpr std::string_view kHead = R"(<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>sluice</title>
-<meta name="viewport" content="width=device-width,initial-scale=1"><style>
-:root{--ink:#1f2933;--soft:#66737f;--line:#dde3e8;--card:#fff;--page:#f4f6f8;--good:#1a7f4b;--bad:#b3261e;--bar:#2f6fb5}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e9ee;--soft:#97a3af;--line:#333d47;--card:#1b2229;--page:#12171c;
---good:#4fc38a;--bad:#f2857d;--bar:#5b9bdc}}
-*{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin:0}h2{font-size:1rem;margin:2rem 0 .5rem}
-.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}
-.top{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 1rem}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(12rem,1fr));gap:.8rem;margin-top:1.2rem}
-.card,table{background:var(--card);border:1px solid var(--line);border-radius:.5rem}
-.card{padding:.8rem 1rem}.card b{display:block;font-size:1.7rem;line-height:1.3;font-variant-numeric:tabular-nums}
-.bar{height:.5rem;border-radius:.25rem;background:var(--line);overflow:hidden;margin:.4rem 0 .2rem}
-.bar i{display:block;height:100%;background:var(--bar)}
-table{border-collapse:separate;border-spacing:0;width:100%}
-td,th{padding:.35rem .9rem;text-align:left;font-weight:400}thead th{color:var(--soft);font-size:.85rem}
-tr+tr td,tr+tr th,tbody tr:first-child td{border-top:1px solid var(--line)}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-a{color:var(--bar)}code{font-size:.9em}
-</style></head><body>
-)";
-
-using Families = std::vector<metrics::Family>;
-
-const metrics::Family* find(const Families& families, std::string_view name) {
-  const auto at = std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
-  return at == families.end() ? nullptr : &*at;
-}
-
-std::string_view label(const metrics::Sample& sample, std::string_view name) {
-  for (const auto& [key, value] : sample.labels) {
-    if (key == name) return value;
-  }
-  return {};
-}
-
-double sum(const Families& families, std::string_view name, std::string_view key = {}, std::string_view value = {}) {
-  double out = 0;
-  if (const metrics::Family* family = find(families, name)) {
-    for (const metrics::Sample& sample : family->samples) {
-      if (key.empty() || label(sample, key) == value) out += sample.value;
-    }
-  }
-  return out;
-}
+using namespace std::chrono_literals;
 
 std::string bytes(double count) { return format_bytes(static_cast<std::uint64_t>(std::max(0.0, count))); }
 
+// With a thin space between thousands.
 std::string count(double number) {
-  // With a thin space between thousands.
   std::string digits = fmt::format("{:.0f}", number);
   for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, "\u2009");
   return digits;
 }
 
-// --- Requests.
-
-struct Requests {
-  double hit = 0, join = 0, stale = 0, miss = 0, unknown = 0, denied = 0, error = 0;
-  // What a client got without a question to upstream of its own.
-  [[nodiscard]] double served() const { return hit + join + stale; }
-  // Refusals are upstream's answers: they neither help nor hurt the cache.
-  [[nodiscard]] double counted() const { return served() + miss + error; }
-};
-
-Requests requests(const Families& families, std::string_view name) {
-  const auto of = [&](std::string_view result) { return sum(families, name, "result", result); };
-  return {of("hit"), of("join"), of("stale"), of("miss"), of("unknown"), of("denied"), of("error")};
+std::string counted(double number, std::string_view noun) {
+  return fmt::format("{} {}{}", count(number), noun, number == 1 ? "" : "s");
 }
 
 std::string percent(double part, double whole) {
   return whole > 0 ? fmt::format("{:.1f} %", 100 * part / whole) : std::string("–");
 }
 
-void card(std::string& out, std::string_view title, std::string_view value, std::string_view below,
-          std::optional<double> share = std::nullopt) {
-  out += fmt::format("<div class=\"card\"><span class=\"soft\">{}</span><b>{}</b>", html_escaped(title),
-                     html_escaped(value));
-  if (share) {
-    out += fmt::format("<div class=\"bar\"><i style=\"width:{:.1f}%\"></i></div>", 100 * std::clamp(*share, 0.0, 1.0));
+std::string roughly(std::chrono::seconds duration) {
+  const auto unit = [](std::int64_t number, std::string_view noun) {
+    return counted(static_cast<double>(number), noun);
+  };
+  if (duration < 1min) return unit(std::max<std::int64_t>(0, duration.count()), "second");
+  if (duration < 1h) return unit(duration / 1min, "minute");
+  if (duration < 48h) return unit(duration / 1h, "hour");
+  return unit(duration / 24h, "day");
+}
+
+// On a small screen without the algorithm.
+std::string short_digest(std::string_view digest) {
+  const std::size_t colon = digest.find(':');
+  if (colon == std::string_view::npos) return html_escaped(digest);
+  return fmt::format("<span class=\"w\">{}</span>{}", html_escaped(digest.substr(0, colon + 1)),
+                     html_escaped(digest.substr(colon + 1, 12)));
+}
+
+std::string clock_time(Clock::Wall at) {
+  const std::time_t seconds = Clock::Wall::clock::to_time_t(at);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return fmt::format("{:02}:{:02}:{:02} UTC", parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+// --- The line at the top, and what is wrong.
+
+std::string state(const OverviewData& data) {
+  const bool ready = std::all_of(data.checks.begin(), data.checks.end(), [](const auto& check) { return check.met; });
+  return fmt::format("<span class=\"soft\">up for {}</span><span class=\"{}\">{}</span>",
+                     html_escaped(format_duration(data.uptime)), ready ? "good" : "bad",
+                     ready ? "Ready to serve" : "Not ready");
+}
+
+std::string alerts(const OverviewData& data) {
+  std::string out;
+  for (const Readiness::Check& check : data.checks) {
+    if (check.met && check.reason.empty()) continue;
+    out += fmt::format("<li>{}: {}</li>\n", html_escaped(check.name), html_escaped(check.reason));
   }
-  out += fmt::format("<span class=\"soft\">{}</span></div>\n", html_escaped(below));
+  return out.empty() ? out : "<ul class=\"alerts bad\">\n" + out + "</ul>\n";
 }
 
-void hit_card(std::string& out, std::string_view title, const Requests& of) {
-  const double counted = of.counted();
-  card(out, title, percent(of.served(), counted),
-       counted > 0 ? fmt::format("of {} requests", count(counted)) : std::string("no requests yet"),
-       counted > 0 ? of.served() / counted : 0);
+// --- Cards.
+
+void card(std::string& out, std::string_view title, std::string_view value, std::string_view picture,
+          std::string_view below) {
+  out += fmt::format(
+      "<div class=\"card\"><span class=\"soft\">{}</span><b>{}</b>{}<span class=\"soft note\">{}</span></div>\n",
+      html_escaped(title), html_escaped(value), picture, below);
 }
 
-void traffic_card(std::string& out, const Families& families) {
-  const double sent = sum(families, "sluice_client_sent_bytes_total");
-  const double received = sum(families, "sluice_fill_received_bytes_total");
-  card(out, "Upstream did not send", bytes(sent - received),
-       fmt::format("{} to clients, {} from upstream", bytes(sent), bytes(received)),
-       sent > 0 ? std::optional((sent - received) / sent) : 0);
+void use_card(std::string& out, const OverviewData& data) {
+  std::vector<double> requests;
+  requests.reserve(data.steps.size());
+  for (const History::Step& step : data.steps) requests.push_back(step.added.requests);
+  const std::string_view least = data.use.at_least ? "at least " : "";
+  const double clients = static_cast<double>(data.use.clients);
+  const double pulls = static_cast<double>(data.use.pulls);
+  const std::string below = data.hour.requests > 0 || data.use.pulls > 0
+                                ? fmt::format("{}, {}", counted(pulls, "pull"), counted(data.hour.requests, "request"))
+                                : std::string("nobody has asked: do clients name this cache as their mirror?");
+  card(out, "Clients, last hour", fmt::format("{}{}", least, count(clients)),
+       bar_plot(requests, {}, "Requests in the last hour"), below);
 }
 
-void store_card(std::string& out, const Families& families) {
-  const double used = sum(families, "sluice_store_bytes");
-  const double limit = sum(families, "sluice_store_max_bytes");
-  const std::string blobs = fmt::format("{} blobs", count(sum(families, "sluice_store_entries")));
-  if (limit > 0) {
-    card(out, "Stored", bytes(used), fmt::format("{}, limit {}", blobs, bytes(limit)), used / limit);
-  } else {
-    card(out, "Stored", bytes(used), blobs + ", no limit");
+void hit_card(std::string& out, const OverviewData& data) {
+  std::vector<std::optional<double>> shares;
+  for (const History::Step& step : data.steps) {
+    const double whole = step.added.counted();
+    shares.push_back(whole > 0 ? std::optional(step.added.served() / whole) : std::nullopt);
   }
+  const Totals& hour = data.hour;
+  card(out, "From the cache, last hour", percent(hour.served(), hour.counted()),
+       share_plot(shares, "Share of requests answered from the cache in the last hour"),
+       hour.counted() > 0
+           ? fmt::format(
+                 "last 5 minutes {}; blobs {}, manifests {}", percent(data.minutes.served(), data.minutes.counted()),
+                 percent(hour.blobs_served, hour.blobs_counted), percent(hour.manifests_served, hour.manifests_counted))
+           : std::string("no requests yet"));
 }
 
-void cards(std::string& out, const Families& families) {
-  out += "<div class=\"cards\">\n";
-  hit_card(out, "Blobs from the cache", requests(families, "sluice_blob_requests_total"));
-  hit_card(out, "Manifests from the cache", requests(families, "sluice_manifest_requests_total"));
-  traffic_card(out, families);
-  store_card(out, families);
-  out += "</div>\n";
-}
-
-void request_row(std::string& out, std::string_view what, const Requests& of) {
-  out += fmt::format("<tr><td>{}</td>", what);
-  for (const double number : {of.hit, of.join, of.stale, of.miss, of.unknown, of.denied, of.error}) {
-    out += fmt::format("<td class=\"n\">{}</td>", count(number));
+void traffic_card(std::string& out, const OverviewData& data) {
+  std::vector<double> sent;
+  std::vector<double> received;
+  for (const History::Step& step : data.steps) {
+    sent.push_back(step.added.sent_bytes);
+    received.push_back(step.added.received_bytes);
   }
-  out += "</tr>\n";
+  card(out, "Saved upstream, last hour", bytes(data.hour.sent_bytes - data.hour.received_bytes),
+       bar_plot(sent, received, "Bytes to clients and from upstream in the last hour"),
+       fmt::format("<span class=\"key\">■</span> {} to clients, <span class=\"key2\">■</span> {} from upstream",
+                   bytes(data.hour.sent_bytes), bytes(data.hour.received_bytes)));
 }
 
-void request_table(std::string& out, const Families& families) {
-  out += R"(<h2>Requests</h2>
-<table><thead><tr><th></th><th class="n">at rest</th><th class="n">joined</th><th class="n">stale</th><th class="n">fetched</th><th class="n">not there</th><th class="n">refused</th><th class="n">failed</th></tr></thead><tbody>
+void store_card(std::string& out, const OverviewData& data) {
+  const double used = sum(data.families, "sluice_store_bytes");
+  const double limit = sum(data.families, "sluice_store_max_bytes");
+  std::string below = counted(sum(data.families, "sluice_store_entries"), "blob");
+  below += limit > 0 ? fmt::format(", limit {}", bytes(limit)) : std::string(", no limit");
+  if (const std::optional<std::chrono::seconds> age = eviction_age(data.families)) {
+    below += fmt::format("; what was evicted had been unused for {} on average", roughly(*age));
+  } else if (sum(data.families, "sluice_store_evicted_total") == 0) {
+    below += "; nothing was evicted";
+  }
+  card(out, "Stored", bytes(used), limit > 0 ? share_bar(used / limit) : std::string(), below);
+}
+
+std::string cards(const OverviewData& data) {
+  std::string out = "<div class=\"cards\">\n";
+  use_card(out, data);
+  hit_card(out, data);
+  traffic_card(out, data);
+  store_card(out, data);
+  return out + "</div>\n";
+}
+
+// --- Fills.
+
+std::string progress(const FillNow& fill) {
+  if (!fill.size) return fmt::format("{}, size unknown", bytes(static_cast<double>(fill.bytes)));
+  const double share = *fill.size == 0 ? 0 : static_cast<double>(fill.bytes) / static_cast<double>(*fill.size);
+  return fmt::format("{} of {}{}", bytes(static_cast<double>(fill.bytes)), bytes(static_cast<double>(*fill.size)),
+                     share_bar(share));
+}
+
+std::string fills(const OverviewData& data) {
+  const double running = sum(data.families, "sluice_fills_in_flight");
+  std::string out = "<h2>Downloads in flight</h2>\n";
+  if (data.fills.empty()) return out + "<p class=\"box soft\">None at the moment.</p>\n";
+  out +=
+      R"(<div class="box"><table><thead><tr><th>blob</th><th class="w">upstream</th><th>progress</th><th class="n">readers</th><th class="n w">for</th><th>pace set by</th></tr></thead><tbody>
 )";
-  request_row(out, "Blobs", requests(families, "sluice_blob_requests_total"));
-  request_row(out, "Manifests", requests(families, "sluice_manifest_requests_total"));
-  out += "</tbody></table>\n";
+  for (const FillNow& fill : data.fills) {
+    out += fmt::format(
+        "<tr><td><code>{}</code></td><td class=\"w\">{}</td><td>{}</td><td class=\"n\">{}</td>"
+        "<td class=\"n w\">{}</td><td>{}{}</td></tr>\n",
+        short_digest(fill.digest), html_escaped(fill.upstream), progress(fill), fill.readers,
+        roughly(std::chrono::duration_cast<std::chrono::seconds>(fill.age)),
+        fill.waits_for_readers ? "the fastest reader" : "upstream",
+        fill.unstored ? " <span class=\"bad\">(not stored)</span>" : "");
+  }
+  out += "</tbody></table></div>\n";
+  if (running > static_cast<double>(data.fills.size())) {
+    out += fmt::format("<p class=\"soft\">The oldest {} of {}.</p>\n", data.fills.size(), count(running));
+  }
+  return out;
 }
 
 // --- Upstreams.
 
-struct Row {
-  bool up = true;
-  bool offline = false;
-  bool login_refused = false;
-  double answers = 0, failures = 0, received = 0, connections = 0;
-};
-
-std::string_view state_of(const Row& row) {
-  if (row.offline) return "<span class=\"soft\">offline, not asked</span>";
-  if (!row.up) return "<span class=\"bad\">no usable answers</span>";
-  if (row.login_refused) return "<span class=\"bad\">refuses our login</span>";
-  return row.answers + row.failures > 0 ? "<span class=\"good\">answers</span>"
-                                        : "<span class=\"soft\">not asked yet</span>";
+std::string state_cell(const UpstreamNow& upstream) {
+  const bool bad = !upstream.offline && (!upstream.up || upstream.login_refused);
+  const bool good = !bad && !upstream.offline && upstream.answers + upstream.failures > 0;
+  return fmt::format("<span class=\"{}\">{}</span>", bad ? "bad" : good ? "good" : "soft", state_of(upstream));
 }
 
-void upstream_table(std::string& out, const Families& families) {
-  std::map<std::string, Row, std::less<>> rows;
-  const auto each = [&](std::string_view name, auto visit) {
-    const metrics::Family* family = find(families, name);
-    if (family == nullptr) return;
-    for (const metrics::Sample& sample : family->samples) visit(rows[std::string(label(sample, "upstream"))], sample);
-  };
-  each("sluice_upstream_up", [](Row& row, const metrics::Sample& sample) { row.up = sample.value != 0; });
-  each("sluice_upstream_offline", [](Row& row, const metrics::Sample& sample) { row.offline = sample.value != 0; });
-  each("sluice_upstream_login_refused",
-       [](Row& row, const metrics::Sample& sample) { row.login_refused = sample.value != 0; });
-  each("sluice_upstream_requests_total", [](Row& row, const metrics::Sample& sample) {
-    const std::string_view status = label(sample, "status");
-    const bool failure = status == "5xx" || status == "429" || status == "error";
-    (failure ? row.failures : row.answers) += sample.value;
-  });
-  each("sluice_upstream_received_bytes_total",
-       [](Row& row, const metrics::Sample& sample) { row.received = sample.value; });
-  each("sluice_upstream_connections", [](Row& row, const metrics::Sample& sample) { row.connections = sample.value; });
-  if (rows.empty()) return;
-  out += R"(<h2>Upstreams</h2>
-<table><thead><tr><th>name</th><th>state</th><th class="n">answers</th><th class="n">failures</th><th class="n">received</th><th class="n">connections</th></tr></thead><tbody>
+std::string budget_cell(const UpstreamNow& upstream) {
+  if (!upstream.budget_left) return "–";
+  const bool low = upstream.budget_limit > 0 && *upstream.budget_left < upstream.budget_limit / 10;
+  const std::string text = upstream.budget_limit > 0 ? fmt::format("{} of {} left", count(*upstream.budget_left),
+                                                                   count(upstream.budget_limit))
+                                                     : fmt::format("{} left", count(*upstream.budget_left));
+  return low ? fmt::format("<span class=\"bad\">{}</span>", text) : text;
+}
+
+std::string milliseconds(std::optional<double> seconds) {
+  return seconds ? fmt::format("{} ms", count(std::round(1000 * *seconds))) : std::string("–");
+}
+
+// Nothing was asked of it, and nothing is wrong with it.
+bool is_silent(const UpstreamNow& upstream) {
+  return upstream.up && !upstream.offline && !upstream.login_refused && !upstream.budget_left &&
+         upstream.waiting == 0 && upstream.answers + upstream.failures == 0;
+}
+
+void upstream_row(std::string& out, const UpstreamNow& row) {
+  out += fmt::format(
+      "<tr><td>{}</td><td>{}</td><td class=\"n w\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
+      "<td class=\"n w\">{}</td><td class=\"n w\">{}</td><td class=\"n w\">{}</td></tr>\n",
+      html_escaped(row.name), state_cell(row), count(row.answers), count(row.failures), budget_cell(row),
+      bytes(row.received_bytes), milliseconds(row.answer_seconds),
+      row.waiting > 0 ? counted(row.waiting, "request") : milliseconds(row.wait_seconds));
+}
+
+std::string upstreams(const OverviewData& data) {
+  const std::vector<UpstreamNow> rows = upstreams_of(data.families);
+  if (rows.empty()) return {};
+  std::string out = R"(<h2>Upstreams</h2>
+<div class="box"><table><thead><tr><th>name</th><th>state</th><th class="n w">answers</th><th class="n">failures</th><th class="n">quota</th><th class="n w">received</th><th class="n w">answers in</th><th class="n w">queue</th></tr></thead><tbody>
 )";
-  for (const auto& [name, row] : rows) {
-    const std::string_view state = state_of(row);
-    out += fmt::format(
-        "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>"
-        "<td class=\"n\">{}</td></tr>\n",
-        html_escaped(name), state, count(row.answers), count(row.failures), bytes(row.received),
-        count(row.connections));
+  std::string silent;
+  for (const UpstreamNow& row : rows) {
+    if (is_silent(row)) {
+      silent += (silent.empty() ? "" : ", ") + html_escaped(row.name);
+    } else {
+      upstream_row(out, row);
+    }
   }
-  out += "</tbody></table>\n";
+  if (!silent.empty()) out += fmt::format("<tr><td colspan=\"8\" class=\"soft\">not asked yet: {}</td></tr>\n", silent);
+  return out + "</tbody></table></div>\n";
 }
 
-// --- The rest.
+// --- What is hot, and what is big.
+
+std::string hot_and_big(const OverviewData& data) {
+  std::string out = "<div class=\"pair\"><div><h2>Hot in the last hour</h2>\n";
+  if (data.hot.empty()) {
+    out += "<p class=\"box soft\">No repository was asked for.</p>\n";
+  } else {
+    out += "<div class=\"box\"><table class=\"plain\"><tbody>\n";
+    for (const HotRepository& row : data.hot) {
+      out += fmt::format("<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+                         html_escaped(row.name), counted(static_cast<double>(row.requests), "request"),
+                         bytes(static_cast<double>(row.bytes)));
+    }
+    out += "</tbody></table></div>\n";
+  }
+  out += "</div><div><h2>Largest at rest</h2>\n";
+  if (data.big.empty()) {
+    out += "<p class=\"box soft\">No repository is stored.</p>\n";
+  } else {
+    out += "<div class=\"box\"><table class=\"plain\"><tbody>\n";
+    for (const BigRepository& row : data.big) {
+      out += fmt::format("<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+                         html_escaped(row.name), counted(static_cast<double>(row.blobs), "blob"),
+                         bytes(static_cast<double>(row.bytes)));
+    }
+    out += "</tbody></table></div>\n";
+  }
+  return out + "</div></div>\n";
+}
+
+// --- Errors.
+
+std::string errors(const OverviewData& data) {
+  std::string out = "<h2>Recent warnings and errors</h2>\n";
+  if (data.errors.empty()) return out + "<p class=\"box soft\">None since the start.</p>\n";
+  constexpr std::size_t kShown = 10;
+  out += "<ul class=\"box\">\n";
+  for (std::size_t i = 0; i < std::min(kShown, data.errors.size()); ++i) {
+    const log::RecentLine& line = data.errors[i];
+    const auto age = std::chrono::duration_cast<std::chrono::seconds>(data.at - line.at);
+    const std::string times = line.times > 1 ? fmt::format(", {} times", line.times) : std::string();
+    out += fmt::format("<li><span class=\"soft\">{}{}</span> <span class=\"{}\">{}: {}</span></li>\n",
+                       age < 1min ? std::string("less than a minute ago") : roughly(age) + " ago", times,
+                       line.level == log::Level::error ? "bad" : "warn", html_escaped(line.component),
+                       html_escaped(line.message));
+  }
+  return out + "</ul>\n";
+}
+
+// --- Since the start.
+
+void request_row(std::string& out, std::string_view what, const Requests& of) {
+  out += fmt::format("<tr><td>{}</td><td class=\"n\">{}</td>", what, percent(of.served(), of.counted()));
+  out += fmt::format("<td class=\"n\">{}</td><td class=\"n w\">{}</td><td class=\"n w\">{}</td>", count(of.hit),
+                     count(of.join), count(of.stale));
+  out += fmt::format("<td class=\"n\">{}</td><td class=\"n w\">{}</td><td class=\"n w\">{}</td><td class=\"n\">{}</td>",
+                     count(of.miss), count(of.unknown), count(of.denied), count(of.error));
+  out += "</tr>\n";
+}
+
+std::string requests(const OverviewData& data) {
+  std::string out = R"(<h2>Requests since the start</h2>
+<div class="box"><table><thead><tr><th></th><th class="n">from the cache</th><th class="n">at rest</th><th class="n w">joined</th><th class="n w">stale</th><th class="n">fetched</th><th class="n w">not there</th><th class="n w">refused</th><th class="n">failed</th></tr></thead><tbody>
+)";
+  request_row(out, "Blobs", requests_of(data.families, "sluice_blob_requests_total"));
+  request_row(out, "Manifests", requests_of(data.families, "sluice_manifest_requests_total"));
+  return out + "</tbody></table></div>\n";
+}
 
 void line(std::string& out, std::string_view name, std::string_view value, bool bad = false) {
   out += fmt::format("<tr><td>{}</td><td class=\"n{}\">{}</td></tr>\n", html_escaped(name), bad ? " bad" : "",
                      html_escaped(value));
 }
 
-void state_table(std::string& out, const Families& families) {
-  out += "<h2>Now</h2>\n<table><tbody>\n";
-  line(out, "Downloads in flight",
-       fmt::format("{}, with {} readers", count(sum(families, "sluice_fills_in_flight")),
-                   count(sum(families, "sluice_fill_readers"))));
+void redis_line(std::string& out, const Families& families) {
+  if (find(families, "sluice_descriptor_redis_breaker_open") == nullptr) return;
+  const bool open = sum(families, "sluice_descriptor_redis_breaker_open") > 0;
+  line(out, "Redis",
+       open ? std::string("failed, done without")
+            : fmt::format("{} connections", count(sum(families, "sluice_descriptor_redis_connections"))),
+       open);
+}
+
+std::string rest(const OverviewData& data) {
+  const Families& families = data.families;
+  std::string out = "<h2>Store and process</h2>\n<div class=\"box\"><table class=\"plain\"><tbody>\n";
   line(out, "Interrupted downloads, kept for resuming", bytes(sum(families, "sluice_parts_bytes")));
   line(out, "Evicted since the start",
-       fmt::format("{} blobs, {}", count(sum(families, "sluice_store_evicted_total")),
+       fmt::format("{}, {}", counted(sum(families, "sluice_store_evicted_total"), "blob"),
                    bytes(sum(families, "sluice_store_evicted_bytes_total"))));
   if (const double dropped = sum(families, "sluice_store_dropped_total"); dropped > 0) {
-    line(out, "Missing or damaged, and dropped", fmt::format("{} blobs", count(dropped)), true);
+    line(out, "Missing or damaged, and dropped", counted(dropped, "blob"), true);
   }
   if (sum(families, "sluice_store_rebuilding") > 0) line(out, "Index", "being rebuilt from the files");
   const double catalog = sum(families, "sluice_store_degraded", "reason", "catalog");
   if (sum(families, "sluice_store_degraded") > catalog) line(out, "Storing", "new blobs are passed on only", true);
   if (catalog > 0) line(out, "Catalog", "cannot be written", true);
-  if (find(families, "sluice_descriptor_redis_breaker_open") != nullptr) {
-    const bool open = sum(families, "sluice_descriptor_redis_breaker_open") > 0;
-    line(out, "Redis",
-         open ? std::string("failed, done without")
-              : fmt::format("{} connections", count(sum(families, "sluice_descriptor_redis_connections"))),
-         open);
-  }
+  redis_line(out, families);
   const double asked = sum(families, "sluice_descriptor_cache_requests_total");
   line(out, "Descriptors from a cache", percent(sum(families, "sluice_descriptor_cache_hits_total"), asked));
   line(out, "Memory", bytes(sum(families, "process_resident_memory_bytes")));
-  out += "</tbody></table>\n";
+  return out + "</tbody></table></div>\n";
 }
 
-void readiness(std::string& out, const std::vector<Readiness::Check>& checks) {
-  const bool ready = std::all_of(checks.begin(), checks.end(), [](const auto& check) { return check.met; });
-  out += ready ? "<span class=\"good\">Ready to serve</span></div>\n" : "<span class=\"bad\">Not ready</span></div>\n";
-  const bool silent =
-      std::all_of(checks.begin(), checks.end(), [](const auto& c) { return c.met && c.reason.empty(); });
-  if (silent) return;
-  out += "<ul class=\"bad\">\n";
-  for (const Readiness::Check& check : checks) {
-    if (check.met && check.reason.empty()) continue;
-    out += fmt::format("<li>{}: {}</li>\n", html_escaped(check.name), html_escaped(check.reason));
-  }
-  out += "</ul>\n";
-}
+constexpr std::string_view kIcon =
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%232f6fb5' "
+    "d='M2 2h3v12H2zM11 2h3v12h-3zM6 8h4v6H6z'/%3E%3C/svg%3E";
+
+constexpr std::string_view kMore = R"(<h2>More</h2>
+<p class="soft"><a href="metrics">/metrics</a> for Prometheus, <a href="healthz">/healthz</a>, <a href="readyz">/readyz</a>,
+<a href="api/v1/now">/api/v1/now</a>, <a href="api/v1/pulls">/api/v1/pulls</a> and the rest of the API that <code>sluice top</code>,
+<code>pulls</code>, <code>ls</code>, <code>stat</code>, <code>rm</code>, <code>gc</code> and <code>verify</code> use.</p>
+)";
 
 }  // namespace
 
-std::string html_escaped(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
+Sections render_sections(const OverviewData& data) {
+  return {{"state", state(data)},   {"alerts", alerts(data)},       {"use", cards(data)},
+          {"fills", fills(data)},   {"upstreams", upstreams(data)}, {"hot", hot_and_big(data)},
+          {"errors", errors(data)}, {"requests", requests(data)},   {"rest", rest(data)}};
 }
 
-std::string render(const StatusPage& page) {
-  std::string out(kHead);
-  out += fmt::format(
-      "<div class=\"top\"><h1>sluice</h1><span class=\"soft\">{}</span><span class=\"soft\">up for {}</span>",
-      html_escaped(page.version), html_escaped(format_duration(page.uptime)));
-  readiness(out, page.checks);
-  cards(out, page.families);
-  request_table(out, page.families);
-  upstream_table(out, page.families);
-  state_table(out, page.families);
-  out += R"(<h2>More</h2>
-<p class="soft"><a href="/metrics">/metrics</a> for Prometheus, <a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a>,
-<a href="/api/v1/repositories">/api/v1/repositories</a> and the rest of the API that <code>sluice ls</code>,
-<code>stat</code>, <code>rm</code>, <code>gc</code> and <code>verify</code> use.</p>
-</body></html>
-)";
+std::string render(const OverviewData& data) {
+  std::string out = fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>sluice</title>\n"
+      "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
+      "<link rel=\"icon\" href=\"{}\">\n<style>{}</style></head><body>\n"
+      "<div class=\"top\"><h1>sluice</h1><span class=\"soft\">{}</span>",
+      kIcon, status_style(), html_escaped(data.version));
+  bool first = true;
+  for (const auto& [id, html] : render_sections(data)) {
+    out += fmt::format("<section id=\"{}\">{}</section>\n", id, html);
+    if (!std::exchange(first, false)) continue;
+    out += fmt::format("<span id=\"live\" class=\"soft\">as of {}</span></div>\n", clock_time(data.at));
+  }
+  out += kMore;
+  out += fmt::format("<script>{}</script>\n</body></html>\n", status_script());
   return out;
 }
 

@@ -1,27 +1,17 @@
 // The page that a person sees at the admin address. Pure; any thread.
 #pragma once
 
-#include <chrono>
 #include <string>
-#include <string_view>
-#include <vector>
 
-#include "admin/readiness.hpp"
-#include "base/metrics.hpp"
+#include "admin/event_stream.hpp"
+#include "admin/overview.hpp"
 
 namespace sluice::admin {
 
-struct StatusPage {
-  std::string_view version;
-  std::chrono::seconds uptime{0};
-  const std::vector<Readiness::Check>& checks;
-  const std::vector<metrics::Family>& families;
-};
+// The parts that change, as EventStream sends them.
+Sections render_sections(const OverviewData& data);
 
-// A whole HTML document without scripts or anything that it would load.
-std::string render(const StatusPage& page);
-
-// The text with what means something in HTML escaped.
-std::string html_escaped(std::string_view text);
+// A whole HTML document with these parts in it, complete without its script, and without anything that it would load.
+std::string render(const OverviewData& data);
 
 }  // namespace sluice::admin

@@ -54,6 +54,40 @@ admin::Inventory::Params inventory_params(const config::Settings& settings, cons
           }};
 }
 
+std::vector<admin::FillNow> fills_now(const streamcache::FileCache& fills) {
+  std::vector<admin::FillNow> out;
+  for (const streamcache::FileCache::InFlight& fill : fills.in_flight(admin::Overview::kFills)) {
+    const auto [upstream, digest] = pull::parts_of_fill_key(fill.key);
+    out.push_back({std::string(upstream), std::string(digest), fill.age, fill.written_bytes, fill.size_bytes,
+                   fill.readers, fill.waits_for_readers, fill.unstored});
+  }
+  return out;
+}
+
+std::vector<admin::BigRepository> biggest(const store::BlobStore& store, const admin::Inventory& inventory) {
+  if (!store.running()) return {};
+  std::vector<admin::BigRepository> out;
+  const auto larger = [](const auto& a, const auto& b) {
+    return a.bytes != b.bytes ? a.bytes > b.bytes : a.name < b.name;
+  };
+  admin::PageAsked asked{{}, 1000};
+  do {
+    const admin::Page<admin::RepositoryRow> page = inventory.repositories(asked);
+    for (const admin::RepositoryRow& row : page.rows) {
+      if (row.bytes != 0) out.push_back({row.name, row.bytes, row.blobs});
+    }
+    std::sort(out.begin(), out.end(), larger);
+    if (out.size() > admin::Overview::kRepositories) out.resize(admin::Overview::kRepositories);
+    asked.after = page.next;
+  } while (!asked.after.empty());
+  return out;
+}
+
+admin::Overview::Params overview_params(const Administration::Parts& parts, const admin::Inventory& inventory) {
+  return {std::string(version()), [&fills = parts.fills] { return fills_now(fills); },
+          [&store = parts.store, &inventory] { return biggest(store, inventory); }, &parts.pool};
+}
+
 }  // namespace
 
 admin::OwnHosts own_hosts(const config::Admin& settings) {
@@ -68,8 +102,9 @@ admin::OwnHosts own_hosts(const config::Admin& settings) {
 Administration::Administration(const config::Settings& settings, const Parts& parts)
     : inventory_(inventory_params(settings, parts), parts.store, parts.parts, parts.filesystem),
       verify_(parts.store, parts.clock),
+      overview_(parts.registry, parts.readiness, parts.clock, parts.recent, overview_params(parts, inventory_)),
       api_({std::string(version()), own_hosts(settings.admin)},
-           {inventory_, parts.store, parts.parts, verify_, parts.pool, parts.filesystem, parts.clock}, actions(parts)) {
-}
+           {inventory_, parts.store, parts.parts, verify_, parts.pool, parts.filesystem, parts.clock, &overview_},
+           actions(parts)) {}
 
 }  // namespace sluice::app

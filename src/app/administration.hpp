@@ -8,6 +8,8 @@
 
 #include "admin/admin_api.hpp"
 #include "admin/inventory.hpp"
+#include "admin/overview.hpp"
+#include "admin/recent_requests.hpp"
 #include "admin/verify_job.hpp"
 #include "config/settings.hpp"
 #include "pull/removal.hpp"
@@ -35,17 +37,22 @@ class Administration {
     const Clock& clock;
     const access::Upstreams& upstreams;
     std::function<runtime::Task<Result<std::string>>()> reload;
+    metrics::Registry& registry;
+    const admin::Readiness& readiness;
+    const admin::RecentRequests& recent;
   };
 
   Administration(const config::Settings& settings, const Parts& parts);
 
   [[nodiscard]] admin::AdminApi& api() noexcept { return api_; }
+  [[nodiscard]] admin::Overview& overview() noexcept { return overview_; }
   // Ends a verification that runs.
   void stop() { verify_.stop(); }
 
  private:
   admin::Inventory inventory_;
   admin::VerifyJob verify_;
+  admin::Overview overview_;
   admin::AdminApi api_;
 };
 

@@ -16,6 +16,7 @@
 
 #include "admin/admin_handler.hpp"
 #include "admin/readiness.hpp"
+#include "admin/recent_requests.hpp"
 #include "api/api.hpp"
 #include "api/via.hpp"
 #include "app/activation.hpp"
@@ -61,6 +62,16 @@ constexpr auto kCancelTimeout = 10s;
 
 runtime::Task<void> flush_access_log(api::AccessLog& log) {
   log.flush();
+  co_return;
+}
+
+admin::Noted noted(const api::AccessRecord& record) {
+  return {record.client, record.method, record.upstream, record.repository, record.reference,     name(record.cache),
+          record.status, record.bytes,  record.complete, record.first_byte, record.upstream_wait, record.total};
+}
+
+runtime::Task<void> sample(admin::Overview& overview) {
+  overview.sample();
   co_return;
 }
 
@@ -147,6 +158,7 @@ class Application {
   access::AccessGate gate_;
   FrontDoor door_;
   Reloader reloader_;
+  admin::RecentRequests recent_{clock_};
   std::unique_ptr<api::AccessLog> access_log_;
   std::unique_ptr<api::Api> api_;
   pull::Removal removal_{{access_, blobs_, manifests_, store_, parts_, pool_}};
@@ -202,17 +214,22 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
       door_(clock_, fills_, registry_),
       reloader_(settings, std::move(load_again),
                 {clock_, registry_, loops_, upstreams_, upstream_set_, rights_, door_}),
-      administration_(settings, {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_,
-                                 upstreams_, [this] { return reload_for_admin(reloader_); }}),
-      admin_handler_(registry_, readiness_, clock_,
-                     {std::string(version()), &administration_.api(), own_hosts(settings.admin)}) {
+      administration_(settings,
+                      {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_, upstreams_,
+                       [this] { return reload_for_admin(reloader_); }, registry_, readiness_, recent_}),
+      admin_handler_(
+          registry_, readiness_, clock_,
+          {std::string(version()), &administration_.api(), own_hosts(settings.admin), &administration_.overview()}) {
   upstream_set_.apply(upstream_set_.prepare(settings), settings);
 }
 
 Result<void> Application::start() {
   const config::AccessLog& access = settings_.log.access;
   Result<std::unique_ptr<api::AccessLog>> access_log =
-      api::AccessLog::open({.enabled = access.enabled, .format = access.format, .file = access.file});
+      api::AccessLog::open({.enabled = access.enabled,
+                            .format = access.format,
+                            .file = access.file,
+                            .also = [this](const api::AccessRecord& record) { recent_.note(noted(record)); }});
   if (!access_log) return access_log.error().in("access log");
   access_log_ = std::move(*access_log);
 
@@ -221,7 +238,9 @@ Result<void> Application::start() {
   // The admin listener first: whoever watches the start can ask how far it is.
   admin_server_ = std::make_unique<http::Server>(
       admin_loops_, admin_handler_,
-      http::Server::Params{.name = "admin", .max_connections = 1000, .own_listeners = own_listeners_}, registry_);
+      http::Server::Params{
+          .name = "admin", .send_timeout = 20s, .max_connections = 1000, .own_listeners = own_listeners_},
+      registry_);
   if (Result<void> listening = listen(*admin_server_, activation_.admin, settings_.admin.listen); !listening) {
     return listening.error().in("admin listener");
   }
@@ -280,6 +299,9 @@ Result<void> Application::start() {
   // What the access log has buffered reaches its file within a second.
   upkeep_.spawn(admin_loops_.at(0).get_executor(),
                 runtime::every("access log", 1s, [this] { return flush_access_log(*access_log_); }));
+  upkeep_.spawn(admin_loops_.at(0).get_executor(), runtime::every("history", admin::History::kInterval, [this] {
+                  return sample(administration_.overview());
+                }));
   reloader_.open(*server_);
   return {};
 }

@@ -197,9 +197,8 @@ def test_status_page(case):
     pull(cache, image)
     assert cache.get("/v2/test/nothing/manifests/1").status == 404
     page = cache.admin("/").body.decode()
-    for text in ("Ready to serve", "Blobs from the cache", "docker.io", "answers", "Upstream did not send", "Stored"):
+    for text in ("Ready to serve", "From the cache, last hour", "docker.io", "answers", "Saved upstream", "Stored"):
         assert text in page, f"{text!r} is not in the page"
-    assert "<script" not in page
     assert cache.total("sluice_manifest_requests_total", result="unknown") == 1
     assert cache.total("sluice_manifest_requests_total", result="error") == 0
 

@@ -19,6 +19,11 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+def end_with_runner():
+    """In a process that is being started: it dies with the runner, should that be killed."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Skip(Exception):
     """Raised by a test that this machine cannot run; the text says why."""
 
@@ -53,7 +58,7 @@ class Process:
             self.popen = subprocess.Popen(
                 [str(argument) for argument in arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=folder, env=environment, start_new_session=True,
-                preexec_fn=lambda: _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+                preexec_fn=end_with_runner)
 
     @property
     def pid(self):

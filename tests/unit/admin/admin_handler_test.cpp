@@ -8,6 +8,8 @@
 #include <boost/asio/co_spawn.hpp>
 
 #include "admin/admin_handler.hpp"
+#include "admin/status_assets.hpp"
+#include "admin/status_page.hpp"
 #include "http/framing.hpp"
 #include "runtime/loop.hpp"
 
@@ -20,8 +22,10 @@ namespace {
 // Takes one whole answer.
 class RecordingExchange final : public http::Exchange {
  public:
-  explicit RecordingExchange(std::string_view request_line, std::string_view host = "localhost:5001")
-      : bytes_(std::string(request_line) + " HTTP/1.1\r\nHost: " + std::string(host) + "\r\n\r\n"),
+  explicit RecordingExchange(std::string_view request_line, std::string_view host = "localhost:5001",
+                             std::string_view fields = {})
+      : bytes_(std::string(request_line) + " HTTP/1.1\r\nHost: " + std::string(host) + "\r\n" + std::string(fields) +
+               "\r\n"),
         refused_(http::parse_request(bytes_, request_).has_value()) {}
 
   const http::Request& request() const noexcept override { return request_; }
@@ -30,12 +34,19 @@ class RecordingExchange final : public http::Exchange {
     body_ = body;
     co_return Result<void>{};
   }
-  runtime::Task<Result<void>> begin(std::string_view) override { co_return Error{Errc::closed}; }
-  runtime::Task<Result<void>> write(std::span<const std::byte>) override { co_return Error{Errc::closed}; }
+  runtime::Task<Result<void>> begin(std::string_view head) override {
+    head_ = head;
+    co_return Result<void>{};
+  }
+  // The client is gone after the first piece.
+  runtime::Task<Result<void>> write(std::span<const std::byte> bytes) override {
+    body_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    co_return Error{Errc::cancelled};
+  }
   runtime::Task<Result<void>> send_file(const runtime::File&, std::uint64_t, std::uint64_t, http::Pages) override {
     co_return Error{Errc::closed};
   }
-  runtime::Task<Result<void>> end() override { co_return Error{Errc::closed}; }
+  runtime::Task<Result<void>> end() override { co_return Result<void>{}; }
   void break_off() noexcept override {}
   void close_after() noexcept override {}
   bool begun() const noexcept override { return !head_.empty(); }
@@ -61,16 +72,22 @@ struct Bench {
   metrics::Registry registry;
   Readiness readiness;
   ManualClock clock;
-  AdminHandler handler{registry, readiness, clock, {"1.2.3"}};
+  RecentRequests recent{clock};
+  Overview overview{registry, readiness, clock, recent, {"1.2.3"}};
+  AdminHandler handler{registry, readiness, clock, {"1.2.3", nullptr, {"127.0.0.1", {"sluice"}}, &overview}};
 };
+
+void serve(Bench& bench, RecordingExchange& exchange) {
+  runtime::Loop loop;
+  boost::asio::co_spawn(loop.get_executor(), bench.handler.serve(exchange), [](std::exception_ptr) {});
+  loop.run();
+}
 
 // The head that the handler sends to this request line.
 std::string head_of(Bench& bench, std::string_view request_line) {
   RecordingExchange exchange(request_line);
   REQUIRE_FALSE(exchange.refused());
-  runtime::Loop loop;
-  boost::asio::co_spawn(loop.get_executor(), bench.handler.serve(exchange), [](std::exception_ptr) {});
-  loop.run();
+  serve(bench, exchange);
   return exchange.head();
 }
 
@@ -118,19 +135,53 @@ TEST_CASE("Admin: / is a page that knows how long it is up", "[admin]") {
   CHECK(answer.status == 200);
   CHECK(answer.content_type == "text/html; charset=utf-8");
   CHECK(has(answer.body, "up for 1m30s"));
+  // Nothing but the page itself may run or be loaded; nothing at all on the other answers.
+  CHECK(answer.policy == status_policy());
+  CHECK(has(head_of(bench, "GET /"), "Content-Security-Policy: " + status_policy() + "\r\n"));
+  CHECK(has(head_of(bench, "GET /metrics"), "Content-Security-Policy: default-src 'none'; "));
+}
+
+TEST_CASE("Admin: /events streams the parts of the page", "[admin]") {
+  Bench bench;
+  RecordingExchange exchange("GET /events");
+  serve(bench, exchange);
+  CHECK(exchange.head().starts_with("HTTP/1.1 200 "));
+  CHECK(has(exchange.head(), "Content-Type: text/event-stream\r\n"));
+  CHECK(has(exchange.head(), "Transfer-Encoding: chunked\r\n"));
+  REQUIRE(exchange.body().starts_with("retry: 3000\nevent: parts\ndata: {"));
+  const std::string data = exchange.body().substr(exchange.body().find('{'));
+  const nlohmann::json parts = nlohmann::json::parse(data);
+  for (const auto& [id, html] : render_sections(bench.overview.look())) CHECK(parts[id] == html);
+  CHECK(bench.handler.events().listeners() == 0);
+  CHECK(head_of(bench, "POST /events").starts_with("HTTP/1.1 405 "));
+  CHECK(head_of(bench, "HEAD /events").starts_with("HTTP/1.1 200 "));
+}
+
+TEST_CASE("Admin: no other page takes a seat at /events", "[admin]") {
+  Bench bench;
+  const auto status = [&](std::string_view host, std::string_view fields) {
+    RecordingExchange exchange("GET /events", host, fields);
+    REQUIRE_FALSE(exchange.refused());
+    serve(bench, exchange);
+    return exchange.head().substr(9, 3);
+  };
+  CHECK(status("127.0.0.1:5001", "") == "200");
+  CHECK(status("sluice:5001", "Sec-Fetch-Site: same-origin\r\n") == "200");
+  CHECK(status("127.0.0.1:5001", "Sec-Fetch-Site: none\r\n") == "200");
+  CHECK(status("attacker.example:5001", "") == "403");
+  CHECK(status("127.0.0.1:5001", "Origin: http://attacker.example\r\n") == "403");
+  CHECK(status("127.0.0.1:5001", "Sec-Fetch-Site: cross-site\r\n") == "403");
+  CHECK(status("127.0.0.1:5001", "Sec-Fetch-Site: same-site\r\n") == "403");
+  // Who was refused caused no look, and the others have shared one.
+  CHECK(bench.handler.events().looks() == 1);
 }
 
 TEST_CASE("Admin: what tells about the program is read by its own names alone", "[admin]") {
-  metrics::Registry registry;
-  Readiness readiness;
-  ManualClock clock;
-  AdminHandler handler(registry, readiness, clock, {"1.2.3", nullptr, {"127.0.0.1", {"sluice"}}});
+  Bench bench;
   const auto status = [&](std::string_view path, std::string_view host) {
     RecordingExchange exchange("GET " + std::string(path), host);
     REQUIRE_FALSE(exchange.refused());
-    runtime::Loop loop;
-    boost::asio::co_spawn(loop.get_executor(), handler.serve(exchange), [](std::exception_ptr) {});
-    loop.run();
+    serve(bench, exchange);
     return exchange.head().substr(9, 3);
   };
   for (const char* path : {"/metrics", "/readyz", "/"}) {

@@ -76,3 +76,14 @@ TEST_CASE("Guard: what a page sends by itself is refused", "[admin]") {
   CHECK_FALSE(refused("GET", false, ""));
   CHECK_FALSE(refused("DELETE", false, ""));
 }
+
+TEST_CASE("Guard: what a browser says is for a page of another origin", "[admin]") {
+  const auto refused = [](std::string_view site) {
+    return refusal({.method = "GET", .host = "localhost", .fetch_site = site}, {"127.0.0.1"}).has_value();
+  };
+  CHECK(refused("cross-site"));
+  CHECK(refused("same-site"));
+  CHECK_FALSE(refused("same-origin"));
+  CHECK_FALSE(refused("none"));
+  CHECK_FALSE(refused(""));
+}

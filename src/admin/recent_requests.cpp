@@ -1,0 +1,304 @@
+#include "admin/recent_requests.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+namespace sluice::admin {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kHour = 60;  // in minutes
+// The hour that repositories are counted in comes in pieces of this many minutes.
+constexpr std::uint32_t kPieceMinutes = 10;
+constexpr std::size_t kPieces = kHour / kPieceMinutes;
+// How many places are looked at for one entry of a table.
+constexpr std::size_t kProbes = 16;
+
+// A text without memory of its own; what does not fit is cut.
+template <std::size_t N>
+class FixedText {
+ public:
+  void assign(std::string_view text) {
+    size_ = std::min(text.size(), N);
+    std::memcpy(bytes_.data(), text.data(), size_);
+  }
+  [[nodiscard]] std::string str() const { return {bytes_.data(), size_}; }
+
+ private:
+  std::array<char, N> bytes_{};
+  std::size_t size_ = 0;
+};
+
+struct Place {
+  Clock::Wall ended;
+  FixedText<48> client;
+  FixedText<8> method;
+  FixedText<64> upstream;
+  FixedText<128> repository;
+  FixedText<136> reference;
+  std::string_view cache;
+  unsigned status = 0;
+  bool complete = true;
+  std::uint64_t bytes = 0;
+  std::chrono::nanoseconds first_byte{0};
+  std::chrono::nanoseconds upstream_wait{0};
+  std::chrono::nanoseconds total{0};
+};
+
+// Which minutes something was seen in: bit 0 is `minute`, bit 1 the one before.
+struct Seen {
+  std::uint64_t pair = 0;  // 0: the place is free
+  std::uint64_t client = 0;
+  std::uint64_t minutes = 0;
+  std::uint32_t minute = 0;
+
+  // The bits of the hour that ends with `now`.
+  [[nodiscard]] std::uint64_t within_hour(std::uint32_t now) const {
+    const std::uint32_t age = now > minute ? now - minute : 0;
+    constexpr std::uint64_t kMask = (std::uint64_t{1} << kHour) - 1;
+    return age >= kHour ? 0 : (minutes << age) & kMask;
+  }
+  void touch(std::uint32_t now) {
+    minutes = within_hour(now) | 1U;
+    minute = std::max(now, minute);
+  }
+};
+
+struct Repository {
+  struct Piece {
+    std::uint32_t number = 0;  // of the piece of time, since 1970
+    std::uint32_t requests = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::uint64_t hash = 0;  // 0: the place is free
+  std::uint32_t minute = 0;
+  FixedText<64> upstream;
+  FixedText<128> name;
+  std::array<Piece, kPieces> pieces;
+
+  void count(std::uint32_t now, std::uint64_t bytes) {
+    minute = now;
+    const std::uint32_t number = now / kPieceMinutes;
+    Piece& piece = pieces[number % kPieces];
+    if (piece.number != number) piece = {number, 0, 0};
+    ++piece.requests;
+    piece.bytes += bytes;
+  }
+};
+
+std::uint64_t hash_of(std::string_view text) {
+  // 0 means a free place.
+  return static_cast<std::uint64_t>(std::hash<std::string_view>{}(text)) | 1U;
+}
+
+std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t out = a ^ (b + 0x9E3779B97F4A7C15ULL + (a << 6U) + (a >> 2U));
+  out ^= out >> 32U;
+  return out | 1U;
+}
+
+std::uint32_t minute_of(Clock::Wall time) {
+  return static_cast<std::uint32_t>(
+      std::max<std::int64_t>(0, std::chrono::floor<std::chrono::minutes>(time.time_since_epoch()).count()));
+}
+
+// The place of `key`, or a free one, or the one that was used longest ago. `forgets`: that one was in use.
+template <class Entry, class Key>
+Entry& place_of(std::vector<Entry>& table, std::uint64_t hash, Key Entry::* key, bool& forgets) {
+  Entry* oldest = nullptr;
+  for (std::size_t i = 0; i < kProbes; ++i) {
+    Entry& entry = table[(hash + i) % table.size()];
+    if (entry.*key == hash || entry.*key == 0) return entry;
+    if (oldest == nullptr || entry.minute < oldest->minute) oldest = &entry;
+  }
+  forgets = true;
+  return *oldest;
+}
+
+RequestRecord record_of(const Place& place) {
+  return {place.ended,           place.client.str(),  place.method.str(), place.upstream.str(), place.repository.str(),
+          place.reference.str(), place.cache,         place.status,       place.bytes,          place.complete,
+          place.first_byte,      place.upstream_wait, place.total};
+}
+
+std::uint64_t next_identity() {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+std::string_view client_address(std::string_view client) {
+  if (client.starts_with('[')) return client.substr(1, client.find(']') - 1);
+  const std::size_t colon = client.find(':');
+  return colon == client.rfind(':') ? client.substr(0, colon) : client;
+}
+
+// One thread's memory.
+struct RecentRequests::Thread {
+  mutable std::mutex mutex;  // guards all below; only those who look contend for it
+  std::vector<Place> ring = std::vector<Place>(kRing);
+  std::uint64_t noted = 0;
+  std::vector<Seen> seen = std::vector<Seen>(kSeen);
+  std::vector<Repository> repositories = std::vector<Repository>(kRepositories);
+  std::uint32_t forgot_at = 0;  // the minute in which one that had been seen within the hour last made room
+
+  void remember(const Noted& request, std::string_view client, Clock::Wall now) {
+    Place& place = ring[noted++ % kRing];
+    place.ended = now;
+    place.client.assign(client);
+    place.method.assign(request.method);
+    place.upstream.assign(request.upstream);
+    place.repository.assign(request.repository);
+    place.reference.assign(request.reference);
+    place.cache = request.cache;
+    place.status = request.status;
+    place.complete = request.complete;
+    place.bytes = request.bytes;
+    place.first_byte = request.first_byte;
+    place.upstream_wait = request.upstream_wait;
+    place.total = request.total;
+  }
+
+  void count(const Noted& request, std::string_view client, std::uint32_t minute) {
+    const std::uint64_t who = hash_of(client);
+    const std::uint64_t what = mixed(hash_of(request.upstream), hash_of(request.repository));
+    bool forgets = false;
+    const std::uint64_t pair = mixed(who, what);
+    Seen& seen_here = place_of(seen, pair, &Seen::pair, forgets);
+    if (seen_here.pair != pair) {
+      if (forgets && seen_here.within_hour(minute) != 0) forgot_at = minute;
+      seen_here = {pair, who, 0, minute};
+    }
+    seen_here.touch(minute);
+    Repository& repository = place_of(repositories, what, &Repository::hash, forgets);
+    if (repository.hash != what) {
+      repository = {};
+      repository.hash = what;
+      repository.upstream.assign(request.upstream);
+      repository.name.assign(request.repository);
+    }
+    repository.count(minute, request.bytes);
+  }
+};
+
+struct RecentRequests::State {
+  explicit State(const Clock& c) : clock(c) {}
+
+  template <class F>
+  void each(F visit) const {
+    const std::scoped_lock lock(mutex);
+    for (const std::shared_ptr<Thread>& thread : threads) {
+      const std::scoped_lock own(thread->mutex);
+      visit(*thread);
+    }
+  }
+
+  const Clock& clock;
+  const std::uint64_t identity = next_identity();
+  mutable std::mutex mutex;  // guards threads; taken before a thread's own
+  std::vector<std::shared_ptr<Thread>> threads;
+};
+
+RecentRequests::RecentRequests(const Clock& clock) : state_(std::make_unique<State>(clock)) {}
+
+RecentRequests::~RecentRequests() = default;
+
+// A thread remembers where it noted last; the program has one.
+RecentRequests::Thread& RecentRequests::here() {
+  thread_local std::uint64_t remembered_identity = 0;
+  thread_local std::shared_ptr<Thread> remembered;
+  if (remembered_identity != state_->identity) {
+    auto made = std::make_shared<Thread>();
+    {
+      const std::scoped_lock lock(state_->mutex);
+      state_->threads.push_back(made);
+    }
+    remembered = std::move(made);
+    remembered_identity = state_->identity;
+  }
+  return *remembered;
+}
+
+void RecentRequests::note(const Noted& request) {
+  if (request.repository.empty()) return;
+  Thread& thread = here();
+  const Clock::Wall now = state_->clock.wall();
+  const std::string_view client = client_address(request.client);
+  const std::scoped_lock lock(thread.mutex);
+  thread.remember(request, client, now);
+  if (request.status >= 200 && request.status < 400) thread.count(request, client, minute_of(now));
+}
+
+std::vector<RequestRecord> RecentRequests::last() const {
+  std::vector<RequestRecord> out;
+  state_->each([&](const Thread& thread) {
+    const std::uint64_t count = std::min<std::uint64_t>(thread.noted, kRing);
+    for (std::uint64_t i = 0; i < count; ++i) out.push_back(record_of(thread.ring[(thread.noted - 1 - i) % kRing]));
+  });
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.ended > b.ended; });
+  return out;
+}
+
+Use RecentRequests::use() const {
+  const std::uint32_t now = minute_of(state_->clock.wall());
+  Use out;
+  std::unordered_set<std::uint64_t> clients;
+  std::unordered_map<std::uint64_t, std::uint64_t> pairs;
+  state_->each([&](const Thread& thread) {
+    if (thread.forgot_at != 0 && now - std::min(now, thread.forgot_at) < kHour) out.at_least = true;
+    for (const Seen& seen : thread.seen) {
+      const std::uint64_t minutes = seen.pair == 0 ? 0 : seen.within_hour(now);
+      if (minutes == 0) continue;
+      clients.insert(seen.client);
+      pairs[seen.pair] |= minutes;
+    }
+  });
+  out.clients = clients.size();
+  // Minutes in a row are one pull: each begins where the minute before (the next bit) is empty.
+  for (const auto& [pair, minutes] : pairs) {
+    out.pulls += static_cast<std::size_t>(std::popcount(minutes & ~(minutes >> 1U)));
+  }
+  return out;
+}
+
+std::vector<HotRepository> RecentRequests::hottest(std::size_t most) const {
+  const std::uint32_t piece_now = minute_of(state_->clock.wall()) / kPieceMinutes;
+  std::map<std::string, HotRepository, std::less<>> by_name;
+  state_->each([&](const Thread& thread) {
+    for (const Repository& repository : thread.repositories) {
+      if (repository.hash == 0) continue;
+      HotRepository sum;
+      for (const Repository::Piece& piece : repository.pieces) {
+        if (piece.number + kPieces <= piece_now) continue;
+        sum.requests += piece.requests;
+        sum.bytes += piece.bytes;
+      }
+      if (sum.requests == 0) continue;
+      const std::string name = repository.upstream.str() + "/" + repository.name.str();
+      HotRepository& out = by_name[name];
+      out.name = name;
+      out.requests += sum.requests;
+      out.bytes += sum.bytes;
+    }
+  });
+  std::vector<HotRepository> out;
+  for (auto& [name, repository] : by_name) out.push_back(std::move(repository));
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
+    return a.requests != b.requests ? a.requests > b.requests : a.name < b.name;
+  });
+  if (out.size() > most) out.resize(most);
+  return out;
+}
+
+}  // namespace sluice::admin

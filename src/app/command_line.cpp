@@ -112,6 +112,21 @@ constexpr const char* kDoctorFooter =
     "  sluice doctor --server 192.0.2.7:5000 --admin 192.0.2.7:5001\n"
     "  sluice doctor --root /mnt --server 192.0.2.7:5000  the files of another machine; no request is sent";
 
+constexpr const char* kTopFooter =
+    "On a terminal the figures are renewed every second, until q or Ctrl-C; elsewhere they are printed once.";
+
+constexpr const char* kPullsFooter =
+    "A pull is what one client asks of one repository, until it has asked nothing for a minute. Where the time of its\n"
+    "requests went: FIRST BYTE, until the answer began (the access check, the queue for the upstream, its token and "
+    "its\n"
+    "first byte together); UPSTREAM, waiting for the rest of a blob; CLIENT, sending to the client. These are sums:\n"
+    "requests that run side by side add up to more than TOOK. sluice remembers the last 256 requests of each "
+    "thread.\n\n"
+    "Examples:\n"
+    "  sluice pulls\n"
+    "  sluice pulls --requests --limit 1    each request of the last pull\n"
+    "  sluice pulls --json";
+
 template <class T>
 void optional(CLI::App& app, const char* name, std::optional<T>& target, const char* placeholder,
               const std::string& help) {
@@ -129,7 +144,7 @@ bool is_command(const CLI::App& app, std::string_view word) {
 }
 
 constexpr std::string_view kCommands =
-    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, health, doctor, help and version";
+    "serve, check-config, ls, stat, rm, gc, verify, warm, import, reload, health, doctor, top, pulls, help and version";
 constexpr std::string_view kMore = "Run with --help for more information.\n";
 
 // What stands on the line and fits nowhere, the first as it was typed: CLI11 names them from the back.
@@ -194,6 +209,24 @@ void add_doctor(CLI::App& app, CommandLine& line) {
   doctor->add_flag("--json", options.json, "One JSON document on standard output");
 }
 
+void add_watching(CLI::App& app, CommandLine& line) {
+  CommandOptions& options = line.options;
+  CLI::App* top = app.add_subcommand("top", "Watch what the running sluice does");
+  top->footer(kTopFooter);
+  optional(*top, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
+  optional(*top, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  top->add_flag("--once", options.once, "Print the figures once");
+  top->add_flag("--json", options.json, "Print them once, as one JSON document");
+
+  CLI::App* pulls = app.add_subcommand("pulls", "List the last pulls, with where their time went");
+  pulls->footer(kPullsFooter);
+  pulls->add_option("--limit", options.limit, "At most this many [20]")->type_name("N")->check(CLI::Range(1, 1000));
+  pulls->add_flag("--requests", options.requests, "Each request of each pull");
+  optional(*pulls, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
+  optional(*pulls, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  pulls->add_flag("--json", options.json, "One JSON document on standard output");
+}
+
 void add_commands(CLI::App& app, CommandLine& line) {
   CommandOptions& options = line.options;
   CLI::App* list = app.add_subcommand("ls", "List repositories, the tags of one, or what an image is made of");
@@ -254,6 +287,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   add_doctor(app, line);
 
+  add_watching(app, line);
+
   CLI::App* warm = app.add_subcommand("warm", "Pull images through the cache, so that they are there");
   warm->footer(kWarmFooter);
   warm->add_option("image", options.names, "Images, named as docker names them")->type_name("IMAGE")->required();
@@ -278,7 +313,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
 CommandLine::Command command_of(const CLI::App& app) {
   using enum CommandLine::Command;
-  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 13> kByName{
+  static constexpr std::array<std::pair<std::string_view, CommandLine::Command>, 15> kByName{
       {{"serve", serve},
        {"check-config", check_config},
        {"version", version},
@@ -291,7 +326,9 @@ CommandLine::Command command_of(const CLI::App& app) {
        {"import", take_over},
        {"reload", reload},
        {"health", health},
-       {"doctor", doctor}}};
+       {"doctor", doctor},
+       {"top", top},
+       {"pulls", pulls}}};
   for (const auto& [name, command] : kByName) {
     if (app.get_subcommand(std::string(name))->parsed()) return command;
   }

@@ -24,7 +24,9 @@ struct CommandLine {
     take_over,
     reload,
     health,
-    doctor
+    doctor,
+    top,
+    pulls
   };
   Command command = Command::serve;
   std::optional<std::filesystem::path> config;

@@ -30,6 +30,9 @@ struct CommandOptions {
   std::optional<std::string> root;  // doctor: below which the files of clients are
   bool offline = false;             // sends no request
   bool canary = false;              // sends them although there is a root
+  bool once = false;                // top: no live screen
+  bool requests = false;            // pulls: each request
+  std::size_t limit = 20;           // pulls
 };
 
 }  // namespace sluice::app

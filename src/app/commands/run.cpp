@@ -7,6 +7,7 @@
 #include "app/commands/command.hpp"
 #include "app/commands/doctor.hpp"
 #include "app/commands/health.hpp"
+#include "app/commands/top.hpp"
 #include "app/signals.hpp"
 #include "config/load.hpp"
 #include "upstream/credentials.hpp"
@@ -60,12 +61,16 @@ int warm(Runner& runner, const CommandLine& line, const config::Settings& settin
   return target ? warm_command(runner, *target, line.options) : fail(target.error());
 }
 
+std::string admin_of(const CommandLine& line, const config::Settings& settings) {
+  return line.options.admin.value_or(reachable(settings.admin.listen));
+}
+
 int reload(Runner& runner, const CommandLine& line, const config::Settings& settings, const std::string& mistakes) {
-  return reload_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options, mistakes);
+  return reload_command(runner, admin_of(line, settings), line.options, mistakes);
 }
 
 int health(Runner& runner, const CommandLine& line, const config::Settings& settings) {
-  return health_command(runner, line.options.admin.value_or(reachable(settings.admin.listen)), line.options);
+  return health_command(runner, admin_of(line, settings), line.options);
 }
 
 }  // namespace
@@ -80,6 +85,8 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
     return doctor_command(runner, settings, line.options.admin.value_or(reachable(settings.admin.listen)),
                           line.options);
   }
+  if (line.command == Command::top) return top_command(runner, admin_of(line, settings), line.options);
+  if (line.command == Command::pulls) return pulls_command(runner, admin_of(line, settings), line.options);
   if (line.command == Command::take_over) return import_command(runner, settings, line.options);
   const Where where{settings, line.options, line.overrides.data.has_value(), config_named, line.command == Command::gc};
   const Result<std::unique_ptr<Source>> source = open_source(runner, where);

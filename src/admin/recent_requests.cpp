@@ -293,6 +293,7 @@ std::vector<HotRepository> RecentRequests::hottest(std::size_t most) const {
     }
   });
   std::vector<HotRepository> out;
+  out.reserve(by_name.size());
   for (auto& [name, repository] : by_name) out.push_back(std::move(repository));
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
     return a.requests != b.requests ? a.requests > b.requests : a.name < b.name;

@@ -33,9 +33,7 @@ std::chrono::milliseconds given_for(std::chrono::milliseconds ttl) {
 }
 
 std::string claim_key(const Route& route, const oci::Digest& digest) {
-  std::string key(origin_name(route));
-  key.append(" ").append(digest.to_string());
-  return key;
+  return fmt::format("{} {}", origin_name(route), digest.to_string());
 }
 
 metrics::Counter& checks(metrics::Registry& registry, std::string_view result) {
@@ -110,7 +108,8 @@ BlobAccess::BlobAccess(Params params, descriptors::BlobDescriptorCacheProvider& 
       negative_(params.negative, clock),
       pauses_({.ttl = params.retry_pause, .max_entries = 10'000}, clock),
       given_({.ttl = given_for(params.ttl)}, clock),
-      flights_(group) {}
+      flights_(group),
+      log_(clock) {}
 
 bool BlobAccess::is_fresh(const Entry& entry) const {
   if (ttl_.count() == 0) return true;
@@ -335,6 +334,12 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
     // Kept apart from what is known: a HEAD has it told, and the GET that follows wants to know.
     const std::scoped_lock lock(claims_mutex_);
     claims_.insert(claim_key(route, digest), outcome.result->digest);
+  }
+  const auto expected = outcome.result && sizes_ ? sizes_(route, digest) : std::nullopt;
+  if (expected && *expected != outcome.result->size) {
+    const Error other = other_length(route, digest, outcome.result->size, *expected);
+    log_.write(log::Level::warn, "upstream", std::string(route.registry->name()), other.message);
+    co_return other;
   }
   co_return std::move(outcome.result);
 }

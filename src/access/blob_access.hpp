@@ -28,6 +28,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,6 +40,7 @@
 #include "access/upstreams.hpp"
 #include "base/clock.hpp"
 #include "base/metrics.hpp"
+#include "base/recurring_log.hpp"
 #include "base/sieve_map.hpp"
 #include "base/version.hpp"
 #include "descriptors/cached_blob_statter.hpp"
@@ -104,6 +106,12 @@ class BlobAccess {
 
   // Whether what is known lets a client with that route in.
   [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
+
+  // How long the blob is that lies at rest, or arrives, for clients of that route; nothing where there is none. What
+  // upstream says of another length is about something else, and an odd answer: it lets nobody in. Set before anything
+  // is asked; called on any loop.
+  using Sizes = std::function<std::optional<std::uint64_t>(const Route& route, const oci::Digest& digest)>;
+  void expect(Sizes sizes) { sizes_ = std::move(sizes); }
 
   // Upstream alone; not remembered. With a route that has an `urgency` it is asked behind all others, until somebody
   // asks the same; that it gave no answer is `overloaded` then, since an outage shows in what was waited for.
@@ -200,6 +208,8 @@ class BlobAccess {
   Versions versions_;          // of what the front says, by digest
   upstream::Urgencies ahead_;  // of questions that nobody waits for, by the keys of their flights
   runtime::SingleFlight<std::string, oci::Descriptor> flights_;
+  Sizes sizes_;
+  RecurringLog log_;
   std::mutex claims_mutex_;                          // guards claims_
   SieveMap<std::string, oci::Digest> claims_{1000};  // by upstream and digest
 };

@@ -3,7 +3,9 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
@@ -86,20 +88,21 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
   if (known) co_return known;
   const bool has_it = has_without_size(known.error().code);
   if (!has_it && !is_odd_answer(known.error().code)) co_return known;
-  if (!has_it && !co_await gives_out(route, digest)) co_return odd_or_late(route, known.error());
+  if (!has_it && !co_await gives_out(route, digest, size)) co_return odd_or_late(route, known.error());
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
   co_await access_.remember(route.scope, out.descriptor, ticket);
   co_return out;
 }
 
-runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest digest) {
+runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest digest,
+                                                       std::optional<std::uint64_t> size) {
   const Revocations::Ticket ticket = access_.begin(route);
   const Result<BlobAccess::Known> known = co_await of(route, digest);
   if (known) co_return Result<void>{};
   const Error error = known.error();
   if (!has_without_size(error.code)) {
     if (!is_odd_answer(error.code)) co_return error;
-    if (!co_await gives_out(route, digest)) co_return odd_or_late(route, error);
+    if (!co_await gives_out(route, digest, size)) co_return odd_or_late(route, error);
   }
   // Who has to ask for the blob again need not put the question again.
   access_.remember_given(route.scope, digest, ticket);
@@ -114,11 +117,38 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route,
   co_return asked;
 }
 
-// Whether upstream begins to send the blob to who asks with that route. The connection is closed at once.
-runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest) {
-  const Result<std::unique_ptr<upstream::BlobBody>> body =
-      co_await in_time(route, route.registry->open_blob(route.repository, digest, 0));
-  co_return body.has_value();
+namespace {
+
+// A blob that is no longer than this is held against its digest. Where upstream tells no length, what is sent may be a
+// page that says why the blob is not.
+constexpr std::size_t kHashedBytes = std::size_t{128} << 10;
+
+runtime::Task<bool> begins_right(std::unique_ptr<upstream::BlobBody> body, oci::Digest digest,
+                                 std::optional<std::uint64_t> size) {
+  if (body->size() || !size) co_return !size || *body->size() == *size;
+  std::string held(kHashedBytes + 1, '\0');
+  std::size_t end = 0;
+  while (end < held.size()) {
+    const Result<std::size_t> n = co_await body->read(std::as_writable_bytes(std::span(held).subspan(end)));
+    if (!n) co_return false;
+    if (*n == 0) co_return oci::digest_of(digest.algorithm(), std::string_view(held).substr(0, end)) == digest;
+    end += *n;
+  }
+  co_return *size > kHashedBytes;
+}
+
+runtime::Task<Result<bool>> ask_for_beginning(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
+  Result<std::unique_ptr<upstream::BlobBody>> body = co_await route.registry->open_blob(route.repository, digest, 0);
+  if (!body) co_return body.error();
+  co_return co_await begins_right(std::move(*body), digest, size);
+}
+
+}  // namespace
+
+// The connection is closed at once.
+runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
+  const Result<bool> begins = co_await in_time(route, ask_for_beginning(route, digest, size));
+  co_return begins && *begins;
 }
 
 }  // namespace sluice::access

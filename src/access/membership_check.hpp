@@ -28,14 +28,14 @@ class MembershipCheck {
   // The same for a blob of `size` bytes that is at rest. An upstream that does not tell how long it is, and begins to
   // send it, has it all the same.
   runtime::Task<Result<BlobAccess::Known>> of_stored(Route route, oci::Digest digest, std::uint64_t size);
-  // The same for a blob whose fill one joins: its size is not needed, and upstream may tell none.
-  runtime::Task<Result<void>> of_joined(Route route, oci::Digest digest);
+  // The same for a blob whose fill one joins: upstream may tell no size, of it or of the fill's answer.
+  runtime::Task<Result<void>> of_joined(Route route, oci::Digest digest, std::optional<std::uint64_t> size);
   // As of(), without the words for clients. For what is asked ahead of them.
   runtime::Task<Result<BlobAccess::Known>> ask(Route route, oci::Digest digest);
   // `known`, with upstream's word on the size where only a manifest has told it.
   runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
-  // Whether upstream begins to send the blob. That download is let go.
-  runtime::Task<bool> gives_out(Route route, oci::Digest digest);
+  // Whether upstream begins to send the blob, of that size where it is known. That download is let go.
+  runtime::Task<bool> gives_out(Route route, oci::Digest digest, std::optional<std::uint64_t> size = std::nullopt);
 
  private:
   std::optional<BlobAccess::Known> peek(const Route& route, const oci::Digest& digest);

@@ -1,10 +1,13 @@
 // The errors that clients get where it is upstream's word that counts, and there is none, or it is remembered.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
+#include "access/upstreams.hpp"
 #include "base/result.hpp"
 #include "descriptors/scope.hpp"
+#include "oci/digest.hpp"
 
 namespace sluice::access {
 
@@ -14,5 +17,8 @@ Error unanswered(const descriptors::Scope& scope, Error outage);
 
 // Upstream's word that `scope` does not have that, which is remembered.
 Error said_unknown(Errc code, const descriptors::Scope& scope, std::string_view what);
+
+// Upstream says `told` bytes of a blob that has `size`. An odd answer.
+Error other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size);
 
 }  // namespace sluice::access

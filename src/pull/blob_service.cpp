@@ -46,7 +46,12 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
       fills_(
           params.transfer, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
           pool, filesystem, clock, group, metrics),
-      pass_through_(params.ranges, params.transfer, access, membership_, fills_, clock, group, metrics) {}
+      pass_through_(params.ranges, params.transfer, access, membership_, fills_, clock, group, metrics) {
+  access.expect([this](const access::Route& route, const oci::Digest& digest) -> std::optional<std::uint64_t> {
+    if (const auto stored = store_.find(access_.canonical(digest), access::origin_name(route))) return stored->size;
+    return fills_.told_size(route, digest);
+  });
+}
 
 runtime::Task<bool> BlobService::ask_ahead(access::Route route, oci::Digest digest) {
   if (access::is_over(route)) co_return false;
@@ -74,7 +79,7 @@ runtime::Task<Result<BlobService::Stat>> BlobService::stat(access::Route route, 
     if (known) known = co_await membership_.with_size(route, digest, *known);
     const bool untold = !known && has_without_size(known.error().code);
     const bool odd = !known && is_odd_answer(known.error().code);
-    if (untold || (odd && co_await membership_.gives_out(route, digest))) {
+    if (untold || (odd && co_await membership_.gives_out(route, digest, fills_.told_size(route, digest)))) {
       co_return Stat{std::nullopt, access::CacheResult::miss, canonical, fills_.told_type(route, digest)};
     }
   }
@@ -223,7 +228,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route 
   }
   if (*size) pass_through_.has_told_size(route);
   if (!lookup->created) {
-    const Result<void> let_in = co_await membership_.of_joined(route, digest);
+    const Result<void> let_in = co_await membership_.of_joined(route, digest, *size);
     if (!let_in) co_return let_in.error();
     // While that was asked the fill did not wait: what is not stored has gone by.
     if (lookup->stream->cut_off()) co_return Error{Errc::superseded, "the fill was over before its reader was let in"};

@@ -157,6 +157,7 @@ runtime::Task<Download::Step> Download::read(Step step) {
 // To readers, who wait for it. Before, it is remembered: whoever joins for the same repository then finds that it may.
 runtime::Task<void> Download::tell_size() {
   if (const std::optional<std::uint64_t> size = machine_.size()) {
+    shared_.told_types.note_size(fill_key(access::origin_name(route_), digest_), *size);
     co_await shared_.access.remember(route_.scope, {digest_, *size, std::string(oci::media_type::kOctetStream)},
                                      ticket_);
   } else {

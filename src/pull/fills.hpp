@@ -70,6 +70,10 @@ class Fills {
   [[nodiscard]] std::string told_type(const access::Route& route, const oci::Digest& digest) {
     return told_types_.find(fill_key(access::origin_name(route), digest));
   }
+  // The size that upstream told of it there.
+  [[nodiscard]] std::optional<std::uint64_t> told_size(const access::Route& route, const oci::Digest& digest) {
+    return told_types_.find_size(fill_key(access::origin_name(route), digest));
+  }
 
   // Reads `stream` in place of a client whose time was up, until upstream has begun to answer.
   void hold_until_begun(const runtime::Executor& executor, const std::string& key,

@@ -378,6 +378,12 @@ runtime::Task<Result<ManifestService::Found>> ManifestService::ask_head(access::
     co_return co_await fetch(std::move(route), std::move(reference), std::move(accept));
   }
   const oci::Digest digest = *head->digest;
+  // By digest an answer need not name one: a page of something in between may be what is that long.
+  const std::optional<store::Stored> stored =
+      store_.find(access_.stored_name(route.scope, digest), access::origin_name(route));
+  if (reference.is_digest() && stored && stored->size != *head->size) {
+    co_return co_await fetch(std::move(route), std::move(reference), std::move(accept));
+  }
   co_await access_.remember(route.scope, {digest, *head->size, oci::manifest_note(media_type)}, ticket);
   co_return Found{ready_manifest_head(digest, media_type, *head->size), digest};
 }

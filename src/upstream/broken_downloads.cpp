@@ -1,5 +1,7 @@
 #include "upstream/broken_downloads.hpp"
 
+#include <optional>
+
 namespace sluice::upstream {
 
 void BrokenDownloads::add(const std::string& digest, std::size_t endpoint, std::size_t endpoints) {
@@ -11,6 +13,20 @@ void BrokenDownloads::add(const std::string& digest, std::size_t endpoint, std::
   std::uint64_t& mask = entries_[digest];
   mask |= std::uint64_t{1} << endpoint;
   if (mask == all) mask = std::uint64_t{1} << endpoint;
+}
+
+void BrokenDownloads::came_from(const std::string& digest, std::size_t endpoint) {
+  const std::scoped_lock lock(mutex_);
+  came_from_.insert(digest, endpoint);
+}
+
+void BrokenDownloads::was_wrong(const std::string& digest, std::size_t endpoints) {
+  std::optional<std::size_t> endpoint;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (const std::size_t* const found = came_from_.find(digest)) endpoint = *found;
+  }
+  if (endpoint) add(digest, *endpoint, endpoints);
 }
 
 std::uint64_t BrokenDownloads::of(const std::string& digest) const {

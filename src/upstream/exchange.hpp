@@ -64,6 +64,9 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
   // What an endpoint sent of a blob broke off or was not what it should be.
   void download_broke(const std::string& digest, std::size_t endpoint, const Error& why);
   [[nodiscard]] std::uint64_t broken_at(const std::string& digest) const { return broken_.of(digest); }
+  void download_begun(const std::string& digest, std::size_t endpoint) { broken_.came_from(digest, endpoint); }
+  // What was downloaded last did not have the digest: another endpoint may have the blob.
+  void download_was_wrong(const std::string& digest) { broken_.was_wrong(digest, endpoints_.size()); }
   [[nodiscard]] bool has_several_endpoints() const noexcept { return endpoints_.size() > 1; }
 
   HeadHints blob_heads;

@@ -73,6 +73,12 @@ std::string manifest_path(const std::string& repository, const oci::Reference& r
   return fmt::format("/v2/{}/manifests/{}", repository, reference.to_string());
 }
 
+// A text that says something of a blob, as far as its type tells.
+bool may_be_page(const http::ReceivedHead& head) {
+  const std::string type = media_type_of(head);
+  return type.starts_with("text/") || type == oci::media_type::kJson;
+}
+
 // What the answer to `Range: bytes=0-0` says about the size. Errors: unsupported, where it has the blob and tells none.
 Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optional<std::uint64_t> content_length) {
   const std::string* field = head.find("Content-Range");
@@ -81,6 +87,9 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
     // A page of something in between would be as long as it is. A 206 comes from who knows the blob.
     if (const Result<void> fits = check_content(head); !fits) return fits.error();
     return *content_length;
+  }
+  if (is_whole(head.status) && may_be_page(head)) {
+    return Error(Errc::upstream_protocol, "upstream may have sent a page in place of the blob, and tells no size");
   }
   if (head.status == 206 && range && range->first == 0 && range->last == 0 && range->size) return *range->size;
   // RFC 9110 section 15.5.17: no byte 0 to give, so it is empty.
@@ -221,7 +230,10 @@ void HttpRegistry::note_claimed_size(const oci::Digest& digest, std::uint64_t si
   exchange_->encoded_blobs.note_claimed_size(digest, size_bytes);
 }
 
-void HttpRegistry::note_mismatch(const oci::Digest& digest) { exchange_->encoded_blobs.note_mismatch(digest); }
+void HttpRegistry::note_mismatch(const oci::Digest& digest) {
+  exchange_->encoded_blobs.note_mismatch(digest);
+  exchange_->download_was_wrong(digest.to_string());
+}
 
 Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::open_blob(oci::Repository repository, oci::Digest digest,
                                                                 std::uint64_t offset) {
@@ -298,6 +310,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
   *coding = coding_of(answer->response->head());
+  if (!last) exchange_->download_begun(digest.to_string(), answer->endpoint);
   HttpBlobBody::OnFailure on_failure = [exchange = exchange_.get(), digest,
                                         endpoint = answer->endpoint](const Error& why) {
     exchange->download_broke(digest.to_string(), endpoint, why);

@@ -95,6 +95,20 @@ TEST_CASE("Endpoints: the next one is asked for what the first cannot give", "[u
   }
 }
 
+TEST_CASE("Endpoints: the next one is asked for what came wrong from the first", "[upstream]") {
+  Pair pair;
+  const std::string name = pair.add_blob("content");
+  Reply wrong;
+  wrong.body = "CONTENT";
+  pair.bench.origin.respond(Bench::blob(name), [wrong](const Request&) { return wrong; });
+  CHECK(pair.bench.get(name).bytes == "CONTENT");
+  CHECK(pair.second.requests().empty());
+  // As whoever holds the bytes against the digest tells it.
+  pair.bench.registry().note_mismatch(digest(name));
+  CHECK(pair.bench.get(name).bytes == "content");
+  CHECK(pair.bench.get(name).bytes == "content");
+}
+
 TEST_CASE("Endpoints: 401 and 403 are answers", "[upstream]") {
   Pair pair;
   const std::string name = pair.add_blob("content");

@@ -158,15 +158,22 @@ bool is_compressed_twice(Coding coding, std::string_view held) {
   return is_compressed(begin);
 }
 
-// Which form of it has the digest.
-Result<EncodedBlobs::Known> judge(const std::string& held, Coding coding, const oci::Digest& digest) {
-  if (oci::digest_of(digest.algorithm(), held) == digest) return EncodedBlobs::Known{false, held.size()};
+bool is_as_sent(const std::string& held, const oci::Digest& digest) {
+  return oci::digest_of(digest.algorithm(), held) == digest;
+}
+
+// Which form of it has the digest. Takes as long as what it decodes to takes to hash; until nobody waits any more.
+Result<EncodedBlobs::Known> judge(const std::string& held, Coding coding, const oci::Digest& digest,
+                                  const std::atomic<bool>& given_up) {
+  if (is_as_sent(held, digest)) return EncodedBlobs::Known{false, held.size()};
+  const std::uint64_t most = std::clamp(held.size() * EncodedBlobs::kMaxTimesDecoded, EncodedBlobs::kAlwaysDecodedBytes,
+                                        EncodedBlobs::kMaxDecodedBytes);
   oci::Hasher hasher(digest.algorithm());
   std::uint64_t size = 0;
   const bool whole = decode_to(coding, held, [&](std::span<const std::byte> bytes) {
     hasher.update(bytes);
     size += bytes.size();
-    return size <= EncodedBlobs::kMaxDecodedBytes;
+    return size <= most && !given_up.load(std::memory_order_relaxed);
   });
   if (whole && hasher.finish() == digest) return EncodedBlobs::Known{true, size};
   return Error(Errc::digest_mismatch,
@@ -231,6 +238,20 @@ bool is_taken_for_encoded(const BlobBody& body, Coding coding, const oci::Digest
   return is_compressed_twice(coding, held);
 }
 
+// On the loop where that takes no time. What it decodes to may be a thousand times as long.
+Task<Result<EncodedBlobs::Known>> find_form(std::shared_ptr<const std::string> held, Coding coding, oci::Digest digest,
+                                            EncodedBlobs& blobs) {
+  if (held->size() <= kHashedInPlace && is_as_sent(*held, digest)) {
+    co_return EncodedBlobs::Known{false, held->size()};
+  }
+  const EncodedBlobs::Judging judging(blobs);
+  if (!judging.may_begin()) co_return Error(Errc::overloaded, "too many compressed blobs of that upstream at once");
+  const auto given_up = std::make_shared<std::atomic<bool>>(false);
+  const std::shared_ptr<void> waits(nullptr, [given_up](void*) { *given_up = true; });
+  co_return co_await do_aside<EncodedBlobs::Known>(
+      [held, coding, digest, given_up] { return judge(*held, coding, digest, *given_up); });
+}
+
 // Reads on to the end, as far as there is room. Whether that was the end.
 Task<Result<bool>> hold_all(BlobBody& body, std::string& held, EncodedBlobs::Room& room) {
   if (const auto size = body.size()) {
@@ -256,13 +277,7 @@ Task<Result<std::unique_ptr<BlobBody>>> open_encoded(std::unique_ptr<BlobBody> b
   if (ended && !*ended && may_begin(coding, *held)) ended = co_await hold_all(*body, *held, room);
   if (!ended) co_return ended.error();
   if (*ended) {
-    const auto work = [held, coding, digest] { return judge(*held, coding, digest); };
-    Result<EncodedBlobs::Known> verdict{Errc::internal};
-    if (held->size() <= kHashedInPlace) {
-      verdict = work();
-    } else {
-      verdict = co_await do_aside<EncodedBlobs::Known>(work);
-    }
+    const Result<EncodedBlobs::Known> verdict = co_await find_form(held, coding, digest, blobs);
     if (!verdict) co_return verdict.error();
     blobs.note(digest, *verdict);
     auto whole = std::make_unique<HeldBody>(std::move(*held), std::move(body), std::move(room));

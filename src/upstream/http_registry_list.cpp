@@ -77,7 +77,11 @@ Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atom
   LargeList turn(large);
   const bool may_be_large = turn.take();
   const auto encoded = std::make_shared<const std::string>(std::move(body));
-  const std::size_t limit = may_be_large ? kMaxTagListBytes : kMaxListBytes;
+  // A list repeats itself, but not without end.
+  constexpr std::size_t kAlwaysDecoded = std::size_t{1} << 20;
+  constexpr std::size_t kMaxTimesDecoded = 100;
+  const std::size_t limit = std::min(may_be_large ? kMaxTagListBytes : kMaxListBytes,
+                                     std::max(kAlwaysDecoded, kMaxTimesDecoded * encoded->size()));
   co_return co_await do_aside<std::string>([encoded, coding, limit]() -> Result<std::string> {
     Result<std::string> decoded = decode(coding, *encoded, limit);
     // A deflate stream cannot be told by how it begins.

@@ -171,6 +171,18 @@ TEST_CASE("Encoded: bytes that are right in no form", "[upstream]") {
   CHECK(got.opening->code == Errc::digest_mismatch);
 }
 
+TEST_CASE("Encoded: what decodes to many times its length is none", "[upstream]") {
+  const std::string coding = GENERATE("gzip", "zstd");
+  Bench bench;
+  const std::string name = add(bench, std::string(64 << 20, '\0'), coding, encode(coding, std::string(64 << 20, '\0')));
+  const Download got = bench.get(name);
+  REQUIRE(got.opening);
+  CHECK(got.opening->code == Errc::digest_mismatch);
+  // As long as a small layer may be.
+  const std::string zeros(8 << 20, '\0');
+  CHECK((bench.get(add(bench, zeros, coding, encode(coding, zeros))).bytes == zeros));
+}
+
 TEST_CASE("Encoded: more than is held", "[upstream]") {
   const std::string content = content_of(EncodedBlobs::kMaxHeldBytes + 1'000'000);
   const std::string layer = test::gzip(content);

@@ -55,6 +55,7 @@ Referrers::Referrers(Params params, ManifestService& manifests, store::BlobStore
       clock_(clock),
       empty_index_(oci::digest_of(oci::Algorithm::sha256, none_->index())),
       missing_(params.missing, clock),
+      with_api_(params.with_api, clock),
       log_(clock),
       empty_(params.max_empty == 0 ? 1 : params.max_empty),
       ready_(params.memory_bytes),
@@ -399,7 +400,9 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
   }
   const std::string key = key_of(route, subject);
   if (was_empty(key, params_.empty_ttl)) co_return Found{access::CacheResult::hit, none_};
-  const std::string scope = fmt::format("{} {}", route.scope.str(), access::term_number(route));
+  const std::string term = std::to_string(access::term_number(route));
+  const std::string scope = fmt::format("{} {}", route.scope.str(), term);
+  const std::string upstream = fmt::format("{} {}", access::origin_name(route), term);
   if (missing_.contains(scope)) co_return co_await by_tag_or_kept(std::move(route), subject);
   const runtime::SingleFlight<std::string, List>::Work work = [this, all = access::for_all(route), subject] {
     return ask(all, subject);
@@ -408,10 +411,19 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
   const bool others = outcome.joined && route.on_behalf != nullptr;
   if (others && !outcome.result && is_about_login(outcome.result.error().code))
     outcome.result = co_await access::in_time(route, work());
-  if (outcome.result) co_return Found{access::CacheResult::miss, *outcome.result};
+  if (outcome.result) {
+    with_api_.add(upstream);
+    co_return Found{access::CacheResult::miss, *outcome.result};
+  }
   const Error error = outcome.result.error();
   if (has_no_api(error.code)) {
-    missing_.add(scope);
+    // One that has the API may answer so for a moment, or about this subject alone (distribution-spec has an empty list
+    // for it): that says nothing about others, and not that those are gone that it has listed.
+    if (!with_api_.contains(upstream)) {
+      missing_.add(scope);
+    } else if (std::optional<Found> stale = co_await kept(route, subject); stale && !stale->list->empty()) {
+      co_return std::move(*stale);
+    }
     co_return co_await by_tag_or_kept(std::move(route), subject);
   }
   if (!is_no_answer(error.code)) co_return error;

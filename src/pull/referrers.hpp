@@ -48,6 +48,8 @@ class Referrers {
     std::uint64_t memory_bytes = 32 * 1024 * 1024;  // of lists that are kept ready
     // How long it is believed that a repository's upstream has no referrers API.
     access::NegativeCache::Params missing{.ttl = std::chrono::minutes(10), .max_entries = 10'000};
+    // How long it is believed that an upstream that has listed referrers has the API, also when it answers 404.
+    access::NegativeCache::Params with_api{.ttl = std::chrono::hours(24), .max_entries = 1'000};
     // Manifests that nothing refers to and that are remembered in memory.
     std::size_t max_empty = 10'000;
   };
@@ -106,7 +108,8 @@ class Referrers {
   const Clock& clock_;
   const List none_ = std::make_shared<const ReferrerList>();
   const oci::Digest empty_index_;
-  access::NegativeCache missing_;
+  access::NegativeCache missing_;   // repositories whose upstream has no referrers API
+  access::NegativeCache with_api_;  // upstreams that have it
   RecurringLog log_;
   std::mutex mutex_;                               // guards the next three
   SieveMap<std::string, Clock::Monotonic> empty_;  // when upstream said so

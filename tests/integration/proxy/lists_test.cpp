@@ -767,6 +767,26 @@ TEST_CASE("Referrers: that a tag names none is believed for seconds, as an empty
   CHECK(cache.hub().seen().all() == later);
 }
 
+TEST_CASE("Referrers: a 404 of an upstream that has the API says nothing of other subjects", "[proxy]") {
+  Fixture cache;
+  const oci::Digest subject = some_digest("subject");
+  const std::string one = index_of({referrer(some_digest("a"), "x/y")});
+  bool all_lost = false;
+  cache.hub().script_lists([&](const std::string& what) -> Answered {
+    if (what.find(subject.to_string()) == std::string::npos || all_lost) return Error{Errc::unsupported, "404"};
+    return upstream::ListAnswer{one, kOciIndex, {}};
+  });
+  const auto listed = [&] { return json::parse(get(cache.port(), referrers_path(subject)).body)["manifests"].size(); };
+  CHECK(listed() == 1);
+  CHECK(json::parse(get(cache.port(), referrers_path(some_digest("another"))).body)["manifests"].empty());
+  cache.clock().advance(61s);
+  CHECK(listed() == 1);
+  // Nor that those are gone that it has listed.
+  all_lost = true;
+  cache.clock().advance(61s);
+  CHECK(listed() == 1);
+}
+
 TEST_CASE("Referrers: a long list is parsed once, shared, and cut into pages", "[proxy]") {
   Fixture cache;
   const oci::Digest subject = some_digest("subject");

@@ -1,5 +1,6 @@
 // Tags, referrers and the catalog: from upstream while it answers, from what is here while it does not.
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
@@ -768,10 +769,10 @@ TEST_CASE("Referrers: that a tag names none is believed for seconds, as an empty
 }
 
 TEST_CASE("Referrers: a 404 of an upstream that has the API says nothing of other subjects", "[proxy]") {
-  Fixture cache;
   const oci::Digest subject = some_digest("subject");
   const std::string one = index_of({referrer(some_digest("a"), "x/y")});
-  bool all_lost = false;
+  std::atomic<bool> all_lost{false};
+  Fixture cache;
   cache.hub().script_lists([&](const std::string& what) -> Answered {
     if (what.find(subject.to_string()) == std::string::npos || all_lost) return Error{Errc::unsupported, "404"};
     return upstream::ListAnswer{one, kOciIndex, {}};
@@ -848,10 +849,10 @@ TEST_CASE("Routes: a host that fits the pattern names the upstream", "[proxy]") 
 }
 
 TEST_CASE("Lists: a client that reads nothing of many long lists leaves room for others", "[proxy][doors]") {
-  Fixture cache;
   // Lists of tags that take 18 MB each, of which one client may have three.
   std::string tags;
   for (int i = 0; i < 140'000; ++i) tags += (i == 0 ? "\"" : ",\"") + std::string(115, 'a') + std::to_string(i) + "\"";
+  Fixture cache;
   cache.hub().script_lists([&tags](const std::string&) -> Answered {
     return upstream::ListAnswer{R"({"name":"x","tags":[)" + tags + "]}", "application/json", {}};
   });

@@ -21,13 +21,10 @@ bool FairPool::post(const IpAddress& client, Work work) {
   {
     const std::scoped_lock lock(mutex_);
     if (count_ >= params_.max_waiting) return false;
-    const auto at = queues_.find(client);
-    const std::size_t already = at == queues_.end() ? 0 : at->second.count;
-    if (already >= params_.max_waiting_per_client) return false;
-    Queue& queue = at == queues_.end() ? queues_[client] : at->second;
-    if (queue.waiting.empty()) turns_.push_back(client);
-    queue.waiting.push_back(std::move(work));
-    ++queue.count;
+    const auto at = counts_.find(client);
+    if (at != counts_.end() && at->second >= params_.max_waiting_per_client) return false;
+    waiting_.push(client, {client, std::move(work)});
+    ++counts_[client];
     ++count_;
   }
   // One call for each piece of work, but not for this very one.
@@ -36,22 +33,17 @@ bool FairPool::post(const IpAddress& client, Work work) {
 }
 
 void FairPool::run_next() {
-  IpAddress client;
-  Work work;
+  Job job;
   {
     const std::scoped_lock lock(mutex_);
-    client = turns_.front();
-    turns_.pop_front();
-    Queue& queue = queues_.at(client);
-    work = std::move(queue.waiting.front());
-    queue.waiting.pop_front();
-    if (!queue.waiting.empty()) turns_.push_back(client);
+    job = std::move(waiting_.front());
+    waiting_.pop();
   }
-  work();
+  job.work();
   const std::scoped_lock lock(mutex_);
   --count_;
-  const auto at = queues_.find(client);
-  if (--at->second.count == 0) queues_.erase(at);
+  const auto at = counts_.find(job.client);
+  if (--at->second == 0) counts_.erase(at);
 }
 
 runtime::Task<std::optional<bool>> FairPool::run(IpAddress client, std::function<bool()> work) {

@@ -1,17 +1,15 @@
-// FairPool: threads for costly work that clients ask for. Each client has a queue of its own, and the queues take
-// turns, so a client that asks for much waits for itself and hardly for others.
+// FairPool: threads for costly work that clients ask for, who take turns (base/fair_queue.hpp).
 //
 // Owned by who uses it. Threads: thread-safe; stop() before the loops whose tasks wait for it are destroyed.
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
 
+#include "base/fair_queue.hpp"
 #include "base/network.hpp"
 #include "runtime/disk_pool.hpp"
 #include "runtime/task.hpp"
@@ -40,9 +38,9 @@ class FairPool {
 
  private:
   using Work = std::function<void()>;
-  struct Queue {
-    std::deque<Work> waiting;
-    std::size_t count = 0;  // with those that run
+  struct Job {
+    IpAddress client;
+    Work work;
   };
 
   bool post(const IpAddress& client, Work work);
@@ -51,8 +49,8 @@ class FairPool {
   const Params params_;
   std::mutex mutex_;  // guards what follows
   std::size_t count_ = 0;
-  std::unordered_map<IpAddress, Queue, IpAddressHash> queues_;
-  std::list<IpAddress> turns_;  // the clients of which something waits, each once
+  FairQueue<Job> waiting_;
+  std::unordered_map<IpAddress, std::size_t, IpAddressHash> counts_;  // by client, with those that run
 
   runtime::DiskPool pool_;  // last: its threads use all of the above
 };

@@ -115,9 +115,11 @@ std::vector<Admission::Ahead>::iterator Admission::find_ahead(const std::shared_
   return std::find_if(ahead_.begin(), ahead_.end(), [&](const Ahead& ahead) { return ahead.urgency == urgency; });
 }
 
-bool Admission::is_wanted(Lane lane) {
+// To give a slot back does not help those who wait for the rate.
+bool Admission::is_wanted() {
   const std::scoped_lock lock(mutex_);
-  return !queues_[index(Lane::light)].empty() || (lane != Lane::light && !queues_[index(lane)].empty());
+  const auto lacks_slot = [this](Lane lane) { return !queues_[index(lane)].empty() && !rules_.has_slot(lane); };
+  return lacks_slot(Lane::light) || lacks_slot(Lane::heavy);
 }
 
 void Admission::leave(Lane lane, const std::shared_ptr<Urgency>& urgency) {
@@ -137,8 +139,9 @@ void Admission::end(Lane lane, const std::shared_ptr<Urgency>& urgency) {
 // Without the lock.
 Admission::Turn Admission::make_turn(Lane lane, const std::shared_ptr<Urgency>& urgency) {
   // It is called while it holds the turn alone, so as long as `urgency` lives.
-  if (urgency)
+  if (urgency) {
     urgency->hold([this, lane, of = std::weak_ptr(urgency)] { lower(of.lock(), lane); }, lane != Lane::ahead);
+  }
   return Turn(*this, lane, urgency);
 }
 
@@ -194,7 +197,7 @@ void Admission::wake_next() {
     for (const Lane lane : {first, second, Lane::ahead}) {
       Queue& queue = queues_[index(lane)];
       if (queue.empty() || !begin(lane, queue.front()->raised, queue.front()->urgency)) continue;
-      const std::shared_ptr<Waiter> waiter = queue.front();
+      const std::shared_ptr<Waiter> waiter = std::move(queue.front());
       queue.pop();
       waiter->granted = true;
       asio::post(waiter->executor, [waiter] {

@@ -4,7 +4,7 @@
 // for; those ahead carry blobs, or ask about them, and nobody waits for them yet. A part of the slots is never given to
 // heavy ones, and where both wait the light ones come first, but for every fourth turn. Those ahead get at most half of
 // the slots, only while nobody waits in another lane, and are asked to give them back when somebody has to, where they
-// carry blobs. Within a lane the clients for whom requests are made take turns (fair_queue.hpp).
+// carry blobs. Within a lane the clients for whom requests are made take turns (base/fair_queue.hpp).
 //
 // Threads: all functions are thread-safe; enter() from tasks on any loop. Outlives all Turns and waits.
 #pragma once
@@ -20,11 +20,11 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/fair_queue.hpp"
 #include "base/metrics.hpp"
 #include "base/network.hpp"
 #include "base/result.hpp"
 #include "runtime/task.hpp"
-#include "upstream/fair_queue.hpp"
 #include "upstream/urgency.hpp"
 
 namespace sluice::upstream {
@@ -94,8 +94,8 @@ class Admission {
       if (owner_ != nullptr) owner_->leave(lane_, urgency_);
     }
 
-    // Whether somebody waits for what this one has. False of one that is empty.
-    [[nodiscard]] bool is_wanted() const { return owner_ != nullptr && owner_->is_wanted(lane_); }
+    // Whether somebody waits for a slot. False of one that is empty.
+    [[nodiscard]] bool is_wanted() const { return owner_ != nullptr && owner_->is_wanted(); }
 
    private:
     friend class Admission;
@@ -130,7 +130,7 @@ class Admission {
     bool yields;  // it looks at must_yield(): a download does, a question ends soon
   };
 
-  [[nodiscard]] bool is_wanted(Lane lane);
+  [[nodiscard]] bool is_wanted();
   void leave(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void end(Lane lane, const std::shared_ptr<Urgency>& urgency);
   void wake_next();

@@ -31,7 +31,7 @@ bool Breaker::Permit::failed(Failure failure) {
     ++breaker->probes_failed_;
     breaker->spares_others_ = false;
     breaker->state_ = State::open;
-    breaker->next_probe_ = breaker->clock_.now() + breaker->pause(breaker->probes_failed_);
+    breaker->next_probe_ = breaker->clock_.now() + breaker->params_.pause(breaker->probes_failed_);
     return false;
   }
   if (breaker->state_ == State::open && failure == Failure::silence && breaker->silent_.size() < kMaxResting) {
@@ -112,7 +112,7 @@ bool Breaker::open() {
   state_ = State::open;
   failed_.clear();
   unconnected_ = 0;
-  next_probe_ = clock_.now() + pause(probes_failed_);
+  next_probe_ = clock_.now() + params_.pause(probes_failed_);
   return true;
 }
 
@@ -162,7 +162,7 @@ std::chrono::nanoseconds Breaker::pause_left(Thing thing) const {
     case State::open: return std::max<std::chrono::nanoseconds>(next_probe_ - clock_.now(), {});
     case State::probing: break;
   }
-  return pause(probes_failed_);
+  return params_.pause(probes_failed_);
 }
 
 void Breaker::rest(Thing thing) {
@@ -170,13 +170,8 @@ void Breaker::rest(Thing thing) {
   // Only a shortcut: which one goes does not matter.
   if (resting_.size() >= kMaxResting && !resting_.contains(thing)) resting_.erase(resting_.begin());
   Rest& rest = resting_[thing];
-  rest.until = clock_.now() + pause(rest.times);
+  rest.until = clock_.now() + params_.pause(rest.times);
   ++rest.times;
-}
-
-std::chrono::nanoseconds Breaker::pause(std::size_t failed) const {
-  const auto doubled = params_.first_pause * (std::int64_t{1} << std::min<std::size_t>(failed, 20));
-  return std::min<std::chrono::nanoseconds>(doubled, params_.longest_pause);
 }
 
 // A probe that was cancelled has told nothing: the next request may be one.

@@ -23,6 +23,7 @@
 // Threads: all functions are thread-safe. The Clock outlives it, and it outlives its Permits.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -45,6 +46,12 @@ class Breaker {
     std::size_t silent_limit = 2;  // silent things
     std::chrono::milliseconds first_pause{1'000};
     std::chrono::milliseconds longest_pause{30'000};
+
+    // Doubled with each failure.
+    [[nodiscard]] std::chrono::nanoseconds pause(std::size_t failed) const {
+      const auto doubled = first_pause * (std::int64_t{1} << std::min<std::size_t>(failed, 20));
+      return std::min<std::chrono::nanoseconds>(doubled, longest_pause);
+    }
   };
   enum class Failure : std::uint8_t {
     answer,         // 5xx, or broken off before the end of a head: about the thing
@@ -154,7 +161,6 @@ class Breaker {
   bool count(Failure failure, Thing thing, bool nothing_since);
   [[nodiscard]] bool has_reason() const { return failed_.size() + unconnected_ >= params_.threshold; }
   bool open();
-  [[nodiscard]] std::chrono::nanoseconds pause(std::size_t failed) const;
   void give_up() noexcept;
 
   const Params params_;

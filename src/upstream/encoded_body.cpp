@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "upstream/aside.hpp"
+#include "upstream/one_of_few.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -30,6 +31,7 @@ class HeldBody final : public BlobBody {
   [[nodiscard]] std::uint64_t offset() const override { return 0; }
   [[nodiscard]] std::string_view media_type() const override { return rest_->media_type(); }
   [[nodiscard]] bool is_redirected() const override { return rest_->is_redirected(); }
+  [[nodiscard]] bool is_wanted() const override { return rest_->is_wanted(); }
 
   Task<Result<std::size_t>> read(std::span<std::byte> into) override {
     if (at_ < held_.size()) {
@@ -53,7 +55,7 @@ class HeldBody final : public BlobBody {
   const std::unique_ptr<BlobBody> rest_;
 };
 
-// Decodes what comes of another body.
+// Decodes what comes of another body. It is never "wanted": it could be taken up at its beginning alone.
 class DecodedBody final : public BlobBody {
  public:
   DecodedBody(std::unique_ptr<BlobBody> encoded, Coding coding, std::optional<std::uint64_t> size)
@@ -238,14 +240,16 @@ bool is_taken_for_encoded(const BlobBody& body, Coding coding, const oci::Digest
   return is_compressed_twice(coding, held);
 }
 
-// On the loop where that takes no time. What it decodes to may be a thousand times as long.
+// Compares in place where that takes no time. Decoding goes to a thread: the output may be many times as long.
 Task<Result<EncodedBlobs::Known>> find_form(std::shared_ptr<const std::string> held, Coding coding, oci::Digest digest,
                                             EncodedBlobs& blobs) {
   if (held->size() <= kHashedInPlace && is_as_sent(*held, digest)) {
     co_return EncodedBlobs::Known{false, held->size()};
   }
-  const EncodedBlobs::Judging judging(blobs);
-  if (!judging.may_begin()) co_return Error(Errc::overloaded, "too many compressed blobs of that upstream at once");
+  OneOfFew judging(blobs.judged, EncodedBlobs::kMostJudged);
+  if (!judging.take()) {
+    co_return Error(Errc::overloaded, "too many compressed blobs of this upstream are being decoded; try again");
+  }
   const auto given_up = std::make_shared<std::atomic<bool>>(false);
   const std::shared_ptr<void> waits(nullptr, [given_up](void*) { *given_up = true; });
   co_return co_await do_aside<EncodedBlobs::Known>(

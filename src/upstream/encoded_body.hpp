@@ -39,7 +39,7 @@ class EncodedBlobs {
   static constexpr std::size_t kPeekBytes = std::size_t{64} << 10;
   static constexpr std::size_t kMaxHeldBytes = std::size_t{16} << 20;   // of one blob, as it is sent
   static constexpr std::size_t kMaxHeldInAll = std::size_t{128} << 20;  // of all
-  // Of what is held. Layers are compressed already: one that is many times as long, decoded, is made to cost time.
+  // What a held body may decode to. Layers are compressed already, so one that gets many times as long is a bomb.
   static constexpr std::uint64_t kMaxDecodedBytes = std::uint64_t{1} << 30;
   static constexpr std::uint64_t kAlwaysDecodedBytes = std::uint64_t{16} << 20;
   static constexpr std::uint64_t kMaxTimesDecoded = 100;
@@ -77,32 +77,15 @@ class EncodedBlobs {
   };
   [[nodiscard]] std::size_t held_bytes() const noexcept { return *held_; }
 
-  // One of the few that are decoded at the same time to be judged, each on a thread of its own.
-  class Judging {
-   public:
-    explicit Judging(EncodedBlobs& blobs) : judged_(blobs.judged_) {
-      taken_ = judged_->fetch_add(1) < kMostJudged;
-      if (!taken_) judged_->fetch_sub(1);
-    }
-    Judging(Judging&&) = delete;
-    Judging& operator=(Judging&&) = delete;
-    ~Judging() {
-      if (taken_) judged_->fetch_sub(1);
-    }
-    [[nodiscard]] bool may_begin() const noexcept { return taken_; }
-
-   private:
-    static constexpr int kMostJudged = 4;
-    std::shared_ptr<std::atomic<int>> judged_;
-    bool taken_ = false;
-  };
+  // How many are being decoded to be judged, each on a thread of its own.
+  static constexpr int kMostJudged = 4;
+  std::atomic<int> judged{0};
 
  private:
   std::mutex mutex_;  // guards known_ and claimed_
   SieveMap<oci::Digest, Known> known_{10'000};
   SieveMap<oci::Digest, std::uint64_t> claimed_{10'000};
   const std::shared_ptr<std::atomic<std::size_t>> held_ = std::make_shared<std::atomic<std::size_t>>(0);
-  const std::shared_ptr<std::atomic<int>> judged_ = std::make_shared<std::atomic<int>>(0);
 };
 
 // Finds out which it is, and gives the blob. `body` begins at the first byte. `blobs` is used until this returns.

@@ -1,7 +1,9 @@
 #include "upstream/exchange.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <random>
+#include <variant>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -11,6 +13,7 @@
 #include "base/log.hpp"
 #include "runtime/timer.hpp"
 #include "upstream/next_page.hpp"
+#include "upstream/one_of_few.hpp"
 
 namespace sluice::upstream {
 namespace {
@@ -34,17 +37,26 @@ Task<bool> sleep_for(milliseconds duration) {
   co_return !interrupted;
 }
 
+// `||` waits for a success, and Silence::found() may never be one: what is thrown goes past it.
+Task<std::variant<Result<Transport::Answer>, std::exception_ptr>> carried(Task<Result<Transport::Answer>> answer) {
+  try {
+    co_return co_await std::move(answer);
+  } catch (...) {
+    co_return std::current_exception();
+  }
+}
+
 // The answer, or nothing where the endpoint is found silent meanwhile. `silence` may be null.
 Task<std::optional<Result<Transport::Answer>>> unless_found(Task<Result<Transport::Answer>> answer, Silence* silence) {
   if (silence == nullptr) co_return co_await std::move(answer);
   using namespace asio::experimental::awaitable_operators;
-  auto ended = co_await (std::move(answer) || silence->found());
-  if (ended.index() != 0) {
-    const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
-    if (state.cancelled() != asio::cancellation_type::none) co_return Error(Errc::cancelled);
-    co_return std::nullopt;
-  }
-  co_return std::optional<Result<Transport::Answer>>(std::get<0>(std::move(ended)));
+  // The three of them side by side: what carried() has, and nothing.
+  auto ended = co_await (carried(std::move(answer)) || silence->found());
+  if (auto* const answered = std::get_if<0>(&ended)) co_return std::move(*answered);
+  if (const auto* const thrown = std::get_if<1>(&ended)) std::rethrow_exception(*thrown);
+  const asio::cancellation_state state = co_await asio::this_coro::cancellation_state;
+  if (state.cancelled() != asio::cancellation_type::none) co_return Error(Errc::cancelled);
+  co_return std::nullopt;
 }
 
 // As they stand in the head, for a client that answers them itself.
@@ -152,7 +164,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
   std::optional<Result<Transport::Answer>> ended = co_await unless_found(endpoints_[endpoint]->ask(asked), silence);
   if (!ended) {
     tried.error = Error(Errc::upstream_timeout,
-                        fmt::format("{} {}{}: no answer yet, and another request there got none in time",
+                        fmt::format("{} {}{}: gave up waiting: another request to this endpoint timed out",
                                     request.method, endpoints_[endpoint]->base().authority(), request.path));
     tried.again = !request.is_hint;
     tried.elsewhere = true;
@@ -373,25 +385,11 @@ milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
   return milliseconds(static_cast<std::int64_t>(static_cast<double>(limited.count()) * factor));
 }
 
-class HttpRegistry::Exchange::SlowPlace {
- public:
-  explicit SlowPlace(std::atomic<std::size_t>& taken) : taken_(taken), order_(taken.fetch_add(1)) {}
-  SlowPlace(const SlowPlace&) = delete;
-  SlowPlace& operator=(const SlowPlace&) = delete;
-  ~SlowPlace() { taken_.fetch_sub(1); }
-  // How many had one before.
-  [[nodiscard]] std::size_t order() const noexcept { return order_; }
-
- private:
-  std::atomic<std::size_t>& taken_;
-  const std::size_t order_;
-};
-
 Task<std::optional<HttpRegistry::Exchange::Tried>> HttpRegistry::Exchange::ask_slowly(Request request,
                                                                                       std::uint64_t silent) {
-  const SlowPlace place(slow_);
   // Each holds a slot: others need some too.
-  if (place.order() >= std::max<std::size_t>(params.max_connections / 4, 1)) co_return std::nullopt;
+  OneOfFew place(slow_, static_cast<int>(std::max<std::size_t>(params.max_connections / 4, 1)));
+  if (!place.take()) co_return std::nullopt;
   for (const std::size_t endpoint : order(request)) {
     if (endpoint >= 64 || ((silent >> endpoint) & 1) == 0) continue;
     // A probe that was silent, too, is an outage and not a slow blob.

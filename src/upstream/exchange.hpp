@@ -99,7 +99,6 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
     std::chrono::steady_clock::duration waited{0};
   };
   // A place among those that wait long for a first byte.
-  class SlowPlace;
 
   // `moves_on`: ends at once when another request finds the endpoint silent, so that the next one is asked.
   runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit,
@@ -125,7 +124,7 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
   // Asks it in the background, as long as it is silent and somebody needs the Exchange.
   static runtime::Task<void> ask_while_silent(std::weak_ptr<Exchange> exchange, std::size_t endpoint);
   // Whether GET /v2/ is answered there; the breaker hears of it. `number`: how often it was asked so before.
-  runtime::Task<bool> answers_plain(std::size_t endpoint, std::size_t number);
+  runtime::Task<void> ask_plain_once(std::size_t endpoint, std::size_t number);
   void rest(const Request& request, std::uint64_t silent);
   [[nodiscard]] std::vector<std::size_t> order(const Request& request) const;
   // The same for a round, with those behind the others that are silent.
@@ -139,7 +138,7 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
   std::vector<std::unique_ptr<Endpoint>> endpoints_;
   BrokenDownloads broken_;
   Throttled throttled_;
-  std::atomic<std::size_t> slow_{0};  // those in ask_slowly
+  std::atomic<int> slow_{0};  // those in ask_slowly
 };
 
 }  // namespace sluice::upstream

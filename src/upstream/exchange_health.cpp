@@ -69,8 +69,12 @@ std::vector<std::size_t> HttpRegistry::Exchange::order_of_round(const Request& r
   std::vector<std::size_t> out = order(request);
   if (out.size() < 2) return out;
   std::vector<std::size_t> avoided;
+  // One trial at most, by the request that goes there first; none by what nobody waits for.
+  bool may_try = !request.urgency || request.urgency->raised();
   std::erase_if(out, [&](std::size_t endpoint) {
-    const bool behind = endpoints_[endpoint]->silence().is_avoided();
+    Silence& silence = endpoints_[endpoint]->silence();
+    const bool behind = may_try ? !silence.goes_first() : !silence.is_well();
+    may_try = may_try && behind;
     if (behind) avoided.push_back(endpoint);
     return behind;
   });
@@ -106,10 +110,8 @@ Task<void> HttpRegistry::Exchange::ask_while_silent(std::weak_ptr<Exchange> exch
       if (!self) co_return;
       Endpoint& asked = *self->endpoints_[endpoint];
       if (!asked.silence().goes_on()) co_return;
-      if (co_await self->answers_plain(endpoint, number)) {
-        asked.silence().answers_plain();
-        continue;
-      }
+      co_await runtime::attempt("upstream", self->ask_plain_once(endpoint, number));
+      if (!asked.silence().goes_on()) co_return;
       pause = std::max<std::chrono::nanoseconds>(asked.pause_left(Breaker::thing(kPlain)),
                                                  self->params.breaker.first_pause);
     }
@@ -117,28 +119,27 @@ Task<void> HttpRegistry::Exchange::ask_while_silent(std::weak_ptr<Exchange> exch
   }
 }
 
-Task<bool> HttpRegistry::Exchange::answers_plain(std::size_t endpoint, std::size_t number) {
+Task<void> HttpRegistry::Exchange::ask_plain_once(std::size_t endpoint, std::size_t number) {
   Endpoint& asked = *endpoints_[endpoint];
   const bool was_well = asked.is_well();
   // An outage is silence about different things, and this is asked at different times.
   const Breaker::Thing thing = Breaker::thing(fmt::format("{}{}", kPlain, number));
   std::optional<Breaker::Permit> permit = was_well ? std::optional(asked.watch(thing)) : asked.enter(thing, true);
-  if (!permit) co_return false;
+  if (!permit) co_return;
   Request request{"GET", std::string(kPlain), {}, {}, Wanted::registry, false};
-  request.patience = params.probe_timeout;
   const std::optional<Result<void>> answered = co_await ask_about_endpoint(endpoint, std::move(request));
-  if (!answered) co_return false;
+  if (!answered) co_return;
   if (*answered) {
     // While the breaker is closed this answer says nothing about the things that were silent.
     if (!was_well) asked.succeeded(std::move(*permit));
-    co_return true;
+    asked.silence().answers_plain();
+    co_return;
   }
   const Error& error = answered->error();
   auto how = Breaker::Failure::answer;
   if (error.code == Errc::upstream_timeout) how = Breaker::Failure::silence;
   if (error.code == Errc::upstream_unreachable) how = Breaker::Failure::no_connection;
   asked.failed(std::move(*permit), how, error);
-  co_return false;
 }
 
 HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& request) const {
@@ -160,12 +161,10 @@ HttpRegistry::Exchange::Tried HttpRegistry::Exchange::all_down(const Request& re
   const auto again = std::max(std::chrono::ceil<std::chrono::seconds>(pause), std::chrono::seconds(1));
   std::string why;
   if (is_down) {
-    why = fmt::format("{} is down: {} gave no usable answer a moment ago; asked again in {} s", params.name, hosts,
-                      again.count());
+    why = fmt::format("{} is down: no usable answer from {}; next try in {} s", params.name, hosts, again.count());
   } else {
     // The endpoints are well, and what was asked for alone has to wait; or they answer again in this very moment.
-    why = fmt::format("{}: what was asked for did not come in time a moment ago; asked again in {} s", params.name,
-                      again.count());
+    why = fmt::format("{}: this request timed out a moment ago; next try in {} s", params.name, again.count());
   }
   tried.error = Error(Errc::upstream_down, std::move(why), again);
   tried.again = request.patient || hosts.empty();

@@ -89,7 +89,8 @@ Result<std::uint64_t> size_by_range(const http::ReceivedHead& head, std::optiona
     return *content_length;
   }
   if (is_whole(head.status) && may_be_page(head)) {
-    return Error(Errc::upstream_protocol, "upstream may have sent a page in place of the blob, and tells no size");
+    return Error(Errc::upstream_protocol,
+                 "upstream sent text and told no length: it may be an error page and not the blob");
   }
   if (head.status == 206 && range && range->first == 0 && range->last == 0 && range->size) return *range->size;
   // RFC 9110 section 15.5.17: no byte 0 to give, so it is empty.
@@ -310,7 +311,7 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
     co_return co_await exchange_->refuse(std::move(*answer), Wanted::blob);
   }
   *coding = coding_of(answer->response->head());
-  if (!last) exchange_->download_begun(digest.to_string(), answer->endpoint);
+  if (!last && exchange_->has_several_endpoints()) exchange_->download_begun(digest.to_string(), answer->endpoint);
   HttpBlobBody::OnFailure on_failure = [exchange = exchange_.get(), digest,
                                         endpoint = answer->endpoint](const Error& why) {
     exchange->download_broke(digest.to_string(), endpoint, why);

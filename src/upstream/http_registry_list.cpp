@@ -11,8 +11,10 @@
 #include "upstream/aside.hpp"
 #include "upstream/coding.hpp"
 #include "upstream/content.hpp"
+#include "upstream/encoded_body.hpp"
 #include "upstream/exchange.hpp"
 #include "upstream/next_page.hpp"
+#include "upstream/one_of_few.hpp"
 
 namespace sluice::upstream {
 
@@ -27,33 +29,11 @@ bool is_referrers(std::string_view path) { return path.find("/referrers/") != st
 // What registries without the referrers API answer at its path besides 404.
 bool is_no_api(int status) { return status == 405 || status == 406 || status == 410 || status == 501; }
 
-// One of the few that may hold a large list in memory.
-class LargeList {
- public:
-  explicit LargeList(std::atomic<int>& count) : count_(count) {}
-  LargeList(const LargeList&) = delete;
-  LargeList& operator=(const LargeList&) = delete;
-  ~LargeList() {
-    if (taken_) count_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
-  // Idempotent; false when there are too many already.
-  bool take() {
-    constexpr int kMost = 2;
-    if (taken_) return true;
-    taken_ = count_.fetch_add(1, std::memory_order_relaxed) < kMost;
-    if (!taken_) count_.fetch_sub(1, std::memory_order_relaxed);
-    return taken_;
-  }
-
- private:
-  std::atomic<int>& count_;
-  bool taken_ = false;
-};
+constexpr int kMostLarge = 2;  // lists that are held in memory at the same time
 
 Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t limit, std::atomic<int>& large) {
   constexpr std::size_t kPiece = std::size_t{64} << 10;
-  LargeList turn(large);
+  OneOfFew turn(large, kMostLarge);
   std::string out;
   std::size_t size = 0;
   while (true) {
@@ -74,14 +54,13 @@ Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t 
 // is.
 Task<Result<std::string>> decode_list(Coding coding, std::string body, std::atomic<int>& large) {
   if (!may_begin(coding, body)) co_return body;
-  LargeList turn(large);
+  OneOfFew turn(large, kMostLarge);
   const bool may_be_large = turn.take();
   const auto encoded = std::make_shared<const std::string>(std::move(body));
   // A list repeats itself, but not without end.
   constexpr std::size_t kAlwaysDecoded = std::size_t{1} << 20;
-  constexpr std::size_t kMaxTimesDecoded = 100;
   const std::size_t limit = std::min(may_be_large ? kMaxTagListBytes : kMaxListBytes,
-                                     std::max(kAlwaysDecoded, kMaxTimesDecoded * encoded->size()));
+                                     std::max(kAlwaysDecoded, EncodedBlobs::kMaxTimesDecoded * encoded->size()));
   co_return co_await do_aside<std::string>([encoded, coding, limit]() -> Result<std::string> {
     Result<std::string> decoded = decode(coding, *encoded, limit);
     // A deflate stream cannot be told by how it begins.

@@ -50,12 +50,12 @@ bool Silence::is_on_trial() const {
   return state_ == State::on_trial;
 }
 
-bool Silence::is_avoided() {
+bool Silence::goes_first() {
   const std::scoped_lock lock(mutex_);
-  if (state_ == State::well) return false;
-  if (state_ == State::silent || clock_.now() < next_trial_) return true;
+  if (state_ == State::well) return true;
+  if (state_ == State::silent || clock_.now() < next_trial_) return false;
   next_trial_ = clock_.now() + params_.first_pause;
-  return false;
+  return true;
 }
 
 bool Silence::note() {
@@ -77,9 +77,7 @@ void Silence::answers_plain() {
   if (state_ != State::silent) return;
   state_ = State::on_trial;
   next_trial_ = clock_.now();
-  if (times_ < 2) return;
-  const auto doubled = params_.first_pause * (std::int64_t{1} << std::min<std::size_t>(times_ - 2, 20));
-  next_trial_ += std::min<std::chrono::nanoseconds>(doubled, params_.longest_pause);
+  if (times_ >= 2) next_trial_ += params_.pause(times_ - 2);
 }
 
 bool Silence::goes_on() {

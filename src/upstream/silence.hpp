@@ -31,8 +31,9 @@ class Silence {
 
   [[nodiscard]] bool is_well() const;
   [[nodiscard]] bool is_on_trial() const;
-  // Whether other endpoints come first. On trial it says false once in a pause: that caller's request is the trial.
-  [[nodiscard]] bool is_avoided();
+  // Whether this endpoint comes before others. On trial it says true once in a pause: that caller's request is the
+  // trial.
+  [[nodiscard]] bool goes_first();
   // A request got no answer in time. True: the caller starts the task that asks /v2/ for as long as goes_on() says so.
   [[nodiscard]] bool note();
   // A request got an answer, whatever it says.

@@ -1,10 +1,10 @@
-// Urgency: of a download that nobody waits for: nobody has asked for it yet, or all who did have left. It gets its turn
-// when nobody else waits for one, and gives it back when somebody does, until a client wants what it brings: then it is
-// a request like others.
+// Urgency: of a download, or a question about a blob, that nobody waits for: nobody has asked for it yet, or all who
+// did have left. It gets its turn when nobody else waits for one, until a client wants what it brings: then it is a
+// request like others. A download gives its turn back when somebody waits; a question ends soon, and never looks.
 //
 //   state    waits for its turn         holds a turn
 //   ahead    behind everybody           must_yield() once others wait: let go of the connection, ask again for the rest
-//   raised   with the heavy ones        keeps it
+//   raised   with others of its kind    keeps it
 //
 // lower() takes raise() back.
 //

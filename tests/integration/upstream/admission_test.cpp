@@ -19,6 +19,36 @@ Reply held(const std::shared_ptr<Gate>& gate) {
 
 Task<bool> nothing() { co_return true; }
 
+// Requests that enter one Admission. Its gauge tells how many wait.
+template <class AnyClock>
+struct Queueing {
+  using Turned = Result<Admission::Turn>;
+
+  explicit Queueing(AdmissionRules::Params rules) : admission({rules, 20s}, clock, nullptr, &waiting) {}
+  ~Queueing() { loops.stop(); }
+
+  static Task<Turned> enter(Admission* in, Lane lane, std::shared_ptr<Urgency> urgency, IpAddress client) {
+    co_return co_await in->enter(lane, std::move(urgency), std::nullopt, client);
+  }
+  auto run(Lane lane, std::shared_ptr<Urgency> urgency = nullptr, IpAddress client = {}) {
+    return loops.run(enter(&admission, lane, std::move(urgency), client));
+  }
+  auto start(Lane lane, std::shared_ptr<Urgency> urgency = nullptr, IpAddress client = {}) {
+    return loops.start(enter(&admission, lane, std::move(urgency), client));
+  }
+  void until_waiting(std::int64_t count) const {
+    const auto give_up = std::chrono::steady_clock::now() + 20s;
+    while (waiting.value() != count && std::chrono::steady_clock::now() < give_up) std::this_thread::yield();
+    REQUIRE(waiting.value() == count);
+  }
+
+  test::LoopRunner loops;
+  AnyClock clock;
+  metrics::Registry metrics;
+  metrics::Gauge& waiting = metrics.gauge("waiting", "");
+  Admission admission;
+};
+
 }  // namespace
 
 TEST_CASE("Admission: over all loops, and HEADs do not wait behind blobs", "[upstream]") {
@@ -77,88 +107,69 @@ TEST_CASE("Admission: whose turn does not come, and who is cancelled", "[upstrea
 }
 
 TEST_CASE("Admission: what nobody waits for makes room, and waits until it is raised", "[upstream]") {
-  test::LoopRunner loops;
-  SystemClock clock;
-  metrics::Registry metrics;
-  metrics::Gauge& waiting = metrics.gauge("waiting", "");
-  const auto until_waiting = [&](std::int64_t count) {
-    while (waiting.value() != count) std::this_thread::yield();
-  };
-  Admission admission({{.slots = 1}, 20s}, clock, nullptr, &waiting);
-  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
-    co_return co_await in->enter(lane, std::move(urgency));
-  };
+  Queueing<SystemClock> queue({.slots = 1});
   const auto first = std::make_shared<Urgency>();
   const auto second = std::make_shared<Urgency>();
-  auto ahead = loops.run(enter(&admission, Lane::heavy, first));
+  auto ahead = queue.run(Lane::heavy, first);
   REQUIRE(ahead);
   CHECK_FALSE(first->must_yield());
   // Behind others of its kind it just waits.
-  auto behind = loops.start(enter(&admission, Lane::heavy, second));
-  until_waiting(1);
+  auto behind = queue.start(Lane::heavy, second);
+  queue.until_waiting(1);
   CHECK_FALSE(first->must_yield());
-  auto client = loops.start(enter(&admission, Lane::heavy, nullptr));
+  auto client = queue.start(Lane::heavy);
   while (!first->must_yield()) std::this_thread::yield();
   ahead = Error(Errc::closed);
   auto served = client.get();
   REQUIRE(served);
-  until_waiting(1);
+  queue.until_waiting(1);
   // Now that it is waited for it stands in the queue of the others, before who comes later.
   second->raise();
-  auto later = loops.start(enter(&admission, Lane::heavy, nullptr));
-  until_waiting(2);
+  auto later = queue.start(Lane::heavy);
+  queue.until_waiting(2);
   served = Error(Errc::closed);
   auto raised = behind.get();
   REQUIRE(raised);
   CHECK_FALSE(second->must_yield());
-  CHECK(waiting.value() == 1);
+  CHECK(queue.waiting.value() == 1);
   raised = Error(Errc::closed);
   CHECK(later.get());
 
-  // One that was raised keeps its turn.
+  // One that was raised keeps its turn, and says that others want one.
   const auto third = std::make_shared<Urgency>();
-  ahead = loops.run(enter(&admission, Lane::heavy, third));
+  ahead = queue.run(Lane::heavy, third);
   REQUIRE(ahead);
   third->raise();
-  client = loops.start(enter(&admission, Lane::light, nullptr));
-  until_waiting(1);
+  CHECK_FALSE(ahead->is_wanted());
+  client = queue.start(Lane::light);
+  queue.until_waiting(1);
   CHECK_FALSE(third->must_yield());
+  CHECK(ahead->is_wanted());
   ahead = Error(Errc::closed);
   CHECK(client.get());
-  loops.stop();
 }
 
 TEST_CASE("Admission: a question that nobody waits for comes behind others, until it is raised", "[upstream]") {
-  test::LoopRunner loops;
-  SystemClock clock;
-  metrics::Registry metrics;
-  metrics::Gauge& waiting = metrics.gauge("waiting", "");
-  const auto until_waiting = [&](std::int64_t count) {
-    while (waiting.value() != count) std::this_thread::yield();
-  };
-  Admission admission({{.slots = 4}, 20s}, clock, nullptr, &waiting);
-  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
-    co_return co_await in->enter(lane, std::move(urgency));
-  };
+  Queueing<SystemClock> queue({.slots = 4});
   std::vector<Result<Admission::Turn>> turns;
-  for (int i = 0; i < 4; ++i) turns.push_back(loops.run(enter(&admission, Lane::light, nullptr)));
+  for (int i = 0; i < 4; ++i) turns.push_back(queue.run(Lane::light));
   const auto urgency = std::make_shared<Urgency>();
-  auto question = loops.start(enter(&admission, Lane::light, urgency));
-  until_waiting(1);
-  auto client = loops.start(enter(&admission, Lane::light, nullptr));
-  until_waiting(2);
+  auto question = queue.start(Lane::light, urgency);
+  queue.until_waiting(1);
+  auto client = queue.start(Lane::light);
+  queue.until_waiting(2);
   turns[0] = Error(Errc::closed);
   auto served = client.get();
   REQUIRE(served);
-  until_waiting(1);
+  queue.until_waiting(1);
   // With the other questions now, which come before blobs.
-  auto blob = loops.start(enter(&admission, Lane::heavy, nullptr));
-  until_waiting(2);
+  auto blob = queue.start(Lane::heavy);
+  queue.until_waiting(2);
   urgency->raise();
   turns[1] = Error(Errc::closed);
   auto raised = question.get();
   REQUIRE(raised);
-  until_waiting(1);
+  queue.until_waiting(1);
   turns[2] = Error(Errc::closed);
   auto downloads = blob.get();
   REQUIRE(downloads);
@@ -167,60 +178,41 @@ TEST_CASE("Admission: a question that nobody waits for comes behind others, unti
   // A download makes room, and not a question, which does not look.
   const auto download = std::make_shared<Urgency>();
   const auto asking = std::make_shared<Urgency>();
-  auto first = loops.run(enter(&admission, Lane::heavy, download));
-  auto second = loops.run(enter(&admission, Lane::light, asking));
+  auto first = queue.run(Lane::heavy, download);
+  auto second = queue.run(Lane::light, asking);
   REQUIRE((first && second));
-  for (const std::size_t i : {0U, 1U}) turns[i] = loops.run(enter(&admission, Lane::light, nullptr));
-  client = loops.start(enter(&admission, Lane::light, nullptr));
+  for (const std::size_t i : {0U, 1U}) turns[i] = queue.run(Lane::light);
+  client = queue.start(Lane::light);
   while (!download->must_yield()) std::this_thread::yield();
   CHECK_FALSE(asking->must_yield());
   first = Error(Errc::closed);
   CHECK(client.get());
-  loops.stop();
 }
 
 TEST_CASE("Admission: clients take turns", "[upstream]") {
-  test::LoopRunner loops;
-  SystemClock clock;
-  metrics::Registry metrics;
-  metrics::Gauge& waiting = metrics.gauge("waiting", "");
-  Admission admission({{.slots = 1}, 20s}, clock, nullptr, &waiting);
-  const auto enter = [](Admission* in, IpAddress client) -> Task<Result<Admission::Turn>> {
-    co_return co_await in->enter(Lane::light, nullptr, std::nullopt, client);
-  };
+  Queueing<SystemClock> queue({.slots = 1});
   const IpAddress many = *IpAddress::parse("10.0.0.1");
   const IpAddress one = *IpAddress::parse("10.0.0.2");
-  auto held = loops.run(enter(&admission, many));
+  auto held = queue.run(Lane::light, nullptr, many);
   std::vector<std::future<Result<Admission::Turn>>> queued;
   for (std::int64_t i = 1; i <= 50; ++i) {
-    queued.push_back(loops.start(enter(&admission, many)));
-    while (waiting.value() != i) std::this_thread::yield();
+    queued.push_back(queue.start(Lane::light, nullptr, many));
+    queue.until_waiting(i);
   }
-  auto late = loops.start(enter(&admission, one));
-  while (waiting.value() != 51) std::this_thread::yield();
+  auto late = queue.start(Lane::light, nullptr, one);
+  queue.until_waiting(51);
   held = Error(Errc::closed);
   held = queued.front().get();
   held = Error(Errc::closed);
   held = late.get();
   CHECK(held);
-  CHECK(waiting.value() == 49);
+  CHECK(queue.waiting.value() == 49);
   held = Error(Errc::closed);
   for (std::size_t i = 1; i < queued.size(); ++i) CHECK(queued[i].get());
-  loops.stop();
 }
 
 TEST_CASE("Admission: what nobody waits for any more makes room, until somebody does again", "[upstream]") {
-  test::LoopRunner loops;
-  SystemClock clock;
-  metrics::Registry metrics;
-  metrics::Gauge& waiting = metrics.gauge("waiting", "");
-  const auto until_waiting = [&](std::int64_t count) {
-    while (waiting.value() != count) std::this_thread::yield();
-  };
-  Admission admission({{.slots = 3}, 20s}, clock, nullptr, &waiting);
-  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
-    co_return co_await in->enter(lane, std::move(urgency));
-  };
+  Queueing<SystemClock> queue({.slots = 3});
   const auto raised = [] {
     auto urgency = std::make_shared<Urgency>();
     urgency->raise();
@@ -228,12 +220,12 @@ TEST_CASE("Admission: what nobody waits for any more makes room, until somebody 
   };
   const auto first = raised();
   const auto second = raised();
-  auto one = loops.run(enter(&admission, Lane::heavy, first));
-  auto two = loops.run(enter(&admission, Lane::heavy, second));
+  auto one = queue.run(Lane::heavy, first);
+  auto two = queue.run(Lane::heavy, second);
   REQUIRE(one);
   REQUIRE(two);
-  auto client = loops.start(enter(&admission, Lane::heavy, nullptr));
-  until_waiting(1);
+  auto client = queue.start(Lane::heavy);
+  queue.until_waiting(1);
   // Both are waited for.
   CHECK_FALSE(first->must_yield());
   CHECK_FALSE(second->must_yield());
@@ -248,14 +240,14 @@ TEST_CASE("Admission: what nobody waits for any more makes room, until somebody 
   auto served = client.get();
   REQUIRE(served);
   // Behind others from now on.
-  auto again = loops.start(enter(&admission, Lane::heavy, first));
-  until_waiting(1);
-  auto later = loops.start(enter(&admission, Lane::heavy, nullptr));
-  until_waiting(2);
+  auto again = queue.start(Lane::heavy, first);
+  queue.until_waiting(1);
+  auto later = queue.start(Lane::heavy);
+  queue.until_waiting(2);
   served = Error(Errc::closed);
   auto before = later.get();
   REQUIRE(before);
-  CHECK(waiting.value() == 1);
+  CHECK(queue.waiting.value() == 1);
   before = Error(Errc::closed);
   CHECK(again.get());
   two = Error(Errc::closed);
@@ -264,10 +256,9 @@ TEST_CASE("Admission: what nobody waits for any more makes room, until somebody 
   first->lower();
   std::vector<Result<Admission::Turn>> all;
   for (int i = 0; i < 2; ++i) {
-    all.push_back(loops.run(enter(&admission, Lane::heavy, nullptr)));
+    all.push_back(queue.run(Lane::heavy));
     CHECK(all.back());
   }
-  loops.stop();
 }
 
 TEST_CASE("Admission: what nobody waits for gives up, or is cancelled", "[upstream]") {
@@ -326,31 +317,26 @@ TEST_CASE("Rate limit: Docker Hub's fields become metrics", "[upstream]") {
 }
 
 TEST_CASE("Admission: being raised while a look is due cancels no wait", "[upstream][doors]") {
-  test::LoopRunner loops;
-  ManualClock clock;
-  metrics::Registry metrics;
-  metrics::Gauge& waiting = metrics.gauge("waiting", "");
-  Admission admission({{.slots = 64, .per_second = 10}, 20s}, clock, nullptr, &waiting);
-  const auto enter = [](Admission* in, Lane lane, std::shared_ptr<Urgency> urgency) -> Task<Result<Admission::Turn>> {
-    co_return co_await in->enter(lane, std::move(urgency));
-  };
-  for (int i = 0; i < 10; ++i) REQUIRE(loops.run(enter(&admission, Lane::heavy, nullptr)));
+  Queueing<ManualClock> queue({.slots = 64, .per_second = 10});
+  const auto begun = queue.run(Lane::heavy);
+  for (int i = 1; i < 10; ++i) REQUIRE(queue.run(Lane::heavy));
   const auto urgency = std::make_shared<Urgency>();
-  auto waits = loops.start(enter(&admission, Lane::heavy, urgency));
-  while (waiting.value() != 1) std::this_thread::yield();
+  auto waits = queue.start(Lane::heavy, urgency);
+  queue.until_waiting(1);
+  // To give a slot back does not help who waits for the rate.
+  CHECK_FALSE(begun->is_wanted());
   // The loop is busy until the look at the rate is due, and raises it just before that look: what then wakes it for its
   // new lane finds it there.
-  const runtime::Executor on = loops.pool().at(0).get_executor();
+  const runtime::Executor on = queue.loops.pool().at(0).get_executor();
   runtime::asio::post(on, [on, urgency] {
     runtime::asio::post(on, [urgency] { urgency->raise(); });
     std::this_thread::sleep_for(300ms);
   });
   CHECK(waits.wait_for(1s) == std::future_status::timeout);
-  clock.advance(1s);
+  queue.clock.advance(1s);
   const auto turn = waits.get();
   CHECK(turn);
-  CHECK(waiting.value() == 0);
-  loops.stop();
+  CHECK(queue.waiting.value() == 0);
 }
 
 TEST_CASE("Admission: who is cancelled in the moment of its turn loses no slot", "[upstream][doors]") {

@@ -77,7 +77,7 @@ TEST_CASE("list: the next page is the first link of that relation", "[upstream]"
   CHECK_FALSE(got->next_is_unusable);
 }
 
-TEST_CASE("list: any answer that has the whole", "[upstream]") {
+TEST_CASE("list: a 203, and a 206 that has all of it, are taken", "[upstream]") {
   Bench bench;
   Reply reply = page(R"({"tags":["a"]})");
   reply.status = 203;

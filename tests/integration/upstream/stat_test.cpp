@@ -181,6 +181,12 @@ TEST_CASE("stat_blob: a registry that tells no sizes is asked by one GET of one 
   CHECK(bench.origin.count(Bench::blob(name), "GET") == 5);
   // What upstream does not have is another answer.
   CHECK(bench.stat(ScriptedOrigin::digest_of("nobody has it")).error().code == Errc::blob_unknown);
+  // So is a text, which may be about the blob.
+  for (const char* type : {"text/plain", "application/json"}) {
+    untold.fields = {{"Content-Type", type}};
+    bench.origin.respond(Bench::blob(name), [untold](const Request&) { return untold; });
+    CHECK(bench.stat(name).error().code == Errc::upstream_protocol);
+  }
 }
 
 TEST_CASE("stat_blob: an empty blob", "[upstream]") {

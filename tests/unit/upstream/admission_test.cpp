@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "upstream/fair_queue.hpp"
+#include "base/fair_queue.hpp"
 #include "upstream/rate_limit.hpp"
 
 namespace sluice::upstream {

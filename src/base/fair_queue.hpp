@@ -1,5 +1,5 @@
-// FairQueue: what waits, by the client for whom it does. The clients take turns; what one client waits for comes in the
-// order in which it came. So who asks for much waits for itself and hardly for others. Not thread-safe.
+// FairQueue: items that wait, by client. The clients take turns; the items of one client keep their order. So a client
+// with many items delays itself and hardly others. Not thread-safe.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 #include "base/network.hpp"
 
-namespace sluice::upstream {
+namespace sluice {
 
 template <class T>
 class FairQueue {
@@ -24,7 +24,7 @@ class FairQueue {
   }
 
   // What comes next. Only where there is something.
-  [[nodiscard]] const T& front() const { return lines_.at(turns_.front()).front(); }
+  [[nodiscard]] T& front() { return lines_.at(turns_.front()).front(); }
   void pop() {
     const auto at = lines_.find(turns_.front());
     at->second.pop_front();
@@ -55,4 +55,4 @@ class FairQueue {
   std::list<IpAddress> turns_;                                        // the keys of lines_
 };
 
-}  // namespace sluice::upstream
+}  // namespace sluice

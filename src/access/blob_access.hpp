@@ -107,9 +107,10 @@ class BlobAccess {
   // Whether what is known lets a client with that route in.
   [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
 
-  // How long the blob is that lies at rest, or arrives, for clients of that route; nothing where there is none. What
-  // upstream says of another length is about something else, and an odd answer: it lets nobody in. Set before anything
-  // is asked; called on any loop.
+  // How long the blob is that lies at rest, or arrives, for clients of that route; nothing where there is none. If
+  // upstream tells another length, its answer is about something else: it counts as an odd answer and lets nobody in.
+  // Set before anything is asked; what it refers to lives until the last question has been answered. Called on any
+  // loop.
   using Sizes = std::function<std::optional<std::uint64_t>(const Route& route, const oci::Digest& digest)>;
   void expect(Sizes sizes) { sizes_ = std::move(sizes); }
 

@@ -29,6 +29,30 @@ Error odd_or_late(const Route& route, const Error& odd) {
   return unanswered(route.scope, not_in_time(route));
 }
 
+// A blob that is no longer than this is held against its digest. Where upstream tells no length, what is sent may be a
+// page that says why the blob is not.
+constexpr std::size_t kHashedBytes = std::size_t{128} << 10;
+
+runtime::Task<bool> begins_right(std::unique_ptr<upstream::BlobBody> body, oci::Digest digest,
+                                 std::optional<std::uint64_t> size) {
+  if (body->size() || !size) co_return !size || *body->size() == *size;
+  std::string held(kHashedBytes + 1, '\0');
+  std::size_t end = 0;
+  while (end < held.size()) {
+    const Result<std::size_t> n = co_await body->read(std::as_writable_bytes(std::span(held).subspan(end)));
+    if (!n) co_return false;
+    if (*n == 0) co_return oci::digest_of(digest.algorithm(), std::string_view(held).substr(0, end)) == digest;
+    end += *n;
+  }
+  co_return *size > kHashedBytes;
+}
+
+runtime::Task<Result<bool>> ask_for_beginning(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
+  Result<std::unique_ptr<upstream::BlobBody>> body = co_await route.registry->open_blob(route.repository, digest, 0);
+  if (!body) co_return body.error();
+  co_return co_await begins_right(std::move(*body), digest, size);
+}
+
 }  // namespace
 
 runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of(Route route, oci::Digest digest) {
@@ -117,38 +141,16 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route,
   co_return asked;
 }
 
-namespace {
-
-// A blob that is no longer than this is held against its digest. Where upstream tells no length, what is sent may be a
-// page that says why the blob is not.
-constexpr std::size_t kHashedBytes = std::size_t{128} << 10;
-
-runtime::Task<bool> begins_right(std::unique_ptr<upstream::BlobBody> body, oci::Digest digest,
-                                 std::optional<std::uint64_t> size) {
-  if (body->size() || !size) co_return !size || *body->size() == *size;
-  std::string held(kHashedBytes + 1, '\0');
-  std::size_t end = 0;
-  while (end < held.size()) {
-    const Result<std::size_t> n = co_await body->read(std::as_writable_bytes(std::span(held).subspan(end)));
-    if (!n) co_return false;
-    if (*n == 0) co_return oci::digest_of(digest.algorithm(), std::string_view(held).substr(0, end)) == digest;
-    end += *n;
-  }
-  co_return *size > kHashedBytes;
-}
-
-runtime::Task<Result<bool>> ask_for_beginning(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
-  Result<std::unique_ptr<upstream::BlobBody>> body = co_await route.registry->open_blob(route.repository, digest, 0);
-  if (!body) co_return body.error();
-  co_return co_await begins_right(std::move(*body), digest, size);
-}
-
-}  // namespace
-
 // The connection is closed at once.
 runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
   const Result<bool> begins = co_await in_time(route, ask_for_beginning(route, digest, size));
   co_return begins && *begins;
+}
+
+runtime::Task<void> MembershipCheck::note_unknown(Route route, oci::Digest digest) {
+  const Result<void> forgotten = co_await access_.forget(route.scope, digest);
+  static_cast<void>(forgotten);  // else it is believed until it is asked about again
+  access_.remember_unknown(route, digest);
 }
 
 }  // namespace sluice::access

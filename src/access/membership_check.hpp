@@ -36,6 +36,8 @@ class MembershipCheck {
   runtime::Task<Result<BlobAccess::Known>> with_size(Route route, oci::Digest digest, BlobAccess::Known known);
   // Whether upstream begins to send the blob, of that size where it is known. That download is let go.
   runtime::Task<bool> gives_out(Route route, oci::Digest digest, std::optional<std::uint64_t> size = std::nullopt);
+  // Upstream has just said that it does not have it: what it said before counts no more.
+  runtime::Task<void> note_unknown(Route route, oci::Digest digest);
 
  private:
   std::optional<BlobAccess::Known> peek(const Route& route, const oci::Digest& digest);

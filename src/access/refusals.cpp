@@ -24,8 +24,8 @@ Error said_unknown(Errc code, const Scope& scope, std::string_view what) {
 
 Error other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size) {
   return {Errc::upstream_protocol,
-          fmt::format("{} sends answers that cannot be used: it says that {} of {}, which has {} bytes, has {}",
-                      route.registry->name(), digest.to_string(), route.scope.str(), size, told)};
+          fmt::format("{} sends answers that cannot be used: it says {} bytes for {} of {}; the blob has {}",
+                      route.registry->name(), told, digest.to_string(), route.scope.str(), size)};
 }
 
 }  // namespace sluice::access

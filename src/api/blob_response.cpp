@@ -114,7 +114,7 @@ std::optional<http::ByteRange> closed_range(const http::RequestedRanges& asked) 
 }
 
 Error not_here_in_time() {
-  return {Errc::upstream_timeout, "the bytes have not come in time; the download goes on, so try again"};
+  return {Errc::upstream_timeout, "upstream has not sent this range in time; the download goes on, so try again"};
 }
 
 // Of what is arriving and has no known length: waits for that range, else for all of it, until the client needs an
@@ -130,9 +130,10 @@ runtime::Task<Result<std::optional<std::uint64_t>>> wait_for_range(streamcache::
   if (!have) co_return std::optional<std::uint64_t>();
   if (!*have || **have || !range || range->size() > kPassedRangeBytes) co_return *have;
   stream.advance(range->first);
-  const Result<std::uint64_t> passed = co_await stream.wait_beyond(range->last);
-  if (!passed) co_return passed.error();
-  co_return std::optional(*passed);
+  const std::optional<Result<std::uint64_t>> passed = co_await runtime::within(stream.wait_beyond(range->last), until);
+  if (!passed) co_return not_here_in_time();
+  if (!*passed) co_return passed->error();
+  co_return std::optional(**passed);
 }
 
 // Adds the time that it lives to `to`.

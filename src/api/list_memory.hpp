@@ -1,7 +1,7 @@
 // ListMemory: how much the lists take that are being sent. A list stays in memory as long as a client reads it, however
 // slowly, also when nobody keeps it otherwise; so clients that read nothing of ever new lists could fill the memory.
 //
-// What several clients read counts once, for the client that began it.
+// What several clients read counts once in all, and for each of them.
 //
 // Threads: all functions are thread-safe. Outlives what it gives out.
 #pragma once
@@ -29,19 +29,21 @@ class ListMemory {
   class [[nodiscard]] Held {
    public:
     Held() = default;
-    Held(Held&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), list_(other.list_) {}
+    Held(Held&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), list_(other.list_), client_(other.client_) {}
     Held& operator=(Held&&) = delete;
     Held(const Held&) = delete;
     Held& operator=(const Held&) = delete;
     ~Held() {
-      if (owner_ != nullptr) owner_->let_go(list_);
+      if (owner_ != nullptr) owner_->let_go(list_, client_);
     }
 
    private:
     friend class ListMemory;
-    Held(ListMemory& owner, const void* list) : owner_(&owner), list_(list) {}
+    Held(ListMemory& owner, const void* list, const IpAddress& client) : owner_(&owner), list_(list), client_(client) {}
     ListMemory* owner_ = nullptr;
     const void* list_ = nullptr;
+    IpAddress client_ = {};
   };
 
   ListMemory() = default;
@@ -53,12 +55,11 @@ class ListMemory {
 
  private:
   struct Sent {
-    std::size_t readers = 0;
     std::uint64_t bytes = 0;
-    IpAddress client;  // that began it
+    std::unordered_map<IpAddress, std::size_t, IpAddressHash> readers;  // how many of each client
   };
 
-  void let_go(const void* list);
+  void let_go(const void* list, const IpAddress& client);
 
   const Params params_ = {};
   std::mutex mutex_;  // guards what is below

@@ -218,11 +218,7 @@ runtime::Task<Result<BlobService::Opened>> BlobService::in_flight(access::Route 
       if (!known && !has_without_size(known.error().code)) co_return known.error();
       co_return Error{Errc::superseded, error.message};
     }
-    if (error.code == Errc::blob_unknown) {
-      const Result<void> forgotten = co_await access_.forget(route.scope, digest);
-      static_cast<void>(forgotten);  // else it is believed until it is asked about again
-      access_.remember_unknown(route, digest);
-    }
+    if (error.code == Errc::blob_unknown) co_await membership_.note_unknown(route, digest);
     if (is_outage(error.code)) co_return access::unanswered(route.scope, error);
     co_return error;
   }

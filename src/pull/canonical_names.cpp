@@ -108,7 +108,9 @@ runtime::Task<Result<CanonicalNames::Checked>> CanonicalNames::check(std::string
   if (same) refuted_.add();
   wrong_.add(key_of(digest, claimed));
   // One that nobody has waited for to its end has cost as much.
-  note_failed(upstream, digest, claimed);
+  note_failed(upstream, same ? fmt::format("stored {} does not hash to {}", claimed.to_string(), digest.to_string())
+                             : fmt::format("stored {} was not compared with {}: {}", claimed.to_string(),
+                                           digest.to_string(), same.error().message));
   if (!same) co_return same.error();
   co_return Checked{digest, claimed, false};
 }
@@ -148,7 +150,7 @@ bool CanonicalNames::is_awaited(const std::string& upstream) {
   return at != claims_.end() && at->second.waiting > 0;
 }
 
-void CanonicalNames::note_failed(const std::string& upstream, const oci::Digest& digest, const oci::Digest& claimed) {
+void CanonicalNames::note_failed(const std::string& upstream, const std::string& why) {
   std::size_t failed = 0;
   {
     const std::scoped_lock lock(mutex_);
@@ -156,9 +158,7 @@ void CanonicalNames::note_failed(const std::string& upstream, const oci::Digest&
     if (claims.failed == 0 || claims.failed + 1 == kMostFailures) claims.since = clock_.now();
     failed = ++claims.failed;
   }
-  log_.write(log::Level::warn, "names", upstream,
-             fmt::format("{} said that {} is another name of the stored {}; it is not", upstream, digest.to_string(),
-                         claimed.to_string()));
+  log_.write(log::Level::warn, "names", upstream, fmt::format("{}: digest alias rejected: {}", upstream, why));
   if (failed == kMostFailures) {
     log::info("names",
               fmt::format("{}: ignoring its digest aliases for ten minutes: {} were rejected", upstream, failed));

@@ -62,7 +62,7 @@ class CanonicalNames {
   runtime::Task<Result<bool>> hash(std::string upstream, oci::Digest digest, oci::Digest claimed);
   [[nodiscard]] bool believes(const std::string& upstream);
   [[nodiscard]] bool is_awaited(const std::string& upstream);
-  void note_failed(const std::string& upstream, const oci::Digest& digest, const oci::Digest& claimed);
+  void note_failed(const std::string& upstream, const std::string& why);
 
   access::BlobAccess& access_;
   store::BlobStore& store_;

@@ -137,6 +137,7 @@ runtime::Task<Result<void>> DirectRanges::ask_long(http::ByteRange question, std
   if (buffer_.empty()) buffer_.resize(std::min(shared_.params.read_bytes, kBufferBytes));
   body_ = std::move(*body);
   taking_ = std::chrono::nanoseconds(0);
+  given_at_ = std::chrono::steady_clock::now();
   body_at_ = position;
   body_end_ = question.last + 1;
   co_return Result<void>{};

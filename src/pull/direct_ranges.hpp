@@ -95,9 +95,9 @@ class DirectRanges {
   std::uint64_t body_at_ = 0;   // of the next byte of body_
   std::uint64_t body_end_ = 0;  // behind its last
   std::vector<std::byte> buffer_;
-  std::chrono::steady_clock::time_point given_at_{};  // when the client got the last bytes of body_
-  std::chrono::nanoseconds taking_{0};                // how long it has taken for those of body_ in all
-  std::size_t failures_ = 0;                          // in a row, without a byte in between
+  std::chrono::steady_clock::time_point given_at_;  // when the client got the last bytes of body_, or it began
+  std::chrono::nanoseconds taking_{0};              // how long it has taken for those of body_ in all
+  std::size_t failures_ = 0;                        // in a row, without a byte in between
   std::optional<runtime::Deadline> idle_;
 };
 

@@ -161,6 +161,7 @@ runtime::Task<void> Download::tell_size() {
     co_await shared_.access.remember(route_.scope, {digest_, *size, std::string(oci::media_type::kOctetStream)},
                                      ticket_);
   } else {
+    shared_.told_types.forget_size(fill_key(access::origin_name(route_), digest_));
     shared_.access.remember_given(route_.scope, digest_, ticket_);
   }
   writer_.set_size(machine_.size());

@@ -95,6 +95,7 @@ runtime::Task<Result<void>> Fills::run(access::Route route, oci::Digest digest,
   if (!received && writer->given_up()) received = Error{Errc::abandoned, "all readers left before the end"};
   if (received) received = co_await verify(route, digest, *writer, verifier);
   if (!received) {
+    told_types_.forget_size(fill_key(access::origin_name(route), digest));
     report_failure(received.error(), route, digest, writer->position());
     const Errc code = received.error().code;
     if (FillMachine::keeps_part(code) && !unwanted(room, route, digest)) {
@@ -102,7 +103,6 @@ runtime::Task<Result<void>> Fills::run(access::Route route, oci::Digest digest,
     }
     // Its size was remembered when upstream began to send, and what upstream sent was something else.
     if (code == Errc::digest_mismatch || code == Errc::size_mismatch) {
-      told_types_.forget_size(fill_key(access::origin_name(route), digest));
       const Result<void> forgotten = co_await access_.forget(route.scope, digest);
       static_cast<void>(forgotten);  // no worse than before: the next whole download corrects it
     }

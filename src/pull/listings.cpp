@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "access/patience.hpp"
-#include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
 #include "base/log.hpp"
 #include "pull/list_json.hpp"
@@ -138,7 +137,7 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(access::Route route) {
   const std::string key = fmt::format("{} {}", route.scope.str(), access::term_number(route));
   if (std::optional<Listed> known = fresh(key)) co_return std::move(*known);
   if (unknown_.contains(key)) {
-    co_return access::said_unknown(Errc::name_unknown, route.scope, "tags");
+    co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + route.scope.str()};
   }
   const runtime::SingleFlight<std::string, Asked>::Work work = [this, all = access::for_all(route)] {
     return ask(all);
@@ -153,7 +152,7 @@ runtime::Task<Result<Listings::Listed>> Listings::tags(access::Route route) {
     co_return Listed{asked.whole ? access::CacheResult::miss : access::CacheResult::stale, asked.names};
   }
   Error error = outcome.result.error();
-  if (error.code == Errc::manifest_unknown || error.code == Errc::name_unknown) {
+  if (is_unknown(error.code)) {
     unknown_.add(key);
     error.code = Errc::name_unknown;
     co_return error;
@@ -207,9 +206,11 @@ runtime::Task<Result<Listings::Listed>> Listings::repositories(std::shared_ptr<c
   // It may have begun before what the client knows of came.
   if (outcome.result && outcome.joined && !outcome.result->unchanged()) outcome = co_await walks_.run(key, work);
   if (!outcome.result) co_return outcome.result.error();
+  Names names = outcome.result->names;
+  std::vector<Repositories> gone;  // destroyed after the lock
   const std::scoped_lock lock(mutex_);
-  repositories_.insert(key, *outcome.result);
-  co_return Listed{access::CacheResult::hit, outcome.result->names};
+  if (!outcome.joined) gone = repositories_.insert(key, std::move(*outcome.result));
+  co_return Listed{access::CacheResult::hit, std::move(names)};
 }
 
 }  // namespace sluice::pull

@@ -67,7 +67,8 @@ class Listings {
   // As a client would pull them here: with the upstream's name in front, unless it is the default one. With `only`
   // those of that upstream, without its name. Those of upstreams with access: passthrough are left out: who may see
   // them is not known; so are those that `rules`, which may be null, do not permit.
-  // One list is kept, and serves everybody until there is another repository, upstream or rule. Errors: shutting_down.
+  // A list serves everybody until there is another repository, upstream or rule; the last two are kept. `rules` are the
+  // same ones each time. Errors: shutting_down.
   runtime::Task<Result<Listed>> repositories(std::shared_ptr<const access::Upstreams::Upstream> only,
                                              const access::RepositoryRules* rules = nullptr);
 

@@ -100,7 +100,7 @@ runtime::Task<Result<std::optional<PassThrough::Opened>>> PassThrough::open(acce
     const Result<void> opened = co_await ranges->open();
     if (!opened) {
       const Errc code = opened.error().code;
-      if (code == Errc::blob_unknown) access_.remember_unknown(route, digest);
+      if (code == Errc::blob_unknown) co_await membership_.note_unknown(route, digest);
       if (code == Errc::unsupported) {
         const std::scoped_lock lock(passed_mutex_);
         passed_.insert(key, Passed{0, true});

@@ -372,22 +372,23 @@ runtime::Task<Result<Referrers::Found>> Referrers::look_by_tag(access::Route rou
 }
 
 // What stands in while upstream is out.
-runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const access::Route& route, const oci::Digest& subject) {
+runtime::Task<std::optional<Referrers::Found>> Referrers::kept(const access::Route& route, const oci::Digest& subject,
+                                                               std::chrono::milliseconds within) {
   if (access::is_over(route)) co_return std::nullopt;
   if (const auto record = store_.catalog().tag(route.scope, record_name(subject), oci::kAllManifests)) {
-    if (clock_.wall() - record->checked_at <= stale_within()) {
+    if (clock_.wall() - record->checked_at <= within) {
       const Result<List> list = co_await stored(record->digest);
       if (list) co_return Found{access::CacheResult::stale, *list};
     }
   }
-  if (was_empty(key_of(route, subject), stale_within())) co_return Found{access::CacheResult::stale, none_};
+  if (was_empty(key_of(route, subject), within)) co_return Found{access::CacheResult::stale, none_};
   co_return std::nullopt;
 }
 
 runtime::Task<Result<Referrers::Found>> Referrers::by_tag_or_kept(access::Route route, oci::Digest subject) {
   Result<Found> found = co_await by_tag(route, subject, Absent::is_empty);
   if (found || !is_no_answer(found.error().code)) co_return found;
-  if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
+  if (std::optional<Found> stale = co_await kept(route, subject, stale_within())) co_return std::move(*stale);
   if (std::optional<Found> last = last_listed(route, subject)) co_return std::move(*last);
   co_return unlisted(route, found.error());
 }
@@ -417,18 +418,20 @@ runtime::Task<Result<Referrers::Found>> Referrers::find(access::Route route, oci
   }
   const Error error = outcome.result.error();
   if (has_no_api(error.code)) {
-    // One that has the API may answer so for a moment, or about this subject alone (distribution-spec has an empty list
-    // for it): that says nothing about others, and not that those are gone that it has listed.
+    // One that has the API may answer so for a moment, or about this subject alone (distribution-spec wants an empty
+    // list for it). That says nothing about others, and for a while nothing about those that it has listed for this
+    // one.
+    const std::chrono::milliseconds within = std::min(stale_within(), params_.trusted_despite_404);
     if (!with_api_.contains(upstream)) {
       missing_.add(scope);
-    } else if (std::optional<Found> stale = co_await kept(route, subject); stale && !stale->list->empty()) {
+    } else if (std::optional<Found> stale = co_await kept(route, subject, within); stale && !stale->list->empty()) {
       co_return std::move(*stale);
     }
     co_return co_await by_tag_or_kept(std::move(route), subject);
   }
   if (!is_no_answer(error.code)) co_return error;
   // The API's answer before the tag's.
-  if (std::optional<Found> stale = co_await kept(route, subject)) co_return std::move(*stale);
+  if (std::optional<Found> stale = co_await kept(route, subject, stale_within())) co_return std::move(*stale);
   // Nonsense at the API's path (a web page, a document of errors with a 200) may mean that there is no API: the tag
   // counts where it has referrers. That it has none makes neither nonsense nor an outage an empty list.
   const bool tag_is_known = store_.catalog().tag(route.scope, tag_of(subject), oci::kAllManifests).has_value();

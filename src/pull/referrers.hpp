@@ -7,6 +7,7 @@
 //     it is out, or throttles      ──▶ what is kept, the API's answer or the tag's, for at most `stale_for`; else 503,
 //                                      because an empty list would say "unsigned"
 //     it answers with no list      ──▶ the same; also the tag's, where it is not empty
+//     404, and it has listed before ─▶ the last list, for an hour, where that is not empty; else the tag
 //
 // Of an index under the tag upstream is asked for a hundred manifests at most per request, and where it does not have
 // one of them, not again for empty_ttl, and each time twice as long.
@@ -50,6 +51,8 @@ class Referrers {
     access::NegativeCache::Params missing{.ttl = std::chrono::minutes(10), .max_entries = 10'000};
     // How long it is believed that an upstream that has listed referrers has the API, also when it answers 404.
     access::NegativeCache::Params with_api{.ttl = std::chrono::hours(24), .max_entries = 1'000};
+    // How long a list counts that such an upstream has given before it answered 404.
+    std::chrono::milliseconds trusted_despite_404{std::chrono::hours(1)};
     // Manifests that nothing refers to and that are remembered in memory.
     std::size_t max_empty = 10'000;
   };
@@ -95,7 +98,8 @@ class Referrers {
   [[nodiscard]] std::chrono::milliseconds stale_within() const;
   runtime::Task<bool> refers_to(std::shared_ptr<const ReadyObject> manifest, oci::Digest subject);
   runtime::Task<Result<Found>> by_tag_or_kept(access::Route route, oci::Digest subject);
-  runtime::Task<std::optional<Found>> kept(const access::Route& route, const oci::Digest& subject);
+  runtime::Task<std::optional<Found>> kept(const access::Route& route, const oci::Digest& subject,
+                                           std::chrono::milliseconds within);
   runtime::Task<void> note_empty(access::Route route, oci::Digest subject);
   void forget_empty(const access::Route& route, const oci::Digest& subject);
   [[nodiscard]] bool is_fresh(const store::TagRecord& record) const;

@@ -29,8 +29,9 @@ runtime::Task<StoredManifests::Object> StoredManifests::read(oci::Digest digest,
   Object ready = is_signed(digest, name) ? nullptr : objects_.find(digest);
   if (ready && ready->media_type != media_type) ready.reset();
   const oci::Digest file = file_of(digest, name);
-  std::optional<store::Stored> stored = store_.find(file, origin);
-  if ((!ready || ready->upstream != origin) && !stored) {
+  const bool is_ours = ready && ready->upstream == origin;
+  std::optional<store::Stored> stored = is_ours ? std::nullopt : store_.find(file, origin);
+  if (!is_ours && !stored) {
     if (!store_.incomplete()) co_return nullptr;
     const Result<store::Stored> looked_up = co_await store_.stat(file);
     if (!looked_up || !store_.permits(*looked_up, origin)) co_return nullptr;

@@ -1,8 +1,8 @@
 // StoredManifests: the manifests that are here, read from memory or from the store.
 //
 // A manifest of more than kMaxInMemory bytes is answered from its open file, as a blob is, so that a client that does
-// not read costs no copy of it, however many manifests there are. Before that its file is hashed, and again when the
-// last time was kCheckedFor ago.
+// not read costs no copy of it, however many manifests there are. The file is hashed before it is sent, unless it was
+// hashed within kCheckedFor.
 //
 // The bytes of one manifest can have two types, where they do not say themselves, so one repository's word is never
 // another one's answer. Nor is one upstream's: what came with a login is given only to those who ask an upstream that

@@ -56,9 +56,16 @@ std::optional<store::TagRecord> TagRecords::find(const access::Route& route, con
 std::optional<store::TagRecord> TagRecords::find_common(const access::Route& route, const oci::Tag& tag) const {
   std::optional<store::TagRecord> record = store_.catalog().tag(route.scope, tag.str(), oci::kAllManifests);
   if (!record || !any_doubted_.load(std::memory_order_acquire)) return record;
+  const std::string key = tag_key(route.scope, tag.str());
   const std::scoped_lock lock(mutex_);
-  const Clock::Wall* const doubted = doubted_.find(tag_key(route.scope, tag.str()));
-  if (doubted != nullptr && *doubted == record->checked_at) record->checked_at -= ttl_;
+  const Clock::Wall* const doubted = doubted_.find(key);
+  if (doubted == nullptr) return record;
+  if (*doubted == record->checked_at) {
+    record->checked_at -= ttl_;  // not fresh
+  } else {                       // upstream was asked since
+    doubted_.erase(key);
+    any_doubted_.store(doubted_.size() > 0, std::memory_order_release);
+  }
   return record;
 }
 

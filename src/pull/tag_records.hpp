@@ -74,7 +74,7 @@ class TagRecords {
   mutable std::mutex mutex_;  // guards unmet_ and doubted_
   // What upstream gave in answer to types of which it has no form, by tag and removals, and by these types.
   mutable SieveMap<std::string, std::map<oci::ManifestClass, store::TagRecord>> unmet_{10'000};
-  std::atomic<bool> any_doubted_{false};
+  mutable std::atomic<bool> any_doubted_{false};               // most look-ups need no lock
   mutable SieveMap<std::string, Clock::Wall> doubted_{1'000};  // by tag: when that word came
 };
 

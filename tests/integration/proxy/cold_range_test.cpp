@@ -298,3 +298,13 @@ TEST_CASE("Proxy: ranges of an upstream with passthrough are asked for with the 
   CHECK(cache.quay().seen().ranges.size() == 1);
   CHECK(cache.quay().seen().behalves.back() == "Basic alice");
 }
+
+TEST_CASE("Proxy: a range of what upstream no longer has is unknown, and then to HEAD too", "[proxy]") {
+  Fixture cache;
+  const oci::Digest digest = cache.hub().add_blob("library/app", content(4'000'000));
+  const std::string path = blob_path("library/app", digest);
+  CHECK(head(cache.port(), path).status == 200);
+  cache.hub().fail_all(Error{Errc::blob_unknown, "gone"});
+  CHECK(get(cache.port(), path, {{"Range", "bytes=3000000-3000099"}}).status == 404);
+  CHECK(head(cache.port(), path).status == 404);
+}

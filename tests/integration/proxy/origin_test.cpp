@@ -508,6 +508,31 @@ TEST_CASE("Proxy and origin: a range of what has no known length is waited for u
   }
 }
 
+TEST_CASE("Proxy and origin: a length that only a broken download has told is not held against HEADs", "[proxy]") {
+  const std::string blob = content(1000);
+  ScriptedOrigin origin;
+  const std::string digest = origin.add_blob("library/app", blob);
+  std::atomic<int> gets{0};
+  origin.respond(ScriptedOrigin::blob_path("library/app", digest), [&](const Request& request) {
+    Reply reply = origin.regular(request);
+    if (request.method != "GET" || gets++ > 0) {
+      if (request.method == "GET") reply.status = 500;
+      return reply;
+    }
+    reply.announced = 5000;
+    reply.cut_after = 500;
+    return reply;
+  });
+  Fixture cache({.descriptor_ttl = 1min, .origin_url = origin.url(), .origin_patience = 20s});
+  const std::string path = "/v2/origin.test/library/app/blobs/" + digest;
+  CHECK_FALSE(get(cache.port(), path).complete);
+  REQUIRE(cache.wait_idle());
+  cache.clock().advance(2min);
+  const Response known = head(cache.port(), path);
+  CHECK(known.status == 200);
+  CHECK(known.field("content-length") == "1000");
+}
+
 TEST_CASE("Proxy and origin: a client that asks for much waits for itself", "[proxy][doors]") {
   constexpr std::size_t kMany = 40;
   ScriptedOrigin origin;

@@ -55,6 +55,20 @@ TEST_CASE("ListMemory: what several read counts once, until the last of them has
   CHECK(memory.hold(&lists[1], 30, kOther).has_value());
 }
 
+TEST_CASE("ListMemory: a list that others go on reading counts no more for who has read it") {
+  ListMemory memory({.of_all = 100, .of_one_client = 40, .too_short_to_count = 1});
+  const int lists[8] = {};
+  auto mine = memory.hold(&lists[0], 30, kOne);
+  const auto theirs = memory.hold(&lists[0], 30, kOther);
+  REQUIRE((mine.has_value() && theirs.has_value()));
+  CHECK_FALSE(memory.hold(&lists[1], 30, kOne).has_value());
+  {
+    const auto over = std::move(mine);
+  }
+  CHECK(memory.hold(&lists[1], 30, kOne).has_value());
+  CHECK_FALSE(memory.hold(&lists[1], 30, kOther).has_value());
+}
+
 TEST_CASE("ListMemory: there is a bound for all, and one list is always served") {
   ListMemory memory({.of_all = 50, .of_one_client = 20, .too_short_to_count = 1});
   const int lists[8] = {};

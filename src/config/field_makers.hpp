@@ -51,17 +51,25 @@ inline std::string exact_duration(Duration duration) {
   return out;
 }
 
+// Of what is shown masked.
+template <class Owner, class Get>
+std::function<bool(const Owner&, const Owner&)> same_by(Get get) {
+  return [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
+}
+
 template <class Owner, class Get>
 Field<Owner> text(std::string_view key, std::string expected, Get get) {
-  Field<Owner> out{key, std::move(expected),
-                   [get](Owner& owner, std::string_view value) {
-                     if (value.empty() || value.find('\0') != std::string_view::npos) return false;
-                     get(owner) = std::string(value);
-                     return true;
-                   },
-                   [get](const Owner& owner) { return in_quotes_masked(std::string(get(owner))); }};
-  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
-  return out;
+  return {key,
+          std::move(expected),
+          [get](Owner& owner, std::string_view value) {
+            if (value.empty() || value.find('\0') != std::string_view::npos) return false;
+            get(owner) = std::string(value);
+            return true;
+          },
+          [get](const Owner& owner) { return in_quotes_masked(std::string(get(owner))); },
+          false,
+          false,
+          same_by<Owner>(get)};
 }
 
 template <class Owner, class Get>
@@ -179,49 +187,51 @@ Field<Settings> size_limit(std::string_view key, std::uint64_t low, Get get) {
 // A proxy's URL; `off` is a value of its own.
 template <class Owner, class Get>
 Field<Owner> proxy(std::string_view key, Get get) {
-  Field<Owner> out{key, "a proxy such as http://proxy.example.com:3128, or off",
-                   [get](Owner& owner, std::string_view value) {
-                     const std::optional<std::string> parsed =
-                         value == "off" ? std::optional<std::string>(value) : parse_proxy_url(value);
-                     if (!parsed) return false;
-                     get(owner) = *parsed;
-                     return true;
-                   },
-                   [get](const Owner& owner) {
-                     const std::string& url = get(owner);
-                     return url == "off" ? url : in_quotes_masked(url);
-                   },
-                   true};
-  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
-  return out;
+  return {key,
+          "a proxy such as http://proxy.example.com:3128, or off",
+          [get](Owner& owner, std::string_view value) {
+            const std::optional<std::string> parsed =
+                value == "off" ? std::optional<std::string>(value) : parse_proxy_url(value);
+            if (!parsed) return false;
+            get(owner) = *parsed;
+            return true;
+          },
+          [get](const Owner& owner) {
+            const std::string& url = get(owner);
+            return url == "off" ? url : in_quotes_masked(url);
+          },
+          true,
+          false,
+          same_by<Owner>(get)};
 }
 
 // `is_item` says whether a text may stand in the list.
 template <class Owner, class Get>
 Field<Owner> list(std::string_view key, std::string expected, bool (*is_item)(std::string_view), Get get) {
-  Field<Owner> out{key, std::move(expected),
-                   [get, is_item](Owner& owner, std::string_view value) {
-                     std::vector<std::string> items;
-                     while (!value.empty()) {
-                       const std::size_t comma = std::min(value.find(','), value.size());
-                       const std::string_view item = value.substr(0, comma);
-                       if (!is_item(item)) return false;
-                       items.emplace_back(item);
-                       value.remove_prefix(std::min(comma + 1, value.size()));
-                     }
-                     get(owner) = std::move(items);
-                     return true;
-                   },
-                   [get](const Owner& owner) {
-                     std::string items;
-                     for (const std::string& item : get(owner)) {
-                       items += (items.empty() ? "" : ", ") + in_quotes_masked(item);
-                     }
-                     return "[" + items + "]";
-                   }};
-  out.list = true;
-  out.same = [get](const Owner& a, const Owner& b) { return get(a) == get(b); };
-  return out;
+  return {key,
+          std::move(expected),
+          [get, is_item](Owner& owner, std::string_view value) {
+            std::vector<std::string> items;
+            while (!value.empty()) {
+              const std::size_t comma = std::min(value.find(','), value.size());
+              const std::string_view item = value.substr(0, comma);
+              if (!is_item(item)) return false;
+              items.emplace_back(item);
+              value.remove_prefix(std::min(comma + 1, value.size()));
+            }
+            get(owner) = std::move(items);
+            return true;
+          },
+          [get](const Owner& owner) {
+            std::string items;
+            for (const std::string& item : get(owner)) {
+              items += (items.empty() ? "" : ", ") + in_quotes_masked(item);
+            }
+            return "[" + items + "]";
+          },
+          false,
+          true,
+          same_by<Owner>(get)};
 }
 
 }  // namespace sluice::config::fields

@@ -8,7 +8,7 @@ set -eu
 here=$(dirname "$0")
 program=$1
 folder=$2
-rm -rf "$folder"
+rm -rf "$folder/rootfs" "$folder/data" "$folder/Dockerfile"
 mkdir -p "$folder/data"
 "$here/rootfs.sh" "$program" "$folder/rootfs" ${3:+"$3"}
 sed -n '/^FROM scratch/,$p' "$here/Dockerfile" | sed 's/--from=build //' >"$folder/Dockerfile"

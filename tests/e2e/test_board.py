@@ -2,6 +2,7 @@
 under pulls and faults; and the dashboard's model against the rules that linters of dashboards check."""
 
 import functools
+import html
 import json
 import math
 import os
@@ -308,3 +309,13 @@ def assert_no_overlap(everything):
             for y in range(at["y"], at["y"] + at["h"]):
                 assert (x, y) not in taken, f"{panel['title']} lies over {taken[x, y]}"
                 taken[x, y] = panel["title"]
+
+
+def test_picture_of_the_docs_is_of_this_board(case):
+    """docs/dashboard.svg shows the first two rows."""
+    shown = board()["panels"]
+    third = [index for index, panel in enumerate(shown) if panel["type"] == "row"][2]
+    text = html.unescape((ROOT / "docs/dashboard.svg").read_text())
+    stale = [panel["title"] for panel in shown[:third] if panel["type"] != "row"
+             and not (panel["title"] in text and panel["description"] in text)]
+    assert not stale, f"draw docs/dashboard.svg anew (tests/e2e/README.md): {stale}"

@@ -85,6 +85,8 @@ def test_arm64(case):
     built, emulator = ROOT / "build/arm64/image", shutil.which("qemu-aarch64-static")
     if not (built / "rootfs/usr/bin/sluice").exists():
         case.skip("./dev image arm64 has not been run: it compiles everything once more")
+    if (built / "rootfs/usr/bin/sluice").stat().st_mtime < pathlib.Path(sluice.binary()).stat().st_mtime:
+        case.skip("build/arm64/image is older than the program under test: run ./dev image arm64")
     if not emulator:
         case.skip("qemu-user-static is not installed")
     root, registry, image = built / "rootfs", origin.Registry(case), case.images["test/oci:1"]

@@ -68,19 +68,24 @@ def cache_address(cache):
     return f"127.0.0.1:{cache.port}"
 
 
+def podman_home(home, driver, *more):
+    """The environment of a podman that keeps all it has in `home`."""
+    (home / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    (home / "storage.conf").write_text("\n".join([
+        "[storage]", f'driver = "{driver}"', f'graphroot = "{home}/storage"', f'runroot = "{home}/run"', *more, ""]))
+    return {"PATH": clients.PATH, "HOME": str(home), "TMPDIR": str(home),
+            "CONTAINERS_STORAGE_CONF": str(home / "storage.conf")}
+
+
 class ChunkedPodman:
     """podman of a root, whose storage takes parts of layers."""
 
     def __init__(self, case, root):
         self.case, self.root = case, root
         self.home = case.folder(f"podman-{root.path.name}")
-        (self.home / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-        (self.home / "storage.conf").write_text("\n".join([
-            "[storage]", 'driver = "overlay"', f'graphroot = "{self.home}/storage"', f'runroot = "{self.home}/run"',
-            "[storage.options]",
-            'pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree_repos = ""}', ""]))
-        self.environment = {"PATH": clients.PATH, "HOME": str(self.home), "TMPDIR": str(self.home),
-                            "CONTAINERS_STORAGE_CONF": str(self.home / "storage.conf")}
+        self.environment = podman_home(
+            self.home, "overlay", "[storage.options]",
+            'pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree_repos = ""}')
 
     def pull(self, name):
         return self.root.run("podman", "--log-level=debug", "pull", "--tls-verify=false", "--signature-policy",
@@ -184,13 +189,8 @@ class Podman(Skopeo):
     def __init__(self, case, port, root):
         super().__init__(case, port, root)
         home = case.folder(f"podman-{port}")
-        self.storage = home / "storage"
-        (home / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-        (home / "storage.conf").write_text("\n".join([
-            "[storage]", 'driver = "vfs"', f'graphroot = "{self.storage}"', f'runroot = "{home}/run"', ""]))
-        self.policy = home / "policy.json"
-        self.environment = {"PATH": clients.PATH, "HOME": str(home), "TMPDIR": str(home),
-                            "CONTAINERS_STORAGE_CONF": str(home / "storage.conf")}
+        self.environment = podman_home(home, "vfs")
+        self.storage, self.policy = home / "storage", home / "policy.json"
 
     def run(self, *arguments):
         return self.root.run("podman", *arguments, environment=self.environment).stdout

@@ -64,6 +64,7 @@ Session::~Session() {
 
 void Session::stop_if_idle() noexcept {
   if (entering_) connection_.deadline().arm(entry_timeout());
+  if (in_head_) arm_for_read(false);
   if (!idle_) return;
   if (first_request_) {
     arm_for_read(true);
@@ -132,7 +133,7 @@ Task<void> Session::run() {
 void Session::arm_for_read(bool waiting_for_first_byte) {
   const Server::Params& params = connection_.params();
   std::chrono::milliseconds timeout = waiting_for_first_byte ? params.idle_timeout : params.header_timeout;
-  if (refusing_ || (context_.stopping && waiting_for_first_byte)) timeout = std::min(timeout, kHastyTimeout);
+  if (refusing_ || context_.stopping) timeout = std::min(timeout, kHastyTimeout);
   connection_.deadline().arm(timeout);
 }
 
@@ -164,15 +165,15 @@ std::optional<Session::Read> Session::check_head(HeadScanner& scanner) {
 // Leaves a whole head in [head_begin_, head_end_).
 Task<Session::Read> Session::read_head() {
   HeadScanner scanner(HeadLimits{connection_.params().max_header_bytes, connection_.params().max_line_bytes});
-  bool header_armed = false;
   for (;;) {
     if (size_ > 0) {
       if (const std::optional<Read> done = check_head(scanner)) {
         connection_.deadline().disarm();
+        in_head_ = false;
         co_return *done;
       }
-      if (!header_armed) arm_for_read(false);
-      header_armed = true;
+      if (!in_head_) arm_for_read(false);
+      in_head_ = true;
     } else {
       if (context_.stopping && !first_request_) co_return Read::closed;
       begin_idle();
@@ -192,7 +193,7 @@ Task<Session::Read> Session::read_head() {
     connection_.new_turn();
     if (error) co_return after_failed_read(error);
     // The time ran out just as bytes came in: the deadline does not fire again.
-    if (header_armed && connection_.deadline().expired()) {
+    if (in_head_ && connection_.deadline().expired()) {
       co_return after_failed_read(asio::error::make_error_code(asio::error::operation_aborted));
     }
   }
@@ -201,6 +202,7 @@ Task<Session::Read> Session::read_head() {
 Session::Read Session::after_failed_read(const boost::system::error_code& error) noexcept {
   const bool expired = connection_.deadline().expired();
   connection_.deadline().disarm();
+  in_head_ = false;
   if (error == asio::error::operation_aborted && expired) {
     if (size_ == 0) {
       connection_.metrics().idle_timeouts.add();

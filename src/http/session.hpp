@@ -44,8 +44,9 @@ class Session {
 
   runtime::Task<void> run();
 
-  // Ends the session if it waits for a request of which no byte has come; one that has not come so far gets a moment. A
-  // new connection gets a moment for its first one: it has heard nothing yet that tells it to go elsewhere.
+  // Ends the session if it waits for a request of which no byte has come. One that has not come so far, and one of
+  // which only a part has come, gets a moment. So does a new connection for its first request: it has heard nothing yet
+  // that tells it to go elsewhere.
   void stop_if_idle() noexcept;
   // The next session on the same loop.
   [[nodiscard]] Session* next() const noexcept { return next_; }
@@ -122,6 +123,7 @@ class Session {
   const bool refusing_;
   bool idle_ = false;
   bool entering_ = false;  // a PROXY header or a handshake is under way
+  bool in_head_ = false;   // some of a head is there, and its deadline is armed
   bool first_request_ = true;
   // Where an idle connection waits for the next head. The head is then copied into a buffer that lives as long as the
   // request. Most heads fit, so they cost one recv; an idle connection still stays below 4 KiB.

@@ -80,6 +80,24 @@ TEST_CASE("Server: a request that is on the way when it stops is answered", "[ht
   CHECK(test.server.drain(10s));
 }
 
+TEST_CASE("Server: who does not finish a request does not hold up the end", "[http]") {
+  http::Server::Params params;
+  params.header_timeout = 10min;
+  params.idle_timeout = 10min;
+  TestServer test(params);
+  RawClient kept = test.connect();
+  kept.get("/hello");
+  CHECK(kept.answer().status == 200);
+  kept.send("GET /hel");
+  RawClient fresh = test.connect();
+  fresh.send("GET /hel");
+  REQUIRE(eventually([&] { return test.server.connections() == 2; }));
+  test.server.stop_accepting();
+  CHECK(kept.answer().status == 408);
+  CHECK(fresh.answer().status == 408);
+  CHECK(test.server.drain(30s));
+}
+
 TEST_CASE("Server: stopping and cancelling are idempotent, and work before listening", "[http]") {
   metrics::Registry registry;
   TestHandler handler;

@@ -87,6 +87,17 @@ bool is_refusal(int status) { return status == 401 || status == 403 || status ==
 // Different things whose HEADs were of no use: one may be a tag whose replicas lag, and GETs count against quotas.
 constexpr std::size_t kThingsOfHabit = 2;
 
+// What an endpoint answers that does not do what was asked for. Another endpoint, which is asked next, may.
+bool is_of_endpoint(int status) { return status == 400 || status == 405 || status == 410 || status == 501; }
+
+void add_error(std::optional<Error>& all, Error next) {
+  if (all) {
+    all->message += "; " + next.message;
+  } else {
+    all = std::move(next);
+  }
+}
+
 // What storage behind a redirect may answer. It speaks for nobody's access to the registry, and what else it says
 // concerns nobody. A 416 only tells how long the blob is.
 bool is_usable_behind(int status) { return status / 100 == 2 || status == 416; }
@@ -318,7 +329,7 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::ask_odd_again(std::s
 Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Request& asked, std::size_t number) {
   Request request = asked;
   Tried round;
-  std::optional<Error> unknown;
+  std::optional<Error> refused;    // by endpoints that do not do what was asked for
   std::optional<std::size_t> odd;  // the first one whose answer was
   bool all_asked = true;
   const std::vector<std::size_t> endpoints = order_of_round(request);
@@ -353,9 +364,12 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
         co_await let_go(std::move(*tried.answer));
         break;
       }
-      if (tried.answer->response->status() != 404 || (is_last && all_asked && !round.error)) co_return tried;
-      // The next one may have more, and what only some have said is no answer: the others may be just out of reach.
-      unknown = co_await refuse(std::move(*tried.answer), request.wanted);
+      const int status = tried.answer->response->status();
+      // What only some have said is no answer: the others may be just out of reach.
+      const bool is_final = status == 404 ? is_last && all_asked && !round.error : is_last || !is_of_endpoint(status);
+      if (is_final) co_return tried;
+      Error error = co_await refuse(std::move(*tried.answer), request.wanted);
+      if (status != 404) add_error(refused, std::move(error));
       if (!is_last) metrics_.retries.add();
       continue;
     }
@@ -367,13 +381,10 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
     round.silent |= tried.silent;
     round.again = round.again || tried.again;
     if (tried.again) round.wait = std::max(round.wait, tried.wait);
-    if (round.error) {
-      round.error->message += "; " + tried.error->message;
-    } else {
-      round.error = std::move(tried.error);
-    }
+    add_error(round.error, std::move(*tried.error));
   }
   if (odd) co_return co_await ask_odd_again(*odd, asked);
+  if (!round.error) round.error = std::move(refused);
   if (round.error) co_return round;
   co_return all_down(request);
 }

@@ -29,6 +29,11 @@ bool is_referrers(std::string_view path) { return path.find("/referrers/") != st
 // What registries without the referrers API answer at its path besides 404.
 bool is_no_api(int status) { return status == 405 || status == 406 || status == 410 || status == 501; }
 
+bool may_be_json(std::string_view body) {
+  const std::size_t begins = body.find_first_not_of(" \t\r\n");
+  return begins != std::string_view::npos && body[begins] == '{';
+}
+
 constexpr int kMostLarge = 2;  // lists that are held in memory at the same time
 
 Task<Result<std::string>> read_list(http::ClientResponse& response, std::size_t limit, std::atomic<int>& large) {
@@ -96,9 +101,7 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
     if (const auto whole = check_whole(response.head(), response.content_length()); !whole) {
       co_return exchange_->useless(*answer, whole.error());
     }
-    if (const Result<void> fits = check_content(response.head()); !fits) {
-      co_return exchange_->useless(*answer, fits.error());
-    }
+    const Result<void> fits = check_content(response.head());
     ListAnswer out;
     if (const std::string next = next_link(response.head()); !next.empty()) {
       // A Link of no use is no reason to throw this page away.
@@ -116,6 +119,8 @@ Task<Result<ListAnswer>> HttpRegistry::list(oci::Repository repository, std::str
       body = co_await decode_list(*coding, std::move(*body), exchange_->large_lists);
     }
     if (!body) co_return exchange_->useless(*answer, body.error());
+    // A list is one whatever its type says, and a page is none.
+    if (!fits && !may_be_json(*body)) co_return exchange_->useless(*answer, fits.error());
     out.body = std::move(*body);
     co_return out;
   }

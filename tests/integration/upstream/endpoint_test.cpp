@@ -84,7 +84,8 @@ TEST_CASE("Endpoints: the next one is asked for what the first cannot give", "[u
   broken.cut_after = broken.raw->size();
   Reply throttled = status(429);
   throttled.fields = {{"Retry-After", "1"}};
-  for (const Reply& reply : {status(500), status(503), status(404), throttled, page, broken}) {
+  for (const Reply& reply : {status(400), status(405), status(410), status(500), status(501), status(503), status(404),
+                             throttled, page, broken}) {
     INFO(reply.status);
     pair.bench.origin.script(Bench::blob(name), reply);
     const std::size_t before = pair.second.requests().size();
@@ -130,6 +131,20 @@ TEST_CASE("Endpoints: unknown is what all of them do not know", "[upstream]") {
   CHECK(pair.bench.get(name).opening->code == Errc::upstream_failed);
   pair.fail(Bench::blob(name), 503);
   CHECK(pair.bench.get(name).opening->code == Errc::upstream_failed);
+}
+
+TEST_CASE("Endpoints: where none does what is asked for, the last one's word counts", "[upstream]") {
+  Pair pair;
+  const std::string path = Bench::blob(pair.add_blob("content"));
+  for (const auto& [first, second, code] : std::vector<std::tuple<int, int, Errc>>{
+           {400, 501, Errc::upstream_failed}, {501, 404, Errc::blob_unknown}, {405, 503, Errc::upstream_failed}}) {
+    INFO(first << " and " << second);
+    pair.bench.origin.script(path, status(first));
+    pair.second.script(path, status(second));
+    const auto got = pair.bench.get(path.substr(path.rfind('/') + 1));
+    REQUIRE(got.opening);
+    CHECK(got.opening->code == code);
+  }
 }
 
 TEST_CASE("Endpoints: a download that breaks goes on at the next from the same byte", "[upstream]") {
@@ -242,7 +257,7 @@ TEST_CASE("Endpoints: an outage is one where /v2/ fails as well", "[upstream][do
   const Download refused = bench.get(name);
   REQUIRE(refused.opening->code == Errc::upstream_down);
   // Who is refused hears why, and nothing of what others have asked for.
-  CHECK(refused.opening->message.find("test is down: " + bench.origin.authority() + " (status 503)") !=
+  CHECK(refused.opening->message.find("no usable answer from " + bench.origin.authority() + " (status 503)") !=
         std::string::npos);
   CHECK(refused.opening->message.find("sha256") == std::string::npos);
   CHECK(bench.origin.requests().size() == 6);

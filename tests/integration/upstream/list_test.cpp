@@ -92,6 +92,18 @@ TEST_CASE("list: a 203, and a 206 that has all of it, are taken", "[upstream]") 
   CHECK(list(bench, "tags/list").error().code == Errc::upstream_protocol);
 }
 
+TEST_CASE("list: what is a list is taken, whatever its type says", "[upstream]") {
+  Bench bench;
+  Reply reply;
+  reply.fields = {{"Content-Type", "text/html; charset=utf-8"}};
+  reply.body = "\n {\"tags\":[\"a\"]}";
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list")->body == reply.body);
+  reply.body = "<html>please log in</html>";
+  bench.origin.script(kPath, reply);
+  CHECK(list(bench, "tags/list").error().code == Errc::upstream_protocol);
+}
+
 TEST_CASE("list: a Link of no use costs the next page, not this one", "[upstream]") {
   const std::string link = GENERATE("http://[", "/somewhere/else?x", "ftp://a/b", "/v2/app/tags/list");
   INFO(link);

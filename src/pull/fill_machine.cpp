@@ -28,6 +28,7 @@ FillMachine::Step FillMachine::answered(const Answer& answer) {
 FillMachine::Step FillMachine::refused(const Error& error) {
   assert(state_ == State::asking);
   if (part_bytes_ != 0) {
+    if (refuses_ranges(error.code)) return ask(0);
     if (error.code != Errc::range_invalid) return fail(error);
     // Upstream has no byte behind the part: it may be all there is. Asking also says whether we may have it.
     state_ = State::sizing;
@@ -37,8 +38,15 @@ FillMachine::Step FillMachine::refused(const Error& error) {
   if (!begun_) return fail(error);
   // Nothing lies behind what is here: the connection broke between the last byte and the end. The digest decides.
   if (!size_ && error.code == Errc::range_invalid) return complete();
+  if (refuses_ranges(error.code)) return ask(0);
   state_ = State::reading;
   return broke(error);
+}
+
+// Some registries and their storage answer a Range with 400, 501 or 500, and the whole blob with 200. Once: from byte 0
+// there is no Range.
+bool FillMachine::refuses_ranges(Errc code) const noexcept {
+  return asked_from_ != 0 && (code == Errc::upstream_protocol || code == Errc::upstream_failed);
 }
 
 FillMachine::Step FillMachine::sized(const Result<std::uint64_t>& size) {
@@ -119,6 +127,7 @@ FillMachine::Step FillMachine::must_yield(bool is_abandoned) {
 
 FillMachine::Step FillMachine::ask(std::uint64_t from) {
   state_ = State::asking;
+  asked_from_ = from;
   return {.what = Do::ask, .from = from};
 }
 

@@ -15,7 +15,9 @@
 //             ended                     complete
 //
 // A download that breaks is taken up again where it stands, up to `attempts` times in a row without a byte in between.
-// Complete means that upstream has no more to send: whether the bytes are right, the digest decides.
+// An upstream that answers a Range with an error of its own is asked for the whole blob instead, of which the bytes
+// that are here are skipped. Complete means that upstream has no more to send: whether the bytes are right, the digest
+// decides.
 //
 // Threads: one at a time. Events that the table does not have for a state are bugs of the driver, and asserted.
 #pragma once
@@ -112,11 +114,13 @@ class FillMachine {
   Step complete();
   Step fail(Error error);
   [[nodiscard]] bool is_whole() const noexcept { return size_ == position_; }
+  [[nodiscard]] bool refuses_ranges(Errc code) const noexcept;
 
   const Params params_;
   State state_ = State::fresh;
   std::uint64_t part_bytes_;
   std::uint64_t position_ = 0;
+  std::uint64_t asked_from_ = 0;  // with a Range, where it is not 0
   std::optional<std::uint64_t> size_;
   std::optional<Answer> answer_;  // which waits until the part is taken or dropped
   std::size_t failures_ = 0;      // in a row, without a byte in between

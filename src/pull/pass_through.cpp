@@ -44,10 +44,11 @@ bool are_bounded(const http::RequestedRanges& asked) {
                      [](const http::RequestedRange& range) { return range.suffix || range.last; });
 }
 
-// The answer is no use, whatever it is: what upstream has is found out by a download of the whole.
+// The answer is no use, whatever it is: what upstream has is found out by a download of the whole. Some registries
+// answer a Range with 500 or 501.
 bool is_no_range(Errc code) {
   return code == Errc::unsupported || code == Errc::range_invalid || code == Errc::size_mismatch ||
-         code == Errc::upstream_protocol;
+         code == Errc::upstream_protocol || code == Errc::upstream_failed;
 }
 
 }  // namespace
@@ -100,7 +101,13 @@ runtime::Task<Result<std::optional<PassThrough::Opened>>> PassThrough::open(acce
     const Result<void> opened = co_await ranges->open();
     if (!opened) {
       const Errc code = opened.error().code;
-      if (code == Errc::blob_unknown) co_await membership_.note_unknown(route, digest);
+      if (code == Errc::blob_unknown) {
+        // To forget the blob would take it from under a download that upstream is sending.
+        if (fills_.readable(key))
+          access_.remember_unknown(route, digest);
+        else
+          co_await membership_.note_unknown(route, digest);
+      }
       if (code == Errc::unsupported) {
         const std::scoped_lock lock(passed_mutex_);
         passed_.insert(key, Passed{0, true});

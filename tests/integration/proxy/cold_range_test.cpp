@@ -195,6 +195,7 @@ TEST_CASE("Proxy: upstream has nothing that fits a range", "[proxy]") {
   SECTION("it answers with the whole") { plan.ignore_range = true; }
   SECTION("its blob has another size") { plan.announced = 999'999; }
   SECTION("it has no byte there") { plan.refuse = Error{Errc::range_invalid}; }
+  SECTION("it fails where a range is asked for") { plan.refuse = Error{Errc::upstream_failed}; }
   SECTION("it breaks HTTP") { plan.refuse = Error{Errc::upstream_protocol}; }
   cache.hub().plan_range(digest, plan);
   const Response response = get(cache.port(), blob_path("library/app", digest), {{"Range", "bytes=600000-600009"}});

@@ -94,6 +94,14 @@ TEST_CASE("FillMachine: a broken download is taken up where it stands", "[pull]"
     CHECK(words(machine.broke(kBroken)) == "ask 5 after failure 0");
   }
   SECTION("by an upstream that ignores Range") { CHECK(words(machine.answered({0, 10})) == "read, skipping 4"); }
+  SECTION("from the beginning where upstream fails with a Range") {
+    for (const Errc code : {Errc::upstream_protocol, Errc::upstream_failed}) {
+      FillMachine refused = reading(10, 4);
+      static_cast<void>(refused.broke(kBroken));
+      CHECK(words(refused.refused({code, ""})) == "ask 0");
+      CHECK(words(refused.answered({0, 10})) == "read, skipping 4");
+    }
+  }
   SECTION("so many times without a byte in between") {
     CHECK(words(machine.refused(kBroken)) == "ask 4 after failure 1");
     CHECK(words(machine.refused(kBroken)) == "fail upstream_unreachable");
@@ -103,6 +111,18 @@ TEST_CASE("FillMachine: a broken download is taken up where it stands", "[pull]"
     CHECK(words(machine.answered({4, 11})) == "fail size_mismatch");
   }
   SECTION("also where the length is not told again") { CHECK(words(machine.answered({4, std::nullopt})) == "read"); }
+}
+
+TEST_CASE("FillMachine: an upstream that fails with a Range is asked for the whole of what a part is there of",
+          "[pull]") {
+  for (const Errc code : {Errc::upstream_protocol, Errc::upstream_failed}) {
+    FillMachine machine = with_part(4);
+    CHECK(words(machine.refused({code, ""})) == "ask 0");
+    FillMachine fails = machine;
+    CHECK(words(machine.answered({0, 10})) == "take part, saved 0");
+    CHECK(words(machine.took()) == "read first, skipping 4");
+    CHECK(words(fails.refused({code, ""})) == "fail " + std::string(sluice::name(code)));
+  }
 }
 
 TEST_CASE("FillMachine: what breaks behind the last byte is complete", "[pull]") {

@@ -102,6 +102,8 @@ runtime::Task<Listings::Pages> Listings::ask_pages(access::Route route, std::str
     const bool lost = answer->next_is_unusable;
     co_await read_page(std::move(answer->body), pages);
     if (lost && !pages.broken) pages.broken = Error{Errc::upstream_protocol, "its next page has no usable address"};
+    // Other errors say already who was asked for what.
+    if (pages.broken) pages.broken = pages.broken->in(route.registry->name());
     const bool more = !what.empty() && asked.size() >= params_.max_pages;
     pages.too_many = more || pages.names.count() > params_.max_tags || pages.names.bytes() > params_.max_bytes;
     if (pages.broken || pages.too_many) break;
@@ -118,8 +120,8 @@ runtime::Task<Result<Listings::Asked>> Listings::ask(access::Route route) {
   }
   if (pages.broken && pages.good == 0) co_return *pages.broken;
   if (pages.too_many) {
-    co_return Error{Errc::upstream_protocol,
-                    fmt::format("{} has more tags than can be listed here", route.repository.str())};
+    co_return Error{Errc::upstream_protocol, fmt::format("{}: {} has more tags than can be listed here",
+                                                         route.registry->name(), route.repository.str())};
   }
   const bool whole = !pages.broken;
   if (!whole) {

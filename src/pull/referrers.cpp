@@ -242,6 +242,7 @@ struct Referrers::Look {
   bool complete = true;                                  // upstream has had all
   std::optional<Clock::Monotonic> until = std::nullopt;  // upstream is asked for none of them again before that
   std::chrono::milliseconds pause{0};
+  bool too_long = false;  // the index, which need not be read again to know that
 };
 
 // Clients choose the subjects and name no end of them: a look that was forgotten begins again.
@@ -286,12 +287,13 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route,
   if (look->until && clock_.now() < *look->until) {
     if (List part = ready_.find(part_key)) co_return part;
   }
+  const Error too_long{Errc::upstream_failed, "the tag names more referrers than can be looked at"};
+  if (look->too_long) co_return too_long;
   const std::shared_ptr<const std::string> body(index, &index->body);
   Result<std::vector<Referrer>> listed = co_await read(route.registry->name(), body);
   if (!listed) co_return listed.error();
-  if (listed->size() > kMaxChecked) {
-    co_return Error{Errc::upstream_failed, "the tag names more referrers than can be looked at"};
-  }
+  look->too_long = listed->size() > kMaxChecked;
+  if (look->too_long) co_return too_long;
   if (look->until && clock_.now() >= *look->until) {
     look->upto = 0;
     look->found.clear();

@@ -281,6 +281,7 @@ TEST_CASE("Lists: what upstream sends is no list of tags", "[proxy]") {
   const Response response = get(cache.port(), kTags);
   CHECK(response.status >= 500);
   CHECK(error_code(response.body) == "UNAVAILABLE");
+  CHECK(response.body.find("docker.io: its list of tags") != std::string::npos);
 }
 
 TEST_CASE("Lists: names of tags that are none are not passed on", "[proxy]") {

@@ -218,7 +218,6 @@ Cause met(const Fault& fault, Question question) {
   if (fault.whole_only && is_in_flight(question)) return Cause::nothing;
   if (fault.whole_only && question == range && fault.reach == Reach::gets) return Cause::nothing;
   // Cut off, or a page: it is no list, and there is no digest to say more.
-  if (is_list(question) && fault.name == "type: HTML") return Cause::odd;
   if (is_list(question) && fault.cause == Cause::damage) return Cause::odd;
   return fault.cause;
 }

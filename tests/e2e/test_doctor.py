@@ -4,16 +4,17 @@ import json
 
 from harness import case as cases
 from harness import clients, faults, origin, sluice
+from test_entry import ALICE
 
 
 class Machine:
     """A root that has the files of clients, and sluice before a registry that stands in for all others."""
 
-    def __init__(self, case):
+    def __init__(self, case, upstreams=("docker.io", "ghcr.io"), more=()):
         self.case = case
         self.proxy = faults.FaultProxy(case, origin.Registry(case).port)
         self.cache = sluice.Sluice(case, config="\n".join([
-            "tags:", "  ttl: 1h", "upstreams:", *(f"  {name}:\n    url: {self.proxy.url}" for name in ("docker.io", "ghcr.io")), ""]))
+            "tags:", "  ttl: 1h", *more, "upstreams:", *(f"  {name}:\n    url: {self.proxy.url}" for name in upstreams), ""]))
         self.root = case.folder("root")
 
     def file(self, path, text):
@@ -117,6 +118,18 @@ def test_what_only_a_request_shows(case):
     machine.cache.stop()
     said = machine.doctor("--canary", code=1)
     assert problems(said) == ["nobody-answers"], said
+
+
+def test_a_cache_that_wants_logins(case):
+    """It answers 401, and counts no request without a login. The registries are those of the running cache."""
+    users = case.file("htpasswd", ALICE)
+    machine = Machine(case, ("docker.io", "registry.example"), ("auth:", f"  htpasswd_file: {users}"))
+    docker(machine, f"127.0.0.1:{machine.cache.port}")
+    said = machine.doctor("--canary")
+    assert said["cache"]["upstreams"][0] == "docker.io" and "registry.example" in said["cache"]["upstreams"], said
+    assert [each["name"] for each in said["findings"]] == ["cache-wants-login"], said
+    hub = verdicts(said, "docker.io")["docker"]
+    assert hub["outcome"] == "used" and hub["canary"]["status"] == 401, said
 
 
 def test_a_client_that_it_warns_of(case):

@@ -1,13 +1,11 @@
 #include "app/commands/canary.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <sstream>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -69,8 +67,7 @@ Task<Result<Answer>> exchange(Runner& runner, http::ClientRequest request,
 // podman and its kin fetch the tag, all others ask for its digest first.
 bool fetches_tag(const std::string& client) { return client.starts_with("podman"); }
 
-}  // namespace
-
+// Of `/metrics`: the sum of a family's samples with that label.
 double sum_of(const std::string& metrics, const std::string& family, const std::string& label) {
   double out = 0;
   std::istringstream in(metrics);
@@ -81,19 +78,7 @@ double sum_of(const std::string& metrics, const std::string& family, const std::
   return out;
 }
 
-std::vector<std::string> label_values(const std::string& metrics, const std::string& family, const std::string& name) {
-  std::vector<std::string> out;
-  const std::string before = name + "=\"";
-  std::istringstream in(metrics);
-  for (std::string line; std::getline(in, line);) {
-    const std::size_t at = line.find(before);
-    if (!line.starts_with(family + "{") || at == std::string::npos) continue;
-    const std::size_t begin = at + before.size();
-    std::string value = line.substr(begin, line.find('"', begin) - begin);
-    if (std::find(out.begin(), out.end(), value) == out.end()) out.push_back(std::move(value));
-  }
-  return out;
-}
+}  // namespace
 
 Canaries::Canaries(Runner& runner, Source* admin, std::string own_ca, std::string root)
     : runner_(runner), admin_(admin), own_ca_(std::move(own_ca)), root_(std::move(root)) {}
@@ -165,7 +150,9 @@ Canary Canaries::send(const doctor::Verdict& verdict) {
   }
   out.status = answer->status;
   out.cache_status = answer->cache_status;
-  for (int i = 0; before && i < kCountTries && !out.counted && !runner_.interrupted(); ++i) {
+  // A request without a login is answered before it is counted.
+  const int tries = before && out.status != 401 ? kCountTries : 0;
+  for (int i = 0; i < tries && !out.counted && !runner_.interrupted(); ++i) {
     if (i > 0) std::this_thread::sleep_for(kCountPause);
     const std::optional<double> after = counted(verdict.upstream);
     out.counted = after && *after > *before;

@@ -6,7 +6,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "app/commands/runner.hpp"
 #include "app/commands/source.hpp"
@@ -30,8 +29,8 @@ struct Canary {
 class Canaries {
  public:
   // `admin`: of the cache that is to say what arrived; null: there is none, and the field of the answer has to do.
-  // `own_ca`: trusted besides the system's, where a client names no authority; empty: none. `root`: below which the
-  // files of clients are.
+  // `own_ca`: the certificate of the cache, which is trusted for a client that checks none; empty: there is none.
+  // `root`: below which the files of clients are.
   Canaries(Runner& runner, Source* admin, std::string own_ca, std::string root);
 
   Canary send(const doctor::Verdict& verdict);
@@ -46,9 +45,5 @@ class Canaries {
   std::string root_;
   std::map<std::string, std::string> images_;  // by upstream
 };
-
-// Of `/metrics`: the sum of a family's samples with that label; and the values of a label, each once.
-double sum_of(const std::string& metrics, const std::string& family, const std::string& label);
-std::vector<std::string> label_values(const std::string& metrics, const std::string& family, const std::string& name);
 
 }  // namespace sluice::app

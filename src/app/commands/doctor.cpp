@@ -79,14 +79,6 @@ Result<Cache> cache_of(const config::Settings& settings, const CommandOptions& o
   return out;
 }
 
-// The running cache knows better than a file which registries it serves.
-void ask_upstreams(Runner& runner, Source& admin, Cache& cache) {
-  const Result<std::string> metrics = runner.run(admin.ask("GET", "/metrics"));
-  if (!metrics) return;
-  std::vector<std::string> names = label_values(*metrics, "sluice_manifest_requests_total", "upstream");
-  if (!names.empty()) cache.upstreams = std::move(names);
-}
-
 // The default upstream first: it is what most people look for.
 void sort_upstreams(Cache& cache) {
   std::sort(cache.upstreams.begin(), cache.upstreams.end(), [&](const std::string& a, const std::string& b) {
@@ -109,8 +101,11 @@ void judge_canary(Report& report, Verdict& verdict, const Canary& canary) {
     report.add({name, verdict.client, verdict.file, std::move(message), problem});
     if (problem) verdict.outcome = Outcome::falls_back;
   };
-  if (canary.untrusted && verdict.way->skip_verify) {
-    add("canary-not-sent", fmt::format("{}: the client accepts any certificate, and this command does not", place),
+  if (canary.untrusted && (verdict.way->skip_verify || verdict.way->ca_files.size() > 1)) {
+    add("canary-not-sent",
+        fmt::format("{}: the client accepts any certificate, or those of several authorities; this command trusts one "
+                    "authority",
+                    place),
         false);
   } else if (canary.untrusted) {
     add("untrusted-certificate",
@@ -121,14 +116,15 @@ void judge_canary(Report& report, Verdict& verdict, const Canary& canary) {
   } else if (canary.status == 0) {
     add("nobody-answers",
         fmt::format("nobody answers at {} ({}): start the cache, or correct the address", place, canary.error), true);
+  } else if (canary.status == 401) {
+    add("cache-wants-login",
+        fmt::format("{} requires a login, which this request does not send: see \"Logins\" in docs/clients.md", place),
+        false);
   } else if (!canary.arrived()) {
     add("canary-not-seen",
         fmt::format("{} answers with status {}, but the cache has not seen the request: something else listens there",
                     place, canary.status),
         true);
-  } else if (canary.status == 401) {
-    add("cache-wants-login", fmt::format("the cache asks for a login at {}: see \"Logins\" in docs/clients.md", place),
-        false);
   } else if (canary.status >= 500 || canary.status == 403) {
     add("cache-refuses",
         fmt::format("the cache answers with status {} for {}: its log says why", canary.status, canary.image), true);
@@ -137,6 +133,7 @@ void judge_canary(Report& report, Verdict& verdict, const Canary& canary) {
 
 std::string shown_canary(const Canary& canary) {
   if (canary.status == 0) return "no answer";
+  if (canary.status == 401) return "login required";
   if (!canary.arrived()) return fmt::format("status {}, not seen", canary.status);
   const std::size_t semicolon = canary.cache_status.find("; ");
   const std::string how = semicolon == std::string::npos ? fmt::format("status {}", canary.status)
@@ -198,8 +195,8 @@ void print_report(const Report& report, const CanaryTable& canaries) {
 std::string summary(const Report& report, bool used) {
   const auto problems = static_cast<std::uint64_t>(
       std::count_if(report.findings.begin(), report.findings.end(), [](const Finding& each) { return each.problem; }));
-  if (report.clients.empty()) return "found no client that is configured, or should be";
   if (problems > 0) return counted(problems, "problem");
+  if (report.verdicts.empty()) return "no client found";
   return used ? "nothing is wrong" : "no client uses the cache: docs/clients.md has the lines for each";
 }
 
@@ -218,15 +215,17 @@ int doctor_command(Runner& runner, const config::Settings& settings, const std::
     Result<std::unique_ptr<Source>> opened = remote_source(runner, admin);
     if (!opened) return fail(opened.error());
     source = std::move(*opened);
-    const Result<Document> about = app::ask(runner, *source, "GET", "/api/v1");
-    if (!about) {
+    const Result<Document> now = app::ask(runner, *source, "GET", "/api/v1/now");
+    if (!now) {
       std::fputs(fmt::format("no sluice answers on {} ({}): what it serves is taken from the configuration\n", admin,
-                             about.error().message)
+                             now.error().message)
                      .c_str(),
                  stderr);
       source = nullptr;
     } else {
-      ask_upstreams(runner, *source, *cache);
+      // It knows better than a file which registries it serves.
+      cache->upstreams.clear();
+      for (const json& upstream : now->json.at("upstreams")) cache->upstreams.push_back(upstream.at("name"));
     }
   }
   sort_upstreams(*cache);
@@ -244,10 +243,10 @@ int doctor_command(Runner& runner, const config::Settings& settings, const std::
                                 [](const Verdict& each) { return each.outcome == Outcome::used; });
   const bool well = used && !report.has_problem();
   if (options.json) {
-    print(json_of(report, *cache, canaries, well).dump() + "\n");
+    print(json_of(report, *cache, canaries, well).dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
   } else {
     print_report(report, canaries);
-    print((report.clients.empty() ? "" : "\n") + summary(report, used) + "\n");
+    print((report.verdicts.empty() ? "" : "\n") + summary(report, used) + "\n");
   }
   return well ? kExitOk : kExitFailure;
 }

@@ -5,17 +5,10 @@
 
 #include <fmt/format.h>
 
-#include "base/network.hpp"
+#include "base/address_kind.hpp"
 
 namespace sluice::doctor {
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return out;
-}
 
 std::optional<std::uint16_t> number(std::string_view text) {
   std::uint16_t out = 0;
@@ -25,6 +18,13 @@ std::optional<std::uint16_t> number(std::string_view text) {
 }
 
 }  // namespace
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return out;
+}
 
 Address Address::parse(std::string_view text) {
   Address out;
@@ -76,9 +76,8 @@ std::string host_port(std::string_view host, std::uint16_t port) {
 
 bool is_loopback(std::string_view host) {
   if (host == "localhost" || host.ends_with(".localhost")) return true;
-  static const NetworkList kLoopback({"127.0.0.0/8", "::1"});
   const auto address = IpAddress::parse(host);
-  return address && kLoopback.contains(*address);
+  return address && kind_of(*address) == AddressKind::loopback;
 }
 
 }  // namespace sluice::doctor

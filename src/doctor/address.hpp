@@ -28,5 +28,6 @@ struct Address {
 std::string host_port(std::string_view host, std::uint16_t port);
 // localhost, 127.0.0.0/8 and ::1.
 bool is_loopback(std::string_view host);
+std::string lower(std::string_view text);
 
 }  // namespace sluice::doctor

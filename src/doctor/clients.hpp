@@ -1,8 +1,6 @@
 // One reader for each client: adds to the judge's report what that client will do. Pure.
 #pragma once
 
-#include <string>
-
 #include "doctor/judge.hpp"
 
 namespace sluice::doctor {

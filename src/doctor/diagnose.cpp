@@ -1,7 +1,5 @@
 #include "doctor/diagnose.hpp"
 
-#include <algorithm>
-
 #include "doctor/clients.hpp"
 
 namespace sluice::doctor {
@@ -14,11 +12,6 @@ Report diagnose(const Machine& machine, const Cache& cache) {
   read_podman(judge);
   read_buildkit(judge);
   read_k3s(judge);
-  for (const Verdict& verdict : report.verdicts) {
-    if (std::find(report.clients.begin(), report.clients.end(), verdict.client) == report.clients.end()) {
-      report.clients.push_back(verdict.client);
-    }
-  }
   return report;
 }
 

@@ -25,6 +25,19 @@ std::string below(std::string_view folder, std::string_view name) {
   return out;
 }
 
+std::vector<std::string> certificates_in(const Files& files, const std::string& folder) {
+  std::vector<std::string> out;
+  for (const std::string& name : files.list(folder)) {
+    if (name.ends_with(".crt")) out.push_back(below(folder, name));
+  }
+  return out;
+}
+
+bool is_backup(std::string_view name) {
+  return name.ends_with('~') || name.find(".conf.") != std::string_view::npos ||
+         name.find(".toml.") != std::string_view::npos;
+}
+
 Result<RootFiles> RootFiles::open(const std::string& root) {
   const int fd = ::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno_error(errno, "open " + root);
@@ -87,26 +100,5 @@ bool RootFiles::exists(const std::string& path) const {
   if (fd >= 0) ::close(fd);
   return fd >= 0;
 }
-
-Result<std::string> MemoryFiles::read(const std::string& path) const {
-  const auto at = texts_.find(path);
-  if (at == texts_.end()) return Error{Errc::not_found, path};
-  return at->second;
-}
-
-std::vector<std::string> MemoryFiles::list(const std::string& folder) const {
-  std::vector<std::string> out;
-  const std::string prefix = folder + "/";
-  for (const auto& [path, text] : texts_) {
-    if (!path.starts_with(prefix)) continue;
-    std::string name = path.substr(prefix.size(), path.find('/', prefix.size()) - prefix.size());
-    if (!name.empty() && (out.empty() || out.back() != name)) out.push_back(std::move(name));
-  }
-  std::sort(out.begin(), out.end());
-  out.erase(std::unique(out.begin(), out.end()), out.end());
-  return out;
-}
-
-bool MemoryFiles::exists(const std::string& path) const { return texts_.contains(path) || !list(path).empty(); }
 
 }  // namespace sluice::doctor

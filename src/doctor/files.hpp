@@ -1,13 +1,10 @@
-// Files: the configuration of a machine, read below a root. RootFiles reads a real one; tests have a map.
+// Files: the configuration of a machine, read below a root.
 //
 // Threads: any one at a time.
 #pragma once
 
-#include <map>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -48,20 +45,11 @@ class RootFiles final : public Files {
   int root_;
 };
 
-// What is written down in a map, as tests do.
-class MemoryFiles final : public Files {
- public:
-  explicit MemoryFiles(std::map<std::string, std::string> texts) : texts_(std::move(texts)) {}
-
-  [[nodiscard]] Result<std::string> read(const std::string& path) const override;
-  [[nodiscard]] std::vector<std::string> list(const std::string& folder) const override;
-  [[nodiscard]] bool exists(const std::string& path) const override;
-
- private:
-  std::map<std::string, std::string> texts_;
-};
-
 // "/etc/docker/daemon.json".
 std::string below(std::string_view folder, std::string_view name);
+// The paths of the *.crt in a folder.
+std::vector<std::string> certificates_in(const Files& files, const std::string& folder);
+// Whether a name is that of a copy of a file: "mirror.toml.bak", "mirror.conf.rpmsave", "mirror.toml~".
+bool is_backup(std::string_view name);
 
 }  // namespace sluice::doctor

@@ -40,7 +40,6 @@ class Judge {
   [[nodiscard]] const Files& files() const noexcept { return machine_.files; }
   [[nodiscard]] const Machine& machine() const noexcept { return machine_; }
   [[nodiscard]] const Cache& cache() const noexcept { return cache_; }
-  [[nodiscard]] Report& report() noexcept { return report_; }
 
   void problem(std::string name, std::string_view client, std::string file, std::string message);
   void remark(std::string name, std::string_view client, std::string file, std::string message);

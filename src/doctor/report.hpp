@@ -30,8 +30,6 @@ struct Way {
   std::vector<std::string> ca_files;               // trusted besides the system's
   bool skip_verify = false;                        // it checks no certificate
   std::map<std::string, std::string> environment;  // HTTP_PROXY and so on, of the client
-
-  friend bool operator==(const Way&, const Way&) = default;
 };
 
 struct Verdict {
@@ -46,14 +44,13 @@ struct Verdict {
 struct Finding {
   std::string name;  // "docker-mirror-scheme"; documented, never renamed
   std::string client;
-  std::string file;  // with ":LINE" where it is known
+  std::string file;
   std::string message;
   bool problem = true;  // false: a remark, which changes no exit status
 };
 
 struct Report {
-  std::vector<std::string> clients;  // which are on this machine
-  std::vector<Verdict> verdicts;
+  std::vector<Verdict> verdicts;  // none: there is no client
   std::vector<Finding> findings;
 
   // The same finding twice is one.

@@ -5,12 +5,44 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "doctor/diagnose.hpp"
 
 namespace sluice::doctor {
 
+// The text of a file that only root may read.
+inline const std::string kUnreadable = "\1";
+
 using Texts = std::map<std::string, std::string>;
+
+// What is written down in a map.
+class MemoryFiles final : public Files {
+ public:
+  explicit MemoryFiles(Texts texts) : texts_(std::move(texts)) {}
+
+  [[nodiscard]] Result<std::string> read(const std::string& path) const override {
+    const auto at = texts_.find(path);
+    if (at == texts_.end()) return Error{Errc::not_found, path};
+    if (at->second == kUnreadable) return Error{Errc::io, "open " + path + ": Permission denied"};
+    return at->second;
+  }
+  [[nodiscard]] std::vector<std::string> list(const std::string& folder) const override {
+    const std::string prefix = folder + "/";
+    std::set<std::string> out;
+    for (const auto& [path, text] : texts_) {
+      if (!path.starts_with(prefix)) continue;
+      out.insert(path.substr(prefix.size(), path.find('/', prefix.size()) - prefix.size()));
+    }
+    return {out.begin(), out.end()};
+  }
+  [[nodiscard]] bool exists(const std::string& path) const override {
+    return texts_.contains(path) || !list(path).empty();
+  }
+
+ private:
+  Texts texts_;
+};
 
 // A cache on loopback, as it is without any configuration.
 inline Cache local_cache() {

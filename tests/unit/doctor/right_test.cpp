@@ -86,7 +86,8 @@ TEST_CASE("Doctor: the containerd of a docker machine is no client", "[doctor]")
                {"/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n"},
                {"/lib/systemd/system/containerd.service", "[Service]\nExecStart=/usr/bin/containerd\n"}});
   CHECK(problems_of(report).empty());
-  CHECK(report.clients == std::vector<std::string>{"docker"});
+  CHECK(report.find("docker", "docker.io") != nullptr);
+  CHECK(report.find("containerd", "docker.io") == nullptr);
 }
 
 TEST_CASE("Doctor: podman with a mirror for each registry", "[doctor]") {
@@ -157,7 +158,7 @@ TEST_CASE("Doctor: another mirror, and no client at all", "[doctor]") {
   const Report other = examine({{"/etc/docker/daemon.json", R"({ "registry-mirrors": ["https://mirror.example"] })"}});
   CHECK(problems_of(other).empty());
   CHECK(other.find("docker", "docker.io")->outcome == Outcome::unused);
-  CHECK(examine({}).clients.empty());
+  CHECK(examine({}).verdicts.empty());
 }
 
 TEST_CASE("Doctor: other mirrors beside the cache, on its machine", "[doctor]") {

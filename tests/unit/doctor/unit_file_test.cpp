@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "doctor/unit_file.hpp"
+#include "machine.hpp"
 
 using namespace sluice::doctor;
 

@@ -85,13 +85,7 @@ void read_one(Judge& judge, const Daemon& daemon) {
   const Result<std::string> text = judge.files().read(daemon.file);
   const bool absent = !text && text.error().code == Errc::not_found;
   const Result<Document> parsed = text ? parse_toml(*text) : absent ? Result<Document>(Document{root}) : text.error();
-  if (!parsed) {
-    judge.broken_file(daemon.client, daemon.file, parsed.error(), "buildkitd does not start");
-    for (const std::string& upstream : judge.cache().upstreams) {
-      judge.verdict(daemon.client, upstream, Outcome::fails, "buildkitd does not start", daemon.file);
-    }
-    return;
-  }
+  if (!parsed) return judge.broken_file(daemon.client, daemon.file, parsed.error(), "buildkitd does not start");
   for (const std::string& upstream : judge.cache().upstreams) decide(judge, daemon, parsed->root, upstream);
   check_names(judge, daemon, parsed->root);
 }

@@ -27,7 +27,7 @@ struct File {
 // What the files say together about registries.
 struct Config {
   std::vector<File> files;
-  std::string broken;  // the file that cannot be parsed; empty: none
+  bool broken = false;  // a file cannot be read or parsed, and the verdicts are given
   bool disabled = false;
   bool misplaced = false;  // a table about registries stands where this version ignores it
   std::string config_path;
@@ -112,7 +112,7 @@ bool load(Judge& judge, const std::string& path, Config& out) {
   const Result<Document> parsed = text ? parse_toml(*text) : text.error();
   if (!parsed) {
     judge.broken_file(kClient, path, parsed.error(), "containerd does not start");
-    out.broken = path;
+    out.broken = true;
     return false;
   }
   out.files.push_back({path, parsed->root});
@@ -141,12 +141,6 @@ Config load_all(Judge& judge, const std::string& main) {
                                                       : ", and only *.toml is imported by default"));
   }
   return out;
-}
-
-void all(Judge& judge, Outcome outcome, const std::string& reason, const std::string& file) {
-  for (const std::string& upstream : judge.cache().upstreams) {
-    judge.verdict(kClient, upstream, outcome, reason, file);
-  }
 }
 
 // The old table, `[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]`.
@@ -241,7 +235,7 @@ void by_default_folder(Judge& judge, const Config& config, const Service& servic
           "there are files below {0}, and no config_path names that folder: containerd before 2.2 ignores them; "
           "write config_path = \"{0}\"",
           kCertsFolder));
-  all(judge, Outcome::falls_back, "config_path is not set", file);
+  judge.all(kClient, Outcome::falls_back, "config_path is not set", file);
   check_hosts_folders(judge, folder);
 }
 
@@ -255,9 +249,14 @@ void read_containerd(Judge& judge) {
     if (const auto named = service.option(option); !named.empty()) main = named.back();
   }
   const Config config = load_all(judge, main);
-  if (!config.broken.empty()) return all(judge, Outcome::fails, "containerd does not start", config.broken);
+  if (config.broken) return;
+  // The kubelet of k3s and RKE2 has a containerd of its own, that of CRI-O none.
+  const bool rancher = files.exists("/var/lib/rancher") || files.exists("/etc/rancher");
+  const bool installed = service.found || !config.files.empty();
+  if (rancher && !installed) return;
   const bool kubernetes =
-      files.exists("/var/lib/kubelet") || files.exists("/usr/bin/kubelet") || files.exists("/etc/kubernetes");
+      !rancher && installed &&
+      (files.exists("/var/lib/kubelet") || files.exists("/usr/bin/kubelet") || files.exists("/etc/kubernetes"));
   const bool hosts = has_hosts(files, {kCertsFolder});
   if (config.disabled) {
     if (hosts) by_default_folder(judge, config, service, kubernetes);
@@ -267,16 +266,16 @@ void read_containerd(Judge& judge) {
     judge.problem(
         "containerd-mirrors-and-config-path", kClient, config.mirrors_file,
         "config_path and registry.mirrors are both set: the CRI plugin does not load; remove registry.mirrors");
-    return all(judge, Outcome::fails, "its CRI plugin does not load", config.mirrors_file);
+    return judge.all(kClient, Outcome::fails, "its CRI plugin does not load", config.mirrors_file);
   }
   if (!config.config_path.empty()) return by_config_path(judge, config, service);
   if (!config.mirrors.empty()) {
     for (const std::string& upstream : judge.cache().upstreams) decide_by_mirrors(judge, config, service, upstream);
     return;
   }
-  if (config.misplaced) return all(judge, Outcome::falls_back, "its table about registries is ignored", main);
+  if (config.misplaced) return judge.all(kClient, Outcome::falls_back, "its table about registries is ignored", main);
   if (hosts) return by_default_folder(judge, config, service, kubernetes);
-  if (kubernetes) all(judge, Outcome::unused, "no config_path", main);
+  if (kubernetes) judge.all(kClient, Outcome::unused, "no config_path", main);
 }
 
 }  // namespace sluice::doctor

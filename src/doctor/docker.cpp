@@ -61,17 +61,16 @@ bool read_list(Judge& judge, const Daemon& daemon, const Json& root, const std::
   return true;
 }
 
+// False where docker does not start, or nobody knows: the verdicts are given then.
 bool read_daemon_json(Judge& judge, Daemon& daemon) {
   Json root = Json::object();
   const Result<std::string> text = judge.files().read(daemon.file);
-  if (!text && text.error().code != Errc::not_found) {
-    judge.broken_file(daemon.client, daemon.file, text.error(), "what it says is not known");
-    return false;
-  }
-  if (text && text->find_first_not_of(" \t\r\n") != std::string::npos) {
-    const Result<Document> parsed = parse_json(*text);
+  const bool absent =
+      text ? text->find_first_not_of(" \t\r\n") == std::string::npos : text.error().code == Errc::not_found;
+  if (!absent) {
+    const Result<Document> parsed = text ? parse_json(*text) : text.error();
     if (!parsed || !parsed->root.is_object()) {
-      const Error error = parsed ? Error{Errc::config_invalid, "is not one JSON object"} : parsed.error();
+      const Error error = parsed ? Error{Errc::config_invalid, "it is not one JSON object"} : parsed.error();
       judge.broken_file(daemon.client, daemon.file, error, "docker does not start");
       return false;
     }
@@ -95,6 +94,7 @@ bool read_daemon_json(Judge& judge, Daemon& daemon) {
     if (const std::string value = text_of(at(proxies, {key})); !value.empty())
       daemon.service.environment[variable] = value;
   }
+  if (!starts) judge.all(daemon.client, Outcome::fails, "docker does not start", daemon.file);
   return starts;
 }
 
@@ -201,21 +201,11 @@ void decide_hub(Judge& judge, const Daemon& daemon) {
 }
 
 void read_one(Judge& judge, Daemon daemon) {
-  const bool starts = read_daemon_json(judge, daemon);
-  for (const std::string& entry : daemon.insecure) {
-    if (entry.find("://") == std::string::npos) continue;
-    judge.problem(
-        "docker-insecure-scheme", daemon.client, daemon.file,
-        fmt::format("\"{}\" in insecure-registries has a scheme, with which docker does not recognise the registry: "
-                    "write {}",
-                    entry, Address::parse(entry).authority()));
-  }
+  if (!read_daemon_json(judge, daemon)) return;
   for (const std::string& upstream : judge.cache().upstreams) {
     if (upstream != "docker.io") {
       judge.verdict(daemon.client, upstream, Outcome::unused,
                     fmt::format("docker mirrors Docker Hub alone; pull {}/{}/…", judge.cache().describe(), upstream));
-    } else if (!starts) {
-      judge.verdict(daemon.client, upstream, Outcome::fails, "docker does not start", daemon.file);
     } else {
       decide_hub(judge, daemon);
     }

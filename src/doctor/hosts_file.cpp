@@ -192,9 +192,7 @@ void decide_by_hosts(Judge& judge, const HostsFolder& folder, const std::string&
   const std::string refusal = parsed ? refusal_of(parsed->root) : parsed.error().message;
   if (!refusal.empty()) {
     const Error error = parsed ? Error{Errc::config_invalid, refusal} : parsed.error();
-    judge.broken_file(folder.client, file, error, "containerd ignores the file and goes past the mirror");
-    judge.verdict(folder.client, upstream, Outcome::falls_back, "hosts.toml is invalid", file);
-    return;
+    return judge.broken_file(folder.client, file, error, "containerd ignores the file", upstream);
   }
   std::vector<Mirror> mirrors;
   const Json& hosts = at(parsed->root, {"host"});

@@ -32,19 +32,12 @@ std::optional<std::string> named_by_host(const Cache& cache, std::string_view ho
   return std::string(host.substr(prefix.size(), host.size() - prefix.size() - suffix.size()));
 }
 
-// A repository that shows what becomes of names.
-std::string_view sample_of(std::string_view upstream) {
-  return upstream == "docker.io" ? "library/busybox" : "owner/app";
-}
-
-std::optional<http::ProxyServer> proxy_in(const std::map<std::string, std::string>& environment, std::string_view upper,
-                                          std::string_view lower) {
-  for (const std::string_view name : {upper, lower}) {
-    const auto at = environment.find(std::string(name));
+std::optional<http::ProxyServer> proxy_in(const std::map<std::string, std::string>& environment,
+                                          const std::string& name) {
+  for (const std::string& each : {name, lower(name)}) {
+    const auto at = environment.find(each);
     if (at == environment.end() || at->second.empty()) continue;
-    const bool scheme = at->second.find("://") != std::string::npos;
-    const Result<http::ProxyServer> parsed = http::ProxyServer::parse(scheme ? at->second : "http://" + at->second);
-    if (parsed) return *parsed;
+    if (const Result<http::ProxyServer> parsed = http::ProxyServer::parse(at->second)) return *parsed;
   }
   return std::nullopt;
 }
@@ -63,6 +56,20 @@ std::vector<std::string> no_proxy_in(const std::map<std::string, std::string>& e
     if (!out.empty()) break;
   }
   return out;
+}
+
+// Whether the client's environment sends a request for it through a proxy.
+bool goes_through_proxy(const Way& way) {
+  http::ProxyRules::Params params;
+  params.https = proxy_in(way.environment, "HTTPS_PROXY");
+  params.http = proxy_in(way.environment, "HTTP_PROXY");
+  params.no_proxy = no_proxy_in(way.environment);
+  http::Url url;
+  url.scheme = way.scheme;
+  url.host = way.host;
+  url.port = way.port;
+  url.target = "/";
+  return http::ProxyRules(std::move(params)).find(url) != nullptr;
 }
 
 }  // namespace
@@ -136,6 +143,8 @@ std::string Cache::describe() const {
   return place.host.empty() ? fmt::format(":{}", place.port) : host_port(place.host, place.port);
 }
 
+std::string sample_of(std::string_view upstream) { return upstream == "docker.io" ? "library/busybox" : "owner/app"; }
+
 std::string shown(const Way& way) {
   std::string path = way.path == "/v2" ? "" : way.path;
   return fmt::format("{}://{}{}", way.scheme, host_port(way.host, way.port), path);
@@ -150,23 +159,13 @@ void Judge::remark(std::string name, std::string_view client, std::string file, 
 }
 
 void Judge::broken_file(std::string_view client, const std::string& file, const Error& error,
-                        std::string_view consequence) {
-  const bool syntax = error.code == Errc::config_invalid;
-  problem(syntax ? "file-invalid" : "file-unreadable", client, file, fmt::format("{}: {}", error.message, consequence));
-}
-
-bool Judge::goes_through_proxy(const Way& way) {
-  http::ProxyRules::Params params;
-  params.https = proxy_in(way.environment, "HTTPS_PROXY", "https_proxy");
-  params.http = proxy_in(way.environment, "HTTP_PROXY", "http_proxy");
-  params.no_proxy = no_proxy_in(way.environment);
-  const http::ProxyRules rules(std::move(params));
-  http::Url url;
-  url.scheme = way.scheme;
-  url.host = way.host;
-  url.port = way.port;
-  url.target = "/";
-  return rules.find(url) != nullptr;
+                        const std::string& consequence, std::string_view upstream) {
+  const bool invalid = error.code == Errc::config_invalid;
+  problem(invalid ? "file-invalid" : "file-unreadable", client, file,
+          fmt::format("{}: {}", error.message, invalid ? consequence : "run the doctor as root"));
+  const std::string reason = invalid ? consequence : "its file cannot be read";
+  if (upstream.empty()) return all(client, invalid ? Outcome::fails : Outcome::unused, reason, file);
+  verdict(client, upstream, invalid ? Outcome::falls_back : Outcome::unused, reason, file);
 }
 
 // Why the request does not reach the cache; empty: it does.
@@ -213,8 +212,8 @@ std::string Judge::address_flaw(std::string_view client, const Mirror& mirror) {
 }
 
 std::string Judge::path_flaw(std::string_view client, std::string_view upstream, const Mirror& mirror) {
-  const std::string_view sample = sample_of(upstream);
-  const std::string wanted = canonical_upstream_name(upstream) + "/" + std::string(sample);
+  const std::string sample = sample_of(upstream);
+  const std::string wanted = canonical_upstream_name(upstream) + "/" + sample;
   const auto got = cache_.image_of(mirror.way, sample);
   if (!got) {
     problem("path-without-v2", client, mirror.file,
@@ -283,6 +282,10 @@ void Judge::verdict(std::string_view client, std::string_view upstream, Outcome 
                     std::string file) {
   report_.verdicts.push_back(
       {std::string(client), std::string(upstream), outcome, std::move(reason), std::move(file), std::nullopt});
+}
+
+void Judge::all(std::string_view client, Outcome outcome, const std::string& reason, const std::string& file) {
+  for (const std::string& upstream : cache_.upstreams) verdict(client, upstream, outcome, reason, file);
 }
 
 }  // namespace sluice::doctor

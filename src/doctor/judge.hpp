@@ -43,16 +43,18 @@ class Judge {
 
   void problem(std::string name, std::string_view client, std::string file, std::string message);
   void remark(std::string name, std::string_view client, std::string file, std::string message);
-  // For a file that is there and cannot be read or parsed. `consequence`: "docker does not start".
-  void broken_file(std::string_view client, const std::string& file, const Error& error, std::string_view consequence);
+  // For a file that is there and cannot be parsed, or not be read. Adds the verdicts too. `consequence` of the former:
+  // "docker does not start". `upstream`: whose pulls alone the file is for, and go to the registry; empty: every pull
+  // fails.
+  void broken_file(std::string_view client, const std::string& file, const Error& error, const std::string& consequence,
+                   std::string_view upstream = {});
 
   // Of the mirrors in the order in which the client asks them. Adds the verdict.
   void decide(std::string_view client, std::string_view upstream, const std::vector<Mirror>& mirrors);
   void verdict(std::string_view client, std::string_view upstream, Outcome outcome, std::string reason,
                std::string file = {});
-
-  // Whether the client's environment sends a request for it through a proxy.
-  [[nodiscard]] static bool goes_through_proxy(const Way& way);
+  // The same verdict for every upstream.
+  void all(std::string_view client, Outcome outcome, const std::string& reason, const std::string& file = {});
 
  private:
   Verdict judge(std::string_view client, std::string_view upstream, const Mirror& mirror);
@@ -63,6 +65,9 @@ class Judge {
   const Cache& cache_;
   Report& report_;
 };
+
+// A repository of an upstream, which shows what becomes of names.
+std::string sample_of(std::string_view upstream);
 
 // "http://127.0.0.1:5000/v2" without the /v2.
 std::string shown(const Way& way);

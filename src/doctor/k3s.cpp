@@ -55,7 +55,7 @@ Way way_of(const Distribution& own, const Json& root, const std::string& registr
 // A rewrite after which the cache is asked for something else; empty: none.
 std::string rewrite_flaw(Judge& judge, const Distribution& own, const Json& mirror, const Way& way,
                          const std::string& registry) {
-  const std::string sample = registry == "docker.io" ? "library/busybox" : "owner/app";
+  const std::string sample = sample_of(registry);
   const Json& rewrites = at(mirror, {"rewrite"});
   const auto name = rewritten(rewrites, sample);
   if (name && *name == sample) return {};
@@ -127,15 +127,9 @@ void check_names(Judge& judge, const Distribution& own, const Json& root) {
   }
 }
 
-void read_registries(Judge& judge, const Distribution& own, const std::string& text) {
-  const Result<Document> parsed = parse_yaml(text);
-  if (!parsed) {
-    judge.broken_file(own.client, own.file, parsed.error(), fmt::format("{} does not start", own.client));
-    for (const std::string& upstream : judge.cache().upstreams) {
-      judge.verdict(own.client, upstream, Outcome::fails, fmt::format("{} does not start", own.client), own.file);
-    }
-    return;
-  }
+void read_registries(Judge& judge, const Distribution& own, const Result<std::string>& text) {
+  const Result<Document> parsed = text ? parse_yaml(*text) : text.error();
+  if (!parsed) return judge.broken_file(own.client, own.file, parsed.error(), own.client + " does not start");
   for (const std::string& upstream : judge.cache().upstreams) decide(judge, own, parsed->root, upstream);
   check_names(judge, own, parsed->root);
 }
@@ -155,9 +149,7 @@ void without_registries(Judge& judge, const Distribution& own) {
                   fmt::format("the containerd of {} does not read this folder: write {}", own.client, own.file));
     break;
   }
-  for (const std::string& upstream : judge.cache().upstreams) {
-    judge.verdict(own.client, upstream, Outcome::unused, fmt::format("no {}", own.file));
-  }
+  judge.all(own.client, Outcome::unused, fmt::format("no {}", own.file));
 }
 
 }  // namespace
@@ -180,12 +172,10 @@ void read_k3s(Judge& judge) {
     }
     if (!present) continue;
     const Result<std::string> text = files.read(own.file);
-    if (text) {
-      read_registries(judge, own, *text);
-    } else if (text.error().code == Errc::not_found) {
+    if (!text && text.error().code == Errc::not_found) {
       without_registries(judge, own);
     } else {
-      judge.broken_file(own.client, own.file, text.error(), "what it says is not known");
+      read_registries(judge, own, text);
     }
   }
 }

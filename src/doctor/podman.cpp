@@ -38,8 +38,7 @@ struct Registry {
 
 struct Config {
   std::string client;
-  bool found = false;
-  std::string broken;                          // a file because of which every pull fails; empty: none
+  bool broken = false;                         // a file cannot be read or is refused, and the verdicts are given
   std::map<std::string, Registry> registries;  // by prefix
   std::vector<std::string> search;             // unqualified-search-registries
   std::map<std::string, std::string> aliases;
@@ -98,8 +97,9 @@ Registry registry_in(const Json& table, const std::string& file) {
 }
 
 void refuse(Judge& judge, Config& out, const std::string& file, const char* name, const std::string& why) {
-  judge.problem(name, out.client, file, why + ": every pull fails");
-  out.broken = file;
+  judge.problem(name, out.client, file, "every pull fails: " + why);
+  judge.all(out.client, Outcome::fails, "registries.conf is refused", file);
+  out.broken = true;
 }
 
 // Adds what a file says; a later [[registry]] with the same prefix replaces an earlier one.
@@ -136,14 +136,13 @@ void take(Judge& judge, const std::string& file, const Json& root, Config& out) 
 }
 
 void load(Judge& judge, const std::string& path, Config& out) {
-  if (!out.broken.empty()) return;
+  if (out.broken) return;
   const Result<std::string> text = judge.files().read(path);
   if (!text && text.error().code == Errc::not_found) return;
-  out.found = true;
   const Result<Document> parsed = text ? parse_toml(*text) : text.error();
   if (!parsed) {
     judge.broken_file(out.client, path, parsed.error(), "every pull fails");
-    out.broken = path;
+    out.broken = true;
     return;
   }
   take(judge, path, parsed->root, out);
@@ -193,8 +192,6 @@ void limit(Judge& judge, const Config& config, const Registry& registry, const M
   out.partly_why = tags ? "it is asked for tags alone" : "it is asked for digests alone, tags go past it";
 }
 
-std::string sample_of(const std::string& upstream) { return upstream == "docker.io" ? "library/busybox" : "owner/app"; }
-
 // What stands in front of a repository's name once the prefix has been replaced by the location.
 std::string path_of(const Registry& registry, const Address& location, const std::string& upstream) {
   const std::string image = upstream + "/" + sample_of(upstream);
@@ -218,9 +215,8 @@ Mirror mirror_of(Judge& judge, const Config& config, const Registry& registry, c
   out.way.path = path_of(registry, address, upstream);
   out.way.skip_verify = entry.insecure;
   for (const std::string_view all : {"/etc/containers/certs.d", "/etc/docker/certs.d"}) {
-    const std::string folder = below(all, address.authority());
-    for (const std::string& name : judge.files().list(folder)) {
-      if (name.ends_with(".crt")) out.way.ca_files.push_back(below(folder, name));
+    for (std::string& file : certificates_in(judge.files(), below(all, address.authority()))) {
+      out.way.ca_files.push_back(std::move(file));
     }
   }
   if (!judge.cache().is_at(address.host, out.way.port)) return out;
@@ -322,12 +318,7 @@ void read_one(Judge& judge, const std::string& client, const std::string& main,
   config.main = main;
   load(judge, main, config);
   for (const std::string& folder : folders) load_folder(judge, folder, config);
-  if (!config.broken.empty()) {
-    for (const std::string& upstream : judge.cache().upstreams) {
-      judge.verdict(client, upstream, Outcome::fails, "registries.conf is refused", config.broken);
-    }
-    return;
-  }
+  if (config.broken) return;
   const Files& files = judge.files();
   const bool installed = files.exists("/usr/bin/podman") || files.exists("/usr/bin/skopeo") ||
                          files.exists("/usr/bin/buildah") || files.exists("/usr/bin/crio") || files.exists("/etc/crio");

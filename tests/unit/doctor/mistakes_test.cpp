@@ -79,12 +79,6 @@ std::vector<Row> docker_rows() {
        {{kDaemon, R"({"registry-mirrors": ["http://127.0.0.1:5000"]})"},
         {"/etc/systemd/system/docker.service.d/mirror.conf",
          "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --registry-mirror=http://127.0.0.1:5000\n"}}},
-      {"docker-insecure-scheme",
-       "docker",
-       "docker.io",
-       Outcome::used,
-       {{kDaemon,
-         R"({"registry-mirrors": ["http://127.0.0.1:5000"], "insecure-registries": ["http://127.0.0.1:5000"]})"}}},
       {"wrong-port",
        "docker",
        "docker.io",
@@ -454,11 +448,31 @@ TEST_CASE("Doctor: names each mistake of containerd", "[doctor]") { check(contai
 TEST_CASE("Doctor: names each mistake of podman", "[doctor]") { check(podman_rows()); }
 TEST_CASE("Doctor: names each mistake of BuildKit, k3s and RKE2", "[doctor]") { check(other_rows()); }
 
+TEST_CASE("Doctor: tells of a file that it cannot read, and does not guess what is in it", "[doctor]") {
+  const std::vector<std::pair<std::string, std::string>> rows{
+      {"docker", kDaemon},     {"containerd", kConfig}, {"containerd", kCerts + "docker.io/hosts.toml"},
+      {"podman", kRegistries}, {"buildkit", kBuildkit}, {"k3s", kK3s}};
+  for (const auto& [client, file] : rows) {
+    INFO(file);
+    Texts texts{{kConfig, kPath}, {kCerts + "docker.io/hosts.toml", kHosts}};
+    texts[file] = kUnreadable;
+    const Report report = examine(texts);
+    CHECK(problems_of(report) == std::set<std::string>{"file-unreadable"});
+    const Verdict* verdict = report.find(client, "docker.io");
+    REQUIRE(verdict != nullptr);
+    CHECK(verdict->outcome == Outcome::unused);
+    CHECK(verdict->reason == "its file cannot be read");
+  }
+}
+
 TEST_CASE("Doctor: the containerd of k3s does not read /etc/containerd", "[doctor]") {
-  const Report report =
-      examine({{"/etc/rancher/k3s/config.yaml", ""}, {kConfig, kPath}, {kCerts + "docker.io/hosts.toml", kHosts}});
-  CHECK(problems_of(report) == std::set<std::string>{"k3s-reads-registries-yaml"});
-  CHECK(report.find("k3s", "docker.io")->outcome == Outcome::unused);
+  for (const std::string& own : {kConfig, std::string("/etc/containerd/README")}) {
+    const Report report =
+        examine({{"/etc/rancher/k3s/config.yaml", ""}, {own, kPath}, {kCerts + "docker.io/hosts.toml", kHosts}});
+    CHECK(problems_of(report) == std::set<std::string>{"k3s-reads-registries-yaml"});
+    CHECK(report.find("k3s", "docker.io")->outcome == Outcome::unused);
+    CHECK((report.find("containerd", "docker.io") != nullptr) == (own == kConfig));
+  }
 }
 
 TEST_CASE("Doctor: what is no mistake is a remark", "[doctor]") {

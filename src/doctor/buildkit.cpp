@@ -19,30 +19,23 @@ struct Daemon {
 };
 
 // Of `[registry."host:port"]`, by which a mirror is asked.
-Mirror mirror_of(Judge& judge, const Daemon& daemon, const Json& root, const std::string& registry,
+Mirror mirror_of(const Judge& judge, const Daemon& daemon, const Json& root, const std::string& registry,
                  const std::string& written) {
   Mirror out;
   out.written = written;
   out.file = daemon.file;
-  if (written.find("://") != std::string::npos) {
-    judge.problem(
-        "buildkit-mirror-scheme", daemon.client, daemon.file,
-        fmt::format("mirror \"{}\" has a scheme, which BuildKit takes for the name of a host: write \"{}\"{}", written,
-                    Address::parse(written).authority(),
-                    written.starts_with("http://") ? ", and http = true in the section of that address" : ""));
-    out.flaw = fmt::format("BuildKit cannot use \"{}\" and goes to the registry", written);
-    return out;
-  }
-  const Address address = Address::parse(written);
+  Address address = Address::parse(written);
+  address.scheme.clear();  // BuildKit ignores it
   const Json& own = at(root, {"registry", address.authority()});
   const Json& http = at(own, {"http"});
   const bool plain = http.is_boolean() ? http.get<bool>() : is_loopback(address.host);
-  out.way.scheme = plain ? "http" : "https";
+  out.way.skip_verify = is_true(at(own, {"insecure"}));
+  // With both it tries TLS first.
+  out.way.scheme = plain && !(out.way.skip_verify && judge.cache().tls) ? "http" : "https";
   out.way.host = address.host;
   out.way.port = address.port_or(out.way.scheme);
   out.way.path = "/v2" + address.path;
   out.way.ns = registry;
-  out.way.skip_verify = is_true(at(own, {"insecure"}));
   out.way.ca_files = texts_of(at(own, {"ca"}));
   out.way.environment = daemon.service.environment;
   return out;

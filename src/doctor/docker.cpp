@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/network.hpp"
+#include "base/upstream_name.hpp"
 #include "doctor/clients.hpp"
 #include "doctor/document.hpp"
 #include "doctor/unit_file.hpp"
@@ -35,10 +36,6 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kMisspelt
     {"insecure-registry", "insecure-registries"},
     {"insecure_registries", "insecure-registries"},
 }};
-
-constexpr std::array<std::string_view, 9> kRegistries{"ghcr.io",         "quay.io",    "gcr.io",
-                                                      "registry.k8s.io", "k8s.gcr.io", "mcr.microsoft.com",
-                                                      "public.ecr.aws",  "docker.io",  "registry.gitlab.com"};
 
 // The settings that are lists. Says whether docker starts with them.
 bool read_list(Judge& judge, const Daemon& daemon, const Json& root, const std::string& key, const std::string& option,
@@ -111,47 +108,38 @@ bool is_insecure(const Daemon& daemon, const Address& address) {
   });
 }
 
-std::vector<std::string> authorities_of(const Judge& judge, const std::string& folder) {
-  std::vector<std::string> out;
-  for (const std::string& name : judge.files().list(folder)) {
-    if (name.ends_with(".crt")) out.push_back(below(folder, name));
-  }
-  return out;
-}
-
-// Why docker does not start with this mirror, or has no use for it; empty: neither.
-std::string flaw_of(Judge& judge, const Daemon& daemon, const std::string& written, const Address& address) {
-  const auto problem = [&](const char* name, std::string message) {
+// Whether docker does not start with this mirror, or asks the cache for what it does not know.
+bool is_refused(Judge& judge, const Daemon& daemon, const std::string& written, const Address& address) {
+  const auto refuse = [&](const char* name, std::string message) {
     judge.problem(name, daemon.client, daemon.mirrors_from, std::move(message));
+    return true;
   };
   if (address.scheme != "http" && address.scheme != "https") {
-    problem("docker-mirror-scheme",
-            fmt::format("\"{}\" has no http:// or https:// in front: docker does not start", written));
-    return "the mirror has no scheme, docker does not start";
+    return refuse("docker-mirror-scheme",
+                  fmt::format("\"{}\" has no http:// or https:// in front: docker does not start", written));
   }
-  if (!address.path.empty()) {
-    problem("docker-mirror-path",
-            fmt::format(
-                "\"{}\" has a path: docker before 28 does not start, later ones ask {}/v2/…, which the cache does not "
-                "know; write {}://{}",
-                written, address.path, address.scheme, address.authority()));
-    return "the mirror has a path";
+  if (!address.path.empty() &&
+      (judge.cache().is_on(address.host) || judge.cache().is_at(address.host, address.port_or("https")))) {
+    return refuse("docker-mirror-path",
+                  fmt::format("\"{}\" has a path: docker before 28 does not start, later ones ask {}/v2/…, which the "
+                              "cache does not know; write {}://{}",
+                              written, address.path, address.scheme, address.authority()));
   }
   if (address.odd || address.host.empty()) {
-    problem("docker-mirror-odd",
-            fmt::format("\"{}\" has a login, a query, or a port that is none: docker does not start", written));
-    return "the mirror is no plain address, docker does not start";
+    return refuse("docker-mirror-odd",
+                  fmt::format("\"{}\" has a login, a query or an invalid port: docker does not start", written));
   }
-  return {};
+  return false;
 }
 
 Way way_of(const Judge& judge, const Daemon& daemon, const Address& address) {
   Way out;
   out.scheme = address.scheme;
-  out.host = address.host;
+  // In Docker Desktop's virtual machine that name is the machine itself.
+  out.host = daemon.machine_of_its_own && address.host == "host.docker.internal" ? "localhost" : address.host;
   out.port = address.port_or("https");
   out.skip_verify = is_insecure(daemon, address);
-  out.ca_files = authorities_of(judge, below(daemon.certs, address.authority()));
+  out.ca_files = certificates_in(judge.files(), below(daemon.certs, address.authority()));
   out.environment = daemon.service.environment;
   return out;
 }
@@ -161,7 +149,7 @@ void decide_hub(Judge& judge, const Daemon& daemon) {
   mirrors.reserve(daemon.mirrors.size());
   for (const std::string& written : daemon.mirrors) {
     const Address address = Address::parse(written);
-    if (std::find(kRegistries.begin(), kRegistries.end(), address.host) != kRegistries.end()) {
+    if (canonical_upstream_name(address.host) != "docker.io" && judge.cache().serves(address.host)) {
       judge.problem(
           "docker-mirror-is-registry", daemon.client, daemon.mirrors_from,
           fmt::format("\"{}\" is a registry and no mirror of Docker Hub: docker uses mirrors for images of Docker "
@@ -169,7 +157,7 @@ void decide_hub(Judge& judge, const Daemon& daemon) {
                       written, judge.cache().describe(), address.host));
       continue;
     }
-    if (!flaw_of(judge, daemon, written, address).empty()) {
+    if (is_refused(judge, daemon, written, address)) {
       judge.verdict(daemon.client, "docker.io", Outcome::fails, fmt::format("docker refuses \"{}\"", written),
                     daemon.mirrors_from);
       return;
@@ -178,15 +166,17 @@ void decide_hub(Judge& judge, const Daemon& daemon) {
       judge.problem(
           "loopback-in-vm", daemon.client, daemon.mirrors_from,
           fmt::format("\"{}\" is a loopback address, and Docker Desktop pulls in a virtual machine, where that is the "
-                      "virtual machine itself: write http://host.docker.internal:{}, and let the cache listen there",
+                      "virtual machine itself: write http://host.docker.internal:{}",
                       written, address.port_or("http")));
       judge.verdict(daemon.client, "docker.io", Outcome::falls_back, "loopback is the virtual machine itself",
                     daemon.mirrors_from);
       return;
     }
-    mirrors.push_back({written, way_of(judge, daemon, address), daemon.mirrors_from, {}, false, {}});
-    if (address.scheme == "http" && !is_insecure(daemon, address) &&
-        judge.cache().is_at(address.host, address.port_or("http"))) {
+    Mirror& mirror = mirrors.emplace_back();
+    mirror.written = written;
+    mirror.way = way_of(judge, daemon, address);
+    mirror.file = daemon.mirrors_from;
+    if (address.scheme == "http" && !mirror.way.skip_verify && judge.cache().is_at(mirror.way.host, mirror.way.port)) {
       judge.remark("docker-insecure-missing", daemon.client, daemon.file,
                    fmt::format("pulls by prefix ({0}/ghcr.io/…) fail, because docker asks {0} with TLS: list it in "
                                "insecure-registries",

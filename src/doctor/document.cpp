@@ -92,6 +92,8 @@ Result<Document> parse_json(const std::string& text) {
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
     return invalid("JSON", static_cast<std::size_t>(line),
                    "there is a comma, a quote or a bracket too many or too few");
+  } catch (const Json::exception&) {
+    return Error{Errc::config_invalid, "a number is too large"};
   }
 }
 

@@ -135,7 +135,7 @@ Mirror mirror_of(Judge& judge, const HostsFolder& folder, const std::string& fil
   out.way.environment = folder.environment;
   out.partly = !folder.partly.empty();
   out.partly_why = folder.partly;
-  if (!judge.cache().is_on(address.host)) return out;
+  if (!judge.cache().is_on(address.host) && !judge.cache().is_at(address.host, out.way.port)) return out;
   if (address.scheme.empty() && !judge.cache().tls) {
     judge.problem("containerd-host-scheme", folder.client, file,
                   fmt::format("\"{0}\" has no scheme, so containerd asks it with TLS: write http://{0}", host.written));
@@ -252,7 +252,7 @@ void check_folder(Judge& judge, const HostsFolder& folder, const std::string& ro
     return;
   }
   const Address address = Address::parse(registry_of(name));
-  if (judge.cache().is_at(address.host, address.port_or("http"))) {
+  if (judge.cache().is_on(address.host) && judge.cache().is_at(address.host, address.port_or("http"))) {
     if (files.exists(root + "/_default") || files.exists(root + "/docker.io")) return;
     judge.problem("containerd-folder-is-cache", folder.client, path,
                   "the folder has the address of the cache: it is to have the name of the registry that is mirrored, "

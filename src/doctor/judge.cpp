@@ -112,7 +112,11 @@ bool Cache::is_at(std::string_view host, std::uint16_t port) const {
 }
 
 bool Cache::is_on(std::string_view host) const {
-  return std::any_of(places.begin(), places.end(), [&](const Place& place) { return is_at(host, place.port); });
+  return std::any_of(places.begin(), places.end(), [&](const Place& place) {
+    // Where the cache is at every address of a machine, and those are not known, any host may be that machine.
+    const bool known = !place.host.empty() || !local_hosts.empty() || is_loopback(host) || named_by_host(*this, host);
+    return known && is_at(host, place.port);
+  });
 }
 
 bool Cache::serves(std::string_view registry) const {
@@ -146,7 +150,7 @@ std::string Cache::describe() const {
 std::string sample_of(std::string_view upstream) { return upstream == "docker.io" ? "library/busybox" : "owner/app"; }
 
 std::string shown(const Way& way) {
-  std::string path = way.path == "/v2" ? "" : way.path;
+  const std::string path = way.path == "/v2" ? "" : way.path;
   return fmt::format("{}://{}{}", way.scheme, host_port(way.host, way.port), path);
 }
 

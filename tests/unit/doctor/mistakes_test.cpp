@@ -52,6 +52,12 @@ std::vector<Row> docker_rows() {
        "docker.io",
        Outcome::fails,
        {{kDaemon, R"({"registry-mirrors": ["http://127.0.0.1:5000/v2/docker.io"]})"}}},
+      {"docker-mirror-path",
+       "docker",
+       "docker.io",
+       Outcome::fails,
+       {{kDaemon, R"({"registry-mirrors": ["http://192.0.2.7:5000/v2/docker.io"]})"}},
+       cache_at("")},
       {"docker-mirror-odd",
        "docker",
        "docker.io",
@@ -100,6 +106,7 @@ std::vector<Row> docker_rows() {
        "docker.io",
        Outcome::fails,
        {{kDaemon, "{\n  \"registry-mirrors\": [\"http://127.0.0.1:5000\"],\n}"}}},
+      {"file-invalid", "docker", "docker.io", Outcome::fails, {{kDaemon, R"({"mtu": 1e999})"}}},
       {"proxy-takes-requests",
        "docker",
        "docker.io",
@@ -370,11 +377,6 @@ std::vector<Row> podman_rows() {
 
 std::vector<Row> other_rows() {
   return {
-      {"buildkit-mirror-scheme",
-       "buildkit",
-       "docker.io",
-       Outcome::falls_back,
-       {{kBuildkit, "[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n"}}},
       {"https-to-plain-cache",
        "buildkit",
        "docker.io",

@@ -45,6 +45,21 @@ TEST_CASE("Doctor: docker by an option of its service", "[doctor]") {
   check_used(report, "docker", "docker.io", "http://127.0.0.1:5000");
 }
 
+TEST_CASE("Doctor: docker leaves out the scheme of an insecure registry", "[doctor]") {
+  const Report report = examine(
+      {{"/etc/docker/daemon.json",
+        R"({ "registry-mirrors": ["http://192.0.2.7:5000"], "insecure-registries": ["http://192.0.2.7:5000"] })"}},
+      cache_at("192.0.2.7"));
+  check_used(report, "docker", "docker.io", "http://192.0.2.7:5000");
+  CHECK(remarks_of(report).empty());
+}
+
+TEST_CASE("Doctor: Docker Desktop reaches its machine by a name", "[doctor]") {
+  const Report report =
+      examine({{"/root/.docker/daemon.json", R"({ "registry-mirrors": ["http://host.docker.internal:5000"] })"}});
+  check_used(report, "docker desktop", "docker.io", "http://localhost:5000");
+}
+
 TEST_CASE("Doctor: containerd 1 with a file for each registry", "[doctor]") {
   const Report report = examine(
       {{"/etc/containerd/config.toml",
@@ -135,6 +150,16 @@ TEST_CASE("Doctor: BuildKit", "[doctor]") {
   check_used(report, "buildkit", "ghcr.io", "http://192.0.2.7:5000/v2/ghcr.io");
 }
 
+TEST_CASE("Doctor: BuildKit leaves out the scheme of a mirror, and tries TLS before plain HTTP", "[doctor]") {
+  const std::string both =
+      "[registry.\"docker.io\"]\nmirrors = [\"http://192.0.2.7:5000\"]\n[registry.\"192.0.2.7:5000\"]\nhttp = "
+      "true\ninsecure = true\n";
+  check_used(examine({{"/etc/buildkit/buildkitd.toml", both}}, cache_at("192.0.2.7")), "buildkit", "docker.io",
+             "http://192.0.2.7:5000");
+  check_used(examine({{"/etc/buildkit/buildkitd.toml", both}}, cache_at("192.0.2.7", true)), "buildkit", "docker.io",
+             "https://192.0.2.7:5000");
+}
+
 TEST_CASE("Doctor: k3s with a rewrite that the cache knows, RKE2 with one line for all", "[doctor]") {
   const Report report = examine(
       {{"/etc/rancher/k3s/registries.yaml", R"(
@@ -159,6 +184,25 @@ TEST_CASE("Doctor: another mirror, and no client at all", "[doctor]") {
   CHECK(problems_of(other).empty());
   CHECK(other.find("docker", "docker.io")->outcome == Outcome::unused);
   CHECK(examine({}).verdicts.empty());
+}
+
+TEST_CASE("Doctor: another mirror, where nobody knows the addresses of the cache", "[doctor]") {
+  // As with --root, before a cache that listens on every address.
+  const Report report =
+      examine({{"/etc/docker/daemon.json",
+                R"({ "registry-mirrors": ["https://mirror.example/hub", "https://mirror.example"] })"},
+               {"/etc/rancher/k3s/registries.yaml", "mirrors:\n  docker.io:\n    endpoint: [\"192.0.2.9:8080\"]\n"}},
+              cache_at(""));
+  CHECK(problems_of(report).empty());
+  CHECK(report.find("docker", "docker.io")->outcome == Outcome::unused);
+  CHECK(report.find("k3s", "docker.io")->outcome == Outcome::unused);
+
+  const Report containerd = examine(
+      {{"/etc/containerd/config.toml",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n"},
+       {"/etc/containerd/certs.d/registry.example:5000/hosts.toml", "[host.\"https://mirror.example\"]\n"}},
+      cache_at(""));
+  CHECK(problems_of(containerd).empty());
 }
 
 TEST_CASE("Doctor: other mirrors beside the cache, on its machine", "[doctor]") {

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/network.hpp"
 #include "doctor/clients.hpp"
 #include "doctor/document.hpp"
 #include "doctor/hosts_file.hpp"
@@ -54,24 +55,27 @@ bool is_disabled(const Json& root) {
   });
 }
 
+bool says_anything(const Json& registry) {
+  return !at(registry, {"config_path"}).is_null() || !at(registry, {"mirrors"}).is_null();
+}
+
 // Tables about registries that this version of the file has at another place.
 bool has_misplaced_keys(Judge& judge, const File& file) {
   bool out = false;
   const int version = version_of(file.root);
+  if (says_anything(at(file.root, {"plugins", plugin_of(version), "registry"}))) return false;
   const bool said = !at(file.root, {"version"}).is_null();
   for (const std::string plugin : {"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"}) {
-    const Json& registry = at(file.root, {"plugins", plugin, "registry"});
-    if (!registry.is_object() || plugin == plugin_of(version)) continue;
-    if (at(registry, {"config_path"}).is_null() && at(registry, {"mirrors"}).is_null()) continue;
+    if (!says_anything(at(file.root, {"plugins", plugin, "registry"}))) continue;
     const std::string right = plugin == "cri" ? "1" : plugin == "io.containerd.grpc.v1.cri" ? "2" : "3";
     const std::string name = said ? "containerd-version-keys" : "containerd-version-missing";
     const std::string what =
         said ? fmt::format("the file says version = {}", version) : std::string("the file has no `version`");
     judge.problem(
         name, kClient, file.path,
-        fmt::format("{}, and [plugins.\"{}\".registry] is of version {}: containerd ignores it; write version = {}, or "
+        fmt::format("{}, and [plugins.\"{}\".registry] is of version {}: {} ignores it; write version = {}, or "
                     "[plugins.\"{}\".registry]",
-                    what, plugin, right, right, plugin_of(version)));
+                    what, plugin, right, said ? "containerd" : "containerd 1", right, plugin_of(version)));
     out = true;
   }
   return out;
@@ -134,11 +138,13 @@ Config load_all(Judge& judge, const std::string& main) {
     const std::string path = below(folder, name);
     if (std::find(more.begin(), more.end(), path) != more.end()) continue;
     const Result<std::string> text = judge.files().read(path);
-    if (!text || text->find("registry") == std::string::npos) continue;
-    judge.problem("containerd-drop-in-ignored", kClient, path,
-                  fmt::format("no `imports` of {} names this file{}", main,
-                              name.ends_with(".toml") ? ", without which containerd before 2.2 does not read it"
-                                                      : ", and only *.toml is imported by default"));
+    if (is_backup(name) || !text || text->find("registry") == std::string::npos) continue;
+    const std::string what = fmt::format("no `imports` of {} names this file, ", main);
+    if (name.ends_with(".toml")) {
+      judge.remark("containerd-drop-in-ignored", kClient, path, what + "so containerd before 2.2 does not read it");
+    } else {
+      judge.problem("containerd-drop-in-ignored", kClient, path, what + "and by default only *.toml is imported");
+    }
   }
   return out;
 }
@@ -151,16 +157,18 @@ Mirror endpoint_of(Judge& judge, const Config& config, const Service& service, c
   out.written = written;
   out.file = config.mirrors_file;
   if (address.scheme.empty()) {
-    judge.problem(
-        "containerd-endpoint-scheme", kClient, config.mirrors_file,
-        fmt::format("endpoint \"{0}\" has no scheme, with which containerd cannot use it: write http://{0}", written));
+    judge.problem("containerd-endpoint-scheme", kClient, config.mirrors_file,
+                  fmt::format("endpoint \"{0}\" has no scheme: containerd cannot use it; write http://{0}", written));
     out.flaw = fmt::format("endpoint \"{}\" has no scheme", written);
+    // Go parses no URL that begins like this.
+    out.fatal = address.port && IpAddress::parse(address.host);
     return out;
   }
   out.way.scheme = address.scheme;
   out.way.host = address.host;
   out.way.port = address.port_or("https");
-  out.way.path = address.path + "/v2";
+  // "http://127.0.0.1:5000/" has a path.
+  out.way.path = address.path.empty() && !written.ends_with('/') ? "/v2" : address.path;
   out.way.ns = upstream;
   const Json& tls = at(config.configs, {address.authority(), "tls"});
   out.way.skip_verify = is_true(at(tls, {"insecure_skip_verify"}));
@@ -207,10 +215,11 @@ void by_config_path(Judge& judge, const Config& config, const Service& service) 
                     config.config_path));
     folder.partly = "containerd 2.2 takes the list in config_path for one folder, and ignores it";
   }
-  if (!has_hosts(judge.files(), folder.roots)) {
+  if (!has_hosts(judge.files(), folder.roots) && has_hosts(judge.files(), {kCertsFolder})) {
     judge.problem("containerd-config-path-folder", kClient, config.config_path_file,
-                  fmt::format("config_path is \"{}\", where there is nothing: write {}/docker.io/hosts.toml",
-                              config.config_path, folder.roots.front()));
+                  fmt::format("config_path is \"{0}\", where there is nothing, and there are files below {1}: write "
+                              "config_path = \"{1}\"",
+                              config.config_path, kCertsFolder));
   }
   by_hosts(judge, std::move(folder));
 }

@@ -2,7 +2,7 @@
 #include "doctor/hosts_file.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <array>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -21,12 +21,15 @@ std::string with_underscores(const std::string& registry) {
   return colon == std::string::npos ? registry : registry.substr(0, colon) + "_" + registry.substr(colon + 1) + "_";
 }
 
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 // The registry that a folder is for.
 std::string registry_of(const std::string& name) {
   const std::size_t underscore = name.size() > 1 ? name.rfind('_', name.size() - 2) : std::string::npos;
   const bool port = name.ends_with('_') && underscore != std::string::npos &&
-                    std::all_of(name.begin() + static_cast<std::ptrdiff_t>(underscore) + 1, name.end() - 1,
-                                [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; });
+                    is_number(std::string_view(name).substr(underscore + 1, name.size() - underscore - 2));
   return port ? name.substr(0, underscore) + ":" + name.substr(underscore + 1, name.size() - underscore - 2) : name;
 }
 
@@ -41,11 +44,20 @@ std::string folder_for(const Files& files, const std::vector<std::string>& roots
   return {};
 }
 
+constexpr std::array<std::string_view, 3> kTlsKeys{"ca", "client", "skip_verify"};
+
 struct Host {
   std::string written;
   Address address;
   const Json* settings = nullptr;
 };
+
+// Compared without case.
+std::vector<std::string> capabilities_of(const Json& settings) {
+  std::vector<std::string> out = texts_of(at(settings, {"capabilities"}));
+  std::transform(out.begin(), out.end(), out.begin(), [](const std::string& each) { return lower(each); });
+  return out;
+}
 
 // Why containerd refuses the whole file; empty: it does not.
 std::string refusal_of(const Json& root) {
@@ -56,7 +68,7 @@ std::string refusal_of(const Json& root) {
     if (!settings.is_object()) return fmt::format("host.\"{}\" is not a table", written);
     const Json& capabilities = at(settings, {"capabilities"});
     if (!capabilities.is_null() && !capabilities.is_array()) return "capabilities is not a list";
-    for (const std::string& each : texts_of(capabilities)) {
+    for (const std::string& each : capabilities_of(settings)) {
       if (each != "pull" && each != "resolve" && each != "push" && each != "referrers") {
         return fmt::format("it knows no capability \"{}\"", each);
       }
@@ -72,17 +84,14 @@ std::string path_flaw_of(Judge& judge, const std::string& client, const std::str
   if (overrides && path.empty()) {
     judge.problem(
         "containerd-override-path", client, file,
-        fmt::format(
-            "\"{0}\" has override_path = true and no path, so that /v2 is missing from what the cache is asked: "
-            "remove override_path",
-            host.written));
+        fmt::format("\"{0}\" has override_path = true and no path: containerd leaves out /v2; remove override_path",
+                    host.written));
     return "override_path without a path";
   }
   if (!overrides && !path.empty() && path != "/v2") {
     judge.problem(
         "containerd-override-path", client, file,
-        fmt::format("\"{}\" has a path and no override_path = true, so that containerd puts /v2 behind it: leave the "
-                    "path out, the cache needs none",
+        fmt::format("\"{}\" has a path, and override_path is not set: containerd appends /v2; remove the path",
                     host.written));
     return "a path without override_path";
   }
@@ -90,9 +99,8 @@ std::string path_flaw_of(Judge& judge, const std::string& client, const std::str
 }
 
 void read_capabilities(Judge& judge, const std::string& client, const Host& host, Mirror& out) {
-  const Json& listed = at(*host.settings, {"capabilities"});
-  if (listed.is_null()) return;  // all of them
-  const std::vector<std::string> all = texts_of(listed);
+  const std::vector<std::string> all = capabilities_of(*host.settings);
+  if (all.empty()) return;  // it has all of them
   const auto has = [&](std::string_view name) { return std::find(all.begin(), all.end(), name) != all.end(); };
   if (!has("pull")) {
     judge.problem(
@@ -144,11 +152,10 @@ Mirror mirror_of(Judge& judge, const HostsFolder& folder, const std::string& fil
   }
   read_capabilities(judge, folder.client, host, out);
   if (out.flaw.empty()) out.flaw = path_flaw_of(judge, folder.client, file, host);
-  for (const std::string& ca : out.way.ca_files) {
-    if (out.way.scheme != "https" || judge.files().exists(ca)) continue;
-    judge.problem("ca-file-missing", folder.client, file, fmt::format("ca names {}, which is not there", ca));
-    out.flaw = "its ca file is missing";
-  }
+  // With any setting of TLS containerd tries TLS first, and plain HTTP where that fails.
+  const bool tls = std::any_of(kTlsKeys.begin(), kTlsKeys.end(),
+                               [&](std::string_view key) { return !at(*host.settings, {key}).is_null(); });
+  if (out.way.scheme == "http" && out.way.port != 80 && tls && judge.cache().tls) out.way.scheme = "https";
   return out;
 }
 
@@ -220,10 +227,9 @@ std::optional<std::string> misnamed(const std::string& name) {
   if (canonical_upstream_name(registry) == "docker.io") return "images of Docker Hub are looked up as \"docker.io\"";
   if (name == "default" || name == "*" || name == "_all") return "the folder for all other registries is \"_default\"";
   const std::size_t underscore = name.rfind('_');
-  const bool port_at_end = underscore != std::string::npos && underscore + 1 < name.size() &&
-                           std::all_of(name.begin() + static_cast<std::ptrdiff_t>(underscore) + 1, name.end(),
-                                       [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; });
-  if (port_at_end) return fmt::format("with a port it is \"{}_\" or \"HOST:PORT\"", name);
+  if (underscore != std::string::npos && is_number(std::string_view(name).substr(underscore + 1))) {
+    return fmt::format("with a port it is \"{}_\" or \"HOST:PORT\"", name);
+  }
   if (registry.find_first_of(".:") == std::string::npos)
     return "its name is to be that of a registry, as in \"docker.io\"";
   return std::nullopt;
@@ -255,8 +261,7 @@ void check_folder(Judge& judge, const HostsFolder& folder, const std::string& ro
   if (judge.cache().is_on(address.host) && judge.cache().is_at(address.host, address.port_or("http"))) {
     if (files.exists(root + "/_default") || files.exists(root + "/docker.io")) return;
     judge.problem("containerd-folder-is-cache", folder.client, path,
-                  "the folder has the address of the cache: it is to have the name of the registry that is mirrored, "
-                  "\"docker.io\"");
+                  "the folder is named after the cache: name it after the registry, for example \"docker.io\"");
   } else if (name != "_default" && !judge.cache().serves(registry_of(name))) {
     decide_by_hosts(judge, folder, registry_of(name));
   }

@@ -235,8 +235,18 @@ std::string Judge::path_flaw(std::string_view client, std::string_view upstream,
 }
 
 Verdict Judge::judge(std::string_view client, std::string_view upstream, const Mirror& mirror) {
-  Verdict out{std::string(client), std::string(upstream), Outcome::falls_back, mirror.flaw, mirror.file, std::nullopt};
+  Verdict out{std::string(client), std::string(upstream), mirror.fatal ? Outcome::fails : Outcome::falls_back,
+              mirror.flaw,         mirror.file,           std::nullopt};
   if (!mirror.flaw.empty()) return out;
+  for (const std::string& ca : mirror.way.ca_files) {
+    if (!cache_.is_at(mirror.way.host, mirror.way.port) || files().exists(ca)) continue;
+    problem("ca-file-missing", client, mirror.file,
+            fmt::format("`ca` of \"{}\" names {}, which does not exist: every pull of {} fails", mirror.written, ca,
+                        upstream));
+    out.outcome = Outcome::fails;
+    out.reason = "its CA file does not exist";
+    return out;
+  }
   out.reason = address_flaw(client, mirror);
   if (!out.reason.empty()) return out;
   if (!cache_.is_at(mirror.way.host, mirror.way.port)) {
@@ -265,10 +275,11 @@ void Judge::decide(std::string_view client, std::string_view upstream, const std
   std::optional<Verdict> best;
   const auto rank = [](Outcome outcome) {
     switch (outcome) {
+      case Outcome::fails: return 4;
       case Outcome::used: return 3;
       case Outcome::partly: return 2;
-      case Outcome::unused: return 0;
-      default: return 1;
+      case Outcome::falls_back: return 1;
+      default: return 0;
     }
   };
   const auto at_cache = [&](const Mirror& mirror) { return cache_.is_at(mirror.way.host, mirror.way.port); };

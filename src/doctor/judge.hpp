@@ -28,6 +28,7 @@ struct Mirror {
   Way way;              // as the client understands it
   std::string file;
   std::string flaw;     // why the client cannot use it at all, known already; empty: nothing
+  bool fatal = false;   // because of the flaw every pull fails
   bool partly = false;  // it is asked for a part of the images only
   std::string partly_why;
 };

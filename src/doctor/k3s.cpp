@@ -80,7 +80,10 @@ std::vector<Mirror> mirrors_of(Judge& judge, const Distribution& own, const Json
   out.reserve(endpoints.size());
   for (const std::string& written : endpoints) {
     const Address address = Address::parse(written);
-    Mirror each{written, way_of(own, root, registry, address), own.file, {}, false, {}};
+    Mirror each;
+    each.written = written;
+    each.way = way_of(own, root, registry, address);
+    each.file = own.file;
     const bool ours = judge.cache().is_at(each.way.host, each.way.port);
     if (address.scheme.empty() && (ours || judge.cache().is_on(each.way.host))) {
       judge.problem(

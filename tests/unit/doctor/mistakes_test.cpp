@@ -181,7 +181,8 @@ std::vector<Row> containerd_rows() {
        Outcome::unused,
        {{kConfig,
          "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = "
-         "\"/etc/containerd/cert.d\"\n"}}},
+         "\"/etc/containerd/cert.d\"\n"},
+        {kCerts + "docker.io/hosts.toml", kHosts}}},
       {"containerd-config-path-list",
        "containerd",
        "docker.io",
@@ -209,14 +210,22 @@ std::vector<Row> containerd_rows() {
        "containerd",
        "docker.io",
        Outcome::used,
-       {{kConfig, kPath}, {"/etc/containerd/conf.d/mirror.toml", kPath}, {kCerts + "docker.io/hosts.toml", kHosts}}},
+       {{kConfig, kPath}, {"/etc/containerd/conf.d/mirror.conf", kPath}, {kCerts + "docker.io/hosts.toml", kHosts}}},
       {"containerd-endpoint-scheme",
+       "containerd",
+       "docker.io",
+       Outcome::fails,
+       {{kConfig,
+         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = "
+         "[\"127.0.0.1:5000\"]\n"}}},
+      // That slash is a path, and containerd puts /v2 where there is none alone.
+      {"path-without-v2",
        "containerd",
        "docker.io",
        Outcome::falls_back,
        {{kConfig,
          "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = "
-         "[\"127.0.0.1:5000\"]\n"}}},
+         "[\"http://127.0.0.1:5000/\"]\n"}}},
       {"containerd-host-scheme",
        "containerd",
        "docker.io",
@@ -273,7 +282,7 @@ std::vector<Row> containerd_rows() {
       {"ca-file-missing",
        "containerd",
        "docker.io",
-       Outcome::falls_back,
+       Outcome::fails,
        {{kConfig, kPath},
         {kCerts + "docker.io/hosts.toml", hosts("ca = \"/etc/containerd/cache.crt\"", "https://cache.example:5000")}},
        cache_at("cache.example", true)},
@@ -383,6 +392,14 @@ std::vector<Row> other_rows() {
        Outcome::falls_back,
        {{kBuildkit, "[registry.\"docker.io\"]\nmirrors = [\"192.0.2.7:5000\"]\n"}},
        cache_at("192.0.2.7")},
+      {"ca-file-missing",
+       "buildkit",
+       "docker.io",
+       Outcome::fails,
+       {{kBuildkit,
+         "[registry.\"docker.io\"]\nmirrors = [\"cache.example:5000\"]\n[registry.\"cache.example:5000\"]\nca = "
+         "[\"/etc/buildkit/cache.crt\"]\n"}},
+       cache_at("cache.example", true)},
       {"buildkit-registry-name",
        "buildkit",
        "docker.io",
@@ -488,4 +505,12 @@ TEST_CASE("Doctor: what is no mistake is a remark", "[doctor]") {
       examine({{kConfig, kPath}, {kCerts + "docker.io/hosts.toml", "server = \"http://127.0.0.1:5000\"\n"}});
   CHECK(problems_of(containerd).empty());
   CHECK(remarks_of(containerd) == std::set<std::string>{"containerd-no-fallback"});
+
+  // containerd 2.2 reads it, and copies of files are none of its business.
+  const Report drop_in = examine({{kConfig, kPath},
+                                  {"/etc/containerd/conf.d/mirror.toml", kPath},
+                                  {"/etc/containerd/conf.d/mirror.toml.bak", kPath},
+                                  {kCerts + "docker.io/hosts.toml", kHosts}});
+  CHECK(problems_of(drop_in).empty());
+  CHECK(remarks_of(drop_in) == std::set<std::string>{"containerd-drop-in-ignored"});
 }

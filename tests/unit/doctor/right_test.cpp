@@ -95,6 +95,67 @@ TEST_CASE("Doctor: containerd 1 with the old table", "[doctor]") {
   check_used(report, "containerd", "docker.io", "http://127.0.0.1:5000");
 }
 
+TEST_CASE("Doctor: containerd 1 with a path in the old table, which is taken as it stands", "[doctor]") {
+  const Report report =
+      examine({{"/etc/containerd/config.toml",
+                "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"ghcr.io\"]\n  endpoint = "
+                "[\"http://127.0.0.1:5000/v2/ghcr.io\"]\n"}});
+  check_used(report, "containerd", "ghcr.io", "http://127.0.0.1:5000/v2/ghcr.io");
+}
+
+TEST_CASE("Doctor: one file of containerd for several of its versions", "[doctor]") {
+  const Report report =
+      examine({{"/etc/containerd/config.toml",
+                "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = "
+                "\"/etc/containerd/certs.d\"\n[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = "
+                "\"/etc/containerd/certs.d\"\n"},
+               {"/etc/containerd/certs.d/docker.io/hosts.toml", kHosts}});
+  check_used(report, "containerd", "docker.io", "http://127.0.0.1:5000");
+}
+
+TEST_CASE("Doctor: the folder of config_path may be empty", "[doctor]") {
+  const Report report = examine(
+      {{"/etc/containerd/config.toml",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n"}});
+  CHECK(problems_of(report).empty());
+  CHECK(report.find("containerd", "docker.io")->outcome == Outcome::unused);
+}
+
+TEST_CASE("Doctor: capabilities of containerd without any, and in capitals", "[doctor]") {
+  for (const std::string list : {"[]", "[\"Pull\", \"Resolve\"]"}) {
+    const Report report = examine({{"/etc/containerd/config.toml",
+                                    "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = "
+                                    "\"/etc/containerd/certs.d\"\n"},
+                                   {"/etc/containerd/certs.d/docker.io/hosts.toml",
+                                    "[host.\"http://127.0.0.1:5000\"]\ncapabilities = " + list + "\n"}});
+    check_used(report, "containerd", "docker.io", "http://127.0.0.1:5000");
+  }
+}
+
+TEST_CASE("Doctor: with a setting of TLS containerd tries TLS at an http:// host", "[doctor]") {
+  const Report report = examine(
+      {{"/etc/containerd/config.toml",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n"},
+       {"/etc/containerd/certs.d/docker.io/hosts.toml", "[host.\"http://cache.example:5000\"]\nskip_verify = true\n"}},
+      cache_at("cache.example", true));
+  check_used(report, "containerd", "docker.io", "https://cache.example:5000");
+}
+
+TEST_CASE("Doctor: a node of k3s has no other containerd", "[doctor]") {
+  const Report report =
+      examine({{"/etc/rancher/k3s/registries.yaml", "mirrors:\n  \"*\":\n    endpoint: [\"http://127.0.0.1:5000\"]\n"},
+               {"/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "version = 3\n"},
+               {"/var/lib/kubelet/config.yaml", ""}});
+  check_used(report, "k3s", "docker.io", "http://127.0.0.1:5000");
+  CHECK(report.find("containerd", "docker.io") == nullptr);
+}
+
+TEST_CASE("Doctor: the kubelet of CRI-O has no containerd", "[doctor]") {
+  const Report report = examine({{"/var/lib/kubelet/config.yaml", ""}, {"/usr/bin/crio", ""}});
+  CHECK(report.find("containerd", "docker.io") == nullptr);
+  CHECK(report.find("podman", "docker.io") != nullptr);
+}
+
 TEST_CASE("Doctor: the containerd of a docker machine is no client", "[doctor]") {
   const Report report =
       examine({{"/etc/docker/daemon.json", R"({ "registry-mirrors": ["http://127.0.0.1:5000"] })"},

@@ -221,16 +221,14 @@ std::string Judge::path_flaw(std::string_view client, std::string_view upstream,
   const auto got = cache_.image_of(mirror.way, sample);
   if (!got) {
     problem("path-without-v2", client, mirror.file,
-            fmt::format("\"{}\" makes it ask {}/{}, and paths of a registry begin with /v2/: leave the path out",
+            fmt::format("\"{}\": the client asks {}/{}, but registry paths begin with /v2/; remove the path",
                         mirror.written, mirror.way.path, sample));
     return "the path does not begin with /v2/";
   }
   if (*got == wanted) return {};
   problem("wrong-prefix", client, mirror.file,
-          fmt::format(
-              "with \"{}\" the cache takes a request for {} for one for {}, which is missing or another image: write "
-              "the path as docs/clients.md does",
-              mirror.written, wanted, *got));
+          fmt::format("\"{}\": the cache reads a request for {} as {}; {}", mirror.written, wanted, *got,
+                      mirror.right_path));
   return fmt::format("the cache is asked for {} instead", *got);
 }
 
@@ -251,7 +249,8 @@ Verdict Judge::judge(std::string_view client, std::string_view upstream, const M
   if (!out.reason.empty()) return out;
   if (!cache_.is_at(mirror.way.host, mirror.way.port)) {
     out.outcome = Outcome::unused;
-    out.reason = fmt::format("its mirror \"{}\" is not this cache ({})", mirror.written, cache_.describe());
+    out.reason = fmt::format("its mirror \"{}\" is not at {}; if it is the cache, give --server", mirror.written,
+                             cache_.describe());
     return out;
   }
   if (!cache_.serves(upstream)) {

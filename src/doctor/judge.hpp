@@ -31,6 +31,7 @@ struct Mirror {
   bool fatal = false;   // because of the flaw every pull fails
   bool partly = false;  // it is asked for a part of the images only
   std::string partly_why;
+  std::string right_path = "correct the path (docs/clients.md)";  // what to do about a wrong one
 };
 
 class Judge {

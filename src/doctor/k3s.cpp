@@ -113,9 +113,7 @@ void check_names(Judge& judge, const Distribution& own, const Json& root) {
   const Json& mirrors = at(root, {"mirrors"});
   if (!mirrors.is_object()) return;
   for (const auto& [name, mirror] : mirrors.items()) {
-    if (texts_of(at(mirror, {"endpoints"})).empty()) {
-      if (name == "*" || name == "docker.io") continue;
-    } else {
+    if (!texts_of(at(mirror, {"endpoints"})).empty()) {
       judge.problem("k3s-unknown-key", own.client, own.file,
                     fmt::format("\"{}\" has `endpoints`, which is ignored: write `endpoint`", name));
     }

@@ -106,7 +106,7 @@ void refuse(Judge& judge, Config& out, const std::string& file, const char* name
 void take(Judge& judge, const std::string& file, const Json& root, Config& out) {
   const Json& registries = at(root, {"registry"});
   if (registries.is_object() || (!registries.is_null() && !registries.is_array())) {
-    return refuse(judge, out, file, "podman-registry-table", "[registry] is to be [[registry]]");
+    return refuse(judge, out, file, "podman-registry-table", "write [[registry]] instead of [registry]");
   }
   const bool old = !at(root, {"registries"}).is_null();
   if (old && !registries.is_null()) {
@@ -156,7 +156,7 @@ void load_folder(Judge& judge, const std::string& folder, Config& out) {
       continue;
     }
     const Result<std::string> text = judge.files().read(path);
-    if (!text || text->find("registry") == std::string::npos) continue;
+    if (is_backup(name) || !text || text->find("registry") == std::string::npos) continue;
     judge.problem("podman-file-ignored", out.client, path,
                   "only files whose name ends in .conf are read here: rename it");
   }
@@ -228,15 +228,8 @@ Mirror mirror_of(Judge& judge, const Config& config, const Registry& registry, c
     out.flaw = "insecure = true is missing, it is asked with TLS";
     return out;
   }
-  if (upstream != judge.cache().default_upstream && address.path.empty() && judge.cache().host_pattern.empty()) {
-    judge.problem(
-        "podman-mirror-prefix", config.client, registry.file,
-        fmt::format("the mirror \"{0}\" of {1} does not name the registry, so the cache takes {1}/owner/app for "
-                    "{2}/owner/app, which is missing or another image: write location = \"{0}/{1}\"",
-                    entry.location, upstream, judge.cache().default_upstream));
-    out.flaw = "the path of the mirror lacks the registry's name";
-    return out;
-  }
+  out.right_path = fmt::format("write location = \"{}/{}\"", address.authority(),
+                               registry.prefix.starts_with("*.") ? upstream : registry.prefix);
   limit(judge, config, registry, entry, out);
   return out;
 }

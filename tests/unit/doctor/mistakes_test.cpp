@@ -312,7 +312,7 @@ std::vector<Row> podman_rows() {
        Outcome::falls_back,
        {{kRegistries, podman(kHub, "", "[[registry.mirror]]\nlocation = \"127.0.0.1:5000\"")}}},
       {"podman-refused", "podman", "docker.io", Outcome::fails, {{kRegistries, podman(kHub, "http://127.0.0.1:5000")}}},
-      {"podman-mirror-prefix",
+      {"wrong-prefix",
        "podman",
        "ghcr.io",
        Outcome::falls_back,

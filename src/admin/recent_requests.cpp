@@ -12,6 +12,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "base/network.hpp"
+
 namespace sluice::admin {
 namespace {
 
@@ -138,12 +140,6 @@ std::uint64_t next_identity() {
 
 }  // namespace
 
-std::string_view client_address(std::string_view client) {
-  if (client.starts_with('[')) return client.substr(1, client.find(']') - 1);
-  const std::size_t colon = client.find(':');
-  return colon == client.rfind(':') ? client.substr(0, colon) : client;
-}
-
 // One thread's memory.
 struct RecentRequests::Thread {
   mutable std::mutex mutex;  // guards all below; only those who look contend for it
@@ -234,7 +230,7 @@ void RecentRequests::note(const Noted& request) {
   if (request.repository.empty()) return;
   Thread& thread = here();
   const Clock::Wall now = state_->clock.wall();
-  const std::string_view client = client_address(request.client);
+  const std::string_view client = without_port(request.client);
   const std::scoped_lock lock(thread.mutex);
   thread.remember(request, client, now);
   if (request.status >= 200 && request.status < 400) thread.count(request, client, minute_of(now));

@@ -73,9 +73,6 @@ struct HotRepository {
   std::uint64_t bytes = 0;
 };
 
-// The address of "127.0.0.1:1234", "[::1]:1234", or of an address alone.
-std::string_view client_address(std::string_view client);
-
 class RecentRequests {
  public:
   static constexpr std::size_t kRing = 256;

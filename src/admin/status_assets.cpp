@@ -1,9 +1,6 @@
 #include "admin/status_assets.hpp"
 
-#include <array>
-
-#include <openssl/evp.h>
-
+#include "base/base64.hpp"
 #include "oci/digest.hpp"
 
 namespace sluice::admin {
@@ -81,10 +78,8 @@ constexpr std::string_view kScript = R"(
 // As CSP level 3 names inline text.
 std::string source_of(std::string_view text) {
   const oci::Digest digest = oci::digest_of(oci::Algorithm::sha256, text);
-  std::array<unsigned char, 45> encoded{};  // 32 bytes in base64, and a NUL
-  const auto* raw = reinterpret_cast<const unsigned char*>(digest.raw().data());
-  const int n = EVP_EncodeBlock(encoded.data(), raw, static_cast<int>(digest.raw().size()));
-  return "'sha256-" + std::string(encoded.begin(), encoded.begin() + n) + "'";
+  const auto* raw = reinterpret_cast<const char*>(digest.raw().data());
+  return "'sha256-" + encode_base64({raw, digest.raw().size()}) + "'";
 }
 
 }  // namespace

@@ -66,15 +66,7 @@ Result<std::string> authorization_of(const http::Request& request) {
   return std::string(request.header("Authorization"));
 }
 
-// Of "127.0.0.1:1234", "[::1]:1234", or an address alone, as proxies name it.
-IpAddress address_of(std::string_view peer) {
-  if (peer.starts_with('[')) {
-    peer = peer.substr(1, peer.find(']') - 1);
-  } else if (const std::size_t colon = peer.find(':'); colon == peer.rfind(':')) {
-    peer = peer.substr(0, colon);
-  }
-  return IpAddress::parse(peer).value_or(IpAddress());
-}
+IpAddress address_of(std::string_view peer) { return IpAddress::parse(without_port(peer)).value_or(IpAddress()); }
 
 IpAddress client_of(const http::Request& request) { return address_of(request.peer()).client_key(); }
 

@@ -1,5 +1,7 @@
 #include "base/base64.hpp"
 
+#include <algorithm>
+
 namespace sluice {
 namespace {
 
@@ -28,6 +30,19 @@ std::optional<std::string> decode_base64(std::string_view text, Base64 alphabet)
     if (held < 8) continue;
     held -= 8;
     out += static_cast<char>((bits >> held) & 0xffU);
+  }
+  return out;
+}
+
+std::string encode_base64(std::string_view bytes) {
+  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  out.reserve((bytes.size() + 2) / 3 * 4);
+  for (; !bytes.empty(); bytes.remove_prefix(std::min<std::size_t>(3, bytes.size()))) {
+    unsigned bits = 0;
+    for (std::size_t i = 0; i < 3; ++i)
+      bits = (bits << 8U) | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0U);
+    for (std::size_t i = 0; i < 4; ++i) out += i <= bytes.size() ? kAlphabet[(bits >> (18 - 6 * i)) & 63U] : '=';
   }
   return out;
 }

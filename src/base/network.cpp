@@ -17,6 +17,12 @@ constexpr unsigned kBits = 128;
 
 }  // namespace
 
+std::string_view without_port(std::string_view peer) noexcept {
+  if (peer.starts_with('[')) return peer.substr(1, peer.find(']') - 1);
+  const std::size_t colon = peer.find(':');
+  return colon == peer.rfind(':') ? peer.substr(0, colon) : peer;
+}
+
 IpAddress IpAddress::from_v4(const std::uint8_t* bytes) noexcept {
   IpAddress out;
   std::copy(kV4Prefix.begin(), kV4Prefix.end(), out.bytes_.begin());

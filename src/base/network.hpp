@@ -16,6 +16,9 @@ struct sockaddr;
 
 namespace sluice {
 
+// The address of "127.0.0.1:1234" or "[::1]:1234", or an address alone, as proxies name it.
+std::string_view without_port(std::string_view peer) noexcept;
+
 class IpAddress {
  public:
   IpAddress() = default;  // ::

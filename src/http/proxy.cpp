@@ -8,7 +8,8 @@
 #include <boost/asio/ip/network_v6.hpp>
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
+
+#include "base/base64.hpp"
 
 namespace sluice::http {
 namespace {
@@ -68,11 +69,7 @@ std::string basic(std::string_view user) {
   std::string text = decoded(user.substr(0, user.find(':'))) + ":";
   if (const std::size_t colon = user.find(':'); colon != std::string_view::npos)
     text += decoded(user.substr(colon + 1));
-  std::string out(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  out.resize(static_cast<std::size_t>(n));
-  return "Basic " + out;
+  return "Basic " + encode_base64(text);
 }
 
 bool is_loopback(const Url& url) {

@@ -4,8 +4,6 @@
 #include <optional>
 #include <utility>
 
-#include <openssl/evp.h>
-
 #include "base/base64.hpp"
 
 namespace sluice::upstream {
@@ -26,12 +24,7 @@ void blot_out(std::string& text, std::string_view secret) {
 
 std::string basic_authorization(const Credentials& credentials) {
   if (credentials.username.empty() && credentials.password.empty()) return {};
-  const std::string text = credentials.username + ":" + credentials.password;
-  std::string encoded(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const int n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(encoded.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  encoded.resize(static_cast<std::size_t>(n));
-  return "Basic " + encoded;
+  return "Basic " + encode_base64(credentials.username + ":" + credentials.password);
 }
 
 Result<std::string> decode_base64(std::string_view text) {

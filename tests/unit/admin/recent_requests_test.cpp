@@ -33,14 +33,6 @@ struct Bench {
 
 }  // namespace
 
-TEST_CASE("Recent requests: the address of a client, with and without a port", "[admin]") {
-  CHECK(client_address("10.0.0.7:41234") == "10.0.0.7");
-  CHECK(client_address("10.0.0.7") == "10.0.0.7");
-  CHECK(client_address("[fd00::7]:41234") == "fd00::7");
-  CHECK(client_address("fd00::7") == "fd00::7");
-  CHECK(client_address("") == "");
-}
-
 TEST_CASE("Recent requests: the last ones are kept, the newest first, and no more than the ring holds", "[admin]") {
   Bench bench;
   for (std::size_t i = 0; i < RecentRequests::kRing + 10; ++i) {

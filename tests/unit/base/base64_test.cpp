@@ -11,6 +11,17 @@ TEST_CASE("Base64: decodes with and without padding", "[base]") {
   CHECK(decode_base64("Zm9vYmFy", Base64::url) == "foobar");
 }
 
+TEST_CASE("Base64: encodes the test vectors of RFC 4648, section 10", "[base]") {
+  CHECK(encode_base64("").empty());
+  CHECK(encode_base64("f") == "Zg==");
+  CHECK(encode_base64("fo") == "Zm8=");
+  CHECK(encode_base64("foo") == "Zm9v");
+  CHECK(encode_base64("foob") == "Zm9vYg==");
+  CHECK(encode_base64("fooba") == "Zm9vYmE=");
+  CHECK(encode_base64("foobar") == "Zm9vYmFy");
+  CHECK(encode_base64("\xfb\xff\xbf") == "+/+/");
+}
+
 TEST_CASE("Base64: the two alphabets differ in two characters", "[base]") {
   CHECK(decode_base64("+/+/", Base64::standard) == "\xfb\xff\xbf");
   CHECK(decode_base64("-_-_", Base64::url) == "\xfb\xff\xbf");

@@ -9,6 +9,8 @@
 namespace sluice::admin {
 namespace {
 
+constexpr std::chrono::minutes kPause{1};
+
 Clock::Wall began(const RequestRecord& request) {
   return request.ended - std::chrono::duration_cast<Clock::Wall::duration>(request.total);
 }
@@ -53,14 +55,14 @@ std::chrono::nanoseconds client_time(const RequestRecord& request) noexcept {
   return std::max(std::chrono::nanoseconds{0}, request.total - request.first_byte - request.upstream_wait);
 }
 
-std::vector<Pull> group_pulls(std::vector<RequestRecord> records, std::size_t most, std::chrono::nanoseconds pause) {
+std::vector<Pull> group_pulls(std::vector<RequestRecord> records, std::size_t most) {
   std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return began(a) < began(b); });
   std::vector<Pull> out;
   std::map<std::tuple<std::string, std::string, std::string>, std::size_t> open;
   for (RequestRecord& request : records) {
     auto key = std::tuple(request.client, request.upstream, request.repository);
     const auto at = open.find(key);
-    if (at == open.end() || began(request) - out[at->second].ended >= pause) {
+    if (at == open.end() || began(request) - out[at->second].ended >= kPause) {
       open[std::move(key)] = out.size();
       out.push_back(begin_pull(request));
       add(out.back(), std::move(request));

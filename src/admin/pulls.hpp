@@ -36,9 +36,8 @@ struct Pull {
 // What a request took to send to the client.
 std::chrono::nanoseconds client_time(const RequestRecord& request) noexcept;
 
-// A pull ends when its client has asked nothing of that repository for `pause`. `records` in any order. The newest
+// A pull ends when its client has asked nothing of that repository for a minute. `records` in any order. The newest
 // first, at most `most`.
-std::vector<Pull> group_pulls(std::vector<RequestRecord> records, std::size_t most,
-                              std::chrono::nanoseconds pause = std::chrono::minutes{1});
+std::vector<Pull> group_pulls(std::vector<RequestRecord> records, std::size_t most);
 
 }  // namespace sluice::admin

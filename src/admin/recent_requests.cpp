@@ -70,8 +70,10 @@ struct Seen {
     constexpr std::uint64_t kMask = (std::uint64_t{1} << kHour) - 1;
     return age >= kHour ? 0 : (minutes << age) & kMask;
   }
-  void touch(std::uint32_t now) {
-    minutes = within_hour(now) | 1U;
+  // In all minutes from `from` to `now`.
+  void touch(std::uint32_t from, std::uint32_t now) {
+    const std::uint32_t length = std::min(now - std::min(from, now), kHour - 1) + 1;
+    minutes = within_hour(now) | ((std::uint64_t{1} << length) - 1);
     minute = std::max(now, minute);
   }
 };
@@ -114,16 +116,15 @@ std::uint32_t minute_of(Clock::Wall time) {
       std::max<std::int64_t>(0, std::chrono::floor<std::chrono::minutes>(time.time_since_epoch()).count()));
 }
 
-// The place of `key`, or a free one, or the one that was used longest ago. `forgets`: that one was in use.
-template <class Entry, class Key>
-Entry& place_of(std::vector<Entry>& table, std::uint64_t hash, Key Entry::* key, bool& forgets) {
+// The place of `hash`, or a free one, or the one that was used longest ago.
+template <class Entry, std::size_t kSize>
+Entry& place_of(std::array<Entry, kSize>& table, std::uint64_t hash, std::uint64_t Entry::* key) {
   Entry* oldest = nullptr;
   for (std::size_t i = 0; i < kProbes; ++i) {
-    Entry& entry = table[(hash + i) % table.size()];
+    Entry& entry = table[((hash >> 1U) + i) % kSize];  // the lowest bit is always set
     if (entry.*key == hash || entry.*key == 0) return entry;
     if (oldest == nullptr || entry.minute < oldest->minute) oldest = &entry;
   }
-  forgets = true;
   return *oldest;
 }
 
@@ -142,15 +143,22 @@ std::uint64_t next_identity() {
 
 // One thread's memory.
 struct RecentRequests::Thread {
-  mutable std::mutex mutex;  // guards all below; only those who look contend for it
-  std::vector<Place> ring = std::vector<Place>(kRing);
-  std::uint64_t noted = 0;
-  std::vector<Seen> seen = std::vector<Seen>(kSeen);
-  std::vector<Repository> repositories = std::vector<Repository>(kRepositories);
-  std::uint32_t forgot_at = 0;  // the minute in which one that had been seen within the hour last made room
+  struct Ring {
+    std::array<Place, kRing> places;
+    std::uint64_t noted = 0;
+  };
+  struct Pairs {
+    std::array<Seen, kSeen> places;
+    std::uint32_t forgot_at = 0;  // the minute in which one that had been seen within the hour last made room
+  };
+
+  mutable std::mutex mutex;  // guards all below
+  Ring ring;
+  Pairs pairs;
+  std::array<Repository, kRepositories> repositories;
 
   void remember(const Noted& request, std::string_view client, Clock::Wall now) {
-    Place& place = ring[noted++ % kRing];
+    Place& place = ring.places[ring.noted++ % kRing];
     place.ended = now;
     place.client.assign(client);
     place.method.assign(request.method);
@@ -166,18 +174,17 @@ struct RecentRequests::Thread {
     place.total = request.total;
   }
 
-  void count(const Noted& request, std::string_view client, std::uint32_t minute) {
+  void count(const Noted& request, std::string_view client, std::uint32_t from, std::uint32_t minute) {
     const std::uint64_t who = hash_of(client);
     const std::uint64_t what = mixed(hash_of(request.upstream), hash_of(request.repository));
-    bool forgets = false;
     const std::uint64_t pair = mixed(who, what);
-    Seen& seen_here = place_of(seen, pair, &Seen::pair, forgets);
-    if (seen_here.pair != pair) {
-      if (forgets && seen_here.within_hour(minute) != 0) forgot_at = minute;
-      seen_here = {pair, who, 0, minute};
+    Seen& seen = place_of(pairs.places, pair, &Seen::pair);
+    if (seen.pair != pair) {
+      if (seen.within_hour(minute) != 0) pairs.forgot_at = minute;
+      seen = {pair, who, 0, minute};
     }
-    seen_here.touch(minute);
-    Repository& repository = place_of(repositories, what, &Repository::hash, forgets);
+    seen.touch(from, minute);
+    Repository& repository = place_of(repositories, what, &Repository::hash);
     if (repository.hash != what) {
       repository = {};
       repository.hash = what;
@@ -191,18 +198,24 @@ struct RecentRequests::Thread {
 struct RecentRequests::State {
   explicit State(const Clock& c) : clock(c) {}
 
-  template <class F>
-  void each(F visit) const {
-    const std::scoped_lock lock(mutex);
-    for (const std::shared_ptr<Thread>& thread : threads) {
-      const std::scoped_lock own(thread->mutex);
-      visit(*thread);
+  // Visits a copy of what each thread has: nobody who notes waits for longer than the copy takes.
+  template <class Part, class F>
+  void each(Part Thread::* part, F visit) const {
+    std::unique_lock lock(mutex);
+    const std::vector<std::shared_ptr<Thread>> all = threads;
+    lock.unlock();
+    const auto copy = std::make_unique<Part>();
+    for (const std::shared_ptr<Thread>& thread : all) {
+      std::unique_lock own(thread->mutex);
+      *copy = (*thread).*part;
+      own.unlock();
+      visit(std::as_const(*copy));
     }
   }
 
   const Clock& clock;
   const std::uint64_t identity = next_identity();
-  mutable std::mutex mutex;  // guards threads; taken before a thread's own
+  mutable std::mutex mutex;  // guards threads
   std::vector<std::shared_ptr<Thread>> threads;
 };
 
@@ -230,17 +243,18 @@ void RecentRequests::note(const Noted& request) {
   if (request.repository.empty()) return;
   Thread& thread = here();
   const Clock::Wall now = state_->clock.wall();
+  const Clock::Wall began = now - std::chrono::duration_cast<Clock::Wall::duration>(request.total);
   const std::string_view client = without_port(request.client);
   const std::scoped_lock lock(thread.mutex);
   thread.remember(request, client, now);
-  if (request.status >= 200 && request.status < 400) thread.count(request, client, minute_of(now));
+  if (request.status >= 200 && request.status < 400) thread.count(request, client, minute_of(began), minute_of(now));
 }
 
 std::vector<RequestRecord> RecentRequests::last() const {
   std::vector<RequestRecord> out;
-  state_->each([&](const Thread& thread) {
-    const std::uint64_t count = std::min<std::uint64_t>(thread.noted, kRing);
-    for (std::uint64_t i = 0; i < count; ++i) out.push_back(record_of(thread.ring[(thread.noted - 1 - i) % kRing]));
+  state_->each(&Thread::ring, [&](const Thread::Ring& ring) {
+    const std::uint64_t count = std::min<std::uint64_t>(ring.noted, kRing);
+    for (std::uint64_t i = 0; i < count; ++i) out.push_back(record_of(ring.places[(ring.noted - 1 - i) % kRing]));
   });
   std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.ended > b.ended; });
   return out;
@@ -250,19 +264,19 @@ Use RecentRequests::use() const {
   const std::uint32_t now = minute_of(state_->clock.wall());
   Use out;
   std::unordered_set<std::uint64_t> clients;
-  std::unordered_map<std::uint64_t, std::uint64_t> pairs;
-  state_->each([&](const Thread& thread) {
-    if (thread.forgot_at != 0 && now - std::min(now, thread.forgot_at) < kHour) out.at_least = true;
-    for (const Seen& seen : thread.seen) {
+  std::unordered_map<std::uint64_t, std::uint64_t> minutes_of;
+  state_->each(&Thread::pairs, [&](const Thread::Pairs& pairs) {
+    if (pairs.forgot_at != 0 && now - std::min(now, pairs.forgot_at) < kHour) out.at_least = true;
+    for (const Seen& seen : pairs.places) {
       const std::uint64_t minutes = seen.pair == 0 ? 0 : seen.within_hour(now);
       if (minutes == 0) continue;
       clients.insert(seen.client);
-      pairs[seen.pair] |= minutes;
+      minutes_of[seen.pair] |= minutes;
     }
   });
   out.clients = clients.size();
   // Minutes in a row are one pull: each begins where the minute before (the next bit) is empty.
-  for (const auto& [pair, minutes] : pairs) {
+  for (const auto& [pair, minutes] : minutes_of) {
     out.pulls += static_cast<std::size_t>(std::popcount(minutes & ~(minutes >> 1U)));
   }
   return out;
@@ -271,8 +285,8 @@ Use RecentRequests::use() const {
 std::vector<HotRepository> RecentRequests::hottest(std::size_t most) const {
   const std::uint32_t piece_now = minute_of(state_->clock.wall()) / kPieceMinutes;
   std::map<std::string, HotRepository, std::less<>> by_name;
-  state_->each([&](const Thread& thread) {
-    for (const Repository& repository : thread.repositories) {
+  state_->each(&Thread::repositories, [&](const auto& repositories) {
+    for (const Repository& repository : repositories) {
       if (repository.hash == 0) continue;
       HotRepository sum;
       for (const Repository::Piece& piece : repository.pieces) {

@@ -1,7 +1,7 @@
 // What clients have asked lately: the last requests, who has asked within the hour, and what for.
 //
-// Each thread notes into memory of its own, of a fixed size, under a lock that only a person who looks contends for. So
-// a request costs a few memory accesses and no allocation, whoever looks or not.
+// Each thread writes to memory of its own, of a fixed size. Its lock is contended only while somebody looks, for as
+// long as a copy takes. A request allocates nothing, but for the first of a thread.
 //
 //   last requests   a ring of kRing for each thread
 //   clients, pulls  a table of kSeen pairs of client and repository for each thread, each with the minutes of the last
@@ -61,7 +61,7 @@ struct RequestRecord {
 // Within the last hour.
 struct Use {
   std::size_t clients = 0;  // different addresses
-  // A client that asks for a repository, after a minute or more without: one pull, however many requests it takes.
+  // Requests of one client for one repository in consecutive minutes of the clock are one pull.
   std::size_t pulls = 0;
   bool at_least = false;  // there were more than the tables hold
 };

@@ -13,16 +13,14 @@ using namespace std::chrono_literals;
 namespace {
 
 Noted request(std::string_view client, std::string_view repository, std::string_view reference = "latest") {
-  Noted out;
-  out.client = client;
-  out.method = "GET";
-  out.upstream = "docker.io";
-  out.repository = repository;
-  out.reference = reference;
-  out.cache = "hit";
-  out.status = 200;
-  out.bytes = 10;
-  return out;
+  return {.client = client,
+          .method = "GET",
+          .upstream = "docker.io",
+          .repository = repository,
+          .reference = reference,
+          .cache = "hit",
+          .status = 200,
+          .bytes = 10};
 }
 
 struct Bench {
@@ -77,6 +75,21 @@ TEST_CASE("Recent requests: a pull is a client and a repository, until a minute 
   bench.recent.note(request("10.0.0.1:1", "library/a"));
   CHECK(bench.recent.use().pulls == 4);
   CHECK_FALSE(bench.recent.use().at_least);
+}
+
+TEST_CASE("Recent requests: a long download is one pull, counted from its beginning", "[admin]") {
+  Bench bench;
+  bench.recent.note(request("10.0.0.1:1", "library/a"));
+  bench.clock.advance(10min);
+  Noted download = request("10.0.0.1:1", "library/a");
+  download.total = 10min;
+  bench.recent.note(download);
+  CHECK(bench.recent.use().pulls == 1);
+  // One longer than the hour, too.
+  bench.clock.advance(5h);
+  download.total = 4h;
+  bench.recent.note(download);
+  CHECK(bench.recent.use().pulls == 1);
 }
 
 TEST_CASE("Recent requests: what is older than an hour does not count", "[admin]") {

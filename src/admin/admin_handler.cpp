@@ -72,7 +72,7 @@ runtime::Task<Sections> AdminHandler::look() {
 std::optional<AdminHandler::Answer> AdminHandler::refused(const http::Request& request) const {
   if (!request.is_get() && !request.is_head()) return Answer{405, kText, "only GET and HEAD\n", "GET, HEAD"};
   if (request.path() == "/events") {
-    // A seat is worth something: another page that a browser has open may take none.
+    // Listeners are limited: a page of another origin must not use up the limit.
     const Guarded guarded{request.method(), request.host(), request.has_header("Origin"),
                           request.header("Content-Type"), request.header("Sec-Fetch-Site")};
     if (const std::optional<std::string> why = refusal(guarded, params_.hosts)) return Answer{403, kText, *why + "\n"};

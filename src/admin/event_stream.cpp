@@ -12,38 +12,16 @@
 
 namespace sluice::admin {
 
-std::string event_of(const Sections& now, Sections& seen) {
+std::string event_of(const Sections& now, const Sections& seen) {
   nlohmann::ordered_json changed = nlohmann::ordered_json::object();
   for (std::size_t i = 0; i < now.size(); ++i) {
     if (i >= seen.size() || seen[i] != now[i]) changed[now[i].first] = now[i].second;
   }
   if (changed.empty()) return {};
-  seen = now;
   // JSON has no line breaks in it, so one data field holds it all.
   return "event: parts\ndata: " + changed.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
          "\n\n";
 }
-
-// One of the places of those who listen.
-class EventStream::Seat {
- public:
-  static std::optional<Seat> take(std::atomic<std::size_t>& taken, std::size_t most) {
-    if (taken.fetch_add(1) < most) return Seat(taken);
-    taken.fetch_sub(1);
-    return std::nullopt;
-  }
-  Seat(Seat&& other) noexcept : taken_(std::exchange(other.taken_, nullptr)) {}
-  Seat& operator=(Seat&&) = delete;
-  Seat(const Seat&) = delete;
-  Seat& operator=(const Seat&) = delete;
-  ~Seat() {
-    if (taken_ != nullptr) taken_->fetch_sub(1);
-  }
-
- private:
-  explicit Seat(std::atomic<std::size_t>& taken) : taken_(&taken) {}
-  std::atomic<std::size_t>* taken_;
-};
 
 EventStream::EventStream(Params params, const Clock& clock, Look look)
     : params_(params), clock_(clock), look_(std::move(look)) {}
@@ -64,8 +42,10 @@ runtime::Task<std::shared_ptr<const Sections>> EventStream::current() {
 }
 
 runtime::Task<void> EventStream::serve(http::Exchange& exchange) {
-  const std::optional<Seat> seat = Seat::take(listening_, params_.listeners);
-  if (!seat) {
+  std::optional<metrics::GaugeGuard> counted(std::in_place, listening_);
+  // Two that come at the same moment may both be refused the last place; a page asks again.
+  if (listening_.value() > params_.listeners) {
+    counted.reset();
     const std::string body = fmt::format(
         "{} pages listen already, which is the limit; close one, or reload this page to see newer figures\n",
         params_.listeners);
@@ -92,12 +72,13 @@ runtime::Task<void> EventStream::serve(http::Exchange& exchange) {
 }
 
 runtime::Task<void> EventStream::follow(http::Exchange& exchange) {
-  Sections seen;
+  auto seen = std::make_shared<const Sections>();
   // After a break browsers ask again, in three seconds.
   std::string event = "retry: 3000\n";
   for (;;) {
-    const std::shared_ptr<const Sections> now = co_await current();
-    event += event_of(*now, seen);
+    std::shared_ptr<const Sections> now = co_await current();
+    event += event_of(*now, *seen);
+    seen = std::move(now);
     if (!event.empty()) {
       const Result<void> sent = co_await exchange.write(std::as_bytes(std::span(event)));
       if (!sent) co_return;

@@ -3,7 +3,7 @@
 // Each event is a JSON object of the parts of the page that have changed since the last one, by the id of their
 // element; the first has all of them. All listeners share one look a second; while nobody listens there is none.
 //
-//   a listener   a seat, at most Params::listeners ──▶ begun ──▶ gone, stalled or cancelled: the seat is free
+//   a listener   counted, refused above Params::listeners ──▶ begun ──▶ gone, stalled or cancelled: no longer counted
 //
 // Nothing is kept for a listener that is slow: it gets the newest parts once it has taken the last ones, and the
 // server's send time-out ends one that takes nothing.
@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/metrics.hpp"
 #include "http/exchange.hpp"
 #include "runtime/task.hpp"
 
@@ -30,13 +32,13 @@ namespace sluice::admin {
 // The parts of a page that change, as HTML, by the id of the element that holds them; always the same ones.
 using Sections = std::vector<std::pair<std::string, std::string>>;
 
-// What a listener has not got yet, as an event; empty where nothing has changed. `seen` becomes `now`.
-std::string event_of(const Sections& now, Sections& seen);
+// What `now` has and `seen` has not, as an event; empty where nothing has changed.
+std::string event_of(const Sections& now, const Sections& seen);
 
 class EventStream {
  public:
   struct Params {
-    std::size_t listeners = 16;
+    std::int64_t listeners = 16;
     std::chrono::nanoseconds interval = std::chrono::seconds{1};
   };
   using Look = std::function<runtime::Task<Sections>()>;
@@ -45,22 +47,21 @@ class EventStream {
   EventStream(const EventStream&) = delete;
   EventStream& operator=(const EventStream&) = delete;
 
-  // Answers a GET or HEAD; ends when the client is gone. 503 where all seats are taken.
+  // Answers a GET or HEAD; ends when the client is gone. 503 above Params::listeners.
   runtime::Task<void> serve(http::Exchange& exchange);
 
-  [[nodiscard]] std::size_t listeners() const noexcept { return listening_.load(); }
+  [[nodiscard]] std::int64_t listeners() const noexcept { return listening_.value(); }
   // How often it has looked.
   [[nodiscard]] std::size_t looks() const noexcept { return looks_.load(); }
 
  private:
-  class Seat;
   runtime::Task<std::shared_ptr<const Sections>> current();
   runtime::Task<void> follow(http::Exchange& exchange);
 
   const Params params_;
   const Clock& clock_;
   const Look look_;
-  std::atomic<std::size_t> listening_{0};
+  metrics::Gauge listening_;
   std::atomic<std::size_t> looks_{0};
   std::mutex mutex_;  // guards what is below
   std::shared_ptr<const Sections> current_;

@@ -43,8 +43,8 @@ a{color:var(--bar)}code{font-size:.9em}
 td .bar{min-width:4rem}#live{margin-left:0}}
 )";
 
-// A page that nobody looks at gives its seat back. Browsers ask again by themselves after a break, but not after a
-// refusal.
+// A hidden page closes its stream: listeners are limited. Browsers ask again by themselves after a break, but not
+// after a refusal.
 constexpr std::string_view kScript = R"(
 "use strict";
 (() => {
@@ -63,7 +63,8 @@ constexpr std::string_view kScript = R"(
     });
     source.onerror = () => {
       const refused = source.readyState === EventSource.CLOSED;
-      live.textContent = refused ? "not live: too many pages are open; trying again" : "no connection; trying again";
+      live.textContent = refused ? "not live: the server refused the stream (too many open pages?); trying again"
+        : "no connection; trying again";
       live.className = "bad";
       if (refused) { stop(); timer = setTimeout(start, 30000); }
     };

@@ -65,7 +65,7 @@ def test_page_lives(case):
     assert not outside and address + "events" in page.requests, page.requests
 
 
-def test_page_without_scripts_or_without_a_seat(case):
+def test_page_without_scripts_or_above_the_limit(case):
     _, cache, (small, medium, _) = start(case)
     pull(cache, [small, medium])
     noted(cache, 3)
@@ -87,5 +87,5 @@ def test_page_without_scripts_or_without_a_seat(case):
     assert refused.status == 503 and b"16 pages listen already" in refused.body, refused
     page.scripts(True)
     page.open(address)
-    page.wait_for("it says so", "live.innerText.startsWith('not live: too many pages are open')")
+    page.wait_for("it says so", "live.innerText.startsWith('not live: the server refused the stream')")
     assert "1 pull, 3 requests" in page.text("body")

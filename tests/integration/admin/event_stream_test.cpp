@@ -9,25 +9,14 @@
 #include <nlohmann/json.hpp>
 
 #include "../../support/catch_result.hpp"
-#include "../http_server/raw_client.hpp"
+#include "../http_server/test_handler.hpp"
 #include "admin/event_stream.hpp"
-#include "http/server.hpp"
-#include "runtime/loop.hpp"
 
 using namespace sluice;
 using namespace sluice::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-template <class F>
-bool eventually(F condition) {
-  for (int i = 0; i < 5000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(2ms);
-  }
-  return condition();
-}
 
 class Page final : public http::Handler {
  public:
@@ -104,7 +93,7 @@ TEST_CASE("Event stream: all parts at first, then those that change, without ask
   CHECK(next_event(client) == nlohmann::json{{"a", "third"}});
 }
 
-TEST_CASE("Event stream: nobody looks while nobody listens, and listeners share a look", "[admin]") {
+TEST_CASE("Event stream: nobody looks while nobody listens", "[admin]") {
   Bench bench;
   std::this_thread::sleep_for(100ms);
   CHECK(bench.page.events.looks() == 0);
@@ -119,7 +108,7 @@ TEST_CASE("Event stream: nobody looks while nobody listens, and listeners share 
   CHECK(bench.page.events.looks() == looks);
 }
 
-TEST_CASE("Event stream: one more than there are seats is refused, until somebody leaves", "[admin]") {
+TEST_CASE("Event stream: one listener above the limit is refused, until another leaves", "[admin]") {
   Bench bench;
   std::vector<RawClient> listeners;
   for (int i = 0; i < 3; ++i) listeners.push_back(bench.listener());

@@ -161,7 +161,7 @@ TEST_CASE("Admin: /events streams the parts of the page", "[admin]") {
   CHECK(head_of(bench, "HEAD /events").starts_with("HTTP/1.1 200 "));
 }
 
-TEST_CASE("Admin: no other page takes a seat at /events", "[admin]") {
+TEST_CASE("Admin: no page of another origin may listen to /events", "[admin]") {
   Bench bench;
   const auto status = [&](std::string_view host, std::string_view fields) {
     RecordingExchange exchange("GET /events", host, fields);

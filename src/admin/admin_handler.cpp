@@ -22,9 +22,11 @@ constexpr std::string_view kJson = "application/json";
 
 }  // namespace
 
-AdminHandler::AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Params params)
+AdminHandler::AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock,
+                           Overview& overview, Params params)
     : registry_(registry),
       readiness_(readiness),
+      overview_(overview),
       params_(std::move(params)),
       events_(params_.events, clock, [this] { return look(); }) {
   register_process_metrics(registry, params_.version);
@@ -40,33 +42,33 @@ AdminHandler::Answer AdminHandler::answer(std::string_view path) const {
   if (path == "/metrics") return {200, kPrometheusContentType, metrics_text()};
   if (path == "/healthz") return {200, kText, "ok\n"};
   if (path == "/readyz") return ready();
-  if (path == "/" && params_.overview != nullptr) return page();
+  if (path == "/") return page();
   return {404, kText, "not found; there are /, /events, /metrics, /healthz, /readyz and /api/v1\n"};
 }
 
 AdminHandler::Answer AdminHandler::ready() const {
   nlohmann::json checks = nlohmann::json::array();
-  bool all = true;
-  for (const Readiness::Check& check : readiness_.checks()) {
-    all = all && check.met;
+  const std::vector<Readiness::Check> conditions = readiness_.checks();
+  for (const Readiness::Check& check : conditions) {
     nlohmann::json entry{{"name", check.name}, {"ready", check.met}};
     if (!check.met || !check.reason.empty()) entry["reason"] = check.reason;
     checks.push_back(std::move(entry));
   }
+  const bool all = Readiness::all_met(conditions);
   const nlohmann::json body{{"ready", all}, {"checks", std::move(checks)}};
   // A reason may quote what a file or upstream said: bytes that are not UTF-8 must not throw.
   return {all ? 200U : 503U, kJson, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"};
 }
 
 AdminHandler::Answer AdminHandler::page() const {
-  Answer out{200, kHtml, render(params_.overview->look())};
+  Answer out{200, kHtml, render(overview_.look())};
   out.policy = status_policy();
   return out;
 }
 
 runtime::Task<Sections> AdminHandler::look() {
-  co_await params_.overview->refresh();
-  co_return render_sections(params_.overview->look());
+  co_await overview_.refresh();
+  co_return render_sections(overview_.look());
 }
 
 std::optional<AdminHandler::Answer> AdminHandler::refused(const http::Request& request) const {
@@ -91,12 +93,12 @@ runtime::Task<AdminHandler::Answer> AdminHandler::answer_request(const http::Req
     co_return Answer{out.status, kJson, std::move(out.body), out.allow};
   }
   if (std::optional<Answer> refusal = refused(request)) co_return std::move(*refusal);
-  if (request.path() == "/" && params_.overview != nullptr) co_await params_.overview->refresh();
+  if (request.path() == "/") co_await overview_.refresh();
   co_return answer(request.path());
 }
 
 runtime::Task<void> AdminHandler::serve(http::Exchange& exchange) {
-  if (exchange.request().path() == "/events" && params_.overview != nullptr && !refused(exchange.request())) {
+  if (exchange.request().path() == "/events" && !refused(exchange.request())) {
     co_return co_await events_.serve(exchange);
   }
   const Answer out = co_await answer_request(exchange.request());

@@ -27,12 +27,12 @@ class AdminHandler final : public http::Handler {
     std::string version;
     AdminApi* api = nullptr;  // outlives it; none: there is nothing below /api
     OwnHosts hosts = {};
-    Overview* overview = nullptr;  // outlives it; none: there is no page
     EventStream::Params events = {};
   };
 
   // Registers the metrics of the process with `registry`.
-  AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Params params);
+  AdminHandler(metrics::Registry& registry, const Readiness& readiness, const Clock& clock, Overview& overview,
+               Params params);
 
   runtime::Task<void> serve(http::Exchange& exchange) override;
 
@@ -57,6 +57,7 @@ class AdminHandler final : public http::Handler {
 
   metrics::Registry& registry_;
   const Readiness& readiness_;
+  Overview& overview_;
   const Params params_;
   EventStream events_;
 };

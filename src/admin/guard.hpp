@@ -5,9 +5,7 @@
 // refused:
 //   Origin      browsers send it with every request that could change something; programs do not
 //   Host        of a name that leads here without being ours (DNS rebinding): only addresses and localhost count
-//   Sec-Fetch-Site: cross-site or same-site: a browser says so of what a page of another origin asks for, where that
-//   has
-//               no Origin (an <img>)
+//   Sec-Fetch-Site  cross-site or same-site: another origin's page asks (an <img> sends no Origin); /events only
 //   POST        with Content-Type: application/json, which a page may not set without a preflight, which fails
 #pragma once
 
@@ -23,7 +21,7 @@ struct Guarded {
   std::string_view host;  // as sent, with its port
   bool has_origin = false;
   std::string_view content_type = {};
-  std::string_view fetch_site = {};  // Sec-Fetch-Site, where it counts
+  std::string_view fetch_site = {};  // Sec-Fetch-Site; left empty below /api
 };
 
 // What a Host may be.

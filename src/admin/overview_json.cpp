@@ -111,8 +111,8 @@ Json json_of(const Pull& pull) {
 }  // namespace
 
 std::string to_json(const OverviewData& data) {
-  Json out{{"version", data.version}, {"uptime_seconds", data.uptime.count()}, {"at", rfc3339(data.at)}};
-  out["ready"] = std::all_of(data.checks.begin(), data.checks.end(), [](const auto& check) { return check.met; });
+  Json out{{"version", data.version}, {"uptime_seconds", seconds(data.uptime)}, {"at", rfc3339(data.at)}};
+  out["ready"] = Readiness::all_met(data.checks);
   out["checks"] = Json::array();
   for (const Readiness::Check& check : data.checks) {
     Json& added = out["checks"].emplace_back(Json{{"name", check.name}, {"ready", check.met}});

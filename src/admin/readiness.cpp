@@ -24,20 +24,16 @@ void Readiness::Condition::unmet(std::string_view reason) const {
 
 Readiness::Condition Readiness::add(std::string_view name, std::string_view reason) {
   const std::scoped_lock lock(mutex_);
-  return {*this, entries_.emplace_back(Entry{std::string(name), false, std::string(reason)})};
+  return {*this, entries_.emplace_back(Check{std::string(name), false, std::string(reason)})};
 }
 
 std::vector<Readiness::Check> Readiness::checks() const {
   const std::scoped_lock lock(mutex_);
-  std::vector<Check> out;
-  out.reserve(entries_.size());
-  for (const Entry& entry : entries_) out.push_back({entry.name, entry.met, entry.reason});
-  return out;
+  return {entries_.begin(), entries_.end()};
 }
 
-bool Readiness::ready() const {
-  const std::scoped_lock lock(mutex_);
-  return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.met; });
+bool Readiness::all_met(const std::vector<Check>& checks) {
+  return std::all_of(checks.begin(), checks.end(), [](const Check& check) { return check.met; });
 }
 
 }  // namespace sluice::admin

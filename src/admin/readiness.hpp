@@ -17,13 +17,13 @@
 namespace sluice::admin {
 
 class Readiness {
-  struct Entry {
+ public:
+  struct Check {
     std::string name;
     bool met = false;
     std::string reason;  // why it is not met; when it is, a remark or nothing
   };
 
- public:
   // A handle; copies mean the same condition.
   class Condition {
    public:
@@ -35,15 +35,9 @@ class Readiness {
 
    private:
     friend class Readiness;
-    Condition(Readiness& readiness, Entry& entry) : readiness_(&readiness), entry_(&entry) {}
+    Condition(Readiness& readiness, Check& entry) : readiness_(&readiness), entry_(&entry) {}
     Readiness* readiness_;
-    Entry* entry_;
-  };
-
-  struct Check {
-    std::string name;
-    bool met = false;
-    std::string reason;
+    Check* entry_;
   };
 
   Readiness() = default;
@@ -55,12 +49,13 @@ class Readiness {
 
   // All conditions, in the order they were added.
   [[nodiscard]] std::vector<Check> checks() const;
-  // All of them are met. Without any, it is ready.
-  [[nodiscard]] bool ready() const;
+  // All of them are met; true without any.
+  static bool all_met(const std::vector<Check>& checks);
+  [[nodiscard]] bool ready() const { return all_met(checks()); }
 
  private:
   mutable std::mutex mutex_;  // guards entries_ and what is in them
-  std::list<Entry> entries_;  // a list, because handles point into it
+  std::list<Check> entries_;  // a list, because handles point into it
 };
 
 }  // namespace sluice::admin

@@ -217,9 +217,8 @@ Application::Application(const config::Settings& settings, LoadAgain load_again,
       administration_(settings,
                       {store_, parts_, removal_, cache_, loops_, fills_, pool_, filesystem_, clock_, upstreams_,
                        [this] { return reload_for_admin(reloader_); }, registry_, readiness_, recent_}),
-      admin_handler_(
-          registry_, readiness_, clock_,
-          {std::string(version()), &administration_.api(), own_hosts(settings.admin), &administration_.overview()}) {
+      admin_handler_(registry_, readiness_, clock_, administration_.overview(),
+                     {std::string(version()), &administration_.api(), own_hosts(settings.admin)}) {
   upstream_set_.apply(upstream_set_.prepare(settings), settings);
 }
 

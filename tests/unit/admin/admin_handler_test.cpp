@@ -74,7 +74,7 @@ struct Bench {
   ManualClock clock;
   RecentRequests recent{clock};
   Overview overview{registry, readiness, clock, recent, {"1.2.3"}};
-  AdminHandler handler{registry, readiness, clock, {"1.2.3", nullptr, {"127.0.0.1", {"sluice"}}, &overview}};
+  AdminHandler handler{registry, readiness, clock, overview, {"1.2.3", nullptr, {"127.0.0.1", {"sluice"}}}};
 };
 
 void serve(Bench& bench, RecordingExchange& exchange) {

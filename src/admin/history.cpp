@@ -32,12 +32,12 @@ void History::add(Clock::Monotonic at, const Totals& totals) {
   ring_[added_++ % kSamples] = {at, totals};
 }
 
-std::vector<History::Step> History::steps(Clock::Monotonic now, const Totals& totals) const {
+std::vector<Totals> History::steps(const Totals& totals) const {
   const std::scoped_lock lock(mutex_);
-  std::vector<Step> out;
+  std::vector<Totals> out;
+  out.reserve(size());
   for (std::size_t i = 0; i < size(); ++i) {
-    const Sample next = i + 1 < size() ? sample(i + 1) : Sample{now, totals};
-    out.push_back({next.at - sample(i).at, next.totals - sample(i).totals});
+    out.push_back((i + 1 < size() ? sample(i + 1).totals : totals) - sample(i).totals);
   }
   return out;
 }

@@ -39,13 +39,8 @@ class History {
   // To be called every kInterval.
   void add(Clock::Monotonic at, const Totals& totals);
 
-  // What was added between two samples.
-  struct Step {
-    std::chrono::nanoseconds took{0};
-    Totals added;
-  };
-  // Oldest first; the last one goes from the newest sample to `now` and `totals`.
-  [[nodiscard]] std::vector<Step> steps(Clock::Monotonic now, const Totals& totals) const;
+  // What was added between two samples, the oldest first; the last one goes from the newest sample to `totals`.
+  [[nodiscard]] std::vector<Totals> steps(const Totals& totals) const;
   // Since `ago`, or since the oldest sample.
   [[nodiscard]] Totals since(std::chrono::nanoseconds ago, Clock::Monotonic now, const Totals& totals) const;
 

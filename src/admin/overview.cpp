@@ -125,14 +125,14 @@ OverviewData Overview::look() const {
   OverviewData out;
   const Clock::Monotonic now = clock_.now();
   out.version = params_.version;
-  out.uptime = std::chrono::duration_cast<std::chrono::seconds>(now - started_);
+  out.uptime = now - started_;
   out.at = clock_.wall();
   out.checks = readiness_.checks();
   out.families = registry_.collect();
   out.totals = totals_of(out.families);
   out.hour = history_.since(1h, now, out.totals);
   out.minutes = history_.since(5min, now, out.totals);
-  out.steps = history_.steps(now, out.totals);
+  out.steps = history_.steps(out.totals);
   out.use = recent_.use();
   if (params_.fills) out.fills = params_.fills();
   out.hot = recent_.hottest(kRepositories);

@@ -69,14 +69,14 @@ std::optional<std::chrono::seconds> eviction_age(const Families& families);
 
 struct OverviewData {
   std::string version;
-  std::chrono::seconds uptime{0};
+  std::chrono::nanoseconds uptime{0};
   Clock::Wall at;
   std::vector<Readiness::Check> checks;
   Families families;
   Totals totals;  // since the start
   Totals hour;
-  Totals minutes;  // the last five
-  std::vector<History::Step> steps;
+  Totals minutes;             // the last five
+  std::vector<Totals> steps;  // of the last hour, each half minute
   Use use;
   std::vector<FillNow> fills;  // the oldest, at most Overview::kFills
   std::vector<HotRepository> hot;
@@ -105,7 +105,7 @@ class Overview {
 
   // To be called every History::kInterval.
   void sample();
-  // Looks again what is big, where that is 20 s old and nobody else does.
+  // Reads the largest repositories again, if that was 20 s ago and no other call is doing it.
   runtime::Task<void> refresh();
   [[nodiscard]] OverviewData look() const;
   // The newest first.

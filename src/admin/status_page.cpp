@@ -66,10 +66,10 @@ std::string clock_time(Clock::Wall at) {
 // --- The line at the top, and what is wrong.
 
 std::string state(const OverviewData& data) {
-  const bool ready = std::all_of(data.checks.begin(), data.checks.end(), [](const auto& check) { return check.met; });
+  const bool ready = Readiness::all_met(data.checks);
   return fmt::format("<span class=\"soft\">up for {}</span><span class=\"{}\">{}</span>",
-                     html_escaped(format_duration(data.uptime)), ready ? "good" : "bad",
-                     ready ? "Ready to serve" : "Not ready");
+                     html_escaped(format_duration(std::chrono::floor<std::chrono::seconds>(data.uptime))),
+                     ready ? "good" : "bad", ready ? "Ready to serve" : "Not ready");
 }
 
 std::string alerts(const OverviewData& data) {
@@ -93,7 +93,7 @@ void card(std::string& out, std::string_view title, std::string_view value, std:
 void use_card(std::string& out, const OverviewData& data) {
   std::vector<double> requests;
   requests.reserve(data.steps.size());
-  for (const History::Step& step : data.steps) requests.push_back(step.added.requests);
+  for (const Totals& step : data.steps) requests.push_back(step.requests);
   const std::string_view least = data.use.at_least ? "at least " : "";
   const double clients = static_cast<double>(data.use.clients);
   const double pulls = static_cast<double>(data.use.pulls);
@@ -106,9 +106,9 @@ void use_card(std::string& out, const OverviewData& data) {
 
 void hit_card(std::string& out, const OverviewData& data) {
   std::vector<std::optional<double>> shares;
-  for (const History::Step& step : data.steps) {
-    const double whole = step.added.counted();
-    shares.push_back(whole > 0 ? std::optional(step.added.served() / whole) : std::nullopt);
+  for (const Totals& step : data.steps) {
+    const double whole = step.counted();
+    shares.push_back(whole > 0 ? std::optional(step.served() / whole) : std::nullopt);
   }
   const Totals& hour = data.hour;
   card(out, "From the cache, last hour", percent(hour.served(), hour.counted()),
@@ -123,9 +123,9 @@ void hit_card(std::string& out, const OverviewData& data) {
 void traffic_card(std::string& out, const OverviewData& data) {
   std::vector<double> sent;
   std::vector<double> received;
-  for (const History::Step& step : data.steps) {
-    sent.push_back(step.added.sent_bytes);
-    received.push_back(step.added.received_bytes);
+  for (const Totals& step : data.steps) {
+    sent.push_back(step.sent_bytes);
+    received.push_back(step.received_bytes);
   }
   card(out, "Saved upstream, last hour", bytes(data.hour.sent_bytes - data.hour.received_bytes),
        bar_plot(sent, received, "Bytes to clients and from upstream in the last hour"),

@@ -16,14 +16,13 @@ namespace {
 using nlohmann::json;
 using std::chrono::nanoseconds;
 
-std::uint64_t number(const json& in, const char* key) {
-  const auto at = in.find(key);
-  return at != in.end() && at->is_number() ? at->get<std::uint64_t>() : 0;
-}
-
 double real(const json& in, const char* key) {
   const auto at = in.find(key);
   return at != in.end() && at->is_number() ? at->get<double>() : 0;
+}
+
+std::uint64_t number(const json& in, const char* key) {
+  return static_cast<std::uint64_t>(std::max(0.0, real(in, key)));
 }
 
 std::string text(const json& in, const char* key) {

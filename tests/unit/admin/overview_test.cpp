@@ -36,19 +36,17 @@ struct Bench {
 };
 
 Noted blob_request() {
-  Noted out;
-  out.client = "10.0.0.1:1";
-  out.method = "GET";
-  out.upstream = "docker.io";
-  out.repository = "library/a";
-  out.reference = "sha256:aa";
-  out.cache = "miss";
-  out.status = 200;
-  out.bytes = 100;
-  out.first_byte = 20ms;
-  out.upstream_wait = 30ms;
-  out.total = 100ms;
-  return out;
+  return {.client = "10.0.0.1:1",
+          .method = "GET",
+          .upstream = "docker.io",
+          .repository = "library/a",
+          .reference = "sha256:aa",
+          .cache = "miss",
+          .status = 200,
+          .bytes = 100,
+          .first_byte = 20ms,
+          .upstream_wait = 30ms,
+          .total = 100ms};
 }
 
 }  // namespace
@@ -73,12 +71,13 @@ TEST_CASE("Overview: the last hour and the last minutes are differences", "[admi
 
 TEST_CASE("Overview: what is big is looked at every 20 s, while somebody looks", "[admin]") {
   std::atomic<int> looks{0};
+  std::vector<BigRepository> stored;
   runtime::DiskPool pool(1);
   Bench bench({"1.2.3",
                {},
                [&] {
                  ++looks;
-                 return std::vector<BigRepository>{{"docker.io/library/a", 7, 1}};
+                 return stored;
                },
                &pool});
   CHECK(bench.overview->look().big.empty());
@@ -86,10 +85,18 @@ TEST_CASE("Overview: what is big is looked at every 20 s, while somebody looks",
   bench.refresh();
   bench.refresh();
   CHECK(looks == 1);
-  REQUIRE(bench.overview->look().big.size() == 1);
-  bench.clock.advance(21s);
+  // Where nothing was stored, sooner.
+  stored = {{"docker.io/library/a", 7, 1}};
+  bench.clock.advance(2s);
   bench.refresh();
   CHECK(looks == 2);
+  REQUIRE(bench.overview->look().big.size() == 1);
+  bench.clock.advance(19s);
+  bench.refresh();
+  CHECK(looks == 2);
+  bench.clock.advance(2s);
+  bench.refresh();
+  CHECK(looks == 3);
   pool.stop();
 }
 
@@ -104,7 +111,9 @@ TEST_CASE("Overview: as JSON", "[admin]") {
   bench.registry.gauge("sluice_upstream_up", "", {{"upstream", "docker.io"}}).set(0);
   bench.registry.gauge("sluice_store_max_bytes", "").set(1000);
   bench.recent.note(blob_request());
+  bench.clock.advance(1500ms);
   const nlohmann::json json = nlohmann::json::parse(to_json(bench.overview->look()));
+  CHECK(json["uptime_seconds"] == 1.5);
   CHECK(json["version"] == "1.2.3");
   CHECK(json["ready"] == false);
   CHECK(json["last_hour"]["clients"] == 1);

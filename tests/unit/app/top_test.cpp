@@ -52,6 +52,8 @@ TEST_CASE("top: what changed between two looks is told by the second", "[app]") 
   before["uptime_seconds"] = 90;
   before["since_start"] = {{"requests", 20}, {"sent_bytes", 1048576}, {"received_bytes", 0}};
   CHECK(has(top_text({"a", now(), before}), "Now        5 requests/s, 1 MiB/s to clients, 0 B/s from upstream\n"));
+  before["uptime_seconds"] = 98.4;
+  CHECK(has(top_text({"a", now(), before}), "Now        31 requests/s"));
   // After a restart the counters begin anew.
   before["since_start"]["requests"] = 1000;
   CHECK(has(top_text({"a", now(), before}), "Now        0 requests/s"));

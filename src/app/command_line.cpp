@@ -116,12 +116,11 @@ constexpr const char* kTopFooter =
     "On a terminal the figures are renewed every second, until q or Ctrl-C; elsewhere they are printed once.";
 
 constexpr const char* kPullsFooter =
-    "A pull is what one client asks of one repository, until it has asked nothing for a minute. Where the time of its\n"
-    "requests went: FIRST BYTE, until the answer began (the access check, the queue for the upstream, its token and "
-    "its\n"
-    "first byte together); UPSTREAM, waiting for the rest of a blob; CLIENT, sending to the client. These are sums:\n"
-    "requests that run side by side add up to more than TOOK. sluice remembers the last 256 requests of each "
-    "thread.\n\n"
+    "A pull is what one client asks of one repository, until it has asked nothing for a minute. Where the time of\n"
+    "its requests went: FIRST BYTE, until the answer began (the access check, the queue for the upstream, its token\n"
+    "and its first byte together); UPSTREAM, waiting for the rest of a blob; TO CLIENT, sending to the client. These\n"
+    "are sums: requests that run side by side add up to more than TOOK. sluice remembers the last 256 requests of\n"
+    "each thread.\n\n"
     "Examples:\n"
     "  sluice pulls\n"
     "  sluice pulls --requests --limit 1    each request of the last pull\n"
@@ -188,6 +187,12 @@ void add_place(CLI::App& app, CommandLine& out) {
   app.add_flag("--json", options.json, "One JSON document on standard output");
 }
 
+// Which sluice, where only a running one can answer.
+void add_running(CLI::App& app, CommandLine& out) {
+  optional(app, "--admin", out.options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
+  optional(app, "-c,--config", out.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+}
+
 // An option that takes a list would take what does not belong there.
 CLI::Option* one_name(CLI::App& app, CommandOptions& options, const char* help, const char* placeholder) {
   return app
@@ -213,8 +218,7 @@ void add_watching(CLI::App& app, CommandLine& line) {
   CommandOptions& options = line.options;
   CLI::App* top = app.add_subcommand("top", "Watch what the running sluice does");
   top->footer(kTopFooter);
-  optional(*top, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
-  optional(*top, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  add_running(*top, line);
   top->add_flag("--once", options.once, "Print the figures once");
   top->add_flag("--json", options.json, "Print them once, as one JSON document");
 
@@ -222,8 +226,7 @@ void add_watching(CLI::App& app, CommandLine& line) {
   pulls->footer(kPullsFooter);
   pulls->add_option("--limit", options.limit, "At most this many [20]")->type_name("N")->check(CLI::Range(1, 1000));
   pulls->add_flag("--requests", options.requests, "Each request of each pull");
-  optional(*pulls, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
-  optional(*pulls, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  add_running(*pulls, line);
   pulls->add_flag("--json", options.json, "One JSON document on standard output");
 }
 
@@ -274,14 +277,12 @@ void add_commands(CLI::App& app, CommandLine& line) {
 
   CLI::App* reload = app.add_subcommand("reload", "Reload the configuration of the running sluice");
   reload->footer(kReloadFooter);
-  optional(*reload, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
-  optional(*reload, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  add_running(*reload, line);
   reload->add_flag("--json", options.json, "One JSON document on standard output");
 
   CLI::App* health = app.add_subcommand("health", "Check whether the running sluice serves");
   health->footer(kHealthFooter);
-  optional(*health, "--admin", options.admin, "ADDR:PORT", "The admin listener to ask [127.0.0.1:5001]");
-  optional(*health, "-c,--config", line.config, "FILE", "Take the address from this configuration (or SLUICE_CONFIG)");
+  add_running(*health, line);
   health->add_flag("--json", options.json, "One JSON document on standard output");
   health->add_flag("-q,--quiet", options.quiet, "The exit status alone");
 
@@ -363,6 +364,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   for (const char* name : {"serve", "check-config"}) app.get_subcommand(name)->group("Serving");
   for (const char* name : {"ls", "stat", "rm", "warm", "import"}) app.get_subcommand(name)->group("What is stored");
   for (const char* name : {"gc", "verify", "reload", "health", "doctor"}) app.get_subcommand(name)->group("Upkeep");
+  for (const char* name : {"top", "pulls"}) app.get_subcommand(name)->group("Watching");
   for (const char* name : {"help", "version"}) app.get_subcommand(name)->group("More");
   // Later it would be that of the command that was given.
   const std::string overview = app.help();

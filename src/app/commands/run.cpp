@@ -82,8 +82,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
   if (line.command == Command::reload) return reload(runner, line, settings, {});
   if (line.command == Command::health) return health(runner, line, settings);
   if (line.command == Command::doctor) {
-    return doctor_command(runner, settings, line.options.admin.value_or(reachable(settings.admin.listen)),
-                          line.options);
+    return doctor_command(runner, settings, admin_of(line, settings), line.options);
   }
   if (line.command == Command::top) return top_command(runner, admin_of(line, settings), line.options);
   if (line.command == Command::pulls) return pulls_command(runner, admin_of(line, settings), line.options);

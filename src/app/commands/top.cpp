@@ -25,7 +25,7 @@ using runtime::Task;
 
 constexpr const char* kNow = "/api/v1/now";
 constexpr auto kInterval = 1s;
-// A key is noticed within.
+// How often the keyboard is polled.
 constexpr auto kKeyInterval = 100ms;
 
 winsize terminal_size() {

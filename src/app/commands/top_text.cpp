@@ -203,7 +203,7 @@ std::string fitted(const std::string& text, std::size_t rows, std::size_t column
 }
 
 std::string pulls_text(const json& answer, bool requests, std::chrono::system_clock::time_point now) {
-  Table table({"STARTED", "CLIENT", "IMAGE", "REQUESTS", ">BYTES", ">TOOK", ">FIRST BYTE", ">UPSTREAM", ">CLIENT"});
+  Table table({"STARTED", "CLIENT", "IMAGE", "REQUESTS", ">BYTES", ">TOOK", ">FIRST BYTE", ">UPSTREAM", ">TO CLIENT"});
   for (const json& pull : part(answer, "pulls")) {
     std::string how = fmt::format("{} cached, {} fetched", number(pull, "cached"), number(pull, "fetched"));
     if (const std::uint64_t failed = number(pull, "failed"); failed != 0) how += fmt::format(", {} failed", failed);

@@ -107,7 +107,8 @@ TEST_CASE("Command line: help lists every command, and each one explains itself"
   CHECK_FALSE(all.command.has_value());
   CHECK(all.exit_status == kExitOk);
   CHECK(parse({"help"}).to_stdout == all.to_stdout);
-  for (const char* name : {"serve", "check-config", "ls", "stat", "rm", "gc", "verify", "warm", "help", "version"}) {
+  for (const char* name : {"serve", "check-config", "ls", "stat", "rm", "gc", "verify", "warm", "import", "reload",
+                           "health", "doctor", "top", "pulls", "help", "version"}) {
     INFO(name);
     CHECK(lists(all.to_stdout, name));
     const ParsedCommandLine one = parse({"help", name});
@@ -116,6 +117,9 @@ TEST_CASE("Command line: help lists every command, and each one explains itself"
     CHECK(has(parse({name, "--help"}).to_stdout, std::string("sluice ") + name));
   }
   CHECK(has(parse({"help", "ls"}).to_stdout, "Examples:"));
+  // Each stands under a heading of ours.
+  CHECK_FALSE(has(all.to_stdout, "Subcommands:"));
+  CHECK_FALSE(has(all.to_stdout, "SUBCOMMANDS:"));
 }
 
 TEST_CASE("Command line: the version goes to standard output", "[app]") {

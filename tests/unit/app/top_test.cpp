@@ -81,10 +81,11 @@ TEST_CASE("pulls: a table, with each request where that is asked for", "[app]") 
      "reference": "sha256:0123456789abcdef", "failed": 1}]})");
   const auto at = std::chrono::system_clock::from_time_t(1'700'000'000);
   const std::string text = pulls_text(answer, false, at);
+  CHECK(has(text, "FIRST BYTE  UPSTREAM  TO CLIENT\n"));
   CHECK(has(text, "1 minute ago  10.0.0.1  docker.io/library/a:3.18"));
   CHECK(has(text, "1 cached, 2 fetched "));
   CHECK(has(text, "1 MiB   12.3 s"));
-  CHECK(has(text, "0.500 s    11.0 s  0.250 s\n"));
+  CHECK(has(text, "0.500 s    11.0 s    0.250 s\n"));
   CHECK(has(text, "ghcr.io/b@sha256:0123456789ab"));
   CHECK(has(text, "0 cached, 0 fetched, 1 failed"));
   CHECK_FALSE(has(text, "miss"));

@@ -1,6 +1,7 @@
 #include "app/administration.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,19 +68,14 @@ std::vector<admin::FillNow> fills_now(const streamcache::FileCache& fills) {
 std::vector<admin::BigRepository> biggest(const store::BlobStore& store, const admin::Inventory& inventory) {
   if (!store.running()) return {};
   std::vector<admin::BigRepository> out;
+  for (const admin::RepositoryRow& row : inventory.repositories({{}, std::numeric_limits<std::size_t>::max()}).rows) {
+    if (row.bytes != 0) out.push_back({row.name, row.bytes, row.blobs});
+  }
   const auto larger = [](const auto& a, const auto& b) {
     return a.bytes != b.bytes ? a.bytes > b.bytes : a.name < b.name;
   };
-  admin::PageAsked asked{{}, 1000};
-  do {
-    const admin::Page<admin::RepositoryRow> page = inventory.repositories(asked);
-    for (const admin::RepositoryRow& row : page.rows) {
-      if (row.bytes != 0) out.push_back({row.name, row.bytes, row.blobs});
-    }
-    std::sort(out.begin(), out.end(), larger);
-    if (out.size() > admin::Overview::kRepositories) out.resize(admin::Overview::kRepositories);
-    asked.after = page.next;
-  } while (!asked.after.empty());
+  std::sort(out.begin(), out.end(), larger);
+  if (out.size() > admin::Overview::kRepositories) out.resize(admin::Overview::kRepositories);
   return out;
 }
 

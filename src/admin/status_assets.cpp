@@ -15,7 +15,7 @@ constexpr std::string_view kStyle = R"(
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:68rem;margin:1.5rem auto;
 padding:0 1rem;overflow-wrap:break-word}
 h1{font-size:1.5rem;margin:0}h2{font-size:1rem;margin:1.8rem 0 .5rem}
-.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}
+.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--other)}
 .top{display:flex;flex-wrap:wrap;align-items:baseline;gap:.3rem 1rem}
 .top section{display:contents}#live{margin-left:auto}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.8rem;margin-top:1.2rem}

@@ -48,7 +48,7 @@ std::string roughly(std::chrono::seconds duration) {
   return unit(duration / 24h, "day");
 }
 
-// On a small screen without the algorithm.
+// The algorithm is hidden on small screens.
 std::string short_digest(std::string_view digest) {
   const std::size_t colon = digest.find(':');
   if (colon == std::string_view::npos) return html_escaped(digest);
@@ -191,8 +191,8 @@ std::string fills(const OverviewData& data) {
 
 std::string state_cell(const UpstreamNow& upstream) {
   const bool bad = !upstream.offline && (!upstream.up || upstream.login_refused);
-  const bool good = !bad && !upstream.offline && upstream.answers + upstream.failures > 0;
-  return fmt::format("<span class=\"{}\">{}</span>", bad ? "bad" : good ? "good" : "soft", state_of(upstream));
+  const std::string_view state = state_of(upstream);
+  return fmt::format("<span class=\"{}\">{}</span>", bad ? "bad" : state == "answers" ? "good" : "soft", state);
 }
 
 std::string budget_cell(const UpstreamNow& upstream) {
@@ -206,12 +206,6 @@ std::string budget_cell(const UpstreamNow& upstream) {
 
 std::string milliseconds(std::optional<double> seconds) {
   return seconds ? fmt::format("{} ms", count(std::round(1000 * *seconds))) : std::string("–");
-}
-
-// Nothing was asked of it, and nothing is wrong with it.
-bool is_silent(const UpstreamNow& upstream) {
-  return upstream.up && !upstream.offline && !upstream.login_refused && !upstream.budget_left &&
-         upstream.waiting == 0 && upstream.answers + upstream.failures == 0;
 }
 
 void upstream_row(std::string& out, const UpstreamNow& row) {
@@ -231,7 +225,7 @@ std::string upstreams(const OverviewData& data) {
 )";
   std::string silent;
   for (const UpstreamNow& row : rows) {
-    if (is_silent(row)) {
+    if (row.waiting == 0 && state_of(row) == "not asked yet") {
       silent += (silent.empty() ? "" : ", ") + html_escaped(row.name);
     } else {
       upstream_row(out, row);
@@ -243,32 +237,25 @@ std::string upstreams(const OverviewData& data) {
 
 // --- What is hot, and what is big.
 
+template <class Row, class Number>
+std::string ranking(std::string_view title, std::string_view none, const std::vector<Row>& rows, std::string_view noun,
+                    Number Row::* number) {
+  std::string out = fmt::format("<div><h2>{}</h2>\n", title);
+  if (rows.empty()) return out + fmt::format("<p class=\"box soft\">{}</p>\n</div>", none);
+  out += "<div class=\"box\"><table class=\"plain\"><tbody>\n";
+  for (const Row& row : rows) {
+    out += fmt::format("<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+                       html_escaped(row.name), counted(static_cast<double>(row.*number), noun),
+                       bytes(static_cast<double>(row.bytes)));
+  }
+  return out + "</tbody></table></div>\n</div>";
+}
+
 std::string hot_and_big(const OverviewData& data) {
-  std::string out = "<div class=\"pair\"><div><h2>Hot in the last hour</h2>\n";
-  if (data.hot.empty()) {
-    out += "<p class=\"box soft\">No repository was asked for.</p>\n";
-  } else {
-    out += "<div class=\"box\"><table class=\"plain\"><tbody>\n";
-    for (const HotRepository& row : data.hot) {
-      out += fmt::format("<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
-                         html_escaped(row.name), counted(static_cast<double>(row.requests), "request"),
-                         bytes(static_cast<double>(row.bytes)));
-    }
-    out += "</tbody></table></div>\n";
-  }
-  out += "</div><div><h2>Largest at rest</h2>\n";
-  if (data.big.empty()) {
-    out += "<p class=\"box soft\">No repository is stored.</p>\n";
-  } else {
-    out += "<div class=\"box\"><table class=\"plain\"><tbody>\n";
-    for (const BigRepository& row : data.big) {
-      out += fmt::format("<tr><td class=\"name\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
-                         html_escaped(row.name), counted(static_cast<double>(row.blobs), "blob"),
-                         bytes(static_cast<double>(row.bytes)));
-    }
-    out += "</tbody></table></div>\n";
-  }
-  return out + "</div></div>\n";
+  return "<div class=\"pair\">" +
+         ranking("Hot in the last hour", "No repository was asked for.", data.hot, "request",
+                 &HotRepository::requests) +
+         ranking("Largest at rest", "No repository is stored.", data.big, "blob", &BigRepository::blobs) + "</div>\n";
 }
 
 // --- Errors.
@@ -319,7 +306,7 @@ void redis_line(std::string& out, const Families& families) {
   if (find(families, "sluice_descriptor_redis_breaker_open") == nullptr) return;
   const bool open = sum(families, "sluice_descriptor_redis_breaker_open") > 0;
   line(out, "Redis",
-       open ? std::string("failed, done without")
+       open ? std::string("unavailable, bypassed")
             : fmt::format("{} connections", count(sum(families, "sluice_descriptor_redis_connections"))),
        open);
 }

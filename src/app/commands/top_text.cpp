@@ -126,7 +126,7 @@ std::string upstreams(const json& now) {
   Table table(
       {"UPSTREAM", "STATE", ">ANSWERS", ">FAILURES", ">RECEIVED", ">QUOTA LEFT", ">ANSWERS IN", ">QUEUE", ">WAITING"});
   for (const json& upstream : part(now, "upstreams")) {
-    if (text(upstream, "state") == "not asked yet") continue;
+    if (text(upstream, "state") == "not asked yet" && number(upstream, "waiting") == 0) continue;
     const std::string quota = !upstream.contains("quota_left") ? "-"
                               : upstream.contains("quota")
                                   ? fmt::format("{} of {}", number(upstream, "quota_left"), number(upstream, "quota"))

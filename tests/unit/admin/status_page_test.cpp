@@ -153,6 +153,7 @@ TEST_CASE("Status page: upstreams, and whether they answer", "[admin]") {
   registry.gauge("sluice_upstream_up", "", {{"upstream", "docker.io"}}).set(1);
   registry.gauge("sluice_upstream_up", "", {{"upstream", "<ghcr>"}}).set(0);
   registry.gauge("sluice_upstream_up", "", {{"upstream", "quay.io"}}).set(1);
+  metrics::Gauge& waiting = registry.gauge("sluice_upstream_waiting", "", {{"upstream", "quay.io"}});
   const auto asked = [&](const char* upstream, const char* status, std::uint64_t n) {
     registry.counter("sluice_upstream_requests_total", "", {{"upstream", upstream}, {"status", status}}).add(n);
   };
@@ -166,6 +167,10 @@ TEST_CASE("Status page: upstreams, and whether they answer", "[admin]") {
             "class=\"n\">4</td><td class=\"n\">–</td>"));
   CHECK(has(page, "<td>&lt;ghcr&gt;</td><td><span class=\"bad\">no usable answers</span>"));
   CHECK(has(page, "<td colspan=\"8\" class=\"soft\">not asked yet: quay.io</td>"));
+  waiting.set(2);
+  const std::string first = page_of(registry);
+  CHECK(has(first, "<td>quay.io</td><td><span class=\"soft\">not asked yet</span>"));
+  CHECK(has(first, "<td class=\"n w\">2 requests</td>"));
 }
 
 TEST_CASE("Status page: the quota that is left, and the queue", "[admin]") {
@@ -175,6 +180,7 @@ TEST_CASE("Status page: the quota that is left, and the queue", "[admin]") {
         .set(left);
     registry.gauge("sluice_upstream_ratelimit_limit", "", {{"upstream", "docker.io"}, {"source", source}}).set(limit);
   };
+  registry.counter("sluice_upstream_requests_total", "", {{"upstream", "docker.io"}, {"status", "2xx"}}).add(1);
   quota("10.0.0.1", 87, 100);
   quota("10.0.0.2", 150, 200);
   CHECK(has(page_of(registry), "<td class=\"n\">87 of 100 left</td>"));
@@ -231,7 +237,7 @@ TEST_CASE("Status page: Redis is there only where it is used", "[admin]") {
   registry.gauge("sluice_descriptor_redis_connections", "").set(4);
   CHECK(has(page_of(registry), "<td>Redis</td><td class=\"n\">4 connections</td>"));
   registry.gauge("sluice_descriptor_redis_breaker_open", "").set(1);
-  CHECK(has(page_of(registry), "<td class=\"n bad\">failed, done without</td>"));
+  CHECK(has(page_of(registry), "<td class=\"n bad\">unavailable, bypassed</td>"));
 }
 
 TEST_CASE("Status page: what is not ready is named, and cannot inject markup", "[admin]") {

@@ -41,6 +41,9 @@ TEST_CASE("top: what the running sluice does", "[app]") {
   CHECK(has(text, "reader, not stored\n"));
   CHECK(has(text, "7 of 100"));
   CHECK_FALSE(has(text, "ghcr.io"));
+  json queued = now();
+  queued["upstreams"][1]["waiting"] = 3;
+  CHECK(has(top_text({"127.0.0.1:5001", queued, {}}), "ghcr.io    not asked yet"));
   CHECK(has(text, "docker.io/library/a          9   10 B\n"));
   CHECK(has(text, "2026-01-02T03:04:05Z (2 times)  store: disk full\n"));
   // Seconds need two looks.

@@ -43,7 +43,7 @@ struct AccessRecord {
 class AccessLog {
  public:
   struct Params {
-    bool enabled = true;  // false: write() does nothing
+    bool enabled = true;  // false: write() logs nothing
     log::Format format = log::Format::text;
     std::filesystem::path file = "-";      // "-": standard output
     std::size_t buffer_bytes = 16 * 1024;  // for each thread; what exceeds it is written at once

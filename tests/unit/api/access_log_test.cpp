@@ -214,6 +214,17 @@ TEST_CASE("Access log: a file that cannot be opened is an error, unless nothing 
   CHECK(log->reopen().has_value());
 }
 
+TEST_CASE("Access log: who else gets each record, gets it whether it is logged or not", "[api]") {
+  const Folder folder;
+  AccessLog::Params both = params(folder / "log");
+  both.enabled = GENERATE(true, false);
+  std::vector<std::string> got;
+  both.also = [&](const AccessRecord& record) { got.emplace_back(record.request_id); };
+  AccessLog::open(both).value()->write(blob_hit());
+  CHECK(got == std::vector<std::string>{"7f-12"});
+  CHECK(lines(read(folder / "log")).size() == (both.enabled ? 1 : 0));
+}
+
 TEST_CASE("Access log: a full disk loses lines and nothing else", "[api]") {
   log::configure({log::Level::off, log::Format::text});
   const auto log = AccessLog::open(params("/dev/full")).value();

@@ -98,7 +98,7 @@ def test_top_lives_and_leaves(case):
     _, cache, (small, medium, _) = start(case)
     for leave in ("q", "signal"):
         top = Terminal(case, cache)
-        top.read_until(lambda text: "requests/s" in text)
+        top.read_until(lambda text: re.search(r"\d+ requests?;", text))
         assert top.text.startswith("\x1b[?1049h\x1b[?25l"), top.text[:50]
         before = int(re.findall(r"(\d+) requests?;", top.text)[-1])
         pull(cache, [small, medium])

@@ -32,7 +32,9 @@ class Browser:
         self._read, from_browser = os.pipe()
         arguments = [program, "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu",
                      "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-                     "--disable-sync", "--no-proxy-server", "--hide-scrollbars", f"--user-data-dir={home}/profile"]
+                     "--disable-sync", "--no-proxy-server", "--hide-scrollbars", f"--user-data-dir={home}/profile",
+                     # It stays on loopback.
+                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")
 

@@ -34,6 +34,8 @@ HttpError http_error(Errc code) noexcept {
     case Errc::upstream_protocol:
     case Errc::digest_mismatch:
     case Errc::size_mismatch: return {502, unavailable};
+    // Handed on: a 502 would be asked for again by each cache on the way.
+    case Errc::upstream_loop: return {508, unavailable};
     case Errc::manifest_invalid: return {502, manifest_invalid};
 
     // Upstream is out: nobody answers, too late (RFC 9110 section 15.6.5), or with a 5xx. With any of 502, 503 and 504

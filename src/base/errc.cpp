@@ -30,6 +30,7 @@ std::string_view name(Errc code) noexcept {
     case Errc::upstream_protocol: return "upstream_protocol";
     case Errc::digest_mismatch: return "digest_mismatch";
     case Errc::size_mismatch: return "size_mismatch";
+    case Errc::upstream_loop: return "upstream_loop";
     case Errc::cancelled: return "cancelled";
     case Errc::shutting_down: return "shutting_down";
     case Errc::closed: return "closed";

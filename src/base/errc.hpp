@@ -40,6 +40,7 @@ enum class Errc : std::uint8_t {
   upstream_protocol,     // an answer that breaks HTTP or is not what was asked for
   digest_mismatch,       // the bytes do not have the digest that they were asked by
   size_mismatch,         // more or fewer bytes than announced
+  upstream_loop,         // 508: it leads back to a cache that has asked it
 
   // Here.
   cancelled,      // the operation was given up because its owner went away

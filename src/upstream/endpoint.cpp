@@ -244,7 +244,9 @@ Task<Result<Endpoint::Answer>> Endpoint::send(const Request& request, std::strin
   Transport::Ask ask = ask_for(request, std::move(authorization));
   Result<Answer> answer = co_await transport_.send(ask);
   if (!answer || !answer->redirected) co_return answer;
-  answer->by_registry = is_other_registry(*answer, request.path);
+  // Who may say so at /v2/ may say it anywhere on the same host.
+  const bool is_own_404 = answer->response->status() == 404 && answer->url.same_origin(base_);
+  answer->by_registry = is_own_404 || is_other_registry(*answer, request.path);
   if (answer->by_registry) {
     const bool may_answer = request.authenticate && (answer->url.is_tls() || !base_.is_tls());
     if (answer->response->status() != 401 || !may_answer) co_return answer;

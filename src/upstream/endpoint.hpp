@@ -66,8 +66,11 @@ class Endpoint {
     bool may_be_slow = false;
     // A GET of a blob whose answer is small, so that all of it must come in time.
     bool is_short = false;
-    // Tries of the same question, in another way, that have failed before this one: they count as its own.
+    // Tries of the same question, in another way, that have failed before this one: they count as its own. What
+    // upstream said then of when to ask again, and when the question as a whole has to end.
     std::size_t tries_before = 0;
+    std::chrono::milliseconds wait_before{0};
+    std::optional<std::chrono::steady_clock::time_point> latest = std::nullopt;
 
     // For the try that is made (exchange.cpp); as in Transport::Ask.
     std::optional<std::chrono::milliseconds> headers_timeout = std::nullopt;

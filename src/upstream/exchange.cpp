@@ -50,7 +50,6 @@ Task<std::variant<Result<Transport::Answer>, std::exception_ptr>> carried(Task<R
 Task<std::optional<Result<Transport::Answer>>> unless_found(Task<Result<Transport::Answer>> answer, Silence* silence) {
   if (silence == nullptr) co_return co_await std::move(answer);
   using namespace asio::experimental::awaitable_operators;
-  // The three of them side by side: what carried() has, and nothing.
   auto ended = co_await (carried(std::move(answer)) || silence->found());
   if (auto* const answered = std::get_if<0>(&ended)) co_return std::move(*answered);
   if (const auto* const thrown = std::get_if<1>(&ended)) std::rethrow_exception(*thrown);
@@ -87,7 +86,7 @@ bool is_refusal(int status) { return status == 401 || status == 403 || status ==
 // Different things whose HEADs were of no use: one may be a tag whose replicas lag, and GETs count against quotas.
 constexpr std::size_t kThingsOfHabit = 2;
 
-// What an endpoint answers that does not do what was asked for. Another endpoint, which is asked next, may.
+// What an endpoint answers that does not do what was asked for: another one may.
 bool is_of_endpoint(int status) { return status == 400 || status == 405 || status == 410 || status == 501; }
 
 void add_error(std::optional<Error>& all, Error next) {
@@ -124,13 +123,13 @@ HttpRegistry::Exchange::Exchange(Params settings, http::Client& client, Clock& c
 
 Task<Error> HttpRegistry::Exchange::refuse(Transport::Answer answer, Wanted wanted) {
   http::ClientResponse& response = *answer.response;
-  std::optional<oci::RegistryError> said;
   const Result<std::string> body = co_await response.read_all(oci::kMaxErrorBodyBytes);
-  if (body) said = oci::parse_error_body(*body);
+  const std::optional<oci::RegistryError> said = body ? oci::parse_error_body(*body) : std::nullopt;
   const std::string* retry_after = response.find("Retry-After");
   const auto wait = retry_after == nullptr ? std::chrono::seconds(0) : parse_retry_after(*retry_after, clock_.wall());
   Error error = refusal(response.status(), wanted, answer.where, said, wait);
-  error.message = without_secrets(std::move(error.message), answer.authorization);
+  // Ours too where it was not sent now: the registry may know it from before.
+  error.message = without_secrets(without_secrets(std::move(error.message), params.credentials), answer.authorization);
   co_return error;
 }
 
@@ -166,7 +165,6 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::attempt(std::size_t 
     const auto doubled = params.probe_timeout * (std::int64_t{1} << std::min<std::size_t>(*failed_before, 10));
     asked.patience = std::min<milliseconds>(doubled, params.headers_timeout);
   }
-  // Another one is asked after this.
   const bool is_trial = moves_on && endpoints_[endpoint]->silence().is_on_trial();
   if (request.is_hint || is_trial) {
     asked.patience = std::min(asked.patience.value_or(params.headers_timeout), params.probe_timeout);
@@ -392,8 +390,8 @@ Task<HttpRegistry::Exchange::Tried> HttpRegistry::Exchange::go_round(const Reque
 milliseconds HttpRegistry::Exchange::backoff(std::size_t retry) const {
   const auto doubled = params.backoff_base * (std::int64_t{1} << std::min<std::size_t>(retry, 20));
   const double factor = 0.5 + std::clamp(params.jitter(), 0.0, 1.0) / 2;
-  const auto limited = std::min(doubled, params.backoff_limit);
-  return milliseconds(static_cast<std::int64_t>(static_cast<double>(limited.count()) * factor));
+  return milliseconds(
+      static_cast<std::int64_t>(static_cast<double>(std::min(doubled, params.backoff_limit).count()) * factor));
 }
 
 Task<std::optional<HttpRegistry::Exchange::Tried>> HttpRegistry::Exchange::ask_slowly(Request request,
@@ -418,13 +416,14 @@ Task<std::optional<HttpRegistry::Exchange::Tried>> HttpRegistry::Exchange::ask_s
 }
 
 Task<Result<HttpRegistry::Exchange::Answer>> HttpRegistry::Exchange::ask(Request request) {
-  // Somebody waits for the head of the answer; a download that goes on has given its own long ago.
   if (!request.patient) request.until = steady_clock::now() + params.request_timeout;
+  if (request.latest) request.until = std::min(request.until.value_or(*request.latest), *request.latest);
   const Clock::Monotonic last_start =
       clock_.now() + (request.patient ? params.total_timeout : std::min(params.total_timeout, params.request_timeout));
   std::optional<Error> before;
   std::size_t retry = std::min(request.tries_before, params.retries);
-  if (retry > 0 && !co_await params.sleep(backoff(retry - 1))) {
+  const milliseconds told = std::min(request.wait_before, params.backoff_limit);
+  if (retry > 0 && !co_await params.sleep(std::max(backoff(retry - 1), told))) {
     co_return Error(Errc::cancelled, "cancelled between two tries");
   }
   for (;; ++retry) {
@@ -466,9 +465,10 @@ Task<Result<HttpRegistry::Exchange::Hint>> HttpRegistry::Exchange::hint(
   Hint out;
   if (!answer) {
     const Error& error = answer.error();
-    if (without_token || is_ours(error.code)) co_return error;
+    if (is_ours(error.code) || (without_token && !is_trouble(error.code))) co_return error;
     log::debug("upstream", fmt::format("{}: {}; a GET decides", params.name, error.message));
     out.passes = is_trouble(error.code) || error.code == Errc::throttled;
+    out.wait = error.retry_after;
     co_return out;
   }
   if (is_usable(*answer->response)) {

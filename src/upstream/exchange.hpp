@@ -36,8 +36,9 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
   runtime::Task<Result<Answer>> ask(Request request);
 
   struct Hint {
-    std::optional<Answer> answer;  // that can be used; nothing: a GET decides
-    bool passes = false;           // no answer, because of something that may be over soon
+    std::optional<Answer> answer;       // that can be used; nothing: a GET decides
+    bool passes = false;                // no answer, because of something that may be over soon
+    std::chrono::milliseconds wait{0};  // after which upstream wants to be asked again
   };
   // Asks by HEAD. Errors: what a GET would not do better.
   runtime::Task<Result<Hint>> hint(Request request, std::function<bool(const http::ClientResponse&)> is_usable);
@@ -98,7 +99,6 @@ class HttpRegistry::Exchange : public std::enable_shared_from_this<HttpRegistry:
     bool connected = false;
     std::chrono::steady_clock::duration waited{0};
   };
-  // A place among those that wait long for a first byte.
 
   // `moves_on`: ends at once when another request finds the endpoint silent, so that the next one is asked.
   runtime::Task<Tried> attempt(std::size_t endpoint, const Request& request, Breaker::Permit permit,

@@ -157,6 +157,7 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   request.asker = asker_;
   request.urgency = urgency_;
   request.verified = true;
+  request.latest = until;
   HeadHints& heads = exchange_->blob_heads;
   const std::string path = request.path;
   const bool by_head = heads.are_useful(path);
@@ -176,6 +177,9 @@ Task<Result<oci::Descriptor>> HttpRegistry::stat_blob(oci::Repository repository
   request.is_short = true;
   // As many questions during an outage as about a blob that is fetched: their number tells nobody what is stored.
   if (hint.passes) request.tries_before = 1;
+  request.wait_before = hint.wait;
+  // And for as long: a download, which is asked for where nothing is stored, goes on.
+  request.may_be_slow = true;
   Result<Exchange::Answer> answer = co_await exchange_->ask(std::move(request));
   if (!answer) co_return answer.error();
   http::ClientResponse& response = *answer->response;
@@ -322,11 +326,11 @@ Task<Result<std::unique_ptr<BlobBody>>> HttpRegistry::download_once(oci::Reposit
 
 Task<Result<ManifestAnswer>> HttpRegistry::get_manifest(oci::Repository repository, oci::Reference reference,
                                                         std::string accept) {
-  return fetch_manifest(std::move(repository), std::move(reference), std::move(accept), 0);
+  return fetch_manifest(std::move(repository), std::move(reference), std::move(accept), {});
 }
 
 Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository repository, oci::Reference reference,
-                                                          std::string accept, std::size_t tries_before) {
+                                                          std::string accept, Before asked_before) {
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   Exchange::Request request{
@@ -334,7 +338,9 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
       true,  client_authorization_};
   request.asker = asker_;
   request.verified = reference.is_digest();
-  request.tries_before = tries_before;
+  request.tries_before = asked_before.tries;
+  request.wait_before = asked_before.wait;
+  request.latest = asked_before.until;
   std::optional<oci::Digest> asked;
   if (reference.is_digest()) asked = reference.digest();
   request.oddity = [asked](const http::ReceivedHead& head) { return oddity(head, asked); };
@@ -370,6 +376,7 @@ Task<Result<ManifestAnswer>> HttpRegistry::fetch_manifest(oci::Repository reposi
 
 Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repository, oci::Reference reference,
                                                        std::string accept) {
+  const auto until = std::chrono::steady_clock::now() + exchange_->params.request_timeout;
   const std::string name = exchange_->upstream_name(repository);
   if (accept.empty()) accept = oci::manifest_accept();
   HeadHints& heads = exchange_->manifest_heads;
@@ -381,6 +388,7 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
         "HEAD", path, name, {{"Accept", accept}, kIdentity}, Wanted::manifest, true, client_authorization_};
     request.asker = asker_;
     request.verified = reference.is_digest();
+    request.latest = until;
     auto asked = co_await exchange_->hint(std::move(request), [reference](const http::ClientResponse& response) {
       return is_usable_manifest_head(response, reference);
     });
@@ -394,7 +402,8 @@ Task<Result<ManifestHead>> HttpRegistry::stat_manifest(oci::Repository repositor
   }
   // A GET counts against quotas, so only where it must.
   Result<ManifestAnswer> whole =
-      co_await fetch_manifest(std::move(repository), std::move(reference), std::move(accept), hint.passes ? 1 : 0);
+      co_await fetch_manifest(std::move(repository), std::move(reference), std::move(accept),
+                              {.tries = hint.passes ? std::size_t{1} : 0, .wait = hint.wait, .until = until});
   if (!whole) co_return whole.error();
   if (by_head) heads.was_useless(path, hint.passes);
   ManifestHead head{whole->digest, whole->body.size(), whole->media_type};

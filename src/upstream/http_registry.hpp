@@ -115,7 +115,7 @@ class HttpRegistry final : public Registry {
     // headers_timeout at most.
     std::size_t max_connections = 64;
     double requests_per_second = 0;  // 0: no limit
-    std::size_t max_redirects = 5;
+    std::size_t max_redirects = 10;  // as many as Go's clients follow
     // http::Channel::receive_buffer_bytes.
     std::size_t receive_buffer_bytes = 0;
   };
@@ -158,9 +158,14 @@ class HttpRegistry final : public Registry {
                                                             std::uint64_t offset, std::optional<std::uint64_t> last);
   runtime::Task<Result<oci::Descriptor>> stat_encoded(oci::Repository repository, oci::Digest digest,
                                                       std::uint64_t told, std::chrono::steady_clock::time_point until);
-  // `tries_before`: as in Endpoint::Request.
+  // Of the HEAD that a GET settles; as in Endpoint::Request.
+  struct Before {
+    std::size_t tries = 0;
+    std::chrono::milliseconds wait{0};
+    std::optional<std::chrono::steady_clock::time_point> until = std::nullopt;
+  };
   runtime::Task<Result<ManifestAnswer>> fetch_manifest(oci::Repository repository, oci::Reference reference,
-                                                       std::string accept, std::size_t tries_before);
+                                                       std::string accept, Before asked_before);
   // Once; `coding` is set to what Content-Encoding names.
   runtime::Task<Result<std::unique_ptr<BlobBody>>> download_once(oci::Repository repository, oci::Digest digest,
                                                                  std::uint64_t offset,

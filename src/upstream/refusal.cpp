@@ -31,7 +31,7 @@ Errc code_of(int status, Wanted wanted, const std::optional<oci::RegistryError>&
     case 408: return Errc::upstream_timeout;
     case 416: return Errc::range_invalid;
     case 429: return Errc::throttled;
-    case 508: return Errc::upstream_protocol;  // we ask ourselves, by a detour: no outage that passes
+    case 508: return Errc::upstream_loop;
     default: return status >= 500 ? Errc::upstream_failed : Errc::upstream_protocol;
   }
 }
@@ -56,7 +56,8 @@ std::chrono::seconds parse_retry_after(std::string_view value, Clock::Wall now) 
 }
 
 bool is_transient(int status) noexcept {
-  return status == 408 || status == 500 || status == 502 || status == 503 || status == 504;
+  // 520 to 524 come from a CDN that does not get through to the registry.
+  return status == 408 || status == 500 || (status >= 502 && status <= 504) || (status >= 520 && status <= 524);
 }
 
 Error refusal(int status, Wanted wanted, std::string_view where, const std::optional<oci::RegistryError>& said,

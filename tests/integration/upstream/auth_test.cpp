@@ -242,6 +242,19 @@ TEST_CASE("Token: credentials go to the registry's own realm", "[upstream]") {
   CHECK(requests[1].query("account") == "alice");
 }
 
+TEST_CASE("Token: a password that the registry says is not repeated, wherever it says it", "[upstream]") {
+  Bench bench;
+  bench.params.credentials = {"alice", "hunter22"};
+  Reply reply;
+  reply.status = 404;
+  reply.body = R"({"errors":[{"code":"X","message":"token=hunter22"}]})";
+  bench.origin.script("/v2/", reply);
+  const Result<void> pinged = bench.loops.run(bench.registry().ping());
+  REQUIRE_FALSE(pinged);
+  CHECK(bench.origin.requests()[0].field("Authorization").empty());
+  CHECK(pinged.error().message.find("token=***") != std::string::npos);
+}
+
 TEST_CASE("Token: credentials do not go to a stranger", "[upstream]") {
   Bench bench;
   ScriptedOrigin stranger;

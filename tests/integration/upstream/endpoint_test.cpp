@@ -302,7 +302,7 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
   bench.origin.respond(Bench::blob(name), hangs);
   bench.origin.respond(Bench::blob(other), hangs);
   bench.origin.respond("/v2/app/manifests/latest", hangs);
-  // By HEAD, and then by GET of a byte: a whole blob would be worth a longer wait.
+  // By HEAD, then by GET of a byte, and that once more with a longer wait.
   CHECK(bench.stat(other).error().code == Errc::upstream_timeout);
   CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);
   CHECK(bench.stat(name).error().code == Errc::upstream_timeout);
@@ -317,11 +317,11 @@ TEST_CASE("Endpoints: a hanging upstream costs one wait, then one short probe at
     CHECK(refused.opening->retry_after == 1s);
     CHECK(refused.opening->message.find(bench.origin.authority()) != std::string::npos);
   }
-  CHECK(bench.origin.count(Bench::blob(name)) == 2);
+  CHECK(bench.origin.count(Bench::blob(name)) == 3);
   bench.clock.advance(1s);
   CHECK(bench.stat(name).error().code == Errc::upstream_timeout);
   CHECK(bench.get(name).opening->retry_after == 2s);
-  CHECK(bench.origin.count(Bench::blob(name)) == 4);
+  CHECK(bench.origin.count(Bench::blob(name)) == 5);
   stuck->open();
   bench.origin.respond(Bench::blob(name), nullptr);
   bench.clock.advance(2s);
@@ -495,6 +495,17 @@ TEST_CASE("Retry-After: waited for within its limits, else handed on", "[upstrea
     CHECK(refused.opening->retry_after == 7s);
     CHECK(waits.empty());
   }
+  // For a HEAD too, whose GET counts as its second try.
+  for (const int code : {429, 503}) {
+    INFO(code);
+    Reply reply = status(code);
+    reply.fields = {{"Retry-After", "2"}};
+    bench.origin.script(Bench::blob(name), reply);
+    waits.clear();
+    CHECK(bench.stat(name)->size == 7);
+    CHECK(waits == std::vector<std::chrono::milliseconds>{2s});
+  }
+  waits.clear();
   // A quota that is spent for hours comes without a time.
   bench.origin.script(Bench::blob(name), status(429));
   CHECK(bench.get(name).opening->code == Errc::throttled);

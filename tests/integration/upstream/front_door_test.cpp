@@ -273,7 +273,7 @@ TEST_CASE("Via: each request says who asks, behind those who asked us", "[upstre
   for (int i = 0; i < 6; ++i) {
     const std::string other = ScriptedOrigin::digest_of(std::to_string(i));
     bench.origin.script(Bench::blob(other), loop);
-    CHECK(bench.get(other).opening->code == Errc::upstream_protocol);
+    CHECK(bench.get(other).opening->code == Errc::upstream_loop);
     CHECK(bench.origin.count(Bench::blob(other)) == 1);
   }
   CHECK(bench.metric("sluice_upstream_endpoint_up") == 1);

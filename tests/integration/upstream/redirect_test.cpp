@@ -65,7 +65,7 @@ TEST_CASE("Redirect: bounded", "[upstream]") {
   const auto got = bench.get(name);
   REQUIRE(got.opening);
   CHECK(got.opening->code == Errc::upstream_protocol);
-  CHECK(bench.origin.count(Bench::blob(name)) == 6);
+  CHECK(bench.origin.count(Bench::blob(name)) == 1 + 10);
 }
 
 TEST_CASE("Redirect: to nowhere", "[upstream]") {

@@ -32,7 +32,7 @@ class ClosedPort {
 TEST_CASE("Retry: failures that may pass", "[upstream]") {
   Bench bench;
   const std::string name = bench.origin.add_blob("app", "content");
-  for (const int status : {408, 500, 502, 503, 504}) {
+  for (const int status : {408, 500, 502, 503, 504, 520, 522, 524}) {
     INFO(status);
     Reply failing;
     failing.status = status;
@@ -41,7 +41,7 @@ TEST_CASE("Retry: failures that may pass", "[upstream]") {
     CHECK(bench.get(name).bytes == "content");
     CHECK(bench.origin.count(Bench::blob(name)) == before + 4);
   }
-  CHECK(bench.metric("sluice_upstream_retries_total") == 15);
+  CHECK(bench.metric("sluice_upstream_retries_total") == 24);
 }
 
 TEST_CASE("Retry: gives up", "[upstream]") {
@@ -62,7 +62,8 @@ TEST_CASE("Retry: not what will not pass", "[upstream]") {
   for (const auto& [status, code] : std::vector<std::pair<int, Errc>>{{400, Errc::upstream_protocol},
                                                                       {403, Errc::denied},
                                                                       {404, Errc::blob_unknown},
-                                                                      {501, Errc::upstream_failed}}) {
+                                                                      {501, Errc::upstream_failed},
+                                                                      {508, Errc::upstream_loop}}) {
     INFO(status);
     Reply reply;
     reply.status = status;

@@ -10,6 +10,8 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
+#include <fmt/format.h>
+
 #include "access/patience.hpp"
 #include "access/refusals.hpp"
 #include "base/errc_kind.hpp"
@@ -29,14 +31,15 @@ Error odd_or_late(const Route& route, const Error& odd) {
   return unanswered(route.scope, not_in_time(route));
 }
 
-// A blob that is no longer than this is held against its digest. Where upstream tells no length, what is sent may be a
-// page that says why the blob is not.
-constexpr std::size_t kHashedBytes = std::size_t{128} << 10;
+// A blob that is no longer than this is held against its digest, of a longer one the beginning is looked at: what is
+// sent may be a page that says why the blob is not.
+constexpr std::size_t kBeginning = std::size_t{128} << 10;
 
+// `stored`: how what is at rest begins; null where nothing is.
 runtime::Task<bool> begins_right(std::unique_ptr<upstream::BlobBody> body, oci::Digest digest,
-                                 std::optional<std::uint64_t> size) {
-  if (body->size() || !size) co_return !size || *body->size() == *size;
-  std::string held(kHashedBytes + 1, '\0');
+                                 std::optional<std::uint64_t> size, const std::string* stored) {
+  if (size && body->size() && *body->size() != *size) co_return false;
+  std::string held(kBeginning + 1, '\0');
   std::size_t end = 0;
   while (end < held.size()) {
     const Result<std::size_t> n = co_await body->read(std::as_writable_bytes(std::span(held).subspan(end)));
@@ -44,13 +47,14 @@ runtime::Task<bool> begins_right(std::unique_ptr<upstream::BlobBody> body, oci::
     if (*n == 0) co_return oci::digest_of(digest.algorithm(), std::string_view(held).substr(0, end)) == digest;
     end += *n;
   }
-  co_return *size > kHashedBytes;
+  co_return (!size || *size > kBeginning) && (stored == nullptr || held.starts_with(*stored));
 }
 
-runtime::Task<Result<bool>> ask_for_beginning(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
+runtime::Task<Result<bool>> ask_for_beginning(Route route, oci::Digest digest, std::optional<std::uint64_t> size,
+                                              const std::string* stored = nullptr) {
   Result<std::unique_ptr<upstream::BlobBody>> body = co_await route.registry->open_blob(route.repository, digest, 0);
   if (!body) co_return body.error();
-  co_return co_await begins_right(std::move(*body), digest, size);
+  co_return co_await begins_right(std::move(*body), digest, size, stored);
 }
 
 }  // namespace
@@ -112,7 +116,9 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
   if (known) co_return known;
   const bool has_it = has_without_size(known.error().code);
   if (!has_it && !is_odd_answer(known.error().code)) co_return known;
-  if (!has_it && !co_await gives_out(route, digest, size)) co_return odd_or_late(route, known.error());
+  if (!co_await sends_stored(route, digest, size)) {
+    co_return odd_or_late(route, has_it ? sends_other(route, digest) : known.error());
+  }
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
   co_await access_.remember(route.scope, out.descriptor, ticket);
   co_return out;
@@ -124,9 +130,10 @@ runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest 
   const Result<BlobAccess::Known> known = co_await of(route, digest);
   if (known) co_return Result<void>{};
   const Error error = known.error();
-  if (!has_without_size(error.code)) {
-    if (!is_odd_answer(error.code)) co_return error;
-    if (!co_await gives_out(route, digest, size)) co_return odd_or_late(route, error);
+  const bool has_it = has_without_size(error.code);
+  if (!has_it && !is_odd_answer(error.code)) co_return error;
+  if (!co_await gives_out(route, digest, size)) {
+    co_return odd_or_late(route, has_it ? sends_other(route, digest) : error);
   }
   // Who has to ask for the blob again need not put the question again.
   access_.remember_given(route.scope, digest, ticket);
@@ -145,6 +152,23 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::with_size(Route route,
 runtime::Task<bool> MembershipCheck::gives_out(Route route, oci::Digest digest, std::optional<std::uint64_t> size) {
   const Result<bool> begins = co_await in_time(route, ask_for_beginning(route, digest, size));
   co_return begins && *begins;
+}
+
+// One look for all who ask: each costs upstream a connection.
+runtime::Task<bool> MembershipCheck::sends_stored(Route route, oci::Digest digest, std::uint64_t size) {
+  std::string key = fmt::format("{}@{} {} {}", route.scope.str(), digest.to_string(), size, term_number(route));
+  if (route.on_behalf) key.append(" ").append(route.client);
+  const runtime::SingleFlight<std::string, bool>::Work work = [this, all = for_all(route), digest, size] {
+    return compare_beginnings(all, digest, size);
+  };
+  const auto outcome = co_await wait_for(route, flights_.run(std::move(key), work));
+  co_return outcome.result && *outcome.result;
+}
+
+runtime::Task<Result<bool>> MembershipCheck::compare_beginnings(Route route, oci::Digest digest, std::uint64_t size) {
+  const Result<std::string> stored = co_await read_stored_(access_.canonical(digest), kBeginning);
+  if (!stored) co_return stored.error();
+  co_return co_await in_time(route, ask_for_beginning(route, digest, size, &*stored));
 }
 
 runtime::Task<void> MembershipCheck::note_unknown(Route route, oci::Digest digest) {

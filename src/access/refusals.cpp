@@ -22,10 +22,9 @@ Error said_unknown(Errc code, const Scope& scope, std::string_view what) {
   return {code, fmt::format("upstream said a moment ago that {} does not have {}", scope.str(), what)};
 }
 
-Error other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size) {
-  return {Errc::upstream_protocol,
-          fmt::format("{} sends answers that cannot be used: it says {} bytes for {} of {}; the blob has {}",
-                      route.registry->name(), told, digest.to_string(), route.scope.str(), size)};
+Error sends_other(const Route& route, const oci::Digest& digest) {
+  return {Errc::upstream_protocol, fmt::format("{} sends answers that cannot be used for {} of {}",
+                                               route.registry->name(), digest.to_string(), route.scope.str())};
 }
 
 }  // namespace sluice::access

@@ -18,7 +18,8 @@ Error unanswered(const descriptors::Scope& scope, Error outage);
 // Upstream's word that `scope` does not have that, which is remembered.
 Error said_unknown(Errc code, const descriptors::Scope& scope, std::string_view what);
 
-// Upstream says `told` bytes of a blob that has `size`. An odd answer.
-Error other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size);
+// What upstream sends of a blob is something else than what lies at rest or arrives. An odd answer. Who has not been
+// let in does not hear what there is.
+Error sends_other(const Route& route, const oci::Digest& digest);
 
 }  // namespace sluice::access

@@ -113,6 +113,11 @@ Result<std::shared_ptr<const Upstreams::Upstream>> Upstreams::resolve(const Name
   std::string name(named.ns);
   if (name.empty()) name = name_in(named.host).value_or(params_.default_name);
   if (std::shared_ptr<const Upstream> found = upstream(name)) return found;
+  constexpr std::string_view kDefaultPort = ":443";
+  if (name.ends_with(kDefaultPort)) {
+    const std::string_view bare = std::string_view(name).substr(0, name.size() - kDefaultPort.size());
+    if (std::shared_ptr<const Upstream> found = upstream(bare)) return found;
+  }
   return unknown(name);
 }
 

@@ -1,5 +1,6 @@
 #include "pull/blob_service.hpp"
 
+#include <algorithm>
 #include <span>
 
 #include <fmt/format.h>
@@ -38,10 +39,12 @@ BlobService::BlobService(const Params& params, access::BlobAccess& access, store
     : in_memory_bytes_(params.in_memory_bytes),
       access_(access),
       store_(store),
+      pool_(pool),
       filesystem_(filesystem),
       objects_(params.memory_bytes),
       names_(access, store, pool, filesystem, clock, group, metrics),
-      membership_(access),
+      membership_(
+          access, [this](oci::Digest canonical, std::size_t bytes) { return read_beginning(canonical, bytes); }, group),
       fill_storage_(params.on_store_trouble, store, parts, pool, filesystem, metrics),
       fills_(
           params.transfer, [this](const oci::Digest& digest) { forget(digest); }, fill_storage_, access, store, fills,
@@ -123,6 +126,22 @@ Result<std::string> BlobService::read_whole(const store::OpenBlob& blob) const {
   if (!size) return size.error();
   if (*size != bytes.size()) return Error(Errc::corrupt, "its file is shorter than it was");
   return bytes;
+}
+
+runtime::Task<Result<std::string>> BlobService::read_beginning(oci::Digest canonical, std::size_t bytes) {
+  const Result<std::shared_ptr<const store::OpenBlob>> blob = co_await store_.open(canonical);
+  if (!blob) co_return blob.error();
+  co_return co_await runtime::offload(
+      pool_,
+      [this, blob = *blob, bytes]() -> Result<std::string> {
+        std::string begins(std::min<std::uint64_t>(bytes, blob->size), '\0');
+        const Result<std::size_t> size =
+            filesystem_.read_at(blob->file, 0, std::as_writable_bytes(std::span(begins.data(), begins.size())));
+        if (!size) return size.error();
+        begins.resize(*size);
+        return begins;
+      },
+      runtime::Lane::fast);
 }
 
 std::optional<ReadyHit> BlobService::peek(const access::Route& route, const oci::Digest& digest, bool head_only) {

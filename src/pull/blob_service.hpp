@@ -123,10 +123,12 @@ class BlobService {
   runtime::Task<Result<std::shared_ptr<const ReadyObject>>> at_rest(oci::Digest digest, std::uint64_t size,
                                                                     std::string_view media_type);
   runtime::Task<Result<Opened>> in_flight(access::Route route, oci::Digest digest);
+  runtime::Task<Result<std::string>> read_beginning(oci::Digest canonical, std::size_t bytes);
 
   const std::size_t in_memory_bytes_;
   access::BlobAccess& access_;
   store::BlobStore& store_;
+  runtime::DiskPool& pool_;
   runtime::Filesystem& filesystem_;
   ObjectCache objects_;
   CanonicalNames names_;

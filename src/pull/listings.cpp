@@ -34,6 +34,16 @@ bool may_be_the_number(Errc code, bool first_page) {
   }
 }
 
+// What was listed before the upstream's rights have changed is another one's list.
+std::string key_of(const access::Route& route) {
+  return fmt::format("{} {}", route.scope.str(), access::term_number(route));
+}
+
+Error too_long(const access::Route& route) {
+  return {Errc::upstream_protocol,
+          fmt::format("{}: {} has more tags than can be listed here", route.registry->name(), route.repository.str())};
+}
+
 }  // namespace
 
 Listings::Listings(Params params, const access::Upstreams& upstreams, store::BlobStore& store, runtime::DiskPool& pool,
@@ -45,6 +55,7 @@ Listings::Listings(Params params, const access::Upstreams& upstreams, store::Blo
       clock_(clock),
       kept_(params.memory_bytes == 0 ? 1 : params.memory_bytes),
       unknown_(params.negative, clock),
+      too_long_(params.negative, clock),
       flights_(group),
       walks_(group) {}
 
@@ -120,8 +131,8 @@ runtime::Task<Result<Listings::Asked>> Listings::ask(access::Route route) {
   }
   if (pages.broken && pages.good == 0) co_return *pages.broken;
   if (pages.too_many) {
-    co_return Error{Errc::upstream_protocol, fmt::format("{}: {} has more tags than can be listed here",
-                                                         route.registry->name(), route.repository.str())};
+    too_long_.add(key_of(route));
+    co_return too_long(route);
   }
   const bool whole = !pages.broken;
   if (!whole) {
@@ -135,12 +146,12 @@ runtime::Task<Result<Listings::Asked>> Listings::ask(access::Route route) {
 }
 
 runtime::Task<Result<Listings::Listed>> Listings::tags(access::Route route) {
-  // What was listed before the upstream's rights have changed is another one's list.
-  const std::string key = fmt::format("{} {}", route.scope.str(), access::term_number(route));
+  const std::string key = key_of(route);
   if (std::optional<Listed> known = fresh(key)) co_return std::move(*known);
   if (unknown_.contains(key)) {
     co_return Error{Errc::name_unknown, "upstream said a moment ago that it does not have " + route.scope.str()};
   }
+  if (too_long_.contains(key)) co_return too_long(route);
   const runtime::SingleFlight<std::string, Asked>::Work work = [this, all = access::for_all(route)] {
     return ask(all);
   };

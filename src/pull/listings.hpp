@@ -117,6 +117,7 @@ class Listings {
   SieveMap<std::string, Kept> kept_;
   SieveMap<std::string, Repositories> repositories_{kKeptRepositories};
   access::NegativeCache unknown_;
+  access::NegativeCache too_long_;  // whose walk upstream has just gone in vain
   runtime::SingleFlight<std::string, Asked> flights_;
   runtime::SingleFlight<std::string, Repositories> walks_;
 };

@@ -314,6 +314,10 @@ runtime::Task<Result<Referrers::List>> Referrers::check_tag(access::Route route,
     looks_.erase(key_of(route, subject) + " " + index->etag);
   } else {
     ready_.insert(part_key, list, list->bytes());
+    {
+      const std::scoped_lock lock(mutex_);
+      listed_.insert(key_of(route, subject), Listed{part_key, clock_.now()});
+    }
     // What is missing may be on its way, or gone for good.
     if (!look->until) {
       look->pause = std::clamp(2 * look->pause, params_.empty_ttl, kMostPauses * params_.empty_ttl);

@@ -256,6 +256,19 @@ TEST_CASE("Lists: pages that lead to one another end", "[proxy]") {
   CHECK(cache.hub().seen().lists.size() == 3);
 }
 
+TEST_CASE("Lists: a list of more pages than are asked for is refused, and not walked again soon", "[proxy]") {
+  Fixture cache;
+  cache.hub().script_lists([page = 0](const std::string&) mutable -> Answered {
+    return page_of({"t" + std::to_string(page)}, "/page/" + std::to_string(++page));
+  });
+  for (int i = 0; i < 3; ++i) {
+    const Response refused = get(cache.port(), kTags);
+    CHECK(refused.status == 502);
+    CHECK(refused.body.find("more tags than can be listed") != std::string::npos);
+  }
+  CHECK(cache.hub().seen().lists.size() == 1000);
+}
+
 TEST_CASE("Lists: a long list is cut into pages", "[proxy]") {
   Fixture cache;
   std::vector<std::string> tags;
@@ -687,6 +700,13 @@ TEST_CASE("Referrers: of what upstream does not have a bounded number is asked f
   CHECK(asked_after(2s) == 120);
   CHECK(asked_after(6s) == 0);
   CHECK(asked_after(5s) == 120);
+  // What is there is not lost in an outage for what is not.
+  cache.clock().advance(61s);
+  cache.hub().fail_all(Error{GENERATE(Errc::throttled, Errc::upstream_failed), "out"});
+  const Response stale = get(cache.port(), referrers_path(subject));
+  CHECK(stale.status == 200);
+  CHECK(stale.field("warning").starts_with("110 "));
+  CHECK(json::parse(stale.body)["manifests"].size() == 1);
 }
 
 TEST_CASE("Referrers: an API that is not there in any way leaves the tag", "[proxy]") {

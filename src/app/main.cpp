@@ -40,7 +40,7 @@ int check_config(const config::Settings& settings) {
 int serve(const config::Settings& settings, const config::LoadParams& params) {
   log::configure({settings.log.level, settings.log.format});
   for (const std::string& warning : settings.warnings) log::warn("config", warning);
-  app::ignore_sigpipe();
+  app::ignore_signals_of_writes();
   app::raise_open_file_limit();
   return app::serve(settings, [params] { return config::load(params); });
 }

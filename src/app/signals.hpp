@@ -1,8 +1,8 @@
 // The process's signals, as calls on one loop.
 //
 // SIGTERM and SIGINT: the first asks to drain, a second to stop at once. SIGHUP: log files are opened again, and the
-// configuration is read again. SIGPIPE is
-// ignored, since every send reports a broken connection by itself.
+// configuration is read again. SIGPIPE and SIGXFSZ are ignored: every send reports a broken connection by itself, every
+// write that a file may not grow (RLIMIT_FSIZE).
 //
 // Threads: made, started and destroyed on the thread that owns `loop` or before it runs; the callbacks run on the loop.
 #pragma once
@@ -39,8 +39,8 @@ class Signals {
   std::shared_ptr<State> state_;
 };
 
-// SIGPIPE is ignored from here on. Called by main before any thread starts.
-void ignore_sigpipe();
+// SIGPIPE and SIGXFSZ are ignored from here on. Called by main before any thread starts.
+void ignore_signals_of_writes();
 
 // Opens those of the descriptors 0 to 2 that are closed on /dev/null, so that no file or socket gets such a number and
 // then what is meant for standard output or error. Before anything else in main. False: it cannot be done.

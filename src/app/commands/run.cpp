@@ -76,7 +76,7 @@ int health(Runner& runner, const CommandLine& line, const config::Settings& sett
 }  // namespace
 
 int run_command(const CommandLine& line, const config::Settings& settings, bool config_named) {
-  ignore_sigpipe();
+  ignore_signals_of_writes();
   Runner runner;
   if (line.command == Command::warm) return warm(runner, line, settings);
   if (line.command == Command::reload) return reload(runner, line, settings, {});
@@ -100,7 +100,7 @@ int run_command(const CommandLine& line, const config::Settings& settings, bool 
 }
 
 int reload_despite(const CommandLine& line, const config::Settings& readable, const std::string& mistakes) {
-  ignore_sigpipe();
+  ignore_signals_of_writes();
   Runner runner;
   return reload(runner, line, readable, mistakes);
 }

@@ -337,10 +337,9 @@ runtime::Task<Result<oci::Descriptor>> BlobAccess::ask_upstream(Route route, oci
   }
   const auto expected = outcome.result && sizes_ ? sizes_(route, digest) : std::nullopt;
   if (expected && *expected != outcome.result->size) {
-    Error other = sends_other(route, digest);
     log_.write(log::Level::warn, "upstream", std::string(route.registry->name()),
-               fmt::format("{}: {} bytes, the blob has {}", other.message, outcome.result->size, *expected));
-    co_return other;
+               other_length(route, digest, outcome.result->size, *expected));
+    co_return sends_other(route, digest);
   }
   co_return std::move(outcome.result);
 }

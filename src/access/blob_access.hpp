@@ -104,6 +104,11 @@ class BlobAccess {
   // stat.
   runtime::Task<Result<Known>> ask_first(Route route, oci::Digest digest);
 
+  // Upstream has once said of itself, and not taken back, that the repository has it; however long ago.
+  [[nodiscard]] bool was_allowed(const Route& route, const oci::Digest& digest) const {
+    const auto known = is_over(route) ? std::nullopt : catalog_.peek(route.scope, digest);
+    return known && believes(route, *known);
+  }
   // Whether what is known lets a client with that route in.
   [[nodiscard]] static bool believes(const Route& route, const descriptors::Entry& entry);
 

@@ -116,7 +116,8 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
   if (known) co_return known;
   const bool has_it = has_without_size(known.error().code);
   if (!has_it && !is_odd_answer(known.error().code)) co_return known;
-  if (!co_await sends_stored(route, digest, size)) {
+  const bool goes_on = has_it && (access_.was_allowed(route, digest) || access_.is_given(route, digest));
+  if (!goes_on && !co_await sends_stored(route, digest, size)) {
     co_return odd_or_late(route, has_it ? sends_other(route, digest) : known.error());
   }
   BlobAccess::Known out{{digest, size, std::string(oci::media_type::kOctetStream)}, true};
@@ -132,6 +133,7 @@ runtime::Task<Result<void>> MembershipCheck::of_joined(Route route, oci::Digest 
   const Error error = known.error();
   const bool has_it = has_without_size(error.code);
   if (!has_it && !is_odd_answer(error.code)) co_return error;
+  if (has_it && access_.is_given(route, digest)) co_return Result<void>{};
   if (!co_await gives_out(route, digest, size)) {
     co_return odd_or_late(route, has_it ? sends_other(route, digest) : error);
   }

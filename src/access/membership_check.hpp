@@ -35,7 +35,7 @@ class MembershipCheck {
 
   runtime::Task<Result<BlobAccess::Known>> of(Route route, oci::Digest digest);
   // The same for a blob of `size` bytes that is at rest. An upstream that does not tell how long it is, and sends what
-  // begins as that does, has it all the same.
+  // begins as that does, has it all the same; it need not send it where it has said so before.
   runtime::Task<Result<BlobAccess::Known>> of_stored(Route route, oci::Digest digest, std::uint64_t size);
   // The same for a blob whose fill one joins: upstream may tell no size, of it or of the fill's answer.
   runtime::Task<Result<void>> of_joined(Route route, oci::Digest digest, std::optional<std::uint64_t> size);

@@ -27,4 +27,9 @@ Error sends_other(const Route& route, const oci::Digest& digest) {
                                                route.registry->name(), digest.to_string(), route.scope.str())};
 }
 
+std::string other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size) {
+  return fmt::format("{} sends answers that cannot be used: it says {} bytes for {} of {}; the blob has {}",
+                     route.registry->name(), told, digest.to_string(), route.scope.str(), size);
+}
+
 }  // namespace sluice::access

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "access/upstreams.hpp"
@@ -21,5 +22,7 @@ Error said_unknown(Errc code, const descriptors::Scope& scope, std::string_view 
 // What upstream sends of a blob is something else than what lies at rest or arrives. An odd answer. Who has not been
 // let in does not hear what there is.
 Error sends_other(const Route& route, const oci::Digest& digest);
+// What the log says where upstream tells `told` bytes of a blob that has `size`.
+std::string other_length(const Route& route, const oci::Digest& digest, std::uint64_t told, std::uint64_t size);
 
 }  // namespace sluice::access

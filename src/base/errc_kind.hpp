@@ -10,6 +10,7 @@
 //   digest_mismatch                x
 //   size_mismatch                  x
 //   manifest_invalid               x
+//   upstream_loop                  x
 //   overloaded                          x              our own queue was too long
 //   cancelled                           x
 //   shutting_down                       x
@@ -33,7 +34,7 @@ constexpr bool is_outage(Errc code) noexcept {
 // An answer that cannot be used. It is about what was asked for, and says nothing about the registry.
 constexpr bool is_odd_answer(Errc code) noexcept {
   return code == Errc::upstream_protocol || code == Errc::digest_mismatch || code == Errc::size_mismatch ||
-         code == Errc::manifest_invalid;
+         code == Errc::manifest_invalid || code == Errc::upstream_loop;
 }
 
 // It says nothing about upstream.
@@ -59,7 +60,7 @@ constexpr bool is_about_login(Errc code) noexcept { return code == Errc::unautho
 // Upstream was asked and nothing came that could be used: an older tag or list does, where there is one.
 constexpr bool is_no_answer(Errc code) noexcept {
   return is_outage(code) || code == Errc::overloaded || code == Errc::upstream_protocol ||
-         code == Errc::digest_mismatch || code == Errc::manifest_invalid;
+         code == Errc::digest_mismatch || code == Errc::manifest_invalid || code == Errc::upstream_loop;
 }
 
 }  // namespace sluice

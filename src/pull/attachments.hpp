@@ -7,10 +7,10 @@
 
 namespace sluice::pull {
 
-// An outage as an answer about what is attached to an image: 503 whatever went wrong. Clients take much else for "there
-// is none", and then an image for unsigned.
+// An outage as an answer about what is attached to an image: 503 whatever went wrong but for a loop. Clients take much
+// else for "there is none", and then an image for unsigned.
 inline Error cannot_be_listed(Error outage) {
-  if (outage.code != Errc::throttled) outage.code = Errc::overloaded;
+  if (outage.code != Errc::throttled && outage.code != Errc::upstream_loop) outage.code = Errc::overloaded;
   return outage;
 }
 

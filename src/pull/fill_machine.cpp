@@ -38,13 +38,13 @@ FillMachine::Step FillMachine::refused(const Error& error) {
   if (!begun_) return fail(error);
   // Nothing lies behind what is here: the connection broke between the last byte and the end. The digest decides.
   if (!size_ && error.code == Errc::range_invalid) return complete();
-  if (refuses_ranges(error.code)) return ask(0);
+  if (asked_from_ != 0 && error.code == Errc::upstream_protocol) return ask(0);
   state_ = State::reading;
   return broke(error);
 }
 
-// Some registries and their storage answer a Range with 400, 501 or 500, and the whole blob with 200. Once: from byte 0
-// there is no Range.
+// Some registries and their storage answer a Range with 400, 500 or 501, and the whole blob with 200. From byte 0 there
+// is no Range, so this is said once.
 bool FillMachine::refuses_ranges(Errc code) const noexcept {
   return asked_from_ != 0 && (code == Errc::upstream_protocol || code == Errc::upstream_failed);
 }
@@ -104,7 +104,9 @@ FillMachine::Step FillMachine::broke(const Error& error) {
   assert(state_ == State::reading);
   if (is_whole()) return complete();
   if (!is_resumable(error.code) || failures_ >= params_.attempts) return fail(error);
-  Step step = ask(position_);
+  // A registry that is in trouble for a moment answers so too: not before the last try.
+  const bool is_last = failures_ + 1 == params_.attempts;
+  Step step = ask(is_last && refuses_ranges(error.code) ? 0 : position_);
   step.failures_before = failures_++;
   step.error = error;
   return step;

@@ -216,7 +216,7 @@ std::vector<Fault> of_statuses() {
       {"403", Cause::denied, Reach::answers, false, Line::plain, status(403)},
       {"404", Cause::missing, Reach::answers, false, Line::plain, status(404)},
       {"400", Cause::odd, Reach::answers, false, Line::plain, status(400)},
-      {"508", Cause::odd, Reach::answers, false, Line::plain, status(508)},
+      {"508", Cause::loop, Reach::answers, false, Line::plain, status(508)},
       {"429", Cause::throttling, Reach::answers, false, Line::plain, status(429)},
       {"429 for two minutes", Cause::throttling, Reach::answers, false, Line::plain,
        status(429, {{"Retry-After", "120"}})},

@@ -55,6 +55,7 @@ enum class Cause : std::uint8_t {
   missing,      // 404
   storage,      // the server behind a redirect fails
   odd,          // an answer that nobody can use
+  loop,         // 508
   breaking,     // the connection breaks in the body, each time at the same byte
   pieces,       // the connection breaks in the body, each time some bytes later
   stalling,     // the body stops

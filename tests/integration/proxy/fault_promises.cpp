@@ -50,6 +50,7 @@ Answer answer_to(Cause cause) {
     case Cause::certificate:
     case Cause::odd:
     case Cause::damage: return {502, Kind::odd};
+    case Cause::loop: return {508, Kind::odd};
     case Cause::login: return {401, Kind::verdict};
     case Cause::denied: return {403, Kind::verdict};
     case Cause::missing: return {404, Kind::verdict};
@@ -188,7 +189,7 @@ Promise of_list(const Fault& fault, Question question, Cause cause) {
   if (answer.kind == Kind::verdict) return refused(fault, question, cause);
   if (is_expired(question)) return stale(fault, question, cause);
   Promise promise = refused(fault, question, cause);
-  if (is_of_referrers(question)) {
+  if (is_of_referrers(question) && cause != Cause::loop) {
     // "The stored list, or 503; never an empty list."
     promise.status = 503;
     promise.retry_after = true;

@@ -48,7 +48,7 @@ bool are_bounded(const http::RequestedRanges& asked) {
 // answer a Range with 500 or 501.
 bool is_no_range(Errc code) {
   return code == Errc::unsupported || code == Errc::range_invalid || code == Errc::size_mismatch ||
-         code == Errc::upstream_protocol || code == Errc::upstream_failed;
+         code == Errc::upstream_protocol || code == Errc::upstream_failed || code == Errc::upstream_loop;
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ std::string_view path_of(std::string_view target) { return target.substr(0, targ
 bool is_referrers(std::string_view path) { return path.find("/referrers/") != std::string_view::npos; }
 
 // What registries without the referrers API answer at its path besides 404.
-bool is_no_api(int status) { return status == 400 || status == 405 || status == 406 || status == 410 || status == 501; }
+bool is_no_api(int status) { return status == 405 || status == 406 || status == 410 || status == 501; }
 
 bool may_be_json(std::string_view body) {
   const std::size_t begins = body.find_first_not_of(" \t\r\n");

@@ -264,12 +264,6 @@ void believe_digest(Promise& promise) {
   promise.bytes = Bytes::unverified;
 }
 
-// As far as anybody can tell the blob has begun.
-void let_in_by_page(Promise& promise) {
-  promise = served(blob_expired);
-  promise.lines = {kOdd};
-}
-
 void be_silent(Promise& promise) { promise.lines.clear(); }
 
 const std::vector<Exception>& exceptions() {
@@ -277,7 +271,6 @@ const std::vector<Exception>& exceptions() {
   constexpr std::string_view kDigest = "of a tag's HEAD the digest counts, and that is right";
   constexpr std::string_view kInside = "whether a list is one is found out by its reader, who answers and logs nothing";
   constexpr std::string_view kAsked = "upstream's word on the length decides a 416, and is not kept";
-  constexpr std::string_view kPage = "before its digest is known a page is not told from a blob of that type";
   static const std::vector<Exception> list = {
       {"length: one less", head_blob, kLength, believe_length},
       {"length: one less", head_tag, kLength, believe_length},
@@ -289,12 +282,6 @@ const std::vector<Exception>& exceptions() {
       {"HEAD: other digest", head_tag, "a HEAD's digest is upstream's word", believe_digest},
       {"HEAD: one byte more", blob_expired, "a GET settles it, and the log tells of the HEAD",
        [](Promise& promise) { promise.may = {kOdd}; }},
-      {"a login page", head_blob, kPage,
-       [](Promise& promise) {
-         let_in_by_page(promise);
-         promise.stored.reset();
-         promise.bytes = Bytes::unverified;
-       }},
       {"refused", blob_in_flight, "each connection that is refused counts, and taking up the download makes many",
        [](Promise& promise) {
          promise.down = true;

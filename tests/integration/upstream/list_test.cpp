@@ -120,7 +120,7 @@ TEST_CASE("list: a registry without the referrers API may say so in several ways
   Bench bench;
   const std::string subject = ScriptedOrigin::digest_of("subject");
   const std::string path = "/v2/app/referrers/" + subject;
-  for (const int status : {400, 405, 406, 410, 501}) {
+  for (const int status : {405, 406, 410, 501}) {
     INFO(status);
     Reply reply;
     reply.status = status;

@@ -38,6 +38,7 @@ constexpr Row kRows[] = {
     {Errc::upstream_timeout, 504, "UNAVAILABLE"},
     {Errc::upstream_failed, 502, "UNAVAILABLE"},
     {Errc::upstream_protocol, 502, "UNAVAILABLE"},
+    {Errc::upstream_loop, 508, "UNAVAILABLE"},
     {Errc::digest_mismatch, 502, "UNAVAILABLE"},
     {Errc::size_mismatch, 502, "UNAVAILABLE"},
     {Errc::cancelled, 503, "UNAVAILABLE"},

@@ -50,8 +50,8 @@ std::chrono::seconds parse_retry_after(std::string_view value, Clock::Wall now) 
   const std::string text(value);
   const char* end = strptime(text.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &date);
   if (end == nullptr || *end != '\0') return {};
-  const auto at = std::chrono::system_clock::from_time_t(timegm(&date));
-  const auto wait = std::chrono::ceil<std::chrono::seconds>(at - now);
+  // In seconds: a year far from ours is no time_point of the clock.
+  const std::chrono::seconds wait(timegm(&date) - std::chrono::system_clock::to_time_t(now));
   return std::clamp(wait, std::chrono::seconds(0), kLongestWait);
 }
 

@@ -45,6 +45,9 @@ TEST_CASE("Retry-After: seconds and dates", "[upstream]") {
   CHECK(parse_retry_after("0", now) == seconds(0));
   CHECK(parse_retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now) == seconds(60));
   CHECK(parse_retry_after("Sun, 06 Nov 1994 08:48:37 GMT", now) == seconds(0));
+  // Years that nanoseconds since 1970 do not reach.
+  CHECK(parse_retry_after("Sun, 29 Nov 202 10:00:00 GMT", now) == seconds(0));
+  CHECK(parse_retry_after("Sun, 29 Nov 9999 10:00:00 GMT", now) == seconds(86400));
   CHECK(parse_retry_after("999999999", now) == seconds(86400));
   CHECK(parse_retry_after("99999999999999999999999", now) == seconds(86400));
   for (const char* text : {"", "soon", "-5", "1.5", "Sun, 06 Nov 1994"})

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "config/sources.hpp"
 #include "config/values.hpp"
 #include "config/yaml.hpp"
@@ -263,9 +264,11 @@ void apply_file(const std::filesystem::path& file, const std::map<std::string, s
     }
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
+    std::string why;  // which may end with the byte that is wrong
+    log::append_json_escaped(why, error.msg);
     report.problem(
         {Source::file, fmt::format("{}:{}", file.string(), line), line},
-        fmt::format("is not YAML: {}{}", error.msg,
+        fmt::format("is not YAML: {}{}", why,
                     is_indented_with_tab(text, line) ? "; the line is indented with a tab, expected spaces" : ""));
   }
 }

@@ -104,6 +104,7 @@ TEST_CASE("Errors: each names file, line, key, what was found and what was expec
       {"server: { listen: ':5000' }\nadmin: { listen: '127.0.0.1:5000' }",
        "sluice.yml:2: admin.listen: found 5000 for both server.listen and admin.listen, expected two ports"},
       {"server: { listen: 1\n", "sluice.yml:2: is not YAML: end of map flow not found"},
+      {"data: \"\\\x01\"\n", "sluice.yml:1: is not YAML: unknown escape character: \\u0001"},
       {"a: b\n---\nc: d\n", "sluice.yml:3: found a second YAML document, expected one"},
   };
   for (const Bad& bad : table) {

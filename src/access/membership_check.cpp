@@ -116,7 +116,8 @@ runtime::Task<Result<BlobAccess::Known>> MembershipCheck::of_stored(Route route,
   if (known) co_return known;
   const bool has_it = has_without_size(known.error().code);
   if (!has_it && !is_odd_answer(known.error().code)) co_return known;
-  const bool goes_on = has_it && (access_.was_allowed(route, digest) || access_.is_given(route, digest));
+  // That a download of it could be joined (is_given) is not enough: less was looked at.
+  const bool goes_on = has_it && access_.was_allowed(route, digest);
   if (!goes_on && !co_await sends_stored(route, digest, size)) {
     co_return odd_or_late(route, has_it ? sends_other(route, digest) : known.error());
   }

@@ -245,6 +245,45 @@ TEST_CASE("Doors: what is sent in place of a blob lets nobody in", "[proxy][door
   CHECK((mine.body == blob));
 }
 
+TEST_CASE("Doors: who could join a download is not let in to what it has stored", "[proxy][doors]") {
+  const std::string blob = content(300'000);
+  ScriptedOrigin origin;
+  const std::string digest = origin.add_blob("library/private", blob);
+  const auto line = std::make_shared<Gate>(1000);
+  origin.respond(ScriptedOrigin::blob_path("library/private", digest), [&](const Request& request) {
+    Reply reply = origin.regular(request);
+    if (request.method == "GET") reply.gate = line;
+    return reply;
+  });
+  // More than is looked at where there is nothing to compare it with, and no length.
+  origin.respond(ScriptedOrigin::blob_path("library/other", digest), [](const Request&) {
+    Reply reply;
+    reply.body = content(200'000, 2);
+    reply.framing = Framing::chunked;
+    reply.ranges = false;
+    return reply;
+  });
+  Fixture cache({.origin_url = origin.url(), .origin_patience = 20s});
+  const auto path = [&](const std::string& of) { return "/v2/origin.test/library/" + of + "/blobs/" + digest; };
+  Client owner(cache.port());
+  owner.send("GET", path("private"));
+  Response mine = owner.read_head();
+  Client other(cache.port());
+  other.send("GET", path("other"));
+  Response theirs = other.read_head();
+  CHECK(theirs.status == 200);
+  line->open();
+  owner.read_rest(mine);
+  other.read_rest(theirs);
+  CHECK((mine.body == blob));
+  REQUIRE(cache.wait_idle());
+  for (int round = 0; round < 2; ++round) {
+    const Response again = get(cache.port(), path("other"));
+    CHECK(again.status == 502);
+    CHECK(again.body.find(blob.substr(0, 100)) == std::string::npos);
+  }
+}
+
 TEST_CASE("Doors: what is asked about ahead comes a few at a time, behind others, until it is wanted",
           "[proxy][doors]") {
   constexpr std::size_t kLayers = 40;

@@ -1,6 +1,6 @@
 #include "base/base64.hpp"
 
-#include <algorithm>
+#include <openssl/evp.h>
 
 namespace sluice {
 namespace {
@@ -35,15 +35,11 @@ std::optional<std::string> decode_base64(std::string_view text, Base64 alphabet)
 }
 
 std::string encode_base64(std::string_view bytes) {
-  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (; !bytes.empty(); bytes.remove_prefix(std::min<std::size_t>(3, bytes.size()))) {
-    unsigned bits = 0;
-    for (std::size_t i = 0; i < 3; ++i)
-      bits = (bits << 8U) | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0U);
-    for (std::size_t i = 0; i < 4; ++i) out += i <= bytes.size() ? kAlphabet[(bits >> (18 - 6 * i)) & 63U] : '=';
-  }
+  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');  // it writes a zero byte behind them
+  const int size =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  out.resize(static_cast<std::size_t>(size));
   return out;
 }
 

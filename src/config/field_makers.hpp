@@ -51,7 +51,7 @@ inline std::string exact_duration(Duration duration) {
   return out;
 }
 
-// Of what is shown masked.
+// Compares values that are printed masked: two different passwords look the same.
 template <class Owner, class Get>
 std::function<bool(const Owner&, const Owner&)> same_by(Get get) {
   return [get](const Owner& a, const Owner& b) { return get(a) == get(b); };

@@ -15,9 +15,9 @@
 //             ended                     complete
 //
 // A download that breaks is taken up again where it stands, up to `attempts` times in a row without a byte in between.
-// An upstream that answers a Range with an error of its own is asked for the whole blob instead, of which the bytes
-// that are here are skipped. Complete means that upstream has no more to send: whether the bytes are right, the digest
-// decides.
+// Where upstream refuses the Range (with a 5xx not before the last try, unless it is for what lies behind a part) it is
+// asked for the whole blob, of which the bytes that are here are skipped. Complete means that upstream has no more to
+// send: whether the bytes are right, the digest decides.
 //
 // Threads: one at a time. Events that the table does not have for a state are bugs of the driver, and asserted.
 #pragma once
